@@ -1,0 +1,203 @@
+"""The one door to files: local paths and fsspec URLs (s3://, gs://, …) alike.
+
+A file is either published whole or not there: `publishing` writes under a temporary name and renames.
+Stores without rename (object stores) make an upload visible only when it is complete, which is the same promise.
+"""
+
+import glob
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from artifacts.errors import CallError
+
+TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """A file's name (as listed) and its size in bytes."""
+
+    name: str
+    size: int
+
+
+def is_url(path: str) -> bool:
+    """Whether `path` is an fsspec URL rather than a local path."""
+    return "://" in path
+
+
+def join(folder: str, *names: str) -> str:
+    """`folder/name/…` for paths and URLs."""
+    return "/".join([folder.rstrip("/") or "/", *names]) if names else folder
+
+
+def open_read(path: str) -> IO[bytes]:
+    """`path` for reading bytes. Raises FileNotFoundError."""
+    if not is_url(path):
+        return open(path, "rb")
+    handle: IO[bytes] = fsspec.open(path, "rb").open()
+    return handle
+
+
+def read_bytes(path: str) -> bytes:
+    """All bytes of `path`."""
+    with open_read(path) as file:
+        return file.read()
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder at `path`."""
+    if not is_url(path):
+        return os.path.exists(path)
+    filesystem, inner = url_to_fs(path)
+    return bool(filesystem.exists(inner))
+
+
+def is_folder(path: str) -> bool:
+    """Whether `path` is a folder."""
+    if not is_url(path):
+        return os.path.isdir(path)
+    filesystem, inner = url_to_fs(path)
+    return bool(filesystem.isdir(inner))
+
+
+def size(path: str) -> int:
+    """Size of the file in bytes."""
+    if not is_url(path):
+        return os.path.getsize(path)
+    filesystem, inner = url_to_fs(path)
+    return int(filesystem.size(inner))
+
+
+def list_files(folder: str) -> list[str]:
+    """Names of all files below `folder`, relative to it, with forward slashes, sorted; [] if there is none."""
+    if not is_url(folder):
+        found = []
+        for where, _, names in os.walk(folder):
+            inside = os.path.relpath(where, folder)
+            found += [name if inside == "." else f"{inside}/{name}" for name in names]
+        return sorted(name.replace(os.sep, "/") for name in found)
+    filesystem, inner = url_to_fs(folder)
+    inner = inner.rstrip("/") + "/"
+    return sorted(name.removeprefix(inner) for name in filesystem.find(inner))
+
+
+def expand(patterns: list[str] | tuple[str, ...], *, key: str) -> list[FileStat]:
+    """Files that `patterns` name, sorted within a pattern, each once; a folder stands for all files below it.
+
+    Raises CallError, naming the config `key`, for a pattern that nothing matches.
+    """
+    found: dict[str, FileStat] = {}
+    for pattern in patterns:
+        matches = _matches(pattern)
+        if not matches:
+            raise CallError(
+                f"{key}: nothing matches {pattern!r} (relative paths start at {os.getcwd()}). "
+                "Give existing files, folders or globs."
+            )
+        found.update((match.name, match) for match in matches)
+    return list(found.values())
+
+
+def _matches(pattern: str) -> list[FileStat]:
+    if not is_url(pattern):
+        paths = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
+        files: list[str] = []
+        for path in sorted(paths):
+            # A folder that a glob such as *.jpg happens to match is no photo; it is passed on and rejected there.
+            named_as_folder = os.path.isdir(path) and (path == pattern or pattern.endswith("*"))
+            if not named_as_folder:
+                files.append(path)
+            elif path == pattern:
+                files += [join(path, name) for name in list_files(path)]
+        return [FileStat(path, os.path.getsize(path)) for path in files]
+    filesystem, inner = url_to_fs(pattern)
+    protocol = pattern.split("://", 1)[0]
+    details: dict[str, Any] = filesystem.glob(inner, detail=True) if glob.has_magic(inner) else {}
+    if not details and filesystem.exists(inner):
+        details = filesystem.find(inner, detail=True)
+    return [
+        FileStat(f"{protocol}://{name}", int(info["size"] or 0))
+        for name, info in sorted(details.items())
+        if info["type"] == "file"
+    ]
+
+
+@contextmanager
+def publishing(path: str) -> Iterator[IO[bytes]]:
+    """A file to write that appears at `path` only when the block ends without an exception."""
+    if is_url(path):
+        filesystem, inner = url_to_fs(path)
+        temporary = None
+        handle: IO[bytes] = filesystem.open(inner, "wb")
+    else:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        temporary = f"{path}{TEMPORARY}{uuid.uuid4().hex}"
+        handle = open(temporary, "wb")  # noqa: SIM115
+    try:
+        yield handle
+        if temporary is not None:
+            handle.flush()
+            os.fsync(handle.fileno())
+        handle.close()
+        if temporary is not None:
+            os.replace(temporary, path)
+    except BaseException:
+        _discard(handle)
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def _discard(handle: IO[bytes]) -> None:
+    """Give up a half-written upload, so that an object store keeps nothing of it."""
+    abandon = getattr(handle, "discard", None)
+    if abandon is not None:
+        abandon()
+    else:
+        handle.close()
+
+
+def publish_bytes(path: str, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with publishing(path) as file:
+        file.write(data)
+
+
+def sweep_temporaries(folder: str) -> None:
+    """Remove what an interrupted run left behind under temporary names."""
+    for name in list_files(folder):
+        if TEMPORARY in name:
+            remove(join(folder, name))
+
+
+def remove(path: str) -> None:
+    """Remove a file, or a folder with all it holds; nothing happens where there is none."""
+    if is_url(path):
+        filesystem, inner = url_to_fs(path)
+        if filesystem.exists(inner):
+            filesystem.rm(inner, recursive=True)
+    elif os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.exists(path):
+        os.unlink(path)
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    with open_read(path) as file:
+        if not is_url(path):
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()

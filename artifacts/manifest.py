@@ -1,0 +1,164 @@
+"""A stage folder's manifest: what went in, what came out, and hashes by which any change is found.
+
+The file is canonical JSON: `content_hash` covers everything else in it, and reading it back and writing it
+again gives the same bytes. Times, hosts, worker counts and the folder's own place are not in it.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from artifacts import files
+from artifacts.errors import UserError
+from artifacts.schemas import SCHEMA_VERSION
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Input:
+    """Something that was read: its name, its bytes, their SHA-256. `end` is -1 for the whole of it."""
+
+    name: str
+    bytes: int
+    sha256: str
+    start: int = 0
+    end: int = -1
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file of the folder: rows (samples, regions, …), bytes, SHA-256 of the bytes."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`read` = `written` + all of `rejected` (by reason)."""
+
+    read: int
+    written: int
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def add_up(self) -> bool:
+        """Whether nothing was lost."""
+        return self.read == self.written + sum(self.rejected.values())
+
+    def __add__(self, other: "Counts") -> "Counts":
+        rejected = {
+            reason: self.rejected.get(reason, 0) + other.rejected.get(reason, 0)
+            for reason in sorted({*self.rejected, *other.rejected})
+        }
+        return Counts(self.read + other.read, self.written + other.written, rejected)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """See docs/on-disk.md. `rejects` are files of OUT/rejects; `counts` has an entry for each kind of input."""
+
+    stage: str
+    config_hash: str
+    versions: dict[str, str]
+    inputs: list[Input]
+    outputs: list[Output]
+    rejects: list[Output]
+    counts: dict[str, Counts]
+    details: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over everything in the manifest."""
+        return digest(asdict(self))
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes."""
+        return canonical({**asdict(self), "content_hash": self.content_hash}, indent=1)
+
+
+def canonical(value: Any, indent: int | None = None) -> bytes:
+    """JSON with sorted keys, UTF-8, a newline at the end: equal values give equal bytes."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, indent=indent, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def describe(folder: str, name: str, rows: int) -> Output:
+    """The Output record of the file `folder/name`, read back from where it lies."""
+    path = files.join(folder, name)
+    return Output(name, rows, files.size(path), files.sha256(path))
+
+
+def read(folder: str) -> Manifest:
+    """The manifest of `folder`, checked against its own hash.
+
+    Raises UserError if there is none, if it was changed, or if it is of another schema version.
+    """
+    path = files.join(folder, NAME)
+    try:
+        data = files.read_bytes(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; the stage that writes it has not finished. Run it first."
+        ) from None
+    try:
+        raw = json.loads(data)
+        version = raw["schema_version"]
+        if version == SCHEMA_VERSION:
+            manifest = _from_json(raw)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged ({error}). Remove the folder and run the stage again.") from None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: written with schema version {version}, this program reads {SCHEMA_VERSION}. "
+            "Use the program version that wrote it, or write it again into a new folder."
+        )
+    if data != manifest.to_bytes():
+        raise UserError(
+            f"{path}: damaged (its bytes do not match its own content hash). Run the stage again."
+        )
+    return manifest
+
+
+def _from_json(raw: dict[str, Any]) -> Manifest:
+    plain = {key: value for key, value in raw.items() if key != "content_hash"}
+    return Manifest(
+        **plain
+        | {
+            "inputs": [Input(**entry) for entry in raw["inputs"]],
+            "outputs": [Output(**entry) for entry in raw["outputs"]],
+            "rejects": [Output(**entry) for entry in raw["rejects"]],
+            "counts": {kind: Counts(**entry) for kind, entry in raw["counts"].items()},
+        }
+    )
+
+
+def publish(folder: str, manifest: Manifest) -> None:
+    """Write the manifest; with it the folder is complete. Counts that do not add up are a programming error."""
+    for kind, counts in manifest.counts.items():
+        if not counts.add_up():
+            raise RuntimeError(f"{manifest.stage}: {kind} do not add up: {counts}")
+    files.publish_bytes(files.join(folder, NAME), manifest.to_bytes())
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of the installed `packages`; "absent" where one is not installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return dict(sorted(found.items()))

@@ -1,0 +1,74 @@
+"""Inputs that were not used, each with a reason: `bad` ones are faults of the data, `unused` ones are in order
+but of no use here. Only bad ones count towards `max_bad_fraction`."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from artifacts import schemas
+
+BAD = {
+    "not_utf8": "bytes that are no UTF-8",
+    "not_json": "a line that is no JSON object",
+    "missing_field": "the field with the sentence is missing or is no text",
+    "too_long": "longer than the limit",
+    "unreadable_file": "the file ended early or is not of the kind that its name says",
+    "empty_file": "a file without content",
+    "truncated_image": "the image ends before its last pixel",
+    "not_an_image": "no image format that can be decoded",
+    "zero_pixels": "an image without pixels",
+    "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
+    "failed_in_detector": "the detector raised an exception for this image alone",
+    "bad_feature": "the detector gave a feature that is not finite",
+}
+UNUSED = {
+    "empty_line": "nothing but white space",
+    "no_mention": "no visually-grounded word of the vocabulary",
+    "no_region": "the detector found no region of a known concept",
+    "no_patch": "the bank has no patch for any mentioned concept",
+    "not_drawn": "a view that would have replaced nothing",
+}
+REASONS = BAD | UNUSED
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One input that was not used. `key` tells which one of `source` (a byte position, a row, or "")."""
+
+    source: str
+    key: str
+    reason: str
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.reason not in REASONS:
+            raise ValueError(f"unknown reject reason {self.reason!r}; known: {', '.join(REASONS)}")
+
+
+@dataclass
+class RejectLog:
+    """Collects the rejects of one unit of work; their number is bounded by the unit."""
+
+    stage: str
+    rejects: list[Reject] = field(default_factory=list)
+
+    def add(self, source: str, key: object, reason: str, detail: str = "") -> None:
+        """Record one input that is not used."""
+        self.rejects.append(Reject(source, str(key), reason, detail[:300]))
+
+    def counts(self) -> dict[str, int]:
+        """Rejects by reason, sorted by reason."""
+        return dict(sorted(Counter(reject.reason for reject in self.rejects).items()))
+
+    def publish(self, path: str) -> int:
+        """Write rejects/ Parquet at `path`; returns the number of rows. No rows, no file."""
+        if self.rejects:
+            rows: list[dict[str, object]] = [{"stage": self.stage, **vars(reject)} for reject in self.rejects]
+            with schemas.writing_parquet(path, schemas.REJECTS) as writer:
+                writer.write_table(schemas.rows_to_table(rows, schemas.REJECTS))
+        return len(self.rejects)
+
+
+def bad_count(counts: Iterable[tuple[str, int]]) -> int:
+    """How many of the counted rejects are faults of the data."""
+    return sum(number for reason, number in counts if reason in BAD)

@@ -1,0 +1,102 @@
+"""Arrow schemas of the Parquet files, and the one way they are written, so that equal rows are equal bytes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artifacts import files
+
+SCHEMA_VERSION = 1
+
+MENTION = pa.struct(
+    [
+        pa.field("start", pa.int32(), nullable=False),
+        pa.field("end", pa.int32(), nullable=False),
+        pa.field("concept", pa.string(), nullable=False),
+        pa.field("surface", pa.string(), nullable=False),
+        pa.field("lemma", pa.string(), nullable=False),
+    ]
+)
+
+TAGGED = pa.schema(
+    [
+        pa.field("sentence_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("mentions", pa.list_(MENTION), nullable=False),
+    ]
+)
+
+BOX = pa.list_(pa.float32(), 4)
+
+
+def regions(feature_dim: int) -> pa.Schema:
+    """Schema of regions/: a row is a region; the rows of one image stand together, best score first."""
+    return pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False),
+            pa.field("patch_id", pa.string(), nullable=False),
+            pa.field("box", BOX, nullable=False),
+            pa.field("concept", pa.string(), nullable=False),
+            pa.field("score", pa.float32(), nullable=False),
+            pa.field("feature", pa.list_(pa.float16(), feature_dim), nullable=False),
+            pa.field("crop", pa.binary(), nullable=False),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+        ]
+    )
+
+
+CONCEPTS = pa.schema(
+    [
+        pa.field("concept_id", pa.int32(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("synonyms", pa.list_(pa.string()), nullable=False),
+        pa.field("first", pa.int64(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+        pa.field("candidates", pa.int64(), nullable=False),
+    ]
+)
+
+PATCHES = pa.schema(
+    [
+        pa.field("patch_id", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("concept_id", pa.int32(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("box", BOX, nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("context", pa.list_(pa.int32()), nullable=False),
+        pa.field("crop_start", pa.int64(), nullable=False),
+        pa.field("crop_bytes", pa.int32(), nullable=False),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+
+
+@contextmanager
+def writing_parquet(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A writer whose file appears at `path` when the block ends; a `write_table` call is a row group."""
+    with (
+        files.publishing(path) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
+    ):
+        yield writer
+
+
+def rows_to_table(rows: list[dict[str, object]], schema: pa.Schema) -> pa.Table:
+    """The rows as a table of exactly this schema. Raises pyarrow.ArrowInvalid where they do not fit."""
+    return pa.Table.from_pylist(rows, schema=schema)

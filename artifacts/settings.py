@@ -1,0 +1,87 @@
+"""Reading a YAML config into frozen dataclasses: `--set` overrides, unknown keys named with the nearest known one."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from artifacts import files
+from artifacts.errors import CallError
+
+Settings = TypeVar("Settings")
+
+
+def load_yaml(path: str) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises CallError if it is missing, no YAML, or no mapping."""
+    try:
+        content = yaml.safe_load(files.read_bytes(path).decode())
+    except FileNotFoundError:
+        raise CallError(f"{path}: no such config file.") from None
+    except IsADirectoryError:
+        raise CallError(f"{path}: a folder, expected a YAML config file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CallError(f"{path}: not readable as YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise CallError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}.")
+    return content
+
+
+def override(content: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """`content` with each `key.path=value` put in; values are read as YAML."""
+    result = {**content}
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals or not path:
+            raise CallError(f"--set {assignment}: expected key.path=value, such as --set mix.views=2.")
+        *parents, last = path.split(".")
+        place = result
+        for parent in parents:
+            inner = place.get(parent)
+            if inner is not None and not isinstance(inner, Mapping):
+                raise CallError(f"--set {assignment}: {parent!r} holds a value, not further keys.")
+            place[parent] = place = {**(inner or {})}
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise CallError(f"--set {assignment}: the value is not readable as YAML: {error}") from None
+    return result
+
+
+def build(cls: type[Settings], content: Mapping[str, Any], *, where: str) -> Settings:
+    """An instance of the (nested) dataclass `cls` from plain data, types checked.
+
+    Raises CallError that names the key, what was found and what was expected.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(dict(content))
+    except ValidationError as error:
+        lines = [_explain(cls, dict(problem)) for problem in error.errors()]
+        raise CallError(f"{where}: " + "\n  ".join(lines)) from None
+
+
+def _explain(cls: type, problem: dict[str, Any]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "unexpected_keyword_argument":
+        known = _keys(cls, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}."
+        return f"unknown key {key!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{key!r} is missing; it has no default."
+    return f"{key}: {problem['msg']}; found {problem['input']!r}."
+
+
+def _keys(cls: type, path: list[str]) -> list[str]:
+    """Names of the fields at `path` below the dataclass."""
+    for name in path:
+        field = next((field for field in dataclasses.fields(cls) if field.name == name), None)
+        if field is None or not dataclasses.is_dataclass(field.type):
+            return []
+        cls = field.type if isinstance(field.type, type) else cls
+    return [field.name for field in dataclasses.fields(cls)]

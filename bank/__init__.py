@@ -1,0 +1,1 @@
+"""The patch bank: concepts, their patches, and search. Needs neither Beam nor torch."""

@@ -1,0 +1,1 @@
+"""The jobs that turn two unrelated corpora into mixed samples, and the `vlmixer` command."""

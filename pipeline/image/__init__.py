@@ -1,0 +1,1 @@
+"""Reading images, detecting regions, cutting crops."""

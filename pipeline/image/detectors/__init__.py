@@ -1,0 +1,1 @@
+"""Detectors: the protocol, the ones that ship, and loading one of your own."""

@@ -1,0 +1,1 @@
+"""The Beam jobs, one file each: the only place that imports apache_beam."""

@@ -1,0 +1,1 @@
+"""Cross-modal CutMix: which words, which patches, the finished sample. Pure functions."""

@@ -1,0 +1,1 @@
+"""Reading sentences and finding their visually-grounded words."""
