@@ -194,10 +194,8 @@ def remove(path: str) -> None:
 
 def sha256(path: str) -> str:
     """SHA-256 of the file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
     with open_read(path) as file:
-        if not is_url(path):
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
-        return digest.hexdigest()
+    return digest.hexdigest()

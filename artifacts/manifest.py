@@ -110,9 +110,7 @@ def read(folder: str) -> Manifest:
     try:
         data = files.read_bytes(path)
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; the stage that writes it has not finished. Run it first."
-        ) from None
+        raise UserError(f"{path}: no such file; the stage that writes it has not finished. Run it first.") from None
     try:
         raw = json.loads(data)
         version = raw["schema_version"]
@@ -126,9 +124,7 @@ def read(folder: str) -> Manifest:
             "Use the program version that wrote it, or write it again into a new folder."
         )
     if data != manifest.to_bytes():
-        raise UserError(
-            f"{path}: damaged (its bytes do not match its own content hash). Run the stage again."
-        )
+        raise UserError(f"{path}: damaged (its bytes do not match its own content hash). Run the stage again.")
     return manifest
 
 

@@ -98,9 +98,7 @@ def write_shard(file: IO[bytes], samples: Iterable[Sample]) -> int:
 
 def _encode(sample: Sample) -> tuple[bytes, bytes, bytes]:
     record: dict[str, Any] = {"kind": "mixed" if isinstance(sample, MixedSample) else "image"}
-    record |= {
-        name: value for name, value in vars(sample).items() if name not in ("features", "mentions", "patches")
-    }
+    record |= {name: value for name, value in vars(sample).items() if name not in ("features", "mentions", "patches")}
     if isinstance(sample, MixedSample):
         record["mentions"] = [asdict(mention) for mention in sample.mentions]
         text = sample.text
@@ -108,9 +106,7 @@ def _encode(sample: Sample) -> tuple[bytes, bytes, bytes]:
         text = ", ".join(sample.tags)
     record["patches"] = [asdict(patch) for patch in sample.patches]
     array = io.BytesIO()
-    np.lib.format.write_array(
-        array, np.ascontiguousarray(sample.features), version=(1, 0), allow_pickle=False
-    )
+    np.lib.format.write_array(array, np.ascontiguousarray(sample.features), version=(1, 0), allow_pickle=False)
     return json.dumps(record, ensure_ascii=False).encode(), text.encode(), array.getvalue()
 
 
@@ -122,7 +118,7 @@ def read_shard(path: str) -> Iterator[Sample]:
 
 def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
     """The samples of an open tar; `name` is for messages."""
-    where = "the beginning"
+    where, current = "the beginning", ""
     pending: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=file, mode="r|") as tar:
