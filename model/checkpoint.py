@@ -1,0 +1,195 @@
+"""A run's folder: its config, tokenizer and weights, and the checkpoint from which it goes on exactly.
+
+RUN/config.yaml         the resolved seed, model and train sections
+RUN/tokenizer.json      the vocabulary
+RUN/log.jsonl           a line of losses every few steps
+RUN/checkpoint/         model.safetensors, optimizer.pt, state.json; replaced whole
+RUN/model.safetensors   the finished network; not there before the last step
+"""
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import safetensors.torch
+import torch
+import yaml
+from safetensors import SafetensorError
+from torch import Tensor
+
+from artifacts import files, settings
+from artifacts.errors import CallError, UserError
+from model import tokenizer as tokenizers
+from model.config import ModelConfig, Settings
+from model.network import Network
+from model.tokenizer import Tokenizer
+
+CONFIG, TOKENIZER, LOG, CHECKPOINT = "config.yaml", "tokenizer.json", "log.jsonl", "checkpoint"
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
+
+# Settings that may change between a run and its continuation: they do not change what is learned.
+FREE = {"device", "shards", "log_every", "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a checkpoint stands: `step` updates done, in `epoch`. `config`: seed, model and train sections.
+
+    `shards` is the content hash of the shards' manifest. Samples and random numbers of later steps follow from
+    the seed and the step, so nothing else need be kept.
+    """
+
+    step: int
+    epoch: int
+    shards: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read: the network's and the optimizer's state, and where it stands."""
+
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    state: State
+
+
+def resolved(config: Settings) -> dict[str, Any]:
+    """What a run's config.yaml holds: everything but the output's own place."""
+    return {"seed": config.seed, "model": asdict(config.model), "train": asdict(config.train)}
+
+
+def save_config(run: str, config: Settings, tokenizer: Tokenizer) -> None:
+    """Write config.yaml and tokenizer.json."""
+    text = yaml.safe_dump(resolved(config), sort_keys=False)
+    files.publish_bytes(files.join(run, CONFIG), text.encode())
+    files.publish_bytes(files.join(run, TOKENIZER), tokenizer.to_json().encode())
+
+
+def save_network(run: str, network: Network) -> None:
+    """Write the finished network."""
+    files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(_plain(network)))
+
+
+def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer, state: State) -> None:
+    """Replace the checkpoint whole: one that is killed while writing leaves the former one readable."""
+    temporary = files.join(run, f"{CHECKPOINT}{files.TEMPORARY}{uuid.uuid4().hex}")
+    os.makedirs(temporary)
+    safetensors.torch.save_file(_plain(network), files.join(temporary, MODEL))
+    torch.save(optimizer.state_dict(), files.join(temporary, OPTIMIZER))
+    with open(files.join(temporary, STATE), "w", encoding="utf-8") as file:
+        json.dump(asdict(state), file, indent=1)
+    current, former = files.join(run, CHECKPOINT), _former(run)
+    # A folder cannot be renamed over another; between the two renames `former` is what there is.
+    if os.path.isdir(current):
+        shutil.rmtree(former, ignore_errors=True)
+        os.rename(current, former)
+    os.rename(temporary, current)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def load_checkpoint(run: str) -> Checkpoint | None:
+    """The last checkpoint of `run`, or None. Raises UserError if it is damaged."""
+    folder = next((place for place in (files.join(run, CHECKPOINT), _former(run)) if os.path.isdir(place)), None)
+    if folder is None:
+        return None
+    try:
+        with open(files.join(folder, STATE), encoding="utf-8") as file:
+            state = State(**json.load(file))
+        network = safetensors.torch.load_file(files.join(folder, MODEL))
+        optimizer = torch.load(files.join(folder, OPTIMIZER), map_location="cpu", weights_only=True)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, EOFError) as error:
+        raise UserError(f"{folder}: damaged checkpoint ({error}). Remove the run's folder and train anew.") from None
+    return Checkpoint(network, optimizer, state)
+
+
+def check_continuation(run: str, former: State, config: Settings, shards: str) -> None:
+    """Raises CallError, naming the first difference, if `config` or the shards are not those of the run."""
+    if former.shards != shards:
+        raise CallError(
+            f"{run}: was trained on other shards. Give the same shards to continue, or another --out to start anew."
+        )
+    now = resolved(config)
+    changed = [] if former.config["seed"] == config.seed else ["seed"]
+    for section in ("model", "train"):
+        before = former.config[section]
+        changed += [
+            f"{section}.{key}" for key, value in now[section].items() if key not in FREE and before.get(key) != value
+        ]
+    if changed:
+        raise CallError(
+            f"{run}: cannot be continued, because {', '.join(changed)} changed since. Set the former value "
+            f"(see {files.join(run, CONFIG)}), or give another --out to start anew."
+        )
+
+
+def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
+    """The finished network of `run` (in evaluation mode, on the CPU), its tokenizer and its settings.
+
+    Raises UserError if the run is not finished or a file of it is damaged.
+    """
+    if not os.path.isfile(files.join(run, MODEL)):
+        raise UserError(
+            f"{files.join(run, MODEL)}: no such file; there is no finished run. "
+            "Train first, with --resume if it stopped."
+        )
+    config = settings.build(Settings, settings.load_yaml(files.join(run, CONFIG)), where=files.join(run, CONFIG))
+    tokenizer = tokenizers.load(files.join(run, TOKENIZER))
+    network = Network(config.model, tokenizer.size, config.model.feature_dim or 0)
+    try:
+        network.load_state_dict(safetensors.torch.load_file(files.join(run, MODEL)))
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{files.join(run, MODEL)}: not the weights of this run's config ({error}).") from None
+    return network.eval(), tokenizer, config
+
+
+def load_bert(network: Network, path: str, config: ModelConfig) -> None:
+    """Start the encoder, and the masked-word head where the file has it, from Hugging Face's BERT weights.
+
+    Reads BertModel's and BertForPreTraining's names; parts that BERT has not keep their own start. Raises
+    UserError naming the first parameter that is missing or of another shape.
+    """
+    try:
+        given = safetensors.torch.load(files.read_bytes(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"model.init: {path} is not readable as safetensors ({error}).") from None
+    renamed: dict[str, Tensor] = {}
+    for name, value in given.items():
+        # Older files say gamma and beta for LayerNorm's weight and bias.
+        new = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        renamed[new if new.startswith(("bert.", "cls.")) else f"bert.{new}"] = value
+    table = "bert.embeddings.position_embeddings.weight"
+    if table in renamed:
+        renamed[table] = renamed[table][: config.max_text_tokens]
+    own = network.state_dict()
+    heads = {name for name in own if name.startswith("cls.")}
+    needed = {name for name in own if name.startswith("bert.") and "region_embeddings" not in name}
+    for name in sorted(needed | (heads & renamed.keys())):
+        found = tuple(renamed[name].shape) if name in renamed else None
+        if found != tuple(own[name].shape):
+            raise UserError(
+                f"model.init: {path} has {name} of shape {found}, the config needs {tuple(own[name].shape)}. "
+                "Give the model section the sizes of these weights, and model.tokenizer their vocabulary."
+            )
+    network.load_state_dict({name: renamed[name] for name in own if name in renamed}, strict=False)
+
+
+def with_feature_dim(config: Settings, feature_dim: int, where: str) -> Settings:
+    """`config` with the shards' width of features. Raises UserError if it asks for another one."""
+    if config.model.feature_dim not in (None, feature_dim):
+        raise UserError(
+            f"model.feature_dim: {config.model.feature_dim}, but the features in {where} are {feature_dim} wide. "
+            "Leave the key out to take the shards' width, or give the shards of the other detector."
+        )
+    return replace(config, model=replace(config.model, feature_dim=feature_dim))
+
+
+def _plain(network: Network) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+
+
+def _former(run: str) -> str:
+    return files.join(run, f"{CHECKPOINT}.former")

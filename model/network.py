@@ -1,0 +1,219 @@
+"""The network: a single-stream Transformer encoder in BERT's layout that reads word pieces and regions alike.
+
+Parameters carry the names that Hugging Face's BERT gives them, so that its weights load by name. What is fed
+in is prepared by model.views and model.data; what is learned is in model.objectives.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.config import ModelConfig
+from model.views import BOX_NUMBERS
+
+LAYER_NORM_EPSILON = 1e-12  # BERT's
+INITIAL_DEVIATION = 0.02  # BERT's
+SEGMENTS = 2
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A padded batch of views. B sequences, T text pieces and P regions at most, L items of both at most.
+
+    `ids`, `positions`, `segments`: (B, T) int64. `regions`: (B, P, D + 6) float32. `region_positions`: (B, P)
+    int64, -1 for none. `order`: (B, L) int64 picks a sequence's items, text first, out of its T + P columns,
+    which leaves the padding between text and regions out. `mask`: (B, L) bool, true where there is an item.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    segments: Tensor
+    regions: Tensor
+    region_positions: Tensor
+    order: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> "Sequences":
+        """The same batch on `device`."""
+        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
+        return Sequences(**moved)
+
+
+class TextEmbeddings(nn.Module):
+    """LayerNorm(word + position + segment)."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(vocabulary_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_text_tokens, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(SEGMENTS, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, LAYER_NORM_EPSILON)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+        """(B, T) int64 each; returns (B, T, hidden)."""
+        total = self.word_embeddings(ids) + self.position_embeddings(positions)
+        return self.dropout(self.LayerNorm(total + self.token_type_embeddings(segments)))
+
+
+class RegionEmbeddings(nn.Module):
+    """LayerNorm(Linear(feature and box)), as in Oscar and VinVL; pasted patches add their word's position."""
+
+    def __init__(self, config: ModelConfig, feature_dim: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(feature_dim + BOX_NUMBERS, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, LAYER_NORM_EPSILON)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, regions: Tensor, positions: Tensor, table: nn.Embedding) -> Tensor:
+        """`regions`: (B, P, D + 6); `positions`: (B, P), -1 for none; `table`: the text's position embeddings."""
+        place = table(positions.clamp(min=0)) * (positions >= 0).unsqueeze(-1)
+        return self.dropout(self.LayerNorm(self.dense(regions) + place))
+
+
+class SelfAttention(nn.Module):
+    """Scaled dot-product attention of all items of a sequence to all."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = config.dropout
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """`states`: (B, L, hidden); `mask`: (B, 1, 1, L) bool."""
+        query, key, value = (
+            layer(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        dropout = self.dropout if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class Residual(nn.Module):
+    """LayerNorm(residual + dropout(Linear(states))): the end of either half of a layer."""
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, LAYER_NORM_EPSILON)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, states: Tensor, residual: Tensor) -> Tensor:
+        """`states`: (B, L, width); `residual`: (B, L, hidden)."""
+        return self.LayerNorm(residual + self.dropout(self.dense(states)))
+
+
+class Layer(nn.Module):
+    """One Transformer layer, LayerNorm last as in BERT."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = nn.ModuleDict({"self": SelfAttention(config), "output": Residual(config, config.hidden_size)})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.feed_forward_size)})
+        self.output = Residual(config, config.feed_forward_size)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """`states`: (B, L, hidden); `mask`: (B, 1, 1, L) bool."""
+        states = self.attention["output"](self.attention["self"](states, mask), states)
+        return self.output(functional.gelu(self.intermediate["dense"](states)), states)
+
+
+class Layers(nn.Module):
+    """The layers, one after the other."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.layers))
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """`states`: (B, L, hidden); `mask`: (B, 1, 1, L) bool."""
+        for layer in self.layer:
+            states = layer(states, mask)
+        return states
+
+
+class Encoder(nn.Module):
+    """Embeddings and layers: what Hugging Face calls BertModel, and the region embedding."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int, feature_dim: int) -> None:
+        super().__init__()
+        self.embeddings = TextEmbeddings(config, vocabulary_size)
+        self.region_embeddings = RegionEmbeddings(config, feature_dim)
+        self.encoder = Layers(config)
+
+    def forward(self, batch: Sequences) -> Tensor:
+        """(B, L, hidden): a sequence's text states, then its regions' states, then padding."""
+        text = self.embeddings(batch.ids, batch.positions, batch.segments)
+        table = self.embeddings.position_embeddings
+        regions = self.region_embeddings(batch.regions, batch.region_positions, table)
+        states = torch.cat([text, regions], dim=1)
+        states = states.gather(1, batch.order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+        return self.encoder(states, batch.mask[:, None, None, :])
+
+
+class PredictionHead(nn.Module):
+    """States to logits over word pieces; the word embeddings are the output weights."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.transform = nn.ModuleDict(
+            {
+                "dense": nn.Linear(config.hidden_size, config.hidden_size),
+                "LayerNorm": nn.LayerNorm(config.hidden_size, LAYER_NORM_EPSILON),
+            }
+        )
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+    def forward(self, states: Tensor, word_embeddings: Tensor) -> Tensor:
+        """`states`: (n, hidden); `word_embeddings`: (vocabulary, hidden). Returns (n, vocabulary)."""
+        states = self.transform["LayerNorm"](functional.gelu(self.transform["dense"](states)))
+        return functional.linear(states, word_embeddings, self.bias)
+
+
+class Network(nn.Module):
+    """The encoder, the heads for masked words and masked tags, and the projection into the contrastive space."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int, feature_dim: int) -> None:
+        super().__init__()
+        self.pooling = config.pooling
+        self.bert = Encoder(config, vocabulary_size, feature_dim)
+        self.cls = nn.ModuleDict({"predictions": PredictionHead(config, vocabulary_size)})
+        self.tags = nn.ModuleDict({"predictions": PredictionHead(config, vocabulary_size)})
+        self.projection = nn.Linear(config.hidden_size, config.projection_size)
+        self.apply(_initialise)
+
+    def words(self, batch: Sequences, chosen: Tensor) -> Tensor:
+        """Logits (n, vocabulary) of the word pieces at `chosen`: (n, 2) int64, row and column of `ids`."""
+        return self._predict(self.cls["predictions"], batch, chosen)
+
+    def tag_pieces(self, batch: Sequences, chosen: Tensor) -> Tensor:
+        """Logits (n, vocabulary) of the tags' pieces at `chosen`: (n, 2) int64, row and column of `ids`."""
+        return self._predict(self.tags["predictions"], batch, chosen)
+
+    def embed(self, batch: Sequences) -> Tensor:
+        """(B, projection_size) float32 of length 1: where each sequence lies in the contrastive space."""
+        states = self.bert(batch)
+        if self.pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            weight = batch.mask.unsqueeze(-1).to(states.dtype)
+            pooled = (states * weight).sum(1) / weight.sum(1)
+        return functional.normalize(self.projection(pooled).float(), dim=-1)
+
+    def _predict(self, head: nn.Module, batch: Sequences, chosen: Tensor) -> Tensor:
+        # Text comes first in `order`, so a piece's column in `ids` is its column in the states as well.
+        states = self.bert(batch)[chosen[:, 0], chosen[:, 1]]
+        return head(states, self.bert.embeddings.word_embeddings.weight)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INITIAL_DEVIATION)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

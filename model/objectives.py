@@ -1,0 +1,43 @@
+"""The three objectives, each a pure function of what the network returned and what was asked of it."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def masked_language_modelling(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of the masked word pieces; 0 where there is none.
+
+    `logits`: (n, vocabulary), a row a masked piece. `targets`: (n,) int64. Returns a scalar, float32.
+    """
+    return functional.cross_entropy(logits.float(), targets, reduction="sum") / max(len(targets), 1)
+
+
+def masked_tag_prediction(logits: Tensor, targets: Tensor, tags: Tensor) -> Tensor:
+    """Cross-entropy of the masked tags, each tag the mean of its pieces: "hot air balloon" weighs as much as "dog".
+
+    `logits`: (n, vocabulary), a row a masked piece. `targets`: (n,) int64. `tags`: (n,) int64, which masked tag
+    the piece belongs to, numbered from 0 without gaps. Returns a scalar, float32; 0 where there is none.
+    """
+    if not len(targets):
+        return logits.float().sum()
+    each = functional.cross_entropy(logits.float(), targets, reduction="none")
+    count = int(tags.max()) + 1
+    pieces = torch.bincount(tags, minlength=count)
+    return (each / pieces[tags]).sum() / count
+
+
+def contrastive(text: Tensor, view: Tensor, sentences: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE between sentences and their mixed views; the batch's other sentences are the negatives.
+
+    `text`, `view`: (B, d) of length 1; row i of both is the same sentence. `sentences`: (B,) int64; rows whose
+    numbers agree are the same sentence, and no negatives of each other. Returns a scalar, float32; 0 if B is 0.
+    """
+    if not len(text):
+        return text.float().sum()
+    logits = text.float() @ view.float().T / temperature
+    same = sentences[:, None] == sentences[None, :]
+    same.fill_diagonal_(False)
+    logits = logits.masked_fill(same, float("-inf"))
+    target = torch.arange(len(logits), device=logits.device)
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2

@@ -1,0 +1,159 @@
+"""The views of a sample that the network reads: pure functions from samples and word pieces to arrays.
+
+A view is a text part and a set of patches. The encoder attends in all directions, so where a patch stands is
+told by its position alone and not by its place in memory: a patch pasted over a word carries the position of
+the word's first piece, and the sentence's other pieces keep the positions they had, so the replaced word's
+stay empty. Regions of an image, and patches whose sentence was dropped, are a set and carry no position.
+
+Padding and batches are left to model.data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from artifacts.samples import MixedSample, Patch
+from model.tokenizer import Pieces, Tokenizer
+
+NOWHERE = -1  # the position of a patch that has none, and the word number of [CLS], [SEP] and padding
+IGNORED = -100  # the target of a piece that need not be predicted
+BOX_NUMBERS = 6
+
+TEXT_SEGMENT, TAG_SEGMENT = 0, 1
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of an image or patches of a sentence.
+
+    `features`: (n, D) float16. `geometry`: (n, 6) float32, see `geometry`. `positions`: (n,) int64, the
+    position in the sentence or NOWHERE.
+    """
+
+    features: np.ndarray
+    geometry: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class View:
+    """One sequence for the encoder.
+
+    `ids`, `positions`, `words`: (t,) int64, the pieces with [CLS] and [SEP], their positions, and the number of
+    the word (or tag) that each belongs to, NOWHERE for [CLS] and [SEP]. `segment`: of the whole text part.
+    """
+
+    ids: np.ndarray
+    positions: np.ndarray
+    words: np.ndarray
+    segment: int
+    regions: Regions
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.regions)
+
+
+def geometry(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:
+    """The six box numbers of the Oscar and VinVL family: x1/W, y1/H, x2/W, y2/H, w/W, h/H.
+
+    `boxes`: (n, 4), xyxy in pixels of images of `width` × `height`, one number or (n,). Returns (n, 6) float32.
+    """
+    x1, y1, x2, y2 = np.asarray(boxes, np.float32).reshape(-1, 4).T
+    numbers = [x1 / width, y1 / height, x2 / width, y2 / height, (x2 - x1) / width, (y2 - y1) / height]
+    return np.stack(numbers, axis=1).astype(np.float32)
+
+
+def regions_of(patches: Sequence[Patch], features: np.ndarray, limit: int) -> Regions:
+    """The first `limit` of an image sample's patches, as a set without positions."""
+    chosen = patches[:limit]
+    boxes = np.array([patch.box for patch in chosen], np.float32).reshape(-1, 4)
+    width = np.array([patch.width for patch in chosen], np.float32)
+    height = np.array([patch.height for patch in chosen], np.float32)
+    return Regions(features[:limit], geometry(boxes, width, height), np.full(len(chosen), NOWHERE, np.int64))
+
+
+def no_regions(feature_dim: int) -> Regions:
+    """The empty set, for views of text alone."""
+    return Regions(
+        np.zeros((0, feature_dim), np.float16), np.zeros((0, BOX_NUMBERS), np.float32), np.zeros(0, np.int64)
+    )
+
+
+def text_view(pieces: Pieces, tokenizer: Tokenizer, limit: int, regions: Regions) -> View:
+    """[CLS] text [SEP] with at most `limit` pieces, and `regions` beside it."""
+    return _framed(pieces.ids[: limit - 2], pieces.words[: limit - 2], tokenizer, TEXT_SEGMENT, regions)
+
+
+def tag_view(tags: Sequence[Pieces], tokenizer: Tokenizer, limit: int, regions: Regions) -> View:
+    """[CLS] tag tag … [SEP] in the tags' segment, and `regions` beside it; a tag counts as one word.
+
+    Tags that do not fit into `limit` pieces are left out.
+    """
+    ids = np.concatenate([np.zeros(0, np.int64), *(tag.ids for tag in tags)])
+    words = np.repeat(np.arange(len(tags)), [len(tag.ids) for tag in tags])
+    whole = limit - 2
+    while whole > 0 and whole < len(words) and words[whole] == words[whole - 1]:
+        whole -= 1
+    return _framed(ids[:whole], words[:whole], tokenizer, TAG_SEGMENT, regions)
+
+
+def set_view(regions: Regions, tokenizer: Tokenizer) -> View:
+    """[CLS] [SEP] and regions as a set: what an image is at evaluation, and what the contrastive view trains."""
+    nothing = np.zeros(0, np.int64)
+    anywhere = Regions(regions.features, regions.geometry, np.full(len(regions), NOWHERE, np.int64))
+    return _framed(nothing, nothing, tokenizer, TEXT_SEGMENT, anywhere)
+
+
+def mixed_view(
+    sample: MixedSample, pieces: Pieces, tokenizer: Tokenizer, limit: int, max_regions: int, patch_positions: bool
+) -> View:
+    """[CLS] text [SEP] without the replaced mentions' pieces, with their patches in those places.
+
+    A mention that the text's cut at `limit` pieces leaves nothing of is not replaced, and has no patches.
+    At most `max_regions` patches are taken.
+    """
+    spans = pieces.spans[: limit - 2]
+    kept = np.ones(len(spans), bool)
+    positions: dict[int | None, int] = {}
+    for index in sample.replaced:
+        mention = sample.mentions[index]
+        covered = (spans[:, 0] < mention.end) & (spans[:, 1] > mention.start)
+        if covered.any():
+            positions[index] = int(np.argmax(covered)) + 1  # after [CLS]
+            kept &= ~covered
+    rows = [row for row, patch in enumerate(sample.patches) if patch.mention in positions][:max_regions]
+    loose = regions_of([sample.patches[row] for row in rows], sample.features[rows], max_regions)
+    at = [positions[sample.patches[row].mention] for row in rows] if patch_positions else loose.positions
+    pasted = Regions(loose.features, loose.geometry, np.array(at, np.int64))
+    whole = text_view(pieces, tokenizer, limit, pasted)
+    inside = np.concatenate([[True], kept, [True]])
+    return View(whole.ids[inside], whole.positions[inside], whole.words[inside], TEXT_SEGMENT, pasted)
+
+
+def _framed(ids: np.ndarray, words: np.ndarray, tokenizer: Tokenizer, segment: int, regions: Regions) -> View:
+    framed = np.concatenate([[tokenizer.begin], ids, [tokenizer.end]]).astype(np.int64)
+    numbers = np.concatenate([[NOWHERE], words, [NOWHERE]]).astype(np.int64)
+    return View(framed, np.arange(len(framed)), numbers, segment, regions)
+
+
+def mask_words(
+    ids: np.ndarray, words: np.ndarray, tokenizer: Tokenizer, probability: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """BERT's masking, of whole words: each word is chosen with `probability`.
+
+    Of the chosen words' pieces 80 % become [MASK], 10 % a random piece and 10 % stay as they are.
+    `ids`, `words`: (B, T) int64, a row a text; words NOWHERE are never chosen. Returns the masked ids and the
+    targets, both (B, T) int64; targets are the pieces to predict, IGNORED elsewhere.
+    """
+    count = int(words.max(initial=NOWHERE)) + 1
+    chosen_words = random.random((len(ids), count + 1)) < probability
+    chosen_words[:, -1] = False  # what NOWHERE, -1, looks up
+    chosen = np.take_along_axis(chosen_words, words, axis=1)
+    lot = random.random(ids.shape)
+    stranger = tokenizer.ordinary[random.integers(len(tokenizer.ordinary), size=ids.shape)]
+    changed = np.where(lot < 0.8, tokenizer.mask, np.where(lot < 0.9, stranger, ids))
+    return np.where(chosen, changed, ids), np.where(chosen, ids, IGNORED)
