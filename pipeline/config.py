@@ -1,0 +1,135 @@
+"""The config file as typed, frozen settings, and the part of it that each stage's output depends on.
+
+docs/configuration.md lists every key. Defaults that the paper leaves open are ours and marked so.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import yaml
+
+from artifacts import files, settings
+from artifacts.errors import CallError
+from model.config import ModelConfig, TrainConfig
+
+FORBID_UNKNOWN = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Where sentences come from and how their grounded words are found."""
+
+    __pydantic_config__: ClassVar = FORBID_UNKNOWN
+    inputs: tuple[str, ...] = ()
+    field: str = "caption"
+    spacy_model: str = "auto"
+    max_characters: int = 1000
+    stop_words: tuple[str, ...] = ()
+    """Words of the vocabulary that are not to be tagged."""
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """Where images come from and what looks at them."""
+
+    __pydantic_config__: ClassVar = FORBID_UNKNOWN
+    inputs: tuple[str, ...] = ()
+    detector: str = "torchvision:fasterrcnn_resnet50_fpn_v2"
+    detector_options: dict[str, Any] = field(default_factory=dict)
+    weights: str = "default"
+    score_threshold: float = 0.3
+    max_regions: int = 36
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    crop_size: int = 160
+    """Longest side of a stored crop, in pixels."""
+    max_megapixels: float = 100.0
+    """Images with more pixels are rejected before they are decoded."""
+
+
+@dataclass(frozen=True)
+class BankSettings:
+    """Which patches of a concept are kept."""
+
+    __pydantic_config__: ClassVar = FORBID_UNKNOWN
+    max_patches_per_concept: int = 1000
+    selection: Literal["diverse", "score", "random"] = "diverse"
+    duplicate_similarity: float = 0.98
+    """`diverse` drops a patch whose cosine similarity to a better one of its concept is above this (ours)."""
+
+
+@dataclass(frozen=True)
+class MixSettings:
+    """Cross-modal CutMix: which mentions are replaced, by which patches. All defaults are ours."""
+
+    __pydantic_config__: ClassVar = FORBID_UNKNOWN
+    replace_probability: float = 0.5
+    patches_per_word: int = 1
+    sampler: Literal["uniform", "score", "context"] = "context"
+    views: int = 1
+    min_replaced: int = 1
+    """At least so many mentions are replaced where the bank has patches for them; 0 gives some plain views."""
+    image_samples: bool = True
+    samples_per_shard: int = 5000
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole config file."""
+
+    __pydantic_config__: ClassVar = FORBID_UNKNOWN
+    seed: int = 0
+    out: str = "out"
+    vocabulary: str = "coco"
+    max_bad_fraction: float = 0.05
+    text: TextSettings = field(default_factory=TextSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
+    bank: BankSettings = field(default_factory=BankSettings)
+    mix: MixSettings = field(default_factory=MixSettings)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig | None = None
+
+    def to_yaml(self) -> str:
+        """The resolved config as YAML, without the output's own path."""
+        content = {key: value for key, value in asdict(self).items() if key != "out" and value is not None}
+        return yaml.safe_dump(_plain(content), sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that YAML stays plain."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def load_config(path: str, assignments: Iterable[str] = (), out: str | None = None) -> Config:
+    """The config at `path` with `--set` assignments and `--out` put in. Raises CallError."""
+    content = settings.override(settings.load_yaml(path), assignments)
+    config = settings.build(Config, content, where=path)
+    _check_ranges(config, path)
+    if out is not None:
+        config = replace(config, out=out)
+    return replace(config, out=config.out if files.is_url(config.out) else os.path.normpath(config.out))
+
+
+def _check_ranges(config: Config, path: str) -> None:
+    """Values that are of the right type and still make no sense. Raises CallError."""
+    limits: list[tuple[str, float, float, float]] = [
+        ("max_bad_fraction", config.max_bad_fraction, 0, 1),
+        ("text.max_characters", config.text.max_characters, 1, 1e9),
+        ("images.score_threshold", config.images.score_threshold, 0, 1),
+        ("images.max_regions", config.images.max_regions, 1, 1e6),
+        ("images.crop_size", config.images.crop_size, 8, 4096),
+        ("images.max_megapixels", config.images.max_megapixels, 0.001, 1e6),
+        ("bank.max_patches_per_concept", config.bank.max_patches_per_concept, 1, 1e9),
+        ("bank.duplicate_similarity", config.bank.duplicate_similarity, 0, 1),
+        ("mix.replace_probability", config.mix.replace_probability, 0, 1),
+        ("mix.patches_per_word", config.mix.patches_per_word, 1, 100),
+        ("mix.views", config.mix.views, 1, 1000),
+        ("mix.min_replaced", config.mix.min_replaced, 0, 1000),
+        ("mix.samples_per_shard", config.mix.samples_per_shard, 1, 1e9),
+    ]
+    for key, value, low, high in limits:
+        if not low <= value <= high:
+            raise CallError(f"{path}: {key}: expected a value from {low:g} to {high:g}, found {value}.")

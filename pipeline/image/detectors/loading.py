@@ -1,0 +1,122 @@
+"""From the config's `images.detector` to a detector object, and to a description of it for manifests."""
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from artifacts import files
+from artifacts.errors import CallError, UserError
+from pipeline.image.detectors.base import Detector
+
+DEMO = "demo"
+TORCHVISION = "torchvision:"
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """What makes a detector, as plain data that travels to workers. `weights`: None for the detector's own default."""
+
+    name: str
+    weights: str | None
+    device: str
+    score_threshold: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    import_paths: tuple[str, ...] = ()
+    """Folders in which `pkg.module:Class` is looked for besides the installed packages."""
+
+
+def resolve_device(device: str) -> str:
+    """ "cpu" or "cuda" for the config's auto | cpu | cuda. Raises CallError if cuda is asked for and there is none."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CallError(
+            "images.device: cuda was asked for, but torch sees no CUDA device. "
+            "Use 'auto' or 'cpu', or check the driver."
+        )
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def fix_threads() -> None:
+    """One thread a process, flushing denormals: the arithmetic, and with it every byte, no longer depends on the
+    machine's load or the number of workers (and two processes of one thread outrun one of two)."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+def load_detector(spec: DetectorSpec) -> Detector:
+    """The detector. Raises CallError for an unknown name, UserError where it cannot be made."""
+    fix_threads()
+    arguments = {"weights": spec.weights, "device": spec.device, "score_threshold": spec.score_threshold}
+    if spec.name == DEMO:
+        from pipeline.demo.detector import DemoDetector
+
+        return _construct(DemoDetector, spec, arguments)
+    if spec.name.startswith(TORCHVISION):
+        from pipeline.image.detectors.torchvision_models import TorchvisionDetector
+
+        return _construct(TorchvisionDetector, spec, {"name": spec.name.removeprefix(TORCHVISION), **arguments})
+    return _construct(_import_class(spec), spec, arguments)
+
+
+def _construct(cls: Any, spec: DetectorSpec, arguments: Mapping[str, Any]) -> Detector:
+    try:
+        return cast(Detector, cls(**arguments, **spec.options))
+    except TypeError as error:
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            raise
+        raise CallError(
+            f"images.detector: {spec.name} cannot be called with weights, device, score_threshold"
+            f"{''.join(f', {key}' for key in spec.options)}: {error}. See images.detector_options."
+        ) from None
+
+
+def _import_class(spec: DetectorSpec) -> Any:
+    module_name, colon, class_name = spec.name.partition(":")
+    if not colon or not class_name:
+        raise CallError(
+            f"images.detector: {spec.name!r} is not known. Expected torchvision:NAME, demo, "
+            "or pkg.module:Class of your own."
+        )
+    for path in spec.import_paths:
+        if path not in sys.path:
+            sys.path.append(path)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise UserError(
+                f"images.detector: importing {module_name} failed: {error}. Install what it needs."
+            ) from error
+        raise CallError(
+            f"images.detector: no module {module_name!r} among the installed packages, in "
+            f"{' or in '.join(spec.import_paths) or 'any folder'}. Expected pkg.module:Class."
+        ) from None
+    if not hasattr(module, class_name):
+        raise CallError(f"images.detector: {module.__file__} has no class {class_name!r}.")
+    return getattr(module, class_name)
+
+
+def describe_detector(spec: DetectorSpec) -> dict[str, Any]:
+    """What identifies the detector in a manifest: name, options, hash of the weights file, not where files lie."""
+    weights = spec.weights or "default"
+    if spec.weights is not None and files.exists(spec.weights):
+        weights = f"sha256:{files.sha256(spec.weights)}"
+    return {
+        "name": spec.name,
+        "weights": weights,
+        "device": spec.device,
+        "options": {key: _identity(value) for key, value in spec.options.items()},
+    }
+
+
+def _identity(value: Any) -> Any:
+    """A file given as an option counts by its content."""
+    if isinstance(value, str) and os.path.isfile(value):
+        return f"sha256:{files.sha256(value)}"
+    return value

@@ -1,0 +1,150 @@
+"""torchvision's detection models as detectors; for the Faster R-CNN family a region's feature is its box-head output.
+
+SSD, RetinaNet and FCOS have no box head: their feature is the mean of a feature map over the region (RoIAlign).
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models import detection as models
+from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.ops import MultiScaleRoIAlign
+
+from artifacts.errors import CallError, UserError
+from pipeline.image.detectors.base import Detections, no_detections
+
+
+class TorchvisionDetector:
+    """A model of torchvision.models.detection by name.
+
+    weights: None or "default" for the library's own download, the name of one of its weight enums (COCO_V1), or a file
+    (.safetensors, or .pth read with weights_only). classes: names by label index for weights from a file; by default
+    COCO's, as torchvision numbers them. Images go through one by one: padding them to a common size would change
+    their features.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | None = None,
+        device: str = "cpu",
+        score_threshold: float = 0.3,
+        *,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        known = list_models(module=models)
+        usable = [model for model in known if not model.startswith(("maskrcnn", "keypointrcnn"))]
+        if name not in usable:
+            raise CallError(f"images.detector: torchvision has no detector {name!r}. Known: {', '.join(usable)}.")
+        enum = get_model_weights(name)
+        self.labels: list[str] = list(classes or enum["DEFAULT"].meta["categories"])
+        network = self._build(name, enum, weights)
+        network.eval()
+        _set_threshold(network, score_threshold)
+        self._device = torch.device(device)
+        self._network: Any = network.to(self._device)
+        self._box_head = getattr(getattr(network, "roi_heads", None), "box_head", None)
+        self._pool = MultiScaleRoIAlign(featmap_names=["pooled"], output_size=1, sampling_ratio=2)
+        self.feature_dim = self._probe_dim()
+
+    def _build(self, name: str, enum: Any, weights: str | None) -> nn.Module:
+        if weights is None or weights == "default" or weights in enum.__members__:
+            chosen = enum["DEFAULT" if weights in (None, "default") else weights]
+            try:
+                return get_model(name, weights=chosen)
+            except OSError as error:
+                raise UserError(
+                    f"images.weights: downloading torchvision's weights for {name} failed: {error}. "
+                    "Give a file of weights instead, or run once where there is a network."
+                ) from error
+        network = get_model(name, weights=None, weights_backbone=None, num_classes=len(self.labels))
+        try:
+            network.load_state_dict(_read_state(weights))
+        except (RuntimeError, OSError, ValueError) as error:
+            raise UserError(
+                f"images.weights: {weights} does not fit {name} with {len(self.labels)} classes: {error} "
+                "Give images.detector_options.classes the names the weights were trained with, background first."
+            ) from None
+        return network
+
+    def _probe_dim(self) -> int:
+        if self._box_head is not None:
+            return int(self._network.roi_heads.box_predictor.cls_score.in_features)
+        with torch.inference_mode():
+            maps = self._network.backbone(torch.zeros(1, 3, 320, 320, device=self._device))
+        return int(_one_map(maps).shape[1])
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Regions of each image; see Detector.detect."""
+        return [self._detect_one(image) for image in images]
+
+    @torch.inference_mode()
+    def _detect_one(self, image: np.ndarray) -> Detections:
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device).permute(2, 0, 1).float() / 255
+        size = (int(pixels.shape[1]), int(pixels.shape[2]))
+        inputs, _ = self._network.transform([pixels], None)
+        maps = self._network.backbone(inputs.tensors)
+        maps = OrderedDict([("0", maps)]) if isinstance(maps, Tensor) else maps
+        found = self._regions(inputs, maps)
+        if not len(found["boxes"]):
+            return no_detections(self.feature_dim)
+        features = self._features(maps, found["boxes"], inputs.image_sizes)
+        back = self._network.transform.postprocess([found], inputs.image_sizes, [size])[0]
+        return Detections(
+            back["boxes"].float().cpu().numpy(),
+            back["scores"].float().cpu().numpy(),
+            back["labels"].cpu().numpy().astype(np.int64),
+            features.float().cpu().numpy(),
+        )
+
+    def _regions(self, inputs: Any, maps: "OrderedDict[str, Tensor]") -> dict[str, Tensor]:
+        """The model's own detections, boxes in pixels of its resized input."""
+        network = self._network
+        if self._box_head is not None:
+            proposals, _ = network.rpn(inputs, maps)
+            found, _ = network.roi_heads(maps, proposals, inputs.image_sizes)
+            return dict(found[0])
+        levels = list(maps.values())
+        head = network.head(levels)
+        anchors = network.anchor_generator(inputs, levels)
+        if isinstance(network, models.ssd.SSD):
+            return dict(network.postprocess_detections(head, anchors, inputs.image_sizes)[0])
+        per_level = [level.shape[2] * level.shape[3] for level in levels]
+        cells = [count * (head["cls_logits"].shape[1] // sum(per_level)) for count in per_level]
+        split = {key: list(value.split(cells, dim=1)) for key, value in head.items()}
+        anchors_by_level = [list(anchors[0].split(cells))]
+        return dict(network.postprocess_detections(split, anchors_by_level, inputs.image_sizes)[0])
+
+    def _features(self, maps: "OrderedDict[str, Tensor]", boxes: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
+        """(n, feature_dim) for boxes in pixels of the resized input."""
+        if self._box_head is not None:
+            pooled = self._network.roi_heads.box_roi_pool(maps, [boxes], sizes)
+            return self._box_head(pooled)
+        return self._pool({"pooled": _one_map(maps)}, [boxes], sizes).flatten(1)
+
+
+def _one_map(maps: "OrderedDict[str, Tensor]") -> Tensor:
+    """The finest map of a backbone without box head."""
+    return next(iter(maps.values()))
+
+
+def _set_threshold(network: nn.Module, threshold: float) -> None:
+    """Let the model itself drop what the pipeline would drop: NMS over fewer boxes."""
+    owner: Any = getattr(network, "roi_heads", network)
+    owner.score_thresh = threshold
+
+
+def _read_state(path: str) -> dict[str, Tensor]:
+    if path.endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    inner = state.get("model", state)
+    if not isinstance(inner, dict):
+        raise ValueError("expected a state dict")
+    return inner

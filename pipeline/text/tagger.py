@@ -1,0 +1,146 @@
+"""Which matched words are meant as things: part of speech decides where a statistical spaCy pipeline is at hand,
+a few rules where none is. Cheap matching goes first, so that spaCy sees only sentences that hold a candidate."""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from artifacts.errors import CallError
+from artifacts.samples import Mention
+from bank.concepts import Vocabulary
+from pipeline.text.matching import WORD, Match, Matcher
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc
+
+LOG = logging.getLogger(__name__)
+
+DEFAULT_MODEL = "en_core_web_sm"
+RULES = "rules"
+"""`text.spacy_model: rules` asks for the built-in rules."""
+
+CHUNK = 1024
+BATCH = 128
+
+Item = TypeVar("Item")
+
+# Words after which an English noun form is a verb ("they train", "to book").
+VERB_CUES = frozenset(
+    "i you he she it we they who to will would can could may might must shall should not never please let lets ll d "
+    "don didn doesn won cannot".split()
+)
+
+
+class Tagger:
+    """Finds the grounded words of sentences. `description` names what decides, for manifests and logs."""
+
+    def __init__(self, vocabulary: Vocabulary, spacy_model: str = "auto", stop_words: Iterable[str] = ()) -> None:
+        self._matcher = Matcher(vocabulary, stop_words)
+        self._nlp = load_spacy(spacy_model)
+        self.description = describe_model(self._nlp)
+
+    def tag(self, items: Iterable[Item], text: Callable[[Item], str]) -> Iterator[tuple[Item, tuple[Mention, ...]]]:
+        """Each item with the mentions of its text, in order; memory is bounded by CHUNK items."""
+        stream = iter(items)
+        while chunk := list(islice(stream, CHUNK)):
+            yield from zip(chunk, self.tag_texts([text(item) for item in chunk]), strict=True)
+
+    def tag_texts(self, texts: list[str]) -> list[tuple[Mention, ...]]:
+        """The mentions of each text."""
+        matches = [self._matcher.find(text) for text in texts]
+        if self._nlp is None:
+            kept = [rule_out(text, found) for text, found in zip(texts, matches, strict=True)]
+        else:
+            candidates = [row for row, found in enumerate(matches) if found]
+            docs = self._nlp.pipe((texts[row] for row in candidates), batch_size=BATCH)
+            kept = [[] for _ in texts]
+            for row, doc in zip(candidates, docs, strict=True):
+                kept[row] = [match for match in matches[row] if meant(doc, match)]
+        return [
+            tuple(
+                Mention(match.start, match.end, match.concept, text[match.start : match.end], match.lemma)
+                for match in found
+            )
+            for text, found in zip(texts, kept, strict=True)
+        ]
+
+
+def meant(doc: "Doc", match: Match) -> bool:
+    """Whether the pipeline takes the match's head for a noun that does not merely modify the next one.
+
+    The head is the last token of the match: "the *traffic light*" counts, "a *bear* market" and "we *park*" do not.
+    """
+    span = doc.char_span(match.start, match.end, alignment_mode="expand")
+    if span is None or not _is_noun(span[-1]):
+        return False
+    if span.end == len(doc):
+        return True
+    following = doc[span.end]
+    return not (_is_noun(following) and following.text[0].isalnum())
+
+
+def _is_noun(token: object) -> bool:
+    pos: str = token.pos_  # type: ignore[attr-defined]
+    return pos in ("NOUN", "PROPN") if pos else token.tag_.startswith("NN")  # type: ignore[attr-defined]
+
+
+def rule_out(text: str, matches: list[Match]) -> list[Match]:
+    """The matches that rules on neighbouring words do not speak against.
+
+    Without parts of speech, a single word after a pronoun, "to" or an auxiliary is a verb ("they *train* hard"),
+    a word straight before another match modifies it ("a *dog* bed"), and "a *bear* of a problem" is an idiom.
+    """
+    words = [(found.start(), found.end(), found.group().lower()) for found in WORD.finditer(text)]
+    kept = []
+    for position, match in enumerate(matches):
+        before = [word for _, end, word in words if end <= match.start]
+        after = [(start, word) for start, _, word in words if start >= match.end]
+        single = " " not in text[match.start : match.end].strip()
+        if single and before and before[-1] in VERB_CUES:
+            continue
+        if position + 1 < len(matches) and text[match.end : matches[position + 1].start] == " ":
+            continue
+        if [word for _, word in after[:2]] == ["of", "a"] and before and before[-1] in ("a", "an"):
+            continue
+        kept.append(match)
+    return kept
+
+
+def load_spacy(model: str) -> "Language | None":
+    """The spaCy pipeline, or None for the built-in rules. Raises CallError if a named one cannot be loaded."""
+    if model == RULES:
+        return None
+    if model == "auto":
+        if importlib.util.find_spec(DEFAULT_MODEL) is None:
+            LOG.warning(
+                "text.spacy_model: auto, and %s is not installed: the built-in rules decide which words are meant, "
+                "which is less exact. To install it: python -m spacy download %s",
+                DEFAULT_MODEL,
+                DEFAULT_MODEL,
+            )
+            return None
+        model = DEFAULT_MODEL
+    import spacy
+
+    try:
+        nlp = spacy.load(model, exclude=["parser", "ner", "lemmatizer", "senter", "textcat"])
+    except (OSError, ValueError) as error:
+        raise CallError(
+            f"text.spacy_model: cannot load {model!r}: {error} Expected the name of an installed pipeline, "
+            "the folder of one, 'auto', or 'rules'."
+        ) from None
+    if not {"tagger", "morphologizer"} & set(nlp.pipe_names):
+        raise CallError(
+            f"text.spacy_model: {model!r} has no part-of-speech component "
+            f"(found: {', '.join(nlp.pipe_names) or 'none'}). "
+            "Use a pipeline with a tagger or morphologizer, or 'rules'."
+        )
+    return nlp
+
+
+def describe_model(nlp: "Language | None") -> str:
+    """What decides, in a word or two: "rules", or the pipeline's name and version."""
+    return RULES if nlp is None else f"{nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
