@@ -61,9 +61,7 @@ class World:
         replaced = [i for i in range(len(concepts)) if random.random() < 0.5] or [0]
         patches = tuple(patch(CONCEPTS[concepts[i]], f"{number}-{i}", mention=i) for i in replaced)
         features = self.features([concepts[i] for i in replaced], random)
-        return MixedSample(
-            f"m{number:06d}", f"s{number}", 0, text, mentions, tuple(replaced), patches, features
-        )
+        return MixedSample(f"m{number:06d}", f"s{number}", 0, text, mentions, tuple(replaced), patches, features)
 
     def image(self, number: int) -> ImageSample:
         """An image sample of one to four regions."""
