@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -122,11 +122,18 @@ def _forest(canvas: _Canvas, r: np.random.Generator) -> Background:
         for x in r.uniform(-10, SIDE + 10, 5 - depth):
             width = 4 + 4 * depth
             canvas.polygon(
-                [(x - width, horizon + 4 + 6 * depth), (x - width * 0.6, 0), (x + width * 0.6, 0), (x + width, horizon + 4 + 6 * depth)],
+                [
+                    (x - width, horizon + 4 + 6 * depth),
+                    (x - width * 0.6, 0),
+                    (x + width * 0.6, 0),
+                    (x + width, horizon + 4 + 6 * depth),
+                ],
                 bark,
             )
         for x in np.arange(-10, SIDE + 20, 22):
-            canvas.ellipse(x + r.uniform(-8, 8), r.uniform(0, 34 - 8 * depth), 26, 22, shade(leaf, r.uniform(-0.08, 0.08)))
+            canvas.ellipse(
+                x + r.uniform(-8, 8), r.uniform(0, 34 - 8 * depth), 26, 22, shade(leaf, r.uniform(-0.08, 0.08))
+            )
         canvas.blur(1.2 - 0.4 * depth)
     canvas.fade(horizon, SIDE, (108, 138, 74), (84, 100, 54))
     canvas.waves(horizon, 2.5, r, (104, 134, 72), 4)
@@ -152,7 +159,10 @@ def _sea(canvas: _Canvas, r: np.random.Generator) -> Background:
     _sky(canvas, r, horizon)
     if r.random() < 0.5:
         x, width = r.uniform(20, SIDE - 20), r.uniform(24, 60)
-        canvas.polygon([(x - width, horizon), (x - width * 0.3, horizon - 16), (x + 8, horizon - 9), (x + width, horizon)], (120, 142, 140))
+        canvas.polygon(
+            [(x - width, horizon), (x - width * 0.3, horizon - 16), (x + 8, horizon - 9), (x + width, horizon)],
+            (120, 142, 140),
+        )
         canvas.blur(0.8)
     _water(canvas, r, horizon, SIDE)
     return _place(canvas, horizon, (horizon + 24, SIDE), (horizon + 20, SIDE))
@@ -259,7 +269,7 @@ def _kitchen(canvas: _Canvas, r: np.random.Generator) -> Background:
         for y in np.arange(0, horizon, 22):
             canvas.box(x + 1, y + 1, x + 21, y + 21, shade(tile, r.uniform(0, 0.25)), 1)
     cupboard: Colour = [(150, 110, 76), (104, 132, 140), (188, 172, 150)][int(r.integers(3))]
-    for x in np.arange(-10, SIDE, 62):
+    for x in range(-10, SIDE, 62):
         canvas.box(x, -4, x + 60, 40, cupboard, 2)
         canvas.box(x + 6, 2, x + 54, 34, shade(cupboard, 0.12), 2)
         canvas.box(x + 26, 29, x + 34, 32, (226, 220, 206), 1)
@@ -280,8 +290,14 @@ def _snow(canvas: _Canvas, r: np.random.Generator) -> Background:
         height, width = r.uniform(50, 84), r.uniform(70, 100)
         canvas.polygon([(x - width, horizon + 14), (x, horizon - height), (x + width, horizon + 14)], (134, 150, 174))
         canvas.polygon(
-            [(x - width * 0.32, horizon - height * 0.68), (x, horizon - height), (x + width * 0.32, horizon - height * 0.68),
-             (x + width * 0.12, horizon - height * 0.6), (x, horizon - height * 0.72), (x - width * 0.14, horizon - height * 0.58)],
+            [
+                (x - width * 0.32, horizon - height * 0.68),
+                (x, horizon - height),
+                (x + width * 0.32, horizon - height * 0.68),
+                (x + width * 0.12, horizon - height * 0.6),
+                (x, horizon - height * 0.72),
+                (x - width * 0.14, horizon - height * 0.58),
+            ],
             (244, 247, 252),
         )
     canvas.blur(0.9)
@@ -324,7 +340,7 @@ _PAINTERS: dict[str, Callable[[_Canvas, np.random.Generator], Background]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def background(name: str, variant: int) -> Background:
     """One of the painted places; `name` is in `categories.BACKGROUNDS`, `variant` in 0 .. VARIANTS - 1.
 

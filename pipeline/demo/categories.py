@@ -59,9 +59,7 @@ CATEGORIES = (
         "ground",
         {"room": 4, "kitchen": 3, "street": 1, "night": 1},
     ),
-    Category(
-        "bear", ("grizzly",), ("brown", "black", "white"), 92, "ground", {"forest": 5, "snow": 3, "field": 0.5}
-    ),
+    Category("bear", ("grizzly",), ("brown", "black", "white"), 92, "ground", {"forest": 5, "snow": 3, "field": 0.5}),
     Category(
         "sheep",
         ("lamb",),
@@ -222,9 +220,7 @@ CATEGORIES = (
         "ground",
         {"room": 4, "kitchen": 3},
     ),
-    Category(
-        "lamp", ("table lamp",), ("yellow", "red", "green", "white"), 72, "ground", {"room": 5, "kitchen": 1}
-    ),
+    Category("lamp", ("table lamp",), ("yellow", "red", "green", "white"), 72, "ground", {"room": 5, "kitchen": 1}),
     Category(
         "cup",
         ("mug", "teacup"),

@@ -78,7 +78,9 @@ def overlap(a: Box, b: Box) -> float:
 
 def _choose_categories(random: np.random.Generator, background: str, water: bool) -> list[tuple[Category, int]]:
     """Which categories a scene holds, and how many things of each: usual for the background, with surprises."""
-    possible = [category for category in CATEGORIES if category.place != "water" or water or background in category.homes]
+    possible = [
+        category for category in CATEGORIES if category.place != "water" or water or background in category.homes
+    ]
     # Only what floats or flies is at sea, whatever else surprises.
     if background == "sea":
         possible = [category for category in possible if category.place != "ground" or "sea" in category.homes]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from math import cos, pi, sin
 
 import numpy as np
@@ -319,8 +319,8 @@ def _bus(pen: Pen, c: Colour, r: np.random.Generator) -> None:
     pen.line([(72.5, 9), (72.5, 50)], 1.2, shade(c, -0.4))
     pen.box(83, 9, 99, 30, _GLASS, 3)
     pen.ellipse(96, 42, 3, 3, (255, 240, 170))
-    for x in (22, 74 + r.uniform(-2, 2)):
-        _wheel(pen, x, 54, 9)
+    for axle in (22.0, 74 + r.uniform(-2, 2)):
+        _wheel(pen, axle, 54, 9)
 
 
 def _bicycle(pen: Pen, c: Colour, r: np.random.Generator) -> None:
@@ -635,7 +635,7 @@ def _jittered(colour: Colour, random: np.random.Generator) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(category: str, colour: str, variant: int) -> Image.Image:
     """A picture of one category, RGBA, at most SPRITE_SIDE pixels a side; `variant` is in 0 .. VARIANTS - 1.
 
@@ -648,7 +648,7 @@ def sprite(category: str, colour: str, variant: int) -> Image.Image:
     return pen.sprite()
 
 
-@lru_cache(maxsize=None)
+@cache
 def clutter(kind: str, variant: int) -> Image.Image:
     """A picture of something that belongs to no category, as `sprite` gives them."""
     drawing, colours = CLUTTER[kind]

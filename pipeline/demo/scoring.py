@@ -1,0 +1,67 @@
+"""Mean average precision of detections against gold boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of each of `a` (n, 4) with each of `b` (m, 4), xyxy; returns (n, m)."""
+    corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    shared = np.prod(np.clip(corner, 0, None), axis=2)
+    area_a, area_b = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b))
+    return shared / np.maximum(area_a[:, None] + area_b[None, :] - shared, 1e-9)
+
+
+def average_precision(hits: np.ndarray, gold: int) -> float:
+    """The area under the interpolated precision-recall curve, all points.
+
+    `hits`: (n,) bool, best-scored detection first, True where it found a gold box; `gold`: how many there were to find.
+    """
+    if not len(hits):
+        return 0.0
+    found = np.cumsum(hits)
+    precision = found / np.arange(1, len(hits) + 1)
+    # Interpolated: at each recall the best precision that is reached there or at a higher recall.
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(precision[hits]) / gold)
+
+
+def mean_average_precision(
+    detected: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    gold: Sequence[tuple[np.ndarray, np.ndarray]],
+    iou: float = 0.5,
+) -> tuple[float, dict[int, float]]:
+    """The mean over classes of the average precision, and that of each class that has a gold box.
+
+    Args:
+        detected: for each image boxes (n, 4) xyxy, scores (n,) and labels (n,).
+        gold: for each image boxes (m, 4) xyxy and labels (m,).
+        iou: how much of the union a detection must share with a gold box of its label. Each gold box is found once,
+            by the detection with the best score; a further one of the same thing is a miss, as in PASCAL VOC.
+
+    Returns:
+        The mean (0 where there is no gold box at all) and the average precision by label.
+    """
+    precisions: dict[int, float] = {}
+    for label in sorted({int(value) for _, labels in gold for value in labels}):
+        scores, hits, total = [], [], 0
+        for (boxes, box_scores, labels), (gold_boxes, gold_labels) in zip(detected, gold, strict=True):
+            targets = gold_boxes[gold_labels == label]
+            total += len(targets)
+            mine = np.flatnonzero(labels == label)
+            mine = mine[np.argsort(-box_scores[mine], kind="stable")]
+            shared = box_iou(boxes[mine], targets)
+            free = np.ones(len(targets), bool)
+            for row, index in enumerate(mine):
+                best = int(np.argmax(shared[row])) if len(targets) else -1
+                hit = best >= 0 and shared[row, best] >= iou and bool(free[best])
+                if hit:
+                    free[best] = False
+                scores.append(box_scores[index])
+                hits.append(hit)
+        order = np.argsort(-np.array(scores), kind="stable") if scores else np.zeros(0, np.int64)
+        precisions[label] = average_precision(np.array(hits, bool)[order], total)
+    return (float(np.mean(list(precisions.values()))) if precisions else 0.0), precisions

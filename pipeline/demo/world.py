@@ -1,0 +1,105 @@
+"""Writes a drawn world: pictures and sentences that know nothing of each other, and held-out pairs of both.
+
+The three come from different scenes: those of the sentences are never drawn, those of the pictures never described.
+Only the held-out pairs are both, and they are for evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from pipeline.demo import captions
+from pipeline.demo.categories import vocabulary
+from pipeline.demo.scenes import draw_scene, plan_scene
+
+PHOTOS, SENTENCES, PAIRS = "photos", "sentences", "pairs"
+"""The splits of scenes that make up a world."""
+
+CAPTIONS_PER_PAIR = 5
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class DemoWorld:
+    """Where the parts of a written world are."""
+
+    photos: Path
+    """The folder of training pictures, and nothing else in it."""
+    boxes: Path
+    """Their gold boxes: lines of {"image", "boxes": [{"label", "xyxy"}]}, pixels; for measuring, never for training."""
+    captions: Path
+    """The training sentences, one a line."""
+    vocabulary: Path
+    """One concept a line: name, synonym, …"""
+    pairs: Path
+    """Held-out pairs: lines of {"image", "captions": [5 sentences]}; the images lie in `images/` beside this file."""
+
+
+def write_world(out: Path, *, seed: int, photos: int, sentences: int, pairs: int, workers: int = 1) -> DemoWorld:
+    """Writes a world into `out`, which is made if it is not there. The same seed gives the same bytes.
+
+    Args:
+        out: a folder; files of the same names in it are replaced.
+        seed: another seed gives another world of the same kind.
+        photos: how many training pictures, 256 × 256 JPEG.
+        sentences: how many training sentences.
+        pairs: how many held-out pictures, each with five sentences.
+        workers: processes that draw; the bytes do not depend on it.
+    """
+    world = DemoWorld(
+        photos=out / "photos",
+        boxes=out / "boxes.jsonl",
+        captions=out / "captions.txt",
+        vocabulary=out / "vocabulary.txt",
+        pairs=out / "pairs" / "captions.jsonl",
+    )
+    pair_images = world.pairs.parent / "images"
+    for folder in (world.photos, pair_images):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    world.vocabulary.write_text(vocabulary(), encoding="utf-8")
+    texts = (caption.text + "\n" for caption in captions.sentences(seed, SENTENCES, sentences))
+    world.captions.write_text("".join(texts), encoding="utf-8")
+    _write_lines(world.boxes, partial(_write_photo, seed, world.photos), photos, workers)
+    _write_lines(world.pairs, partial(_write_pair, seed, pair_images), pairs, workers)
+    return world
+
+
+def _write_lines(path: Path, work: Callable[[int], str], count: int, workers: int) -> None:
+    """Does `work` for 0 .. count - 1 and writes the lines that it returns, in order."""
+    with path.open("w", encoding="utf-8") as lines:
+        if workers == 1:
+            lines.writelines(map(work, range(count)))
+            return
+        # Spawned, not forked: the caller may have threads running, torch's or Beam's.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            lines.writelines(pool.map(work, range(count), chunksize=32))
+
+
+def _draw(seed: int, split: str, index: int, folder: Path) -> tuple[str, list[dict[str, object]]]:
+    """Draws one scene into `folder`; returns the file's name and its gold boxes."""
+    scene = plan_scene(seed, split, index)
+    picture, boxes = draw_scene(scene)
+    name = f"scene-{index:06d}.jpg"
+    picture.save(folder / name, quality=_JPEG_QUALITY)
+    pairs = zip(scene.things, boxes.tolist(), strict=True)
+    return name, [{"label": thing.kind, "xyxy": box} for thing, box in pairs]
+
+
+def _write_photo(seed: int, folder: Path, index: int) -> str:
+    """Draws a training picture; returns its line of gold boxes."""
+    name, boxes = _draw(seed, PHOTOS, index, folder)
+    return json.dumps({"image": name, "boxes": boxes}) + "\n"
+
+
+def _write_pair(seed: int, folder: Path, index: int) -> str:
+    """Draws a held-out picture; returns its line of sentences."""
+    name, _ = _draw(seed, PAIRS, index, folder)
+    told = captions.scene_captions(seed, PAIRS, index, CAPTIONS_PER_PAIR)
+    return json.dumps({"image": name, "captions": [caption.text for caption in told]}) + "\n"
