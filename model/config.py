@@ -128,4 +128,4 @@ def load_settings(path: str, assignments: Iterable[str] = ()) -> Settings:
     for key in content:
         if key not in ours and (near := difflib.get_close_matches(str(key), ours, n=1, cutoff=0.75)):
             raise CallError(f"{path}: unknown key {key!r}; did you mean {near[0]!r}?")
-    return settings.build(Settings, {key: content[key] for key in ours if key in content}, where=path)
+    return settings.build(Settings, {key: content[key] for key in ours if content.get(key) is not None}, where=path)

@@ -98,5 +98,9 @@ def write_shards(folder: str, samples: Sequence[Sample], per_shard: int = 100, f
                 rows = write_shard(file, chosen[first : first + per_shard])
             outputs.append(manifest.describe(folder, name, rows))
     details = {"feature_dim": feature_dim, "concepts": list(CONCEPTS), "vocabulary_hash": "-", "detector": "toy"}
-    manifest.publish(folder, Manifest("mix", "-", {}, [], outputs, [], {}, details))
+    hashes = {"config_hash": "-", "plan_hash": "-"}
+    content = Manifest(
+        stage="mix", versions={}, inputs=[], outputs=outputs, rejects=[], counts={}, details=details, **hashes
+    )
+    manifest.publish(folder, content)
     return folder

@@ -1,0 +1,208 @@
+import itertools
+from collections import Counter
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from artifacts.errors import UserError
+from artifacts.samples import MixedSample
+from model import tokenizer as tokenizers
+from model.config import ModelConfig, TrainConfig
+from model.data import Loader, Shard, Stream, open_shards
+from tests.model.world import FEATURE_DIM, World, write_shards
+
+SHARDS = [Shard(f"shard {number}", rows) for number, rows in enumerate((7, 10, 3, 5, 9))]
+
+
+def names_in(shard):
+    return [f"{shard.path}, sample {row}" for row in range(shard.rows)]
+
+
+def stream(seed=0, shards=SHARDS, read=names_in, in_memory=2):
+    return Stream("test", shards, read, len, 4, in_memory, seed)
+
+
+def epochs(batches, count):
+    """The batches of the first `count` epochs."""
+    return list(itertools.takewhile(lambda item: item[0] < count, batches))
+
+
+def test_every_sample_occurs_once_an_epoch():
+    everything = Counter(name for shard in SHARDS for name in names_in(shard))
+    batches = epochs(stream().batches(), 3)
+    for epoch in range(3):
+        assert Counter(name for number, batch in batches if number == epoch for name in batch) == everything
+
+
+def test_the_order_follows_from_the_seed_and_differs_between_epochs():
+    def order(seed, epoch):
+        return [batch for number, batch in epochs(stream(seed).batches(), 2) if number == epoch]
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+def test_starting_late_is_the_same_as_skipping():
+    batches = epochs(stream().batches(), 3)
+    for start in range(len(batches) - 1):
+        assert next(stream().batches(start)) == batches[start]
+
+
+def test_starting_late_reads_only_the_shards_that_are_needed():
+    read = []
+    first_group = len({name.split(",")[0] for _, batch in epochs(stream(in_memory=1).batches(), 1) for name in batch})
+    assert first_group == len(SHARDS)
+    total = len(epochs(stream(in_memory=1).batches(), 1))
+    next(stream(in_memory=1, read=lambda shard: read.append(shard.path) or names_in(shard)).batches(total - 1))
+    assert len(read) == 1
+
+
+def test_shards_that_stay_in_memory_are_read_once():
+    read = []
+    epochs(stream(in_memory=5, read=lambda shard: read.append(shard.path) or names_in(shard)).batches(), 3)
+    assert sorted(read) == [shard.path for shard in SHARDS]
+
+
+def test_like_lengths_stand_together():
+    shard = Shard("one", 40)
+    texts = ["x" * length for length in np.random.default_rng(0).permutation(40)]
+    batches = [batch for _, batch in epochs(stream(shards=[shard], read=lambda _: texts).batches(), 1)]
+    assert all(max(map(len, batch)) - min(map(len, batch)) == 3 for batch in batches)
+
+
+def test_a_shard_with_other_than_its_manifests_samples_is_named():
+    with pytest.raises(UserError, match="shard 0: holds 1 samples, its manifest says 7"):
+        next(stream(shards=SHARDS[:1], read=lambda shard: ["one"]).batches())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    world = World()
+    samples = [world.mixed(number) for number in range(30)] + [world.image(number) for number in range(12)]
+    return write_shards(str(tmp_path_factory.mktemp("data") / "shards"), samples, per_shard=8)
+
+
+MODEL = ModelConfig()
+
+
+def loader(folder, **settings):
+    shards = open_shards(folder)
+    tokenizer = tokenizers.learn(shards.texts(), 200)
+    return Loader(shards, tokenizer, MODEL, TrainConfig(batch_size=8, **settings), seed=5)
+
+
+def tensors(value):
+    """All tensors in a batch, for comparing."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    inner = [getattr(value, field.name) for field in fields(value)] if hasattr(value, "__dataclass_fields__") else []
+    return [tensor for part in inner for tensor in tensors(part)]
+
+
+def test_open_shards_reads_the_manifest(folder):
+    shards = open_shards(folder)
+    assert [shard.rows for shard in shards.mixed] == [8, 8, 8, 6]
+    assert [shard.rows for shard in shards.images] == [8, 4]
+    assert shards.feature_dim == FEATURE_DIM
+
+
+def test_a_batch_follows_from_seed_and_step_alone(folder):
+    straight = list(itertools.islice(loader(folder).batches(0), 9))
+    for start in (1, 4, 8):
+        later = next(loader(folder).batches(start))
+        assert later.epoch == straight[start].epoch
+        pairs = list(zip(tensors(later), tensors(straight[start]), strict=True))
+        assert len(pairs) > 20
+        assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_image_samples_come_in_the_ratio_asked_for(folder):
+    batch = next(loader(folder, image_ratio=0.5).batches(0))
+    assert (len(batch.mixed.sequences.ids), len(batch.images.sequences.ids)) == (8, 4)
+    assert batch.samples == 12
+
+
+def test_without_image_samples_there_are_none(folder):
+    assert next(loader(folder, image_ratio=0.0).batches(0)).images is None
+
+
+def test_items_count_what_is_no_padding(folder):
+    batch = next(loader(folder).batches(0))
+    parts = (batch.mixed.sequences, batch.images.sequences, batch.text, batch.view)
+    assert batch.items == sum(int(part.mask.sum()) for part in parts)
+
+
+def test_other_words_are_dropped_from_the_contrastive_view_as_often_as_asked(folder):
+    for share, expected in ((1.0, {2}), (0.0, set())):
+        batch = next(loader(folder, drop_words=share).batches(0))
+        lengths = (batch.view.mask.sum(1) - (batch.view.regions.abs().sum(-1) > 0).sum(1)).tolist()
+        assert set(lengths) == expected if expected else min(lengths) > 2
+    some = [next(loader(folder, drop_words=0.5).batches(step)) for step in range(4)]
+    dropped = [
+        int((batch.view.mask.sum(1) - (batch.view.regions.abs().sum(-1) > 0).sum(1) == 2).sum()) for batch in some
+    ]
+    assert 0 < sum(dropped) < sum(len(batch.sentences) for batch in some)
+
+
+def test_sentences_without_a_patch_are_left_out_of_the_contrast_only(tmp_path):
+    world = World()
+    bare = [replace(world.mixed(n), replaced=(), patches=(), features=world.mixed(n).features[:0]) for n in range(3)]
+    samples = [*bare, *(world.mixed(number) for number in range(3, 8))]
+    batch = next(loader(write_shards(str(tmp_path / "shards"), samples)).batches(0))
+    assert len(batch.mixed.sequences.ids) == 8
+    assert len(batch.text.ids) == len(batch.view.ids) == len(batch.sentences) == 5
+    nothing = next(loader(write_shards(str(tmp_path / "bare"), bare)).batches(0))
+    assert nothing.text is None
+    assert nothing.view is None
+
+
+def test_equal_sentences_have_equal_numbers(tmp_path):
+    world = World()
+    again = [replace(world.mixed(0), key="again", text=world.mixed(0).text.upper())]
+    batch = next(
+        loader(write_shards(str(tmp_path / "shards"), [*(world.mixed(n) for n in range(7)), *again])).batches(0)
+    )
+    assert sorted(Counter(batch.sentences.tolist()).values()) == [1] * 6 + [2]
+
+
+def test_masked_words_are_numbered_without_gaps_and_their_targets_are_not_in_the_input(folder):
+    masked = next(loader(folder, mask_probability=1.0).batches(0)).mixed
+    assert sorted(set(masked.words.tolist())) == list(range(int(masked.words.max()) + 1))
+    changed = masked.sequences.ids[masked.chosen[:, 0], masked.chosen[:, 1]] != masked.targets
+    assert changed.float().mean() > 0.7
+
+
+def test_features_of_another_width_than_the_manifests_are_named(tmp_path):
+    world = World()
+    odd = replace(world.mixed(1), features=np.zeros((len(world.mixed(1).patches), 5), np.float16))
+    folder = write_shards(str(tmp_path / "shards"), [world.mixed(0), odd])
+    with pytest.raises(UserError, match=r"mixed-000000.tar: m000001 has features of width 5, its manifest says 16"):
+        next(loader(folder).batches(0))
+
+
+def test_a_damaged_shard_is_named(tmp_path):
+    folder = write_shards(str(tmp_path / "shards"), [World().mixed(number) for number in range(4)])
+    content = (tmp_path / "shards" / "mixed-000000.tar").read_bytes()
+    (tmp_path / "shards" / "mixed-000000.tar").write_bytes(content[:3000])
+    with pytest.raises(UserError, match=r"mixed-000000.tar: damaged"):
+        loader(folder)
+
+
+def test_shards_without_mixed_samples_are_refused(tmp_path):
+    folder = write_shards(str(tmp_path / "shards"), [World().image(0)])
+    with pytest.raises(UserError, match="no mixed samples"):
+        open_shards(folder)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"manifest.json: no such file"):
+        open_shards(str(tmp_path))
+
+
+def test_all_texts_and_tags_are_there_to_learn_words_from(folder):
+    texts = list(open_shards(folder).texts())
+    samples = list(open_shards(folder).samples())
+    assert len(texts) == sum(1 if isinstance(sample, MixedSample) else len(sample.tags) for sample in samples)

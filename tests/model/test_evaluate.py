@@ -1,0 +1,114 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from model.evaluate import RetrievalReport, expected_hits, expected_ranks, score_matrix, tag_overlap
+
+
+def brute_force(scores, right, cutoffs):
+    """Mean over all orders of the gallery, sorted stably by score: rank and hits of the best right answer."""
+    ranks, hits = [], []
+    for order in itertools.permutations(range(len(scores))):
+        ranking = sorted(order, key=lambda item: -scores[item])
+        first = next(rank for rank, item in enumerate(ranking, 1) if right[item])
+        ranks.append(first)
+        hits.append([first <= cutoff for cutoff in cutoffs])
+    return np.mean(ranks), np.mean(hits, axis=0)
+
+
+CASES = [
+    ([3, 2, 1, 0, 0], [0, 1, 0, 0, 0]),
+    ([1, 1, 1, 1, 1], [0, 0, 1, 0, 0]),
+    ([1, 1, 1, 1, 1], [1, 0, 1, 0, 0]),
+    ([5, 2, 2, 2, 0], [0, 1, 0, 1, 1]),
+    ([5, 5, 2, 2, 2], [0, 0, 1, 0, 0]),
+    ([0, 0, 0, 0, 9], [1, 1, 1, 1, 0]),
+    ([4, 4, 1, 1, 1], [1, 1, 1, 1, 1]),
+]
+
+
+@pytest.mark.parametrize(("scores", "right"), CASES)
+def test_ties_count_as_the_mean_over_all_orders(scores, right):
+    row, truth = np.array([scores], float), np.array([right], bool)
+    rank, hits = brute_force(scores, right, (1, 2, 3, 5))
+    assert expected_ranks(row, truth).tolist() == pytest.approx([rank])
+    assert expected_hits(row, truth, (1, 2, 3, 5))[0].tolist() == pytest.approx(hits.tolist())
+
+
+def test_queries_of_different_ties_are_scored_together():
+    scores = np.array([case[0] for case in CASES], float)
+    right = np.array([case[1] for case in CASES], bool)
+    together = expected_hits(scores, right, (1, 2, 3))
+    alone = [expected_hits(scores[[row]], right[[row]], (1, 2, 3))[0] for row in range(len(CASES))]
+    assert np.allclose(together, alone)
+
+
+def test_chance_is_the_cutoffs_share_of_the_gallery():
+    score = score_matrix("chance", np.zeros((40, 20)), np.repeat(np.arange(20), 2), True, 10, 0)
+    assert [score.recall[k].value for k in (1, 5, 10)] == pytest.approx([5, 25, 50])
+    assert score.median_rank.value == 10.5
+
+
+# Two images with two captions each: captions 0 and 1 belong to image 0, captions 2 and 3 to image 1.
+OWNER = np.array([0, 0, 1, 1])
+SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.4], [0.1, 0.7]])
+
+
+def test_text_to_image_asks_for_each_captions_own_image():
+    score = score_matrix("x", SCORES, OWNER, True, 10, 0)
+    assert (score.direction, score.recall[1].value, score.recall[5].value) == ("text to image", 75, 100)
+    assert score.median_rank.value == 1
+
+
+def test_image_to_text_asks_for_any_of_the_images_captions():
+    score = score_matrix("x", SCORES, OWNER, False, 10, 0)
+    # Image 0 ranks its caption 0 first; image 1 has caption 1, of image 0, before its own.
+    assert (score.direction, score.recall[1].value, score.recall[5].value) == ("image to text", 50, 100)
+    assert score.median_rank.value == 1.5
+
+
+def test_the_bootstrap_is_the_same_for_the_same_seed_and_brackets_the_value():
+    scores = np.random.default_rng(0).normal(size=(60, 30))
+    owner = np.repeat(np.arange(30), 2)
+    one, again, other = (score_matrix("x", scores, owner, True, 200, seed) for seed in (0, 0, 1))
+    assert one == again
+    assert one != other
+    for estimate in (*one.recall.values(), one.median_rank):
+        assert estimate.low <= estimate.value <= estimate.high
+    assert one.recall[10].low < one.recall[10].high
+
+
+def test_captions_of_one_image_are_drawn_together():
+    # All captions of image 0 fail and all others succeed, so a draw scores 100 or less by whole images.
+    scores = np.eye(4).repeat(5, axis=0)
+    scores[:5] = [0, 1, 1, 1]
+    score = score_matrix("x", scores, np.repeat(np.arange(4), 5), True, 500, 0)
+    assert (score.recall[1].value, score.recall[1].low, score.recall[1].high) == (75, 25, 100)
+
+
+def test_tag_overlap_weighs_rare_tags_more():
+    images = [{"dog", "person"}, {"person"}, {"kite", "person"}, {"dog"}]
+    overlap = tag_overlap([{"dog", "person"}, {"kite", "unicorn"}, set()], images)
+    dog, person, kite = np.log(4 / 2), np.log(4 / 3), np.log(4 / 1)
+    assert overlap.tolist() == [
+        pytest.approx([dog + person, person, person, dog]),
+        pytest.approx([0, 0, kite, 0]),
+        [0, 0, 0, 0],
+    ]
+
+
+def test_tag_overlap_of_images_without_any_tag_is_zero():
+    assert tag_overlap([{"dog"}], [set(), set()]).tolist() == [[0, 0]]
+
+
+def test_the_table_and_the_json_hold_every_score():
+    scores = tuple(score_matrix("x", SCORES, OWNER, first, 10, 0) for first in (True, False))
+    report = RetrievalReport(2, 4, scores)
+    table = report.to_table()
+    assert [line.split()[:1] for line in table.splitlines() if line.startswith("x")] == [["x"], ["x"]]
+    assert "75.0 ±" in table
+    assert report.to_json()["scores"][0]["recall"][1]["value"] == 75
+    assert report.score("x", "image to text") is scores[1]
+    with pytest.raises(KeyError):
+        report.score("y")

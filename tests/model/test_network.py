@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from artifacts.errors import UserError
+from model.checkpoint import load_bert
+from model.config import ModelConfig
+from model.data import pad
+from model.network import Network
+from model.views import NOWHERE, Regions, View
+
+CONFIG = ModelConfig(layers=2, hidden_size=8, heads=2, feed_forward_size=16, max_text_tokens=12, projection_size=5)
+VOCABULARY, FEATURE_DIM = 20, 3
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return Network(CONFIG, VOCABULARY, FEATURE_DIM).eval()
+
+
+def view(ids, regions, positions=None, segment=0, seed=0):
+    random = np.random.default_rng(seed)
+    count = len(ids)
+    features = random.normal(size=(regions, FEATURE_DIM)).astype(np.float16)
+    at = np.full(regions, NOWHERE) if positions is None else np.array(positions)
+    return View(
+        np.array(ids),
+        np.arange(count),
+        np.full(count, NOWHERE),
+        segment,
+        Regions(features, np.ones((regions, 6), np.float32), at),
+    )
+
+
+VIEWS = [view([2, 7, 8, 9, 3], 0), view([2, 3], 4, seed=1), view([2, 7, 3], 2, [1, 1], seed=2)]
+
+
+def test_shapes(network):
+    batch = pad(VIEWS)
+    assert batch.ids.shape == (3, 5)
+    assert batch.regions.shape == (3, 4, FEATURE_DIM + 6)
+    assert batch.mask.sum(1).tolist() == [5, 6, 5]
+    assert network.bert(batch).shape == (3, 6, 8)
+    assert network.embed(batch).shape == (3, 5)
+    chosen = torch.tensor([[0, 1], [2, 1]])
+    assert network.words(batch, chosen).shape == network.tag_pieces(batch, chosen).shape == (2, VOCABULARY)
+
+
+def test_embeddings_have_length_one(network):
+    assert network.embed(pad(VIEWS)).norm(dim=-1).tolist() == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_padding_changes_nothing(network, pooling):
+    network.pooling = pooling
+    together = network.embed(pad(VIEWS))
+    alone = torch.cat([network.embed(pad([one])) for one in VIEWS])
+    assert torch.allclose(together, alone, atol=1e-6)
+    chosen = torch.tensor([[2, 1]])
+    assert torch.allclose(
+        network.words(pad(VIEWS), chosen), network.words(pad(VIEWS[2:]), chosen * torch.tensor([0, 1])), atol=1e-6
+    )
+
+
+def test_a_set_of_regions_has_no_order_but_positions_matter(network):
+    def embed(order, positions=None):
+        one = view([2, 3], 3, positions)
+        parts = (part[order] for part in (one.regions.features, one.regions.geometry, one.regions.positions))
+        return network.embed(pad([View(one.ids, one.positions, one.words, 0, Regions(*parts))]))
+
+    assert torch.allclose(embed([0, 1, 2]), embed([2, 0, 1]), atol=1e-6)
+    assert not torch.allclose(embed([0, 1, 2]), embed([0, 1, 2], [1, 2, 3]), atol=1e-4)
+
+
+def test_every_part_of_the_input_matters(network):
+    plain = network.embed(pad([view([2, 7, 3], 1)]))
+    for other in (view([2, 8, 3], 1), view([2, 7, 3], 1, segment=1), view([2, 7, 3], 1, seed=5), view([2, 7, 3], 0)):
+        assert not torch.allclose(plain, network.embed(pad([other])), atol=1e-4)
+
+
+def bert_names(layers):
+    """Names of Hugging Face's BertForPreTraining, as its documentation and files have them."""
+    names = [f"bert.embeddings.{part}_embeddings.weight" for part in ("word", "position", "token_type")]
+    modules = ["bert.embeddings.LayerNorm", "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"]
+    for layer in range(layers):
+        modules += [
+            f"bert.encoder.layer.{layer}.{part}"
+            for part in (
+                "attention.self.query",
+                "attention.self.key",
+                "attention.self.value",
+                "attention.output.dense",
+                "attention.output.LayerNorm",
+                "intermediate.dense",
+                "output.dense",
+                "output.LayerNorm",
+            )
+        ]
+    return {*names, "cls.predictions.bias", *(f"{module}.{part}" for module in modules for part in ("weight", "bias"))}
+
+
+def test_parameters_have_berts_names(network):
+    own = {name for name in network.state_dict() if not name.startswith(("tags.", "projection.", "bert.region_"))}
+    assert own == bert_names(2)
+
+
+def bert_weights(network, rows=16):
+    """Other weights in BERT's layout, with more positions and with BERT's pooler."""
+    random = torch.Generator().manual_seed(9)
+    state = network.state_dict()
+    weights = {name: torch.randn(state[name].shape, generator=random) for name in sorted(bert_names(2))}
+    weights["bert.embeddings.position_embeddings.weight"] = torch.randn(rows, 8, generator=random)
+    weights["bert.pooler.dense.weight"] = torch.zeros(8, 8)
+    return weights
+
+
+def older(name):
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+def shorter(name):
+    return name.removeprefix("bert.")
+
+
+@pytest.mark.parametrize("rename", [str, older, shorter])
+def test_berts_weights_load_by_name(network, tmp_path, rename):
+    weights = bert_weights(network)
+    path = str(tmp_path / "bert.safetensors")
+    safetensors.torch.save_file({rename(name): value for name, value in weights.items()}, path)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    load_bert(network, path, CONFIG)
+    for name, value in network.state_dict().items():
+        expected = weights[name][: len(value)] if name in weights else before[name]
+        assert torch.equal(value, expected), name
+
+
+def test_berts_weights_of_another_size_are_refused(network, tmp_path):
+    path = str(tmp_path / "bert.safetensors")
+    weights = bert_weights(network)
+    weights["bert.embeddings.word_embeddings.weight"] = torch.zeros(99, 8)
+    safetensors.torch.save_file(weights, path)
+    with pytest.raises(UserError, match=r"word_embeddings.weight of shape \(99, 8\), the config needs \(20, 8\)"):
+        load_bert(network, path, CONFIG)
+
+
+@pytest.mark.parametrize("content", [None, b"no safetensors"])
+def test_a_file_that_holds_no_weights_is_named(network, tmp_path, content):
+    path = tmp_path / "bert.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.init: .*bert\.safetensors"):
+        load_bert(network, str(path), CONFIG)

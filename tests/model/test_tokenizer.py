@@ -1,0 +1,105 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from artifacts.errors import UserError
+from model import tokenizer as tokenizers
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "kite", "##s", "hot", "air", "e", "cafe"]
+
+
+@pytest.fixture
+def vocabulary_file(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(VOCABULARY) + "\n")
+    return str(path)
+
+
+def test_pieces_know_their_word_and_characters(vocabulary_file):
+    (pieces,) = tokenizers.load(vocabulary_file).encode(["A dog, kites"])
+    assert pieces.ids.tolist() == [5, 6, 1, 7, 8]
+    assert pieces.words.tolist() == [0, 1, 2, 3, 3]
+    assert pieces.spans.tolist() == [[0, 1], [2, 5], [5, 6], [7, 11], [11, 12]]
+
+
+def test_spans_count_the_characters_of_the_original_text_where_accents_are_stripped(vocabulary_file):
+    (pieces,) = tokenizers.load(vocabulary_file).encode(["Café dog"])
+    assert (pieces.ids.tolist(), pieces.spans.tolist()) == ([12, 6], [[0, 4], [5, 8]])
+
+
+def test_an_empty_text_has_no_pieces(vocabulary_file):
+    (pieces,) = tokenizers.load(vocabulary_file).encode([""])
+    assert pieces.ids.shape == (0,)
+    assert pieces.spans.shape == (0, 2)
+
+
+def test_a_special_piece_written_in_a_sentence_is_plain_text(vocabulary_file):
+    tokenizer = tokenizers.load(vocabulary_file)
+    (pieces,) = tokenizer.encode(["a [MASK] dog"])
+    assert tokenizer.mask not in pieces.ids
+
+
+def test_random_replacements_are_never_special_pieces(vocabulary_file):
+    assert tokenizers.load(vocabulary_file).ordinary.tolist() == list(range(5, len(VOCABULARY)))
+
+
+def test_saved_and_loaded_it_is_the_same(vocabulary_file, tmp_path):
+    tokenizer = tokenizers.load(vocabulary_file)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(tokenizer.to_json())
+    again = tokenizers.load(str(path))
+    assert again.to_json() == tokenizer.to_json()
+    assert np.array_equal(again.encode(["hot air kites"])[0].ids, tokenizer.encode(["hot air kites"])[0].ids)
+
+
+LEARN = """
+import itertools
+from model.tokenizer import learn
+texts = ["".join(letters) for letters in itertools.product("abcd", "efgh", "ijkl", "mnop")]
+print(learn(texts, 120).to_json())
+"""
+
+
+def test_the_same_texts_give_the_same_vocabulary_in_every_process():
+    learned = {
+        subprocess.run([sys.executable, "-c", LEARN], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    }
+    assert len(learned) == 1
+
+
+def test_a_learned_vocabulary_knows_the_frequent_words_whole():
+    tokenizer = tokenizers.learn(["a dog chases a kite"] * 5 + ["zebra"], 45)
+    (pieces,) = tokenizer.encode(["dog kite zebra gnu?"])
+    assert tokenizer.size <= 45
+    assert [int((pieces.words == word).sum()) for word in (0, 1)] == [1, 1]
+    assert (pieces.words == 2).sum() > 1
+    assert tokenizer.unknown in pieces.ids
+
+
+def test_texts_without_a_word_are_an_error():
+    with pytest.raises(UserError, match="no word"):
+        tokenizers.learn(["", "  "], 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\ndog\n", r"lacks \[MASK\]"),
+        ("tokenizer.json", "{}", "not readable"),
+        ("tokenizer.json", "\udcff", "not readable"),
+    ],
+)
+def test_a_file_that_is_no_bert_vocabulary_is_named(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=message) as caught:
+        tokenizers.load(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        tokenizers.load(str(tmp_path / "vocab.txt"))

@@ -1,0 +1,313 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+from artifacts.errors import CallError, UserError
+from model import checkpoint
+from model.checkpoint import load_run
+from model.config import ModelConfig, Settings, TrainConfig
+from model.data import Loader
+from model.evaluate import ImageRegions, retrieval
+from model.train import learning_rate, main, train
+from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
+
+SMALL = ModelConfig(layers=1, hidden_size=16, heads=2, feed_forward_size=32, projection_size=8, vocabulary_size=200)
+STEPS = 12
+SHORT = TrainConfig(steps=STEPS, batch_size=8, log_every=1, checkpoint_every=4, warmup_steps=3)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    world = World()
+    samples = [world.mixed(number) for number in range(40)] + [world.image(number) for number in range(12)]
+    return write_shards(str(tmp_path_factory.mktemp("train") / "shards"), samples, per_shard=16)
+
+
+def settings(shards, **changes):
+    return Settings(seed=1, model=SMALL, train=replace(SHORT, shards=shards, **changes))
+
+
+def losses(run):
+    """The log without what depends on the clock."""
+    lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
+    clock = ("samples_per_second", "items_per_second", "seconds_left")
+    return [{key: value for key, value in line.items() if key not in clock} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def straight(shards, tmp_path_factory):
+    """A run that was never stopped."""
+    return train(settings(shards), out=str(tmp_path_factory.mktemp("train") / "run"))
+
+
+def test_a_run_leaves_what_is_needed_to_use_it(straight):
+    assert sorted(os.listdir(straight)) == [
+        "checkpoint",
+        "config.yaml",
+        "log.jsonl",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    assert sorted(os.listdir(f"{straight}/checkpoint")) == ["model.safetensors", "optimizer.pt", "state.json"]
+    config = yaml.safe_load(Path(straight, "config.yaml").read_text())
+    assert config["model"]["feature_dim"] == FEATURE_DIM
+    assert config["seed"] == 1
+    network, tokenizer, loaded = load_run(straight)
+    assert not network.training
+    assert (loaded.model.layers, loaded.train.steps) == (1, STEPS)
+    assert network.bert.embeddings.word_embeddings.weight.shape == (tokenizer.size, 16)
+
+
+def test_the_log_has_each_loss_of_each_step(straight):
+    log = losses(straight)
+    assert [line["step"] for line in log] == list(range(1, STEPS + 1))
+    for line in log:
+        assert line["loss"] == pytest.approx(line["masked_language"] + line["masked_tags"] + line["contrastive"])
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def stop_after(monkeypatch, steps):
+    """Let training be killed when it asks for its batch number `steps`."""
+    whole = Loader.batches
+
+    def batches(self, start):
+        for step, batch in enumerate(whole(self, start), start):
+            if step == steps:
+                raise Killed
+            yield batch
+
+    monkeypatch.setattr(Loader, "batches", batches)
+
+
+# Before the first checkpoint, between two, right after one, and twice.
+@pytest.mark.parametrize("stops", [[2], [6], [8], [5, 11]])
+def test_a_stopped_and_resumed_run_is_bit_for_bit_the_run_that_was_not(shards, straight, tmp_path, monkeypatch, stops):
+    run = str(tmp_path / "run")
+    for stop in stops:
+        with monkeypatch.context() as patch:
+            stop_after(patch, stop)
+            with pytest.raises(Killed):
+                train(settings(shards), out=run, resume=True)
+        assert losses(run)[-1]["step"] == stop
+    train(settings(shards), out=run, resume=True)
+    assert losses(run) == losses(straight)
+    for name in ("model.safetensors", "config.yaml", "tokenizer.json", "checkpoint/state.json"):
+        assert Path(run, name).read_bytes() == Path(straight, name).read_bytes(), name
+
+
+def test_another_seed_is_another_run(shards, straight, tmp_path):
+    other = train(replace(settings(shards), seed=2), out=str(tmp_path / "run"))
+    assert losses(other) != losses(straight)
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(shards, straight, capsys):
+    before = {name: os.stat(f"{straight}/{name}").st_mtime_ns for name in os.listdir(straight)}
+    train(settings(shards), out=straight, resume=True)
+    assert "is finished (12 steps)" in capsys.readouterr().err
+    assert before == {name: os.stat(f"{straight}/{name}").st_mtime_ns for name in os.listdir(straight)}
+
+
+def test_a_run_is_not_overwritten(shards, straight):
+    with pytest.raises(CallError, match=r"holds a run already \(step 12 of 12\)"):
+        train(settings(shards), out=straight)
+
+
+@pytest.fixture
+def stopped(shards, tmp_path, monkeypatch):
+    """A run that stopped after step 6, with a checkpoint of step 4."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        with pytest.raises(Killed):
+            train(settings(shards), out=str(tmp_path / "run"))
+    return str(tmp_path / "run")
+
+
+def test_a_run_is_not_continued_with_other_settings(shards, stopped):
+    changed = replace(settings(shards, learning_rate=0.5), model=replace(SMALL, dropout=0.0))
+    with pytest.raises(CallError, match=r"because model.dropout, train.learning_rate changed"):
+        train(changed, out=stopped, resume=True)
+
+
+def test_a_run_is_not_continued_on_other_shards(stopped, tmp_path):
+    other = write_shards(str(tmp_path / "other"), [World(seed=9).mixed(number) for number in range(9)])
+    with pytest.raises(CallError, match="trained on other shards"):
+        train(settings(other), out=stopped, resume=True)
+
+
+def test_a_run_goes_on_where_its_shards_were_moved_and_it_logs_less(shards, stopped, tmp_path):
+    moved = shutil.copytree(shards, tmp_path / "moved")
+    train(settings(str(moved), log_every=5), out=stopped, resume=True)
+    assert [line["step"] for line in losses(stopped)] == [1, 2, 3, 4, 5, 10, 12]
+
+
+def test_a_kill_between_the_two_renames_leaves_the_former_checkpoint(stopped):
+    os.rename(f"{stopped}/checkpoint", f"{stopped}/checkpoint.former")
+    assert checkpoint.load_checkpoint(stopped).state.step == 4
+
+
+def test_a_damaged_checkpoint_is_named(shards, stopped):
+    with open(f"{stopped}/checkpoint/model.safetensors", "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(UserError, match="checkpoint: damaged"):
+        train(settings(shards), out=stopped, resume=True)
+
+
+def test_the_optimizer_file_loads_without_pickle(straight):
+    state = torch.load(f"{straight}/checkpoint/optimizer.pt", weights_only=True)
+    assert {group["weight_decay"] for group in state["param_groups"]} == {0.0, 0.01}
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(shards, tmp_path, monkeypatch):
+    whole = Loader.batches
+
+    def poisoned(self, start):
+        for step, batch in enumerate(whole(self, start), start):
+            if step == 6:
+                batch.view.regions[0, 0, 0] = float("inf")
+            yield batch
+
+    monkeypatch.setattr(Loader, "batches", poisoned)
+    run = str(tmp_path / "run")
+    with pytest.raises(UserError, match=r"step 7: the loss is no finite number .*checkpoint \(step 4\)"):
+        train(settings(shards), out=run)
+    kept = safetensors.torch.load_file(f"{run}/checkpoint/model.safetensors")
+    assert all(torch.isfinite(value).all() for value in kept.values())
+
+
+def test_shards_of_another_width_are_refused_at_the_start(shards, tmp_path):
+    wide = replace(settings(shards), model=replace(SMALL, feature_dim=2048))
+    with pytest.raises(UserError, match=r"model.feature_dim: 2048, but the features in .*shards are 16 wide"):
+        train(wide, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_not_finished_cannot_be_used(stopped):
+    with pytest.raises(UserError, match="there is no finished run"):
+        load_run(stopped)
+
+
+def test_more_than_one_process_is_refused(shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CallError, match="2 processes"):
+        train(settings(shards), out=str(tmp_path / "run"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none_is_an_error(shards, tmp_path):
+    with pytest.raises(UserError, match=r"train.device: cuda, but"):
+        train(settings(shards, device="cuda"), out=str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"masked_language_weight": 0.0}, {"image_ratio": 0.0}])
+def test_variants_train(shards, tmp_path, changes):
+    log = losses(train(settings(shards, **changes, steps=2), out=str(tmp_path / "run")))
+    assert (log[-1]["masked_language"] == 0) == ("masked_language_weight" in changes)
+    assert (log[-1]["masked_tags"] == 0) == ("image_ratio" in changes)
+    assert log[-1]["contrastive"] > 0
+
+
+def test_a_run_started_from_berts_weights(shards, straight, tmp_path):
+    vocabulary = json.loads(Path(straight, "tokenizer.json").read_text())["model"]["vocab"]
+    (tmp_path / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)))
+    model = replace(SMALL, tokenizer=str(tmp_path / "vocab.txt"), init=f"{straight}/model.safetensors")
+    run = train(replace(settings(shards, steps=1, learning_rate=1e-9), model=model), out=str(tmp_path / "run"))
+    found, given = (safetensors.torch.load_file(f"{place}/model.safetensors") for place in (run, straight))
+    name = "bert.encoder.layer.0.output.dense.weight"
+    assert torch.allclose(found[name], given[name], atol=1e-6)
+
+
+def test_the_rate_rises_to_its_peak_and_falls_towards_zero():
+    config = TrainConfig(steps=10, warmup_steps=4, learning_rate=1.0)
+    expected = [0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
+    assert [learning_rate(step, config) for step in range(10)] == pytest.approx(expected)
+    assert learning_rate(1, TrainConfig(steps=2, warmup_steps=100, learning_rate=1.0)) == 1
+
+
+def test_the_program_trains_and_resumes(shards, straight, tmp_path):
+    config = {"seed": 1, "out": str(tmp_path), "mix": {"views": 1}, "model": vars(SMALL), "train": vars(SHORT)}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    shutil.copytree(shards, tmp_path / "shards")
+    call = [sys.executable, "-m", "model.train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "mine")]
+    first = subprocess.run([*call, "--set", "train.steps=2"], capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert "step 2 of 2" in first.stderr
+    assert first.stdout == ""
+    assert [line["step"] for line in losses(tmp_path / "mine")] == [1, 2]
+
+
+def test_the_programs_exit_codes(shards, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(f"out: {tmp_path}\ntrain: {{shards: {tmp_path}}}\n")
+    path = str(tmp_path / "config.yaml")
+    assert main([path]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert main([path, "--set", "train.stps=3"]) == 2
+    assert "did you mean 'steps'" in capsys.readouterr().err
+    assert main([str(tmp_path / "none.yaml")]) == 2
+
+
+def found_in(scene):
+    tags = tuple(CONCEPTS[number] for number in scene.concepts)
+    return ImageRegions(scene.features, scene.boxes, SIDE, SIDE, tags)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A small network that has trained for some seconds, and true pairs that it has never seen."""
+    world = World(noise=0.3)
+    samples = [world.mixed(number) for number in range(1500)] + [world.image(number) for number in range(200)]
+    folder = write_shards(str(tmp_path_factory.mktemp("learned") / "shards"), samples, per_shard=800)
+    model = replace(SMALL, hidden_size=64, feed_forward_size=128, projection_size=32, dropout=0.0)
+    config = TrainConfig(steps=150, batch_size=48, learning_rate=3e-3, warmup_steps=20, shards=folder)
+    run = train(Settings(model=model, train=config), out=f"{folder}/../run")
+    return run, [world.scene(number) for number in range(100)]
+
+
+def test_the_losses_fall(learned):
+    log = losses(learned[0])
+    for name in ("masked_language", "masked_tags", "contrastive"):
+        first, last = (np.mean([line[name] for line in part]) for part in (log[:3], log[-3:]))
+        assert last < 0.75 * first, name
+
+
+def test_retrieval_without_any_pair_is_far_above_chance(learned):
+    run, scenes = learned
+    concepts = [[{CONCEPTS[number] for number in scene.concepts}] for scene in scenes]
+    report = retrieval(run, [found_in(scene) for scene in scenes], [[scene.caption] for scene in scenes], concepts)
+    assert (report.images, report.captions) == (100, 100)
+    for direction in ("text to image", "image to text"):
+        assert report.score("chance", direction).recall[10].value == pytest.approx(10)
+        assert report.score("regions", direction).recall[10].value > 50
+        assert report.score("regions + tags", direction).recall[10].value > 50
+    # The toy world's tags are perfect, so this baseline finds nearly all.
+    assert report.score("tag overlap").recall[10].value > 90
+
+
+def test_retrieval_refuses_what_does_not_fit(learned):
+    run, scenes = learned
+    image = found_in(scenes[0])
+    with pytest.raises(UserError, match="No images"):
+        retrieval(run, [], [], [])
+    with pytest.raises(UserError, match="Image 1 of the list has no caption"):
+        retrieval(run, [image], [[]], [[]])
+    with pytest.raises(UserError, match=r"features of shape \(3, 4\), the run was trained on width 16"):
+        retrieval(run, [replace(image, features=image.features[:, :4])], [["a dog"]], [[{"dog"}]])
+
+
+def test_an_image_in_which_nothing_was_found_is_evaluated_like_any_other(learned):
+    run, scenes = learned
+    nothing = ImageRegions(np.zeros((0, FEATURE_DIM), np.float32), np.zeros((0, 4), np.float32), SIDE, SIDE, ())
+    report = retrieval(run, [found_in(scenes[0]), nothing], [["a dog"], ["a cat"]], [[{"dog"}], [{"cat"}]])
+    assert report.score("regions").recall[5].value == 100
