@@ -62,10 +62,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """See docs/on-disk.md. `rejects` are files of OUT/rejects; `counts` has an entry for each kind of input."""
+    """See docs/on-disk.md. `config_hash` covers the settings that this stage depends on, `plan_hash` these and
+    the names and sizes of its inputs. `rejects` are files of OUT/rejects; `counts` has an entry a kind of input."""
 
     stage: str
     config_hash: str
+    plan_hash: str
     versions: dict[str, str]
     inputs: list[Input]
     outputs: list[Output]

@@ -11,7 +11,6 @@ BAD = {
     "not_utf8": "bytes that are no UTF-8",
     "not_json": "a line that is no JSON object",
     "missing_field": "the field with the sentence is missing or is no text",
-    "too_long": "longer than the limit",
     "unreadable_file": "the file ended early or is not of the kind that its name says",
     "empty_file": "a file without content",
     "truncated_image": "the image ends before its last pixel",
@@ -22,11 +21,13 @@ BAD = {
     "bad_feature": "the detector gave a feature that is not finite",
 }
 UNUSED = {
+    "too_long": "longer than the limit",
     "empty_line": "nothing but white space",
     "no_mention": "no visually-grounded word of the vocabulary",
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",
-    "not_drawn": "a view that would have replaced nothing",
+    "near_duplicate": "a region too like a better one of its concept",
+    "over_limit": "a region beyond max_patches_per_concept",
 }
 REASONS = BAD | UNUSED
 

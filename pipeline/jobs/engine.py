@@ -1,0 +1,156 @@
+"""Running units on Beam: the local runner chosen explicitly, or whatever the arguments after `--` ask for."""
+
+import logging
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.utils.shared import Shared
+from tqdm import tqdm
+
+from artifacts import files
+from artifacts.errors import CallError, UserError
+from pipeline.jobs.work import Stage, Unit, Worker, publish_result, read_result
+
+LOG = logging.getLogger(__name__)
+
+# A worker's exception reaches the launcher as text; these marks find a user's error in it.
+_MARKS = re.compile(r"\[\[user-error (?P<kind>\w+)\]\](?P<message>.*?)\[\[end\]\]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to run pipelines: `workers` local processes, unless `beam_args` name a runner."""
+
+    workers: int = 1
+    beam_args: tuple[str, ...] = ()
+
+    def run(self, build: Callable[[beam.Pipeline], None]) -> None:
+        """Build a pipeline, run it and wait. Raises the UserError that a worker met; other exceptions pass through."""
+        try:
+            with beam.Pipeline(**self._how()) as pipeline:
+                build(pipeline)
+        except UserError:
+            raise
+        except Exception as error:
+            found = _MARKS.search(str(error))
+            if found is None:
+                raise
+            kind = CallError if found["kind"] == "CallError" else UserError
+            raise kind(found["message"]) from error
+
+    def _how(self) -> dict[str, Any]:
+        if any(argument.startswith("--runner") for argument in self.beam_args):
+            return {"options": PipelineOptions(list(self.beam_args))}
+        local = ["--direct_num_workers", str(self.workers)]
+        local += ["--direct_running_mode", "multi_processing" if self.workers > 1 else "in_memory"]
+        # The class itself: "DirectRunner" would first try to download another runner.
+        return {"runner": FnApiRunner(), "options": PipelineOptions([*local, *self.beam_args])}
+
+
+class DoUnits(beam.PTransform):
+    """PCollection[Unit] → PCollection[str], the names of the units done; their results are on disk."""
+
+    def __init__(self, stage: Stage, worker: Worker) -> None:
+        super().__init__()
+        self._stage = stage
+        self._worker = worker
+
+    def expand(self, units: beam.PCollection) -> beam.PCollection:
+        return (
+            units
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "DoUnit" >> beam.ParDo(_DoUnit(self._stage, self._worker)).with_output_types(str)
+        )
+
+
+class _DoUnit(beam.DoFn):
+    def __init__(self, stage: Stage, worker: Worker) -> None:
+        self._stage = stage
+        self._worker = worker
+        self._shared = Shared()
+        self._resource: Any = None
+
+    def setup(self) -> None:
+        with user_errors_marked():
+            self._resource = self._shared.acquire(lambda: _Loaded(self._worker.load()))
+
+    def process(self, unit: Unit) -> Iterator[str]:
+        with user_errors_marked():
+            # A runner that retries may bring a unit again that is done.
+            if not files.exists(self._stage.stats(unit.name)):
+                publish_result(self._stage, unit, self._worker.run(unit, self._resource.value))
+        yield unit.name
+
+
+class _Loaded:
+    """Shared holds weak references, which not every resource allows."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+@contextmanager
+def user_errors_marked() -> Iterator[None]:
+    """Turn UserErrors into an exception whose text `Engine.run` recognises on the other side of a process."""
+    try:
+        yield
+    except UserError as error:
+        raise RuntimeError(f"[[user-error {type(error).__name__}]]{error}[[end]]") from error
+
+
+@contextmanager
+def progress(stage: Stage, label: str, units: Sequence[str], kind: str) -> Iterator[None]:
+    """Report while the block runs, read from the units' stats on disk, so it holds for any engine and after a restart.
+
+    A bar where stderr is a terminal, a line now and then where it is not.
+    """
+    stop = threading.Event()
+    reporter = threading.Thread(target=_report, args=(stage, label, set(units), kind, stop), daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        reporter.join()
+
+
+def _report(stage: Stage, label: str, units: set[str], kind: str, stop: threading.Event) -> None:
+    seen: set[str] = set()
+    items = rejected = 0
+    began, said = time.monotonic(), 0.0
+    already = len(_done(stage, units, seen))
+    bar = tqdm(total=len(units), desc=label, unit="unit", disable=not sys.stderr.isatty(), initial=already)
+    with bar:
+        while True:
+            last = stop.wait(0.5)
+            fresh = _done(stage, units, seen)
+            for unit in fresh:
+                seen.add(unit)
+                for counts in read_result(stage, unit).counts.values():
+                    items += counts.read
+                    rejected += sum(counts.rejected.values())
+            bar.update(len(seen) - bar.n)
+            bar.set_postfix_str(f"{items:,} {kind}, {rejected:,} not used")
+            elapsed = time.monotonic() - began
+            if bar.disable and (last or elapsed - said >= 20):
+                said = elapsed
+                new = len(seen) - already
+                left = f", about {elapsed / new * (len(units) - len(seen)):.0f} s left" if new > 0 and not last else ""
+                LOG.info("%s: %d of %d units, %s %s, %s not used%s", label, len(seen), len(units),
+                         f"{items:,}", kind, f"{rejected:,}", left)  # fmt: skip
+            if last:
+                return
+
+
+def _done(stage: Stage, units: set[str], seen: set[str]) -> list[str]:
+    names = {name.removesuffix(".json") for name in files.list_files(stage.work) if name.endswith(".json")}
+    return sorted((names & units) - seen)
