@@ -129,8 +129,8 @@ def evaluate(weights: Path | None, seed: int, count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, help="the safetensors file to write, or with --evaluate-only to read")
-    parser.add_argument("--images", type=int, default=24_000, help="different scenes to train on")
-    parser.add_argument("--steps", type=int, default=5_000, help="batches to train")
+    parser.add_argument("--images", type=int, default=14_000, help="different scenes to train on")
+    parser.add_argument("--steps", type=int, default=2_200, help="batches to train")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
