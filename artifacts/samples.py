@@ -96,15 +96,19 @@ def write_shard(file: IO[bytes], samples: Iterable[Sample]) -> int:
     return count
 
 
-def _encode(sample: Sample) -> tuple[bytes, bytes, bytes]:
+def sample_record(sample: Sample) -> dict[str, Any]:
+    """The sample's KEY.json as plain data: everything but the features."""
     record: dict[str, Any] = {"kind": "mixed" if isinstance(sample, MixedSample) else "image"}
     record |= {name: value for name, value in vars(sample).items() if name not in ("features", "mentions", "patches")}
     if isinstance(sample, MixedSample):
         record["mentions"] = [asdict(mention) for mention in sample.mentions]
-        text = sample.text
-    else:
-        text = ", ".join(sample.tags)
     record["patches"] = [asdict(patch) for patch in sample.patches]
+    return record
+
+
+def _encode(sample: Sample) -> tuple[bytes, bytes, bytes]:
+    record = sample_record(sample)
+    text = sample.text if isinstance(sample, MixedSample) else ", ".join(sample.tags)
     array = io.BytesIO()
     np.lib.format.write_array(array, np.ascontiguousarray(sample.features), version=(1, 0), allow_pickle=False)
     return json.dumps(record, ensure_ascii=False).encode(), text.encode(), array.getvalue()

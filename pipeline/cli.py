@@ -1,0 +1,353 @@
+"""The `vlmixer` command: reads the call, hands it to the code that does the work, says what came of it.
+
+Exit codes: 0 done, 1 the work failed, 2 the call was wrong. Results go to stdout, everything else to stderr.
+What is heavy is imported where it is used, so that `vlmixer bank stats` does not wait for Beam or torch.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import CallError, UserError
+
+if TYPE_CHECKING:
+    from bank.store import Hit, PatchBank
+    from pipeline.config import Config
+
+LOG = logging.getLogger("vlmixer")
+STAGES = ("tag", "detect", "index", "mix")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    beam_args: list[str] = []
+    if "--" in given:
+        split = given.index("--")
+        given, beam_args = given[:split], given[split + 1 :]
+    options = _parser().parse_args(given)
+    options.beam_args = tuple(beam_args)
+    # Before numpy and torch are imported: one thread a process, and no spinning while others work.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s", force=True)
+    if not options.debug:
+        for noisy in ("apache_beam", "root", "torch", "torchvision"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        code: int = options.do(options)
+        return code
+    except KeyboardInterrupt:
+        print("stopped; the same command continues where this one ended.", file=sys.stderr)
+        return 1
+    except UserError as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, CallError) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vlmixer", description="Cross-modal CutMix training data from two unrelated corpora. Docs: docs/."
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks and the libraries' own messages")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", parents=[common], help="everything, offline, on a drawn world")
+    demo.add_argument("--out", default="demo-out", help="folder for all of it (default: demo-out)")
+    demo.add_argument("--seed", type=int, default=0, help="another seed draws another world")
+    demo.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="local processes")
+    demo.set_defaults(do=_demo)
+
+    staged = argparse.ArgumentParser(add_help=False, parents=[common])
+    staged.add_argument("config", metavar="CONFIG.yaml")
+    staged.add_argument("--out", help="output folder (default: the config's)")
+    staged.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="local processes")
+    staged.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
+    staged.add_argument("--overwrite", action="store_true", help="do afresh what was done before")
+    run = commands.add_parser(
+        "run", parents=[staged], help="tag, detect, index, mix, and train if the config says so",
+        epilog="Arguments after -- go to Beam: vlmixer run CONFIG.yaml -- --runner=FlinkRunner …",
+    )  # fmt: skip
+    run.set_defaults(do=_run, stages=STAGES)
+    for stage, what in (
+        ("tag", "find the grounded words of the sentences"),
+        ("detect", "find the regions of the images"),
+        ("index", "build the patch bank"),
+        ("mix", "write the shards"),
+    ):
+        commands.add_parser(stage, parents=[staged], help=what).set_defaults(do=_run, stages=(stage,))
+
+    verify = commands.add_parser("verify", parents=[common], help="re-read everything and say whether it is sound")
+    verify.add_argument("folder", metavar="DIR")
+    verify.add_argument("--json", action="store_true")
+    verify.set_defaults(do=_verify)
+
+    show = commands.add_parser("show", parents=[common], help="look at mixed samples")
+    show.add_argument("folder", metavar="SHARDS_OR_OUT")
+    _page_or_json(show)
+    show.add_argument("-n", type=_positive, default=24, metavar="N", help="how many samples (default: 24)")
+    show.set_defaults(do=_show)
+
+    bank = commands.add_parser("bank", help="look into a patch bank").add_subparsers(required=True, metavar="WHAT")
+    in_bank = argparse.ArgumentParser(add_help=False, parents=[common])
+    in_bank.add_argument("bank", metavar="BANK", help="folder of the bank, such as OUT/bank")
+    stats = bank.add_parser("stats", parents=[in_bank], help="patches per concept")
+    stats.add_argument("--json", action="store_true")
+    stats.set_defaults(do=_bank_stats)
+    query = bank.add_parser("query", parents=[in_bank], help="find patches")
+    query.add_argument("--concept", help="a concept's name or synonym")
+    query.add_argument("--like", metavar="PATCH_ID", help="most similar to this patch first")
+    query.add_argument(
+        "--context", default="", metavar='"grass, frisbee"', help="patches whose image holds these first"
+    )
+    query.add_argument("-k", type=_positive, default=16, help="how many (default: 16)")
+    _page_or_json(query)
+    query.add_argument("--save", metavar="DIR", help="write the crops and a patches.jsonl with their sources here")
+    query.set_defaults(do=_bank_query)
+    sheet = bank.add_parser("show", parents=[in_bank], help="contact sheet, a row a concept")
+    _page_or_json(sheet)
+    sheet.set_defaults(do=_bank_show)
+
+    train = commands.add_parser("train", parents=[common], help="train on the shards")
+    train.add_argument("config", metavar="CONFIG.yaml")
+    train.add_argument("--out", help="folder of the run (default: OUT/run)")
+    train.add_argument("--resume", action="store_true", help="continue a run that stopped")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
+    train.set_defaults(do=_train)
+
+    evaluate = commands.add_parser("eval", help="measure a run").add_subparsers(required=True, metavar="WHAT")
+    retrieval = evaluate.add_parser("retrieval", parents=[common], help="zero-shot retrieval on true pairs")
+    retrieval.add_argument("--run", required=True, help="folder of the run")
+    retrieval.add_argument("--images", required=True, metavar="CAPTIONS.jsonl")
+    retrieval.add_argument("--config", help="config with detector and vocabulary (default: the one saved in the run)")
+    retrieval.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it")
+    retrieval.add_argument("--json", action="store_true")
+    retrieval.set_defaults(do=_eval_retrieval)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, found {text}")
+    return value
+
+
+def _page_or_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", metavar="FILE", help="write a self-contained page")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, ensure_ascii=False, indent=1))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from pipeline.demo.run import run_demo
+
+    table, page = run_demo(options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args)
+    print(table)
+    LOG.info("page: %s", page)
+    return 0
+
+
+def _import_paths(config: str) -> tuple[str, ...]:
+    """Where a detector of the user's own may lie: the working folder, and the config file's.
+
+    They go into the environment too, from which worker processes take them.
+    """
+    paths = tuple(dict.fromkeys([os.getcwd(), str(Path(config).resolve().parent)]))
+    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*known, *paths]))
+    return paths
+
+
+def _run(options: argparse.Namespace) -> int:
+    from artifacts import files
+    from pipeline.config import load_config
+    from pipeline.jobs.chain import run_stages
+    from pipeline.jobs.engine import Engine
+
+    config = load_config(options.config, options.set, options.out)
+    _log_to(config.out)
+    engine = Engine(options.workers, options.beam_args)
+    run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=_import_paths(options.config))
+    if options.stages == STAGES and config.train is not None:
+        _train_run(config, files.join(config.out, "run"), resume=not options.overwrite)
+    return 0
+
+
+def _log_to(out: str) -> None:
+    """Keep what is said on stderr in OUT/logs as well, with the time: nothing else there has one."""
+    if "://" in out:
+        return
+    folder = Path(out) / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log", delay=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written to: {error.strerror}. Give another --out.") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from pipeline.verify import verify
+
+    report = verify(options.folder)
+    if options.json:
+        _print_json(report.to_json())
+    else:
+        for problem in report.problems:
+            print(f"{problem.file}: {problem.what}")
+        print(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: {report.summary()}")
+    return 0 if report.sound else 1
+
+
+def _show(options: argparse.Namespace) -> int:
+    from artifacts import files, manifest
+    from artifacts.samples import sample_record
+    from bank.store import PatchBank
+    from pipeline.report.samples import choose_samples, write_samples_page
+
+    _want_page_or_json(options)
+    inner = files.join(options.folder, "shards")
+    shards = inner if files.exists(files.join(inner, manifest.NAME)) else options.folder
+    if not files.exists(files.join(shards, manifest.NAME)):
+        raise CallError(f"{options.folder}: neither an output folder with shards/ nor a folder of shards.")
+    samples = choose_samples(shards, options.n)
+    if options.json:
+        _print_json({"samples": [sample_record(sample) for sample in samples]})
+    if options.html:
+        beside = files.join(shards.rstrip("/").rpartition("/")[0] or ".", "bank")
+        bank = PatchBank.open(beside) if files.exists(files.join(beside, manifest.NAME)) else None
+        count = write_samples_page(options.html, samples, bank, title=f"Samples of {options.folder}")
+        LOG.info("%d samples: %s", count, options.html)
+    return 0
+
+
+def _want_page_or_json(options: argparse.Namespace) -> None:
+    if not options.html and not options.json:
+        raise CallError("give --html FILE for a page or --json for data.")
+
+
+def _bank_stats(options: argparse.Namespace) -> int:
+    from bank.stats import bank_stats
+    from bank.store import PatchBank
+
+    stats = bank_stats(PatchBank.open(options.bank))
+    if options.json:
+        _print_json(stats.to_json())
+    else:
+        print(stats.to_table())
+    return 0
+
+
+def _bank_query(options: argparse.Namespace) -> int:
+    from bank.store import PatchBank
+    from pipeline.report.bank import write_hits_page
+
+    bank = PatchBank.open(options.bank)
+    like = bank.features([bank.patch(options.like).row])[0] if options.like else None
+    context = [word.strip() for word in options.context.split(",") if word.strip()]
+    hits = bank.search(options.concept, like=like, context=context, k=options.k)
+    if options.save:
+        from bank.export import save_hits
+
+        save_hits(bank, hits, options.save)
+        LOG.info("%d crops: %s", len(hits), options.save)
+    if options.html:
+        asked = [options.concept or "any concept", *(f"like {options.like}" for _ in [0] if options.like)]
+        asked += [f"with {word}" for word in context]
+        write_hits_page(options.html, bank, hits, title=", ".join(asked))
+        LOG.info("%d patches: %s", len(hits), options.html)
+    if options.json:
+        _print_json({"hits": [_hit_json(hit) for hit in hits]})
+    elif not options.html and not options.save:
+        for hit in hits:
+            patch = hit.patch
+            where = " ".join(f"{value:.0f}" for value in patch.box)
+            print(
+                f"{patch.patch_id}  {patch.concept}  {patch.score:.2f}  {hit.similarity:.3f}  {patch.source} [{where}]"
+            )
+    return 0
+
+
+def _hit_json(hit: "Hit") -> dict[str, Any]:
+    return {**vars(hit.patch), "similarity": hit.similarity}
+
+
+def _bank_show(options: argparse.Namespace) -> int:
+    from bank.store import PatchBank
+    from pipeline.report.bank import write_bank_page
+
+    _want_page_or_json(options)
+    bank = PatchBank.open(options.bank)
+    if options.json:
+        _print_json({"concepts": {entry.name: _patches_json(bank, entry.name) for entry in bank.concepts}})
+    if options.html:
+        write_bank_page(options.html, bank)
+        LOG.info("%d patches: %s", len(bank), options.html)
+    return 0
+
+
+def _patches_json(bank: "PatchBank", concept: str, most: int = 24) -> dict[str, Any]:
+    patches = bank.patches(concept)
+    return {"count": len(patches), "patches": [vars(record) for record in patches.records[:most]]}
+
+
+def _train(options: argparse.Namespace) -> int:
+    from artifacts import files
+    from pipeline.config import load_config
+
+    config = load_config(options.config, options.set)
+    _train_run(config, options.out or files.join(config.out, "run"), resume=options.resume)
+    return 0
+
+
+def _train_run(config: "Config", run: str, *, resume: bool) -> None:
+    import torch
+
+    from artifacts import files
+    from model.config import Settings, TrainConfig
+    from model.train import train
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    settings = Settings(seed=config.seed, out=config.out, model=config.model, train=config.train or TrainConfig())
+    train(settings, out=run, resume=resume)
+    # Evaluation needs the detector and the vocabulary, of which the trainer itself knows nothing.
+    files.publish_bytes(files.join(run, "pipeline.yaml"), config.to_yaml().encode())
+
+
+def _eval_retrieval(options: argparse.Namespace) -> int:
+    from artifacts import files
+    from pipeline.config import load_config
+    from pipeline.evaluate import evaluate_retrieval
+
+    saved = files.join(options.run, "pipeline.yaml")
+    if options.config is None and not files.exists(saved):
+        raise CallError(f"{saved}: not there, so detector and vocabulary are not known. Give --config CONFIG.yaml.")
+    path = options.config or saved
+    config = load_config(path, options.set)
+    report, skipped = evaluate_retrieval(options.run, options.images, config, _import_paths(path))
+    if options.json:
+        _print_json({**report.to_json(), "skipped": skipped})
+    else:
+        print(report.to_table())
+        for image, reason in skipped.items():
+            LOG.info("not used: %s: %s", image, reason)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Retrieval on true pairs: from a list of images and captions to what model.evaluate measures."""
+
+import json
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from artifacts import files
+from artifacts.errors import CallError, UserError
+from artifacts.rejects import RejectLog
+from bank.concepts import load_vocabulary
+from model.evaluate import ImageRegions, RetrievalReport, retrieval
+from pipeline.config import Config
+from pipeline.jobs.detect import (
+    LoadedDetector,
+    decoded,
+    detect_batch,
+    detector_spec,
+    load_with_concepts,
+    read_image_bytes,
+)
+from pipeline.text.tagger import Tagger
+
+
+def evaluate_retrieval(
+    run: str, pairs: str, config: Config, import_paths: Sequence[str]
+) -> tuple[RetrievalReport, dict[str, str]]:
+    """Zero-shot retrieval of `run` on the pairs in the JSON lines file `pairs`, and the images that were not used.
+
+    Regions come from the config's detector, concepts of captions from its tagger. Raises UserError, CallError.
+    """
+    vocabulary = load_vocabulary(config.vocabulary)
+    tagger = Tagger(vocabulary, config.text.spacy_model, config.text.stop_words)
+    detector = load_with_concepts(detector_spec(config.images, import_paths), vocabulary)
+    images: list[ImageRegions] = []
+    captions: list[list[str]] = []
+    skipped: dict[str, str] = {}
+    for path, texts in tqdm(read_pairs(pairs), desc="eval: images", unit="image", disable=None):
+        found = _regions(path, detector, config, skipped)
+        if found is not None:
+            images.append(found)
+            captions.append(texts)
+    if not images:
+        raise UserError(f"{pairs}: none of its images could be used: {json.dumps(skipped, ensure_ascii=False)[:500]}")
+    concepts = [[{mention.concept for mention in found} for found in tagger.tag_texts(texts)] for texts in captions]
+    _use_all_cores()
+    return retrieval(run, images, captions, concepts, seed=config.seed), skipped
+
+
+def _use_all_cores() -> None:
+    """Detectors fix one thread for equal bytes; scores need not be held to that."""
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+
+
+def read_pairs(path: str) -> list[tuple[str, list[str]]]:
+    """(path of the image, its captions) for each line {"image": name, "captions": [...]}.
+
+    Names are relative to the list's folder or to `images/` in it. Raises CallError naming the line at fault.
+    """
+    folder = path.rpartition("/")[0] or "."
+    try:
+        lines = files.read_bytes(path).decode().splitlines()
+    except FileNotFoundError:
+        raise CallError(f"{path}: no such file; expected JSON lines of an image and its captions.") from None
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            name, captions = record["image"], record["captions"]
+            if not isinstance(name, str) or not all(isinstance(caption, str) for caption in captions):
+                raise TypeError("image must be text, captions a list of texts")
+        except (ValueError, KeyError, TypeError) as error:
+            raise CallError(
+                f'{path}, line {number}: expected {{"image": name, "captions": [text, …]}}: {error!r}'
+            ) from None
+        places = [name, files.join(folder, name), files.join(folder, "images", name)]
+        found = next((place for place in places[1:] if files.exists(place)), places[0])
+        if captions:
+            pairs.append((found, list(captions)))
+    if not pairs:
+        raise CallError(f"{path}: holds no image with captions.")
+    return pairs
+
+
+def _regions(path: str, detector: LoadedDetector, config: Config, skipped: dict[str, str]) -> ImageRegions | None:
+    log = RejectLog("eval")
+    data = read_image_bytes(path, log)
+    photos = [] if data is None else list(decoded(path, data, config.images.max_megapixels * 1e6, log))
+    for photo, found in detect_batch(detector, photos, config.images, log):
+        height, width = photo.pixels.shape[:2]
+        dim = detector.detector.feature_dim
+        return ImageRegions(
+            features=np.stack([region.feature for region in found]) if found else np.zeros((0, dim), np.float16),
+            boxes=np.stack([region.box for region in found]) if found else np.zeros((0, 4), np.float32),
+            width=width,
+            height=height,
+            tags=tuple(dict.fromkeys(region.concept for region in found)),
+        )
+    skipped[path] = "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)
+    return None
