@@ -13,10 +13,20 @@ from pipeline.demo.scenes import Scene, Thing, plan_scene
 ONES = {"a", "an"}
 NUMBERS = {"two": 2, "pair": 2, "couple": 2, "three": 3, "few": 3, "some": 3}
 COLOURS = {"red", "blue", "green", "yellow", "orange", "purple", "pink", "white", "gray", "brown", "golden"}
-CORPUS = list(sentences(0, "test", 2000))
-DESCRIBED = [
-    (plan_scene(0, "test", index), caption) for index in range(400) for caption in scene_captions(0, "test", index, 3)
-]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[Caption]:
+    return list(sentences(0, "test", 2000))
+
+
+@pytest.fixture(scope="module")
+def described() -> list[tuple[Scene, Caption]]:
+    return [
+        (plan_scene(0, "test", index), caption)
+        for index in range(400)
+        for caption in scene_captions(0, "test", index, 3)
+    ]
 
 
 def _said_number(caption: Caption, name: Name) -> int:
@@ -34,16 +44,18 @@ def _kinds(scene: Scene) -> Counter[str]:
     return Counter(thing.kind for thing in scene.things)
 
 
-def test_captions_speak_only_of_what_is_in_the_scene_and_count_it_completely() -> None:
-    for scene, caption in DESCRIBED:
+def test_captions_speak_only_of_what_is_in_the_scene_and_count_it_completely(
+    described: list[tuple[Scene, Caption]],
+) -> None:
+    for scene, caption in described:
         assert caption.names, caption.text
         for name in caption.names:
             assert _said_number(caption, name) == _kinds(scene)[name.category], caption.text
 
 
-def test_colours_are_true() -> None:
+def test_colours_are_true(described: list[tuple[Scene, Caption]]) -> None:
     checked = 0
-    for scene, caption in DESCRIBED:
+    for scene, caption in described:
         for name in caption.names:
             word = caption.text[: name.start].rstrip().rsplit(" ", 1)[-1].lower()
             if word in COLOURS and name.category != "palm tree":
@@ -52,17 +64,17 @@ def test_colours_are_true() -> None:
     assert checked > 300
 
 
-def test_names_stand_where_they_say_in_a_word_of_their_category() -> None:
-    for _, caption in DESCRIBED:
+def test_names_stand_where_they_say_in_a_word_of_their_category(described: list[tuple[Scene, Caption]]) -> None:
+    for _, caption in described:
         for name in caption.names:
             category = CATEGORIES[INDEX[name.category]]
             words = {*category.words, *map(category.plural, category.words)}
             assert caption.text[name.start : name.end].lower() in words
 
 
-def test_every_category_is_spoken_of_in_each_of_its_words_and_in_plurals() -> None:
+def test_every_category_is_spoken_of_in_each_of_its_words_and_in_plurals(corpus: list[Caption]) -> None:
     spoken = Counter(
-        (name.category, caption.text[name.start : name.end].lower()) for caption in CORPUS for name in caption.names
+        (name.category, caption.text[name.start : name.end].lower()) for caption in corpus for name in caption.names
     )
     for category in CATEGORIES:
         for word in category.words:
@@ -70,9 +82,9 @@ def test_every_category_is_spoken_of_in_each_of_its_words_and_in_plurals() -> No
     assert {("goose", "geese"), ("mouse", "mice"), ("bus", "buses"), ("train", "trains")} <= set(spoken)
 
 
-def test_some_captions_leave_things_out_and_some_do_not() -> None:
-    told = [len(caption.names) for _, caption in DESCRIBED]
-    there = [len(_kinds(scene)) for scene, _ in DESCRIBED]
+def test_some_captions_leave_things_out_and_some_do_not(described: list[tuple[Scene, Caption]]) -> None:
+    told = [len(caption.names) for _, caption in described]
+    there = [len(_kinds(scene)) for scene, _ in described]
     assert any(a < b for a, b in zip(told, there, strict=True))
     assert any(a == b > 1 for a, b in zip(told, there, strict=True))
     assert set(told) == {1, 2, 3, 4}
@@ -88,12 +100,12 @@ def test_asides_name_nothing_and_hold_a_word_that_looks_like_a_category() -> Non
             assert not re.search(r"[\[\]{}|]", caption.text)
 
 
-def test_the_corpus_is_mostly_about_scenes_and_holds_decoys_of_many_kinds() -> None:
-    assert 0.02 < sum(not caption.names for caption in CORPUS) / len(CORPUS) < 0.08
-    decoys = {decoy.category for caption in CORPUS for decoy in caption.decoys}
+def test_the_corpus_is_mostly_about_scenes_and_holds_decoys_of_many_kinds(corpus: list[Caption]) -> None:
+    assert 0.02 < sum(not caption.names for caption in corpus) / len(corpus) < 0.08
+    decoys = {decoy.category for caption in corpus for decoy in caption.decoys}
     assert {"train", "fish", "book", "orange", "bear", "bus"} <= decoys
-    assert any(caption.names and caption.decoys for caption in CORPUS)
-    assert len({caption.text for caption in CORPUS}) > 0.9 * len(CORPUS)
+    assert any(caption.names and caption.decoys for caption in corpus)
+    assert len({caption.text for caption in corpus}) > 0.9 * len(corpus)
 
 
 def test_an_orange_kite_is_a_kite_and_a_decoy() -> None:

@@ -10,7 +10,10 @@ from pipeline.demo.categories import BACKGROUNDS, CATEGORIES, INDEX, vocabulary
 from pipeline.demo.scenes import CANVAS, MAX_THINGS, Scene, Thing, draw_scene, overlap, plan_scene
 from pipeline.demo.sprites import CLUTTER, sprite
 
-MANY = [plan_scene(0, "test", index) for index in range(1500)]
+
+@pytest.fixture(scope="module")
+def many() -> list[Scene]:
+    return [plan_scene(0, "test", index) for index in range(1500)]
 
 
 def test_a_vocabulary_of_at_least_24_categories_two_of_them_with_two_word_names() -> None:
@@ -61,25 +64,25 @@ def test_a_scene_depends_on_seed_split_and_index_alone() -> None:
     assert np.array_equal(first_boxes, second_boxes)
 
 
-def test_scenes_hold_one_to_five_things_of_every_category_on_every_background() -> None:
-    assert {len(scene.things) for scene in MANY} == set(range(1, MAX_THINGS + 1))
-    kinds = Counter(thing.kind for scene in MANY for thing in scene.things)
+def test_scenes_hold_one_to_five_things_of_every_category_on_every_background(many: list[Scene]) -> None:
+    assert {len(scene.things) for scene in many} == set(range(1, MAX_THINGS + 1))
+    kinds = Counter(thing.kind for scene in many for thing in scene.things)
     assert set(kinds) == set(INDEX)
     assert min(kinds.values()) > 0.2 * max(kinds.values())
-    assert {scene.background for scene in MANY} == set(BACKGROUNDS)
-    assert {thing.kind for scene in MANY for thing in scene.clutter} == set(CLUTTER)
+    assert {scene.background for scene in many} == set(BACKGROUNDS)
+    assert {thing.kind for scene in many for thing in scene.clutter} == set(CLUTTER)
     assert not set(CLUTTER) & set(INDEX)
 
 
-def test_several_things_of_one_kind_are_common() -> None:
-    most = [max(Counter(thing.kind for thing in scene.things).values()) for scene in MANY]
+def test_several_things_of_one_kind_are_common(many: list[Scene]) -> None:
+    most = [max(Counter(thing.kind for thing in scene.things).values()) for scene in many]
     assert sum(count >= 2 for count in most) > 0.25 * len(most)
     assert max(most) == 3
 
 
-def test_company_is_telling_but_not_certain() -> None:
+def test_company_is_telling_but_not_certain(many: list[Scene]) -> None:
     by_background = {name: Counter[str]() for name in BACKGROUNDS}
-    for scene in MANY:
+    for scene in many:
         by_background[scene.background].update({thing.kind for thing in scene.things})
     cups = {name: counter["cup"] for name, counter in by_background.items()}
     assert cups["kitchen"] > 0.4 * sum(cups.values())
@@ -87,8 +90,8 @@ def test_company_is_telling_but_not_certain() -> None:
     assert by_background["sea"]["house"] == 0
 
 
-def test_boxes_lie_inside_the_canvas_around_things_of_some_size() -> None:
-    for scene in MANY[:200]:
+def test_boxes_lie_inside_the_canvas_around_things_of_some_size(many: list[Scene]) -> None:
+    for scene in many[:200]:
         picture, boxes = draw_scene(scene)
         assert picture.size == (CANVAS, CANVAS)
         assert picture.mode == "RGB"

@@ -12,7 +12,9 @@ def _gold(*boxes: list[int], labels: list[int] | None = None) -> tuple[np.ndarra
     return np.array(boxes, float).reshape(-1, 4), np.array(labels or [0] * len(boxes))
 
 
-def _found(*boxes: list[int], scores: list[float], labels: list[int] | None = None) -> tuple[np.ndarray, ...]:
+def _found(
+    *boxes: list[int], scores: list[float], labels: list[int] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     placed, numbers = _gold(*boxes, labels=labels)
     return placed, np.array(scores), numbers
 
