@@ -97,6 +97,11 @@ class PatchBank:
     def __len__(self) -> int:
         return sum(self.counts.values())
 
+    @property
+    def indexed(self) -> int:
+        """Number of vectors in the FAISS index: the number of patches, in a sound bank."""
+        return int(self._index.ntotal)
+
     def __repr__(self) -> str:
         filled = sum(count > 0 for count in self.counts.values())
         return f"<PatchBank {self.folder}: {len(self):,} patches of {filled} concepts, {self.feature_dim}-d features>"

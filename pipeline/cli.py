@@ -37,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s", force=True)
-    if not options.debug:
-        for noisy in ("apache_beam", "root", "torch", "torchvision"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
+    # The libraries' own messages are for --debug; ours are always wanted.
+    level = logging.INFO if options.debug else logging.ERROR
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+    for ours in ("vlmixer", "pipeline", "bank", "model"):
+        logging.getLogger(ours).setLevel(logging.INFO)
     try:
         code: int = options.do(options)
         return code

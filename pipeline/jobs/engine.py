@@ -12,7 +12,10 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api.beam_provision_api_pb2 import ProvisionInfo
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.utils.shared import Shared
 from tqdm import tqdm
 
@@ -52,8 +55,14 @@ class Engine:
             return {"options": PipelineOptions(list(self.beam_args))}
         local = ["--direct_num_workers", str(self.workers)]
         local += ["--direct_running_mode", "multi_processing" if self.workers > 1 else "in_memory"]
+        local += ["--default_sdk_harness_log_level", "WARNING"]
+        options = PipelineOptions([*local, *self.beam_args])
+        # Worker processes learn their options from the runner's provision info alone.
+        provision = ExtendedProvisionInfo(
+            ProvisionInfo(pipeline_options=JobServiceHandle.encode_pipeline_options(options.get_all_options()))
+        )
         # The class itself: "DirectRunner" would first try to download another runner.
-        return {"runner": FnApiRunner(), "options": PipelineOptions([*local, *self.beam_args])}
+        return {"runner": FnApiRunner(provision_info=provision), "options": options}
 
 
 class DoUnits(beam.PTransform):

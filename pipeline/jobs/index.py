@@ -23,6 +23,7 @@ from bank.selection import Candidate
 from pipeline.config import BankSettings, Config
 from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress, user_errors_marked
+from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
@@ -40,9 +41,7 @@ class IndexPatches(beam.PTransform):
         self._settings = settings
         self._vocabulary = vocabulary
         self._seed = seed
-        self._worker = ConceptWorker(
-            settings, feature_dim, Stage("index", out), files.join(out, work.FOLDERS["detect"])
-        )
+        self._worker = ConceptWorker(settings, feature_dim, Stage("index", out), files.join(out, FOLDERS["detect"]))
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         limit = selection.candidate_limit(self._settings.selection, self._settings.max_patches_per_concept)

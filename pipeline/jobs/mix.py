@@ -28,6 +28,7 @@ from bank.store import ConceptPatches, PatchBank
 from pipeline.config import Config, MixSettings
 from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress
+from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 from pipeline.mix.cutmix import mix
 from pipeline.mix.samples import image_sample, mixed_sample, sample_key
@@ -65,7 +66,7 @@ class DealWorker:
 
     def run(self, unit: Unit, resource: None) -> UnitResult:
         part, shards = unit.content
-        with files.open_read(files.join(self.stage.out, work.FOLDERS["tag"], part)) as file:
+        with files.open_read(files.join(self.stage.out, FOLDERS["tag"], part)) as file:
             table = pq.read_table(file, schema=schemas.TAGGED)
         rows: list[list[int]] = [[] for _ in range(shards)]
         views: list[list[int]] = [[] for _ in range(shards)]
@@ -112,7 +113,7 @@ class ShardWorker:
     stage: Stage
 
     def load(self) -> PatchBank:
-        return PatchBank.open(files.join(self.stage.out, work.FOLDERS["index"]))
+        return PatchBank.open(files.join(self.stage.out, FOLDERS["index"]))
 
     def run(self, unit: Unit, resource: PatchBank) -> UnitResult:
         log = RejectLog("mix")
@@ -126,7 +127,7 @@ class ShardWorker:
             samples = mixed_samples(rows, resource, self.settings, self.seed, log, replaced)
         else:
             kind = "images"
-            samples = image_samples(files.join(self.stage.out, work.FOLDERS["detect"]), unit.content.parts)
+            samples = image_samples(files.join(self.stage.out, FOLDERS["detect"]), unit.content.parts)
         name = f"{unit.name}.tar"
         with files.publishing(files.join(self.stage.folder, name)) as file:
             written = write_shard(file, samples)
@@ -307,7 +308,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
 
 
 def _concept_names(out: str) -> list[str]:
-    return [concept.name for concept in PatchBank.open(files.join(out, work.FOLDERS["index"])).concepts]
+    return [concept.name for concept in PatchBank.open(files.join(out, FOLDERS["index"])).concepts]
 
 
 def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:

@@ -15,8 +15,7 @@ from artifacts.errors import UserError
 from artifacts.manifest import Counts, Input, Manifest, Output
 from artifacts.rejects import BAD, RejectLog, bad_count
 from artifacts.schemas import SCHEMA_VERSION
-
-FOLDERS = {"tag": "tagged", "detect": "regions", "index": "bank", "mix": "shards"}
+from pipeline.jobs.layout import FOLDERS
 
 
 @dataclass(frozen=True)

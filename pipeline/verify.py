@@ -1,0 +1,345 @@
+"""Re-reading what lies on disk: every byte against its manifest, every record against the format, counts against rows.
+
+Hashes find any change since writing; the rest would find a fault of the program that wrote.
+"""
+
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from artifacts import files, manifest, schemas
+from artifacts.errors import CallError, UserError
+from artifacts.manifest import Manifest, Output
+from artifacts.rng import stable_hash
+from artifacts.samples import MixedSample, Sample, read_samples
+from bank import building
+from bank.store import PatchBank
+from pipeline.image.decoding import ImageRejected, decode
+from pipeline.jobs.layout import FOLDERS
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it should be, and where."""
+
+    file: str
+    what: str
+
+
+@dataclass
+class Report:
+    """What was read, and every problem that was found."""
+
+    files: int = 0
+    bytes: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.problems
+
+    def add(self, file: str, what: str) -> None:
+        """Record a problem."""
+        self.problems.append(Problem(file, what))
+
+    def summary(self) -> str:
+        """What was read, in a line."""
+        rows = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.rows.items()))
+        return f"{self.files:,} files, {self.bytes:,} bytes{', ' if rows else ''}{rows}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "sound": self.sound,
+            "files": self.files,
+            "bytes": self.bytes,
+            "rows": dict(self.rows),
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+def verify(folder: str) -> Report:
+    """Check an output folder, or one stage's folder in it. Raises CallError if it is neither."""
+    report = Report()
+    stages = {stage: files.join(folder, name) for stage, name in FOLDERS.items()}
+    present = {stage: path for stage, path in stages.items() if files.is_folder(path)}
+    if present:
+        manifests = {stage: _stage(path, report, files.join(folder, "rejects")) for stage, path in present.items()}
+        _chain(folder, manifests, report)
+        _rejects(files.join(folder, "rejects"), manifests, report)
+    elif files.exists(files.join(folder, manifest.NAME)):
+        _stage(folder, report, None)
+    else:
+        raise CallError(
+            f"{folder}: nothing to verify; expected an output folder or one of {', '.join(FOLDERS.values())}."
+        )
+    return report
+
+
+def _stage(folder: str, report: Report, rejects: str | None) -> Manifest | None:
+    """Check one stage's folder; its manifest, if that is sound."""
+    try:
+        description = manifest.read(folder)
+    except UserError as error:
+        report.add(files.join(folder, manifest.NAME), str(error))
+        return None
+    report.files += 1
+    known = {output.name: output for output in description.outputs}
+    lying = set(files.list_files(folder)) - {manifest.NAME}
+    for name in sorted(lying - set(known)):
+        report.add(files.join(folder, name), "not in the manifest")
+    for name in sorted(set(known) - lying):
+        report.add(files.join(folder, name), "missing")
+    sound = [
+        output
+        for output in tqdm(description.outputs, desc=f"verify {description.stage}", unit="file", disable=None)
+        if output.name in lying and _bytes_match(folder, output, report)
+    ]
+    for kind, counts in description.counts.items():
+        if not counts.add_up():
+            report.add(files.join(folder, manifest.NAME), f"{kind} do not add up: {counts}")
+    checks: dict[str, Callable[[str, Manifest, list[Output], Report], None]] = {
+        "tag": _tagged,
+        "detect": _regions,
+        "index": _bank,
+        "mix": _shards,
+    }
+    checks[description.stage](folder, description, sound, report)
+    return description
+
+
+def _bytes_match(folder: str, output: Output, report: Report) -> bool:
+    path = files.join(folder, output.name)
+    size = files.size(path)
+    report.files += 1
+    report.bytes += size
+    if size != output.bytes:
+        report.add(path, f"{size} bytes, expected {output.bytes}")
+        return False
+    if files.sha256(path) != output.sha256:
+        report.add(path, "its bytes changed: the SHA-256 is not the manifest's")
+        return False
+    return True
+
+
+def _chain(folder: str, manifests: dict[str, Manifest | None], report: Report) -> None:
+    """Whether each stage was made from what lies there now."""
+    hashes = {FOLDERS[stage]: found.content_hash for stage, found in manifests.items() if found is not None}
+    for stage, found in manifests.items():
+        for entry in found.inputs if found is not None and stage in ("index", "mix") else []:
+            if entry.name in hashes and hashes[entry.name] != entry.sha256:
+                report.add(
+                    files.join(folder, FOLDERS[stage]),
+                    f"was made from another {entry.name}/ than the one that lies here",
+                )
+
+
+def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report) -> None:
+    """Whether every reject file is there, unchanged, and tells as many rows a reason as the manifests count."""
+    known: dict[str, Output] = {}
+    for stage, found in manifests.items():
+        if found is None:
+            continue
+        reasons: Counter[str] = Counter()
+        for output in found.rejects:
+            known[output.name] = output
+            path = files.join(folder, output.name)
+            if not files.exists(path):
+                report.add(path, "missing")
+            elif _bytes_match(folder, output, report):
+                with files.open_read(path) as file:
+                    reasons.update(pq.read_table(file, columns=["reason"])["reason"].to_pylist())
+        counted: Counter[str] = Counter()
+        for counts in found.counts.values():
+            counted.update(counts.rejected)
+        if reasons != counted and all(files.exists(files.join(folder, output.name)) for output in found.rejects):
+            report.add(folder, f"stage {stage}: {dict(reasons)} listed, the manifest counts {dict(counted)}")
+    # What a stage without a manifest wrote is under way, or was reported with the stage.
+    finished = tuple(f"{stage}-" for stage, found in manifests.items() if found is not None)
+    for name in files.list_files(folder):
+        if name not in known and name.startswith(finished):
+            report.add(files.join(folder, name), "not in the manifest")
+
+
+def _parquet(folder: str, output: Output, schema: pa.Schema, report: Report) -> Iterator[pa.Table]:
+    """The row groups of a file, its schema and its rows checked."""
+    path = files.join(folder, output.name)
+    with files.open_read(path) as file:
+        parquet = pq.ParquetFile(file)
+        if not parquet.schema_arrow.equals(schema):
+            report.add(path, f"columns {parquet.schema_arrow.names}, expected {schema.names} of the documented types")
+            return
+        if parquet.metadata.num_rows != output.rows:
+            report.add(path, f"{parquet.metadata.num_rows} rows, the manifest says {output.rows}")
+        for group in range(parquet.num_row_groups):
+            yield parquet.read_row_group(group)
+
+
+def _twice(keys: Iterable[str]) -> list[str]:
+    """Keys that occur more than once; holds eight bytes a key."""
+    held = list(keys)
+    hashes = np.fromiter((stable_hash(key) for key in held), np.uint64, len(held))
+    values, counts = np.unique(hashes, return_counts=True)
+    again = set(values[counts > 1].tolist())
+    return sorted({key for key in held if again and stable_hash(key) in again}) if again else []
+
+
+def _tagged(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
+    ids: list[str] = []
+    for output in outputs:
+        for table in _parquet(folder, output, schemas.TAGGED, report):
+            for row in table.to_pylist():
+                ids.append(row["sentence_id"])
+                for mention in row["mentions"]:
+                    if row["text"][mention["start"] : mention["end"]] != mention["surface"]:
+                        report.add(
+                            files.join(folder, output.name),
+                            f"{row['sentence_id']}: {mention} is not what the text says",
+                        )
+    _rows_add_up(folder, description, "sentences", len(ids), outputs, report)
+    for key in _twice(ids):
+        report.add(folder, f"sentence_id {key} occurs twice")
+    report.rows["sentences"] += len(ids)
+
+
+def _rows_add_up(
+    folder: str, description: Manifest, kind: str, found: int, outputs: list[Output], report: Report
+) -> None:
+    """Rows against the manifest's count, where every file could be read."""
+    written = description.counts[kind].written
+    if len(outputs) == len(description.outputs) and found != written:
+        report.add(folder, f"{found} {kind} found, the manifest counts {written}")
+
+
+def _regions(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
+    ids: list[str] = []
+    images: list[str] = []
+    schema = schemas.regions(description.details["feature_dim"])
+    for output in outputs:
+        path = files.join(folder, output.name)
+        for table in _parquet(folder, output, schema, report):
+            if not np.isfinite(building.feature_rows(table["feature"])).all():
+                report.add(path, "features that are not finite")
+            rows = table.drop_columns(["feature"]).to_pylist()
+            images += dict.fromkeys(row["image_id"] for row in rows)
+            for row in rows:
+                ids.append(row["patch_id"])
+                _box_inside(path, row["patch_id"], row["box"], row["width"], row["height"], report)
+                _decodes(path, row["patch_id"], row["crop"], report)
+    _rows_add_up(folder, description, "images", len(images), outputs, report)
+    for key in _twice(ids):
+        report.add(folder, f"patch_id {key} occurs twice")
+    for key in _twice(images):
+        report.add(folder, f"image_id {key} occurs twice")
+    report.rows["regions"] += len(ids)
+
+
+def _box_inside(path: str, key: str, box: Iterable[float], width: int, height: int, report: Report) -> None:
+    left, top, right, bottom = box
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        report.add(path, f"{key}: box {[left, top, right, bottom]} is not inside {width}×{height}")
+
+
+def _decodes(path: str, key: str, crop: bytes, report: Report) -> None:
+    try:
+        decode(crop, max_pixels=1e8)
+    except ImageRejected as rejected:
+        report.add(path, f"{key}: its crop does not decode: {rejected}")
+
+
+def _bank(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
+    if len(outputs) != len(description.outputs):
+        return
+    bank = PatchBank.open(folder)
+    patches_rows = {output.name: output.rows for output in outputs}
+    ids: list[str] = []
+    at = crop_at = 0
+    for concept in bank.concepts:
+        patches = bank.patches(concept.name)
+        if patches.first != at or len(patches) != bank.counts[concept.name]:
+            report.add(
+                files.join(folder, building.PATCHES), f"{concept.name}: rows are not where concepts.parquet says"
+            )
+        for record in patches.records:
+            ids.append(record.patch_id)
+            _box_inside(folder, record.patch_id, record.box, record.width, record.height, report)
+            if record.crop_start != crop_at:
+                report.add(files.join(folder, building.CROPS), f"{record.patch_id}: crops do not follow one another")
+            crop_at = record.crop_start + record.crop_bytes
+            _decodes(files.join(folder, building.CROPS), record.patch_id, bank.crop(record), report)
+        rows = np.arange(at, at + len(patches))
+        if not np.isfinite(bank.features(rows)).all():
+            report.add(files.join(folder, building.FEATURES), f"{concept.name}: features that are not finite")
+        at += len(patches)
+    if bank.indexed != at or len(bank) != at or patches_rows[building.PATCHES] != at:
+        report.add(folder, f"{at} patches, {bank.indexed} in the index, {len(bank)} in concepts.parquet")
+    _rows_add_up(folder, description, "regions", at, outputs, report)
+    for key in _twice(ids):
+        report.add(folder, f"patch_id {key} occurs twice")
+    report.rows["patches"] += at
+
+
+def _shards(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
+    keys: list[str] = []
+    written = Counter[str]()
+    dim = description.details["feature_dim"]
+    tars = [output for output in outputs if output.name.endswith(".tar")]
+    for output in tars:
+        path = files.join(folder, output.name)
+        rows = 0
+        try:
+            _members(path, report)
+            with files.open_read(path) as file:
+                for sample in read_samples(file, path):
+                    rows += 1
+                    keys.append(sample.key)
+                    written["views" if isinstance(sample, MixedSample) else "images"] += 1
+                    _sample(path, sample, dim, report)
+        except UserError as error:
+            report.add(path, str(error))
+        if rows != output.rows:
+            report.add(path, f"{rows} samples, the manifest says {output.rows}")
+    if len(outputs) == len(description.outputs):
+        for kind, counts in description.counts.items():
+            if counts.written != written[kind]:
+                report.add(folder, f"{written[kind]} {kind} found, the manifest counts {counts.written}")
+    for key in _twice(keys):
+        report.add(folder, f"key {key} occurs twice")
+    report.rows["samples"] += len(keys)
+
+
+def _members(path: str, report: Report) -> None:
+    with files.open_read(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        for member in tar:
+            if member.mtime or not member.isfile():
+                report.add(path, f"{member.name}: expected a plain file with mtime 0")
+
+
+def _sample(path: str, sample: Sample, dim: int, report: Report) -> None:
+    if "." in sample.key:
+        report.add(path, f"key {sample.key} has a dot")
+    if sample.features.dtype != np.float16 or sample.features.shape[1] != dim:
+        report.add(path, f"{sample.key}: features {sample.features.dtype} of width {sample.features.shape[1]}")
+    for patch in sample.patches:
+        _box_inside(path, f"{sample.key} {patch.patch_id}", patch.box, patch.width, patch.height, report)
+    if not isinstance(sample, MixedSample):
+        return
+    for mention in sample.mentions:
+        if sample.text[mention.start : mention.end] != mention.surface:
+            report.add(path, f"{sample.key}: {mention} is not what the text says")
+    replaced = sorted({patch.mention for patch in sample.patches if patch.mention is not None})
+    if list(sample.replaced) != replaced or not all(0 <= index < len(sample.mentions) for index in replaced):
+        report.add(path, f"{sample.key}: replaced {sample.replaced}, patches are for {replaced}")
+    elif any(
+        patch.mention is None or sample.mentions[patch.mention].concept != patch.concept for patch in sample.patches
+    ):
+        report.add(path, f"{sample.key}: a patch of another concept than its mention")
