@@ -103,9 +103,7 @@ def encode_sentences(
     encoded = []
     for sample, pieces in zip(samples, tokenizer.encode([sample.text for sample in samples]), strict=True):
         text = text_view(pieces, tokenizer, config.max_text_tokens, nothing)
-        mixed = mixed_view(
-            sample, pieces, tokenizer, config.max_text_tokens, config.max_regions, config.patch_positions
-        )
+        mixed = mixed_view(sample, pieces, text, config.max_regions, config.patch_positions)
         encoded.append(EncodedSentence(text, mixed, stable_hash(text.ids.tobytes(), bits=56)))
     return encoded
 

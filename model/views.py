@@ -9,7 +9,7 @@ Padding and batches are left to model.data.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,18 +62,19 @@ def geometry(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | 
 
     `boxes`: (n, 4), xyxy in pixels of images of `width` × `height`, one number or (n,). Returns (n, 6) float32.
     """
-    x1, y1, x2, y2 = np.asarray(boxes, np.float32).reshape(-1, 4).T
-    numbers = [x1 / width, y1 / height, x2 / width, y2 / height, (x2 - x1) / width, (y2 - y1) / height]
-    return np.stack(numbers, axis=1).astype(np.float32)
+    numbers = np.empty((len(boxes), BOX_NUMBERS), np.float32)
+    numbers[:, 0:4:2] = boxes[:, 0::2] / np.reshape(width, (-1, 1))
+    numbers[:, 1:4:2] = boxes[:, 1::2] / np.reshape(height, (-1, 1))
+    numbers[:, 4:] = numbers[:, 2:4] - numbers[:, :2]
+    return numbers
 
 
 def regions_of(patches: Sequence[Patch], features: np.ndarray, limit: int) -> Regions:
     """The first `limit` of an image sample's patches, as a set without positions."""
-    chosen = patches[:limit]
-    boxes = np.array([patch.box for patch in chosen], np.float32).reshape(-1, 4)
-    width = np.array([patch.width for patch in chosen], np.float32)
-    height = np.array([patch.height for patch in chosen], np.float32)
-    return Regions(features[:limit], geometry(boxes, width, height), np.full(len(chosen), NOWHERE, np.int64))
+    rows = [(*patch.box, patch.width, patch.height) for patch in patches[:limit]]
+    numbers = np.array(rows, np.float32).reshape(-1, 6)
+    nowhere = np.full(len(rows), NOWHERE, np.int64)
+    return Regions(features[:limit], geometry(numbers[:, :4], numbers[:, 4], numbers[:, 5]), nowhere)
 
 
 def no_regions(feature_dim: int) -> Regions:
@@ -104,39 +105,37 @@ def tag_view(tags: Sequence[Pieces], tokenizer: Tokenizer, limit: int, regions: 
 def set_view(regions: Regions, tokenizer: Tokenizer) -> View:
     """[CLS] [SEP] and regions as a set: what an image is at evaluation, and what the contrastive view trains."""
     nothing = np.zeros(0, np.int64)
-    anywhere = Regions(regions.features, regions.geometry, np.full(len(regions), NOWHERE, np.int64))
-    return _framed(nothing, nothing, tokenizer, TEXT_SEGMENT, anywhere)
+    nowhere = np.full(len(regions), NOWHERE, np.int64)
+    return _framed(nothing, nothing, tokenizer, TEXT_SEGMENT, replace(regions, positions=nowhere))
 
 
-def mixed_view(
-    sample: MixedSample, pieces: Pieces, tokenizer: Tokenizer, limit: int, max_regions: int, patch_positions: bool
-) -> View:
-    """[CLS] text [SEP] without the replaced mentions' pieces, with their patches in those places.
+def mixed_view(sample: MixedSample, pieces: Pieces, text: View, max_regions: int, patch_positions: bool) -> View:
+    """The text view without the replaced mentions' pieces, with their patches in those places.
 
-    A mention that the text's cut at `limit` pieces leaves nothing of is not replaced, and has no patches.
-    At most `max_regions` patches are taken.
+    `pieces` and `text` are the sample's sentence. A mention of which the text's limit leaves nothing is not
+    replaced, and has no patches. At most `max_regions` patches are taken.
     """
-    spans = pieces.spans[: limit - 2]
-    kept = np.ones(len(spans), bool)
+    spans = pieces.spans[: len(text.ids) - 2]
+    kept = np.ones(len(text.ids), bool)
     positions: dict[int | None, int] = {}
     for index in sample.replaced:
         mention = sample.mentions[index]
-        covered = (spans[:, 0] < mention.end) & (spans[:, 1] > mention.start)
-        if covered.any():
-            positions[index] = int(np.argmax(covered)) + 1  # after [CLS]
-            kept &= ~covered
+        covered = np.flatnonzero((spans[:, 0] < mention.end) & (spans[:, 1] > mention.start)) + 1  # after [CLS]
+        if len(covered):
+            positions[index] = int(covered[0])
+            kept[covered] = False
     rows = [row for row, patch in enumerate(sample.patches) if patch.mention in positions][:max_regions]
-    loose = regions_of([sample.patches[row] for row in rows], sample.features[rows], max_regions)
-    at = [positions[sample.patches[row].mention] for row in rows] if patch_positions else loose.positions
-    pasted = Regions(loose.features, loose.geometry, np.array(at, np.int64))
-    whole = text_view(pieces, tokenizer, limit, pasted)
-    inside = np.concatenate([[True], kept, [True]])
-    return View(whole.ids[inside], whole.positions[inside], whole.words[inside], TEXT_SEGMENT, pasted)
+    pasted = regions_of([sample.patches[row] for row in rows], sample.features[rows], max_regions)
+    if patch_positions:
+        at = np.array([positions[sample.patches[row].mention] for row in rows], np.int64)
+        pasted = replace(pasted, positions=at)
+    return View(text.ids[kept], text.positions[kept], text.words[kept], TEXT_SEGMENT, pasted)
 
 
 def _framed(ids: np.ndarray, words: np.ndarray, tokenizer: Tokenizer, segment: int, regions: Regions) -> View:
-    framed = np.concatenate([[tokenizer.begin], ids, [tokenizer.end]]).astype(np.int64)
-    numbers = np.concatenate([[NOWHERE], words, [NOWHERE]]).astype(np.int64)
+    framed, numbers = np.empty(len(ids) + 2, np.int64), np.full(len(ids) + 2, NOWHERE, np.int64)
+    framed[0], framed[-1] = tokenizer.begin, tokenizer.end
+    framed[1:-1], numbers[1:-1] = ids, words
     return View(framed, np.arange(len(framed)), numbers, segment, regions)
 
 
