@@ -1,18 +1,19 @@
 """The one door to files: local paths and fsspec URLs (s3://, gs://, …) alike.
 
-A file is either published whole or not there: `publishing` writes under a temporary name and renames.
-Stores without rename (object stores) make an upload visible only when it is complete, which is the same promise.
+A file is either published whole or not there: `publishing` writes under a temporary name and renames. What goes to
+a URL is written to a local temporary file and uploaded when it is whole; object stores show uploads only when complete.
 """
 
 import glob
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -37,7 +38,7 @@ def is_url(path: str) -> bool:
 
 def join(folder: str, *names: str) -> str:
     """`folder/name/…` for paths and URLs."""
-    return "/".join([folder.rstrip("/") or "/", *names]) if names else folder
+    return "/".join([folder.removesuffix("/"), *names]) if names else folder
 
 
 def open_read(path: str) -> IO[bytes]:
@@ -94,7 +95,7 @@ def list_files(folder: str) -> list[str]:
 def expand(patterns: list[str] | tuple[str, ...], *, key: str) -> list[FileStat]:
     """Files that `patterns` name, sorted within a pattern, each once; a folder stands for all files below it.
 
-    Raises CallError, naming the config `key`, for a pattern that nothing matches.
+    Raises CallError, naming the config `key`, for a pattern that nothing matches and for a name that is no UTF-8.
     """
     found: dict[str, FileStat] = {}
     for pattern in patterns:
@@ -104,8 +105,20 @@ def expand(patterns: list[str] | tuple[str, ...], *, key: str) -> list[FileStat]
                 f"{key}: nothing matches {pattern!r} (relative paths start at {os.getcwd()}). "
                 "Give existing files, folders or globs."
             )
-        found.update((match.name, match) for match in matches)
+        for match in matches:
+            if not _is_utf8(match.name):
+                raise CallError(f"{key}: the name of the file {match.name!r} is no UTF-8. Rename it.")
+            found[match.name] = match
     return list(found.values())
+
+
+def _is_utf8(name: str) -> bool:
+    """Python shows bytes of a file name that are no UTF-8 as lone surrogates, which no output file can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _matches(pattern: str) -> list[FileStat]:
@@ -119,15 +132,15 @@ def _matches(pattern: str) -> list[FileStat]:
                 files.append(path)
             elif path == pattern:
                 files += [join(path, name) for name in list_files(path)]
-        return [FileStat(path, os.path.getsize(path)) for path in files]
+        # A link that leads nowhere has no size; it is passed on and rejected when it is read.
+        return [FileStat(path, os.path.getsize(path) if os.path.exists(path) else 0) for path in files]
     filesystem, inner = url_to_fs(pattern)
-    protocol = pattern.split("://", 1)[0]
-    details: dict[str, Any] = filesystem.glob(inner, detail=True) if glob.has_magic(inner) else {}
-    if not details and filesystem.exists(inner):
-        details = filesystem.find(inner, detail=True)
+    if filesystem.isfile(inner):
+        return [FileStat(filesystem.unstrip_protocol(inner), int(filesystem.size(inner)))]
+    wanted = filesystem.glob if glob.has_magic(inner) and not filesystem.isdir(inner) else filesystem.find
     return [
-        FileStat(f"{protocol}://{name}", int(info["size"] or 0))
-        for name, info in sorted(details.items())
+        FileStat(filesystem.unstrip_protocol(name), int(info["size"] or 0))
+        for name, info in sorted(wanted(inner, detail=True).items())
         if info["type"] == "file"
     ]
 
@@ -136,35 +149,25 @@ def _matches(pattern: str) -> list[FileStat]:
 def publishing(path: str) -> Iterator[IO[bytes]]:
     """A file to write that appears at `path` only when the block ends without an exception."""
     if is_url(path):
-        filesystem, inner = url_to_fs(path)
-        temporary = None
-        handle: IO[bytes] = filesystem.open(inner, "wb")
-    else:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        temporary = f"{path}{TEMPORARY}{uuid.uuid4().hex}"
-        handle = open(temporary, "wb")  # noqa: SIM115
+        with tempfile.NamedTemporaryFile(prefix="vlmixer-") as upload:
+            yield upload.file
+            upload.flush()
+            filesystem, inner = url_to_fs(path)
+            filesystem.makedirs(inner.rpartition("/")[0], exist_ok=True)
+            filesystem.put_file(upload.name, inner)
+        return
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}{TEMPORARY}{uuid.uuid4().hex}"
     try:
-        yield handle
-        if temporary is not None:
-            handle.flush()
-            os.fsync(handle.fileno())
-        handle.close()
-        if temporary is not None:
-            os.replace(temporary, path)
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
     except BaseException:
-        _discard(handle)
-        if temporary is not None and os.path.exists(temporary):
+        if os.path.exists(temporary):
             os.unlink(temporary)
         raise
-
-
-def _discard(handle: IO[bytes]) -> None:
-    """Give up a half-written upload, so that an object store keeps nothing of it."""
-    abandon = getattr(handle, "discard", None)
-    if abandon is not None:
-        abandon()
-    else:
-        handle.close()
 
 
 def publish_bytes(path: str, data: bytes) -> None:
