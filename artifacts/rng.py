@@ -10,7 +10,8 @@ def stable_hash(*keys: object, bits: int = 64) -> int:
 
     Keys are strings, numbers, or tuples of them; they are told apart by type, so 1 and "1" differ.
     """
-    digest = hashlib.blake2b("\x1f".join(map(repr, keys)).encode(), digest_size=bits // 8)
+    # ascii, not repr: which characters repr escapes depends on the Python version.
+    digest = hashlib.blake2b("\x1f".join(map(ascii, keys)).encode(), digest_size=bits // 8)
     return int.from_bytes(digest.digest(), "little")
 
 
