@@ -111,13 +111,14 @@ def read(folder: str) -> Manifest:
     path = files.join(folder, NAME)
     try:
         data = files.read_bytes(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file; the stage that writes it has not finished. Run it first.") from None
     try:
         raw = json.loads(data)
         version = raw["schema_version"]
         if version == SCHEMA_VERSION:
             manifest = _from_json(raw)
+            unchanged = data == manifest.to_bytes()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error}). Remove the folder and run the stage again.") from None
     if version != SCHEMA_VERSION:
@@ -125,7 +126,7 @@ def read(folder: str) -> Manifest:
             f"{path}: written with schema version {version}, this program reads {SCHEMA_VERSION}. "
             "Use the program version that wrote it, or write it again into a new folder."
         )
-    if data != manifest.to_bytes():
+    if not unchanged:
         raise UserError(f"{path}: damaged (its bytes do not match its own content hash). Run the stage again.")
     return manifest
 

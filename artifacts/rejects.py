@@ -55,7 +55,8 @@ class RejectLog:
 
     def add(self, source: str, key: object, reason: str, detail: str = "") -> None:
         """Record one input that is not used."""
-        self.rejects.append(Reject(source, str(key), reason, detail[:300]))
+        # Details are other people's messages; what no UTF-8 file can hold becomes a question mark.
+        self.rejects.append(Reject(source, str(key), reason, detail[:300].encode(errors="replace").decode()))
 
     def counts(self) -> dict[str, int]:
         """Rejects by reason, sorted by reason."""
