@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -80,8 +80,9 @@ def _explain(cls: type, problem: dict[str, Any]) -> str:
 def _keys(cls: type, path: list[str]) -> list[str]:
     """Names of the fields at `path` below the dataclass."""
     for name in path:
-        field = next((field for field in dataclasses.fields(cls) if field.name == name), None)
-        if field is None or not dataclasses.is_dataclass(field.type):
+        kinds = {field.name: (field.type, *get_args(field.type)) for field in dataclasses.fields(cls)}.get(name, ())
+        inner = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+        if not inner:
             return []
-        cls = field.type if isinstance(field.type, type) else cls
+        cls = inner[0]
     return [field.name for field in dataclasses.fields(cls)]
