@@ -6,6 +6,7 @@ A sample is three members, KEY.json KEY.txt KEY.npy, in this order. docs/on-disk
 import io
 import json
 import tarfile
+import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import IO, Any
@@ -16,6 +17,12 @@ from artifacts import files
 from artifacts.errors import UserError
 
 MEMBERS = ("json", "txt", "npy")
+
+# What tarfile, json and numpy raise on bytes that are not what they should be.
+_DAMAGE = (
+    tarfile.TarError, ValueError, KeyError, TypeError, AttributeError, EOFError, SyntaxError, OverflowError,
+    MemoryError, RecursionError, tokenize.TokenError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,11 +128,11 @@ def read_shard(path: str) -> Iterator[Sample]:
 
 
 def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
-    """The samples of an open tar; `name` is for messages."""
+    """The samples of an open, seekable tar; `name` is for messages."""
     where, current = "the beginning", ""
     pending: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=file, mode="r|") as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 where = member.name
                 key, _, extension = member.name.partition(".")
@@ -140,9 +147,14 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
                 if len(pending) == len(MEMBERS):
                     yield _decode(key, pending)
                     pending = {}
-        if pending:
-            raise ValueError("the last sample is not complete")
-    except (tarfile.TarError, ValueError, KeyError, TypeError, EOFError) as error:
+            if pending:
+                raise ValueError("the last sample is not complete")
+            # tarfile takes a broken header for the end; the true end is two blocks of zeros or more.
+            file.seek(tar.offset)
+            rest = file.read()
+            if len(rest) < 2 * tarfile.BLOCKSIZE or rest.strip(b"\0"):
+                raise ValueError("the archive ends or breaks off behind this member")
+    except _DAMAGE as error:
         raise UserError(
             f"{name}: damaged at {where} ({error}). Run `vlmixer verify` on the folder, then make this shard again."
         ) from error
@@ -156,8 +168,8 @@ def _decode(key: str, members: dict[str, bytes]) -> Sample:
     patches = tuple(Patch(**patch | {"box": tuple(patch["box"])}) for patch in record.pop("patches"))
     if record["key"] != key:
         raise ValueError(f"the record says key {record['key']!r}")
-    if features.ndim != 2 or len(features) != len(patches):
-        raise ValueError(f"features of shape {features.shape} for {len(patches)} patches")
+    if features.ndim != 2 or len(features) != len(patches) or features.dtype != np.float16:
+        raise ValueError(f"{features.dtype} features of shape {features.shape} for {len(patches)} patches")
     if kind == "image":
         tags = tuple(record.pop("tags"))
         if text != ", ".join(tags):
