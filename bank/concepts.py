@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from typing import Any
 
 import yaml
 
@@ -77,7 +78,7 @@ def load_vocabulary(spec: str) -> Vocabulary:
     """A built-in vocabulary by name, or a .txt, .yaml or .json file.
 
     .txt: one concept a line, `name, synonym, …`; .yaml and .json: a list of names, of lists of words, or a mapping
-    from name to a list of synonyms. Raises CallError for anything else.
+    from name to a synonym or a list of them. Raises CallError for anything else.
     """
     if spec in BUILT_IN:
         text = resources.files("bank").joinpath("vocabularies", f"{spec}.txt").read_text(encoding="utf-8")
@@ -88,7 +89,7 @@ def load_vocabulary(spec: str) -> Vocabulary:
             f"vocabulary: {spec!r} is neither built in ({', '.join(BUILT_IN)}) nor a .txt, .yaml or .json file."
         )
     try:
-        text = files.read_bytes(spec).decode()
+        text = files.read_bytes(spec).decode("utf-8-sig")
     except FileNotFoundError:
         raise CallError(f"vocabulary: no such file: {spec}") from None
     except UnicodeDecodeError as error:
@@ -110,18 +111,29 @@ def parse_text(name: str, text: str) -> Vocabulary:
 def parse_data(name: str, data: object) -> Vocabulary:
     """A vocabulary from a list (of words or of lists of words) or a mapping from name to synonyms."""
     if isinstance(data, Mapping):
-        return make_vocabulary(name, [[key, *(synonyms or [])] for key, synonyms in data.items()])
-    if isinstance(data, list):
-        return make_vocabulary(name, [entry if isinstance(entry, list) else [entry] for entry in data])
-    raise CallError(f"{name}: expected a list of concepts or a mapping from name to synonyms.")
+        entries = [[key, *_as_list(synonyms or [])] for key, synonyms in data.items()]
+    elif isinstance(data, list):
+        entries = [_as_list(entry) for entry in data]
+    else:
+        raise CallError(f"{name}: expected a list of concepts or a mapping from name to synonyms.")
+    for number, entry in enumerate(entries):
+        if not all(isinstance(word, str) for word in entry):
+            raise CallError(
+                f"{name}: concept {number} is {entry!r}; expected words (in quotes where YAML takes them for other things)."
+            )
+    return make_vocabulary(name, entries)
 
 
-def make_vocabulary(name: str, entries: Iterable[Iterable[object]]) -> Vocabulary:
+def _as_list(entry: Any) -> list[Any]:
+    return entry if isinstance(entry, list) else [entry]
+
+
+def make_vocabulary(name: str, entries: Iterable[Iterable[str]]) -> Vocabulary:
     """A vocabulary from lists of words, the name first. Raises CallError if it is empty or a name occurs twice."""
     concepts: list[Concept] = []
     seen: dict[str, int] = {}
     for entry in entries:
-        words = [" ".join(str(word).lower().split()) for word in entry]
+        words = [" ".join(word.lower().split()) for word in entry]
         words = list(dict.fromkeys(word for word in words if word))
         if not words:
             continue
