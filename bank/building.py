@@ -60,7 +60,7 @@ def write_bank(
             starts = crop_start + np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             if len(table):
                 # A row group a concept, so that a concept's patches are read without the others'.
-                patches.write_table(_with_crop_places(table, starts[:-1], sizes))
+                patches.write_table(_with_crop_places(table, starts[:-1], sizes), row_group_size=len(table))
             concepts.append(
                 {
                     "concept_id": concept.id,

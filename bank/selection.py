@@ -69,7 +69,6 @@ def choose(selection: Selection, features: np.ndarray, max_patches: int, duplica
     if selection != "diverse":
         return Chosen(list(range(min(count, max_patches))), [], list(range(max_patches, count)))
     unit = normalised(features)
-    nearest = np.full(count, -1.0, np.float32)
     fresh: list[int] = []
     duplicates: list[int] = []
     seen = np.empty_like(unit)
@@ -83,13 +82,14 @@ def choose(selection: Selection, features: np.ndarray, max_patches: int, duplica
     # Rank weighs from 1 for the best down to a half for the last: variety without taking the detector's errors first.
     weight = 1.0 - 0.5 * left / max(count, 1)
     kept: list[int] = []
+    unit, nearest = seen[: len(fresh)], np.full(len(fresh), -1.0, np.float32)
     open_rows = np.ones(len(left), dtype=bool)
     while len(kept) < min(max_patches, len(left)):
-        gain = np.where(open_rows, (1.0 - nearest[left]) * weight, -np.inf)
+        gain = np.where(open_rows, (1.0 - nearest) * weight, -np.inf)
         pick = int(np.argmax(gain))
         open_rows[pick] = False
         kept.append(int(left[pick]))
-        nearest[left] = np.maximum(nearest[left], unit[left] @ unit[left[pick]])
+        nearest = np.maximum(nearest, unit @ unit[pick])
     return Chosen(kept, duplicates, [int(row) for row in left[open_rows]])
 
 
