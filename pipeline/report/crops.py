@@ -1,0 +1,52 @@
+"""Pictures of patches, from the bank, as data URIs."""
+
+import io
+
+from PIL import Image
+
+from artifacts.errors import UserError
+from artifacts.samples import Patch
+from bank.store import PatchBank, PatchRecord
+from pipeline.report.pages import data_uri
+
+THUMBNAIL_QUALITY = 72
+
+
+class Crops:
+    """Finds the crops of samples' patches in a bank; a concept's patch ids are read once. No bank has no crop."""
+
+    def __init__(self, bank: PatchBank | None) -> None:
+        self._bank = bank
+        self._records: dict[str, dict[str, PatchRecord]] = {}
+
+    def __call__(self, patch: Patch) -> str | None:
+        """The patch's crop as a data URI; None if the bank does not hold this patch."""
+        if self._bank is None or not self._bank.counts.get(patch.concept):
+            return None
+        if patch.concept not in self._records:
+            records = self._bank.patches(patch.concept).records
+            self._records[patch.concept] = {record.patch_id: record for record in records}
+        record = self._records[patch.concept].get(patch.patch_id)
+        return None if record is None else data_uri(self._bank.crop(record))
+
+
+def crop_uri(bank: PatchBank, record: PatchRecord, longest: int | None) -> str:
+    """The patch's crop as a data URI, made smaller if a side is longer than `longest` pixels (None: it stays as it is).
+
+    Raises UserError for a crop that is no picture.
+    """
+    data = bank.crop(record)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if longest is None or max(image.size) <= longest:
+                return data_uri(data)
+            small = image.convert("RGB")
+            small.thumbnail((longest, longest), Image.Resampling.BICUBIC)
+    except OSError as error:
+        raise UserError(
+            f"{bank.folder}: the crop of patch {record.patch_id} is no picture ({error}). "
+            "Run `vlmixer verify` on the folder, then build the bank again."
+        ) from error
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
+    return data_uri(buffer.getvalue(), "webp")

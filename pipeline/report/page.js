@@ -1,0 +1,46 @@
+"use strict";
+// Shows the facts of the patch that is pointed at or has the focus, with its picture enlarged.
+(() => {
+  const tip = document.createElement("div");
+  tip.id = "tip";
+  tip.hidden = true;
+  tip.setAttribute("role", "tooltip");
+  document.body.append(tip);
+
+  const element = (name, text) => {
+    const made = document.createElement(name);
+    made.textContent = text;
+    return made;
+  };
+
+  function show(patch) {
+    const facts = document.createElement("dl");
+    for (const [name, value] of JSON.parse(patch.dataset.facts)) {
+      facts.append(element("dt", name), element("dd", value));
+    }
+    tip.replaceChildren(facts);
+    const picture = patch.querySelector("img");
+    if (picture) {
+      const large = new Image();
+      large.src = picture.src;
+      tip.prepend(large);
+    }
+    tip.hidden = false;
+    const at = patch.getBoundingClientRect();
+    const left = Math.min(at.left, window.innerWidth - tip.offsetWidth - 8);
+    const below = at.bottom + 8;
+    const fits = below + tip.offsetHeight < window.innerHeight;
+    tip.style.left = `${Math.max(8, left)}px`;
+    tip.style.top = `${fits ? below : Math.max(8, at.top - tip.offsetHeight - 8)}px`;
+  }
+
+  for (const begins of ["mouseover", "focusin"]) {
+    document.addEventListener(begins, (event) => {
+      const patch = event.target.closest("[data-facts]");
+      if (patch) show(patch);
+    });
+  }
+  for (const ends of ["mouseout", "focusout", "scroll"]) {
+    document.addEventListener(ends, () => { tip.hidden = true; }, { passive: true });
+  }
+})();

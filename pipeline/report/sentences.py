@@ -1,0 +1,107 @@
+"""A sentence cut into pieces for a page: plain text, mentions, words that only look like one, and patches.
+
+Pure functions from samples to what the templates draw; where patches' pictures come from is `crops`' business.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from artifacts.errors import UserError
+from artifacts.samples import Mention, MixedSample, Patch
+
+Kind = Literal["plain", "mention", "lookalike", "patches"]
+
+
+@dataclass(frozen=True)
+class PatchView:
+    """A patch as it is drawn. `aspect` is its width by its height; without a `picture` (a data URI) a labelled box
+    of that shape stands for it. `facts` (name, value) are shown when it is pointed at."""
+
+    label: str
+    picture: str | None
+    aspect: float
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a sentence. `note` is what pointing at it tells; `patches` stand in the place of `text`."""
+
+    kind: Kind
+    text: str
+    note: str = ""
+    patches: tuple[PatchView, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stretch to be told apart from plain text: characters start … end (exclusive)."""
+
+    start: int
+    end: int
+    piece: Piece
+
+
+def cut(text: str, marks: Sequence[Mark], name: str) -> list[Piece]:
+    """The whole of `text` as pieces, those of the marks in their places.
+
+    Raises UserError, naming the sentence `name`, for marks that overlap or lie outside the text.
+    """
+    pieces: list[Piece] = []
+    at = 0
+    for mark in sorted(marks, key=lambda mark: mark.start):
+        if not at <= mark.start < mark.end <= len(text):
+            raise UserError(
+                f"{name}: a mention covers characters {mark.start} to {mark.end} of a text of {len(text)}, or overlaps "
+                "another one. Run `vlmixer verify` on the folder, then make it again."
+            )
+        if mark.start > at:
+            pieces.append(Piece("plain", text[at : mark.start]))
+        pieces.append(mark.piece)
+        at = mark.end
+    if at < len(text):
+        pieces.append(Piece("plain", text[at:]))
+    return pieces
+
+
+def mention_mark(text: str, mention: Mention) -> Mark:
+    """A mention that stands as a word."""
+    return Mark(mention.start, mention.end, Piece("mention", text[mention.start : mention.end], mention.concept))
+
+
+def mixed_pieces(sample: MixedSample, picture: Callable[[Patch], str | None]) -> list[Piece]:
+    """The sample's sentence with patches in place of the replaced words.
+
+    picture: a patch's crop as a data URI, None where it is not at hand. Raises UserError for mentions out of place.
+    """
+    marks = []
+    for index, mention in enumerate(sample.mentions):
+        word = sample.text[mention.start : mention.end]
+        pasted = [patch for patch in sample.patches if patch.mention == index]
+        if pasted:
+            views = tuple(patch_view(patch, picture(patch), replaced=word) for patch in pasted)
+            marks.append(Mark(mention.start, mention.end, Piece("patches", word, patches=views)))
+        else:
+            marks.append(mention_mark(sample.text, mention))
+    return cut(sample.text, marks, sample.key)
+
+
+def patch_view(patch: Patch, picture: str | None, replaced: str = "") -> PatchView:
+    """How a sample's patch is drawn."""
+    left, top, right, bottom = patch.box
+    facts = [("replaces", replaced)] if replaced else []
+    facts += [
+        ("concept", patch.concept),
+        ("score", f"{patch.score:.2f}"),
+        ("image", patch.image_id),
+        ("patch", patch.patch_id),
+        ("size", f"{right - left:.0f} × {bottom - top:.0f} of {patch.width} × {patch.height} pixels"),
+    ]
+    return PatchView(patch.concept, picture, aspect(patch.box), tuple(facts))
+
+
+def aspect(box: tuple[float, float, float, float]) -> float:
+    """Width by height of a box, xyxy."""
+    left, top, right, bottom = box
+    return max(right - left, 1.0) / max(bottom - top, 1.0)
