@@ -119,7 +119,7 @@ def parse_data(name: str, data: object) -> Vocabulary:
     for number, entry in enumerate(entries):
         if not all(isinstance(word, str) for word in entry):
             raise CallError(
-                f"{name}: concept {number} is {entry!r}; expected words (in quotes where YAML takes them for other things)."
+                f"{name}: concept {number} is {entry!r}; expected words, quoted where YAML reads something else."
             )
     return make_vocabulary(name, entries)
 
