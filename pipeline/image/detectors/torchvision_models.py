@@ -49,7 +49,7 @@ class TorchvisionDetector:
         self._network: Any = network.to(self._device)
         self._box_head = getattr(getattr(network, "roi_heads", None), "box_head", None)
         self._pool = MultiScaleRoIAlign(featmap_names=["pooled"], output_size=1, sampling_ratio=2)
-        self.feature_dim = self._probe_dim()
+        self.feature_dim = self._probe()
 
     def _build(self, name: str, enum: Any, weights: str | None) -> nn.Module:
         if weights is None or weights == "default" or weights in enum.__members__:
@@ -63,20 +63,32 @@ class TorchvisionDetector:
                 ) from error
         network = get_model(name, weights=None, weights_backbone=None, num_classes=len(self.labels))
         try:
-            network.load_state_dict(_read_state(weights))
-        except (RuntimeError, OSError, ValueError) as error:
+            state = _read_state(weights)
+        except Exception as error:  # Whatever torch and safetensors raise on bytes that are not theirs.
             raise UserError(
-                f"images.weights: {weights} does not fit {name} with {len(self.labels)} classes: {error} "
+                f"images.weights: {weights} is not readable as weights: {error!r}. "
+                "Expected a .safetensors file, or a .pth file that holds tensors only."
+            ) from None
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(
+                f"images.weights: {weights} does not fit {name} with {len(self.labels)} classes: {error}. "
                 "Give images.detector_options.classes the names the weights were trained with, background first."
             ) from None
         return network
 
-    def _probe_dim(self) -> int:
-        if self._box_head is not None:
-            return int(self._network.roi_heads.box_predictor.cls_score.in_features)
-        with torch.inference_mode():
-            maps = self._network.backbone(torch.zeros(1, 3, 320, 320, device=self._device))
-        return int(_one_map(maps).shape[1])
+    @torch.inference_mode()
+    def _probe(self) -> int:
+        """The feature's width, from a blank image.
+
+        RoIAlign keeps the scales of the first image that it meets for all later ones, and a long thin one would give
+        it wrong ones: with this image they are right, and no image's result depends on which one came first.
+        """
+        maps = self._network.backbone(torch.zeros(1, 3, 320, 320, device=self._device))
+        maps = OrderedDict([("0", maps)]) if isinstance(maps, Tensor) else maps
+        box = torch.tensor([[0.0, 0.0, 320.0, 320.0]], device=self._device)
+        return int(self._features(maps, box, [(320, 320)]).shape[1])
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Regions of each image; see Detector.detect."""
@@ -84,7 +96,7 @@ class TorchvisionDetector:
 
     @torch.inference_mode()
     def _detect_one(self, image: np.ndarray) -> Detections:
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device).permute(2, 0, 1).float() / 255
+        pixels = torch.tensor(image).to(self._device).permute(2, 0, 1).float() / 255
         size = (int(pixels.shape[1]), int(pixels.shape[2]))
         inputs, _ = self._network.transform([pixels], None)
         maps = self._network.backbone(inputs.tensors)
@@ -144,7 +156,7 @@ def _read_state(path: str) -> dict[str, Tensor]:
 
         return load_file(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    inner = state.get("model", state)
+    inner = state.get("model", state) if isinstance(state, dict) else state
     if not isinstance(inner, dict):
         raise ValueError("expected a state dict")
     return inner
