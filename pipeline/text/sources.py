@@ -1,10 +1,11 @@
 """Reading sentences from files: a file is read as slices, so that a big plain file is shared among workers.
 
-Formats go by the name: .txt (any other ending too), .jsonl, .json (COCO captions), .parquet; plain text and JSON lines
-also with .gz or .zst behind. A sentence's position is the byte at which its line begins in the unpacked file, or its
-row in a .json or .parquet file.
+Formats go by the name: .txt (any other ending too), .jsonl, .json (COCO captions), .parquet; all but the last also
+with .gz or .zst behind. A sentence's position is the byte at which its line begins in the unpacked file, or its row in
+a .json or .parquet file.
 """
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -30,6 +31,9 @@ UNIT_BYTES = 8 << 20
 
 MAX_UNIT_SLICES = 1000
 MAX_LINE_BYTES = 1 << 20
+
+ZSTD_BYTES = 2048
+"""Read at once; at worst they unpack to 64 MiB."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,10 @@ def plan_slices(inputs: Sequence[FileStat], unit_bytes: int = UNIT_BYTES) -> lis
     """Units of work: runs of slices of about `unit_bytes`. Packed files, .json and .parquet are never split."""
     slices = [piece for file in inputs for piece in _split(file, unit_bytes)]
     units: list[list[Slice]] = []
-    filled = unit_bytes
+    filled = 0
     for piece in slices:
         length = (piece.size if piece.end < 0 else piece.end) - piece.start
-        if filled + length > unit_bytes or len(units[-1]) >= MAX_UNIT_SLICES:
+        if not units or filled + length > unit_bytes or len(units[-1]) >= MAX_UNIT_SLICES:
             units.append([])
             filled = 0
         units[-1].append(piece)
@@ -111,7 +115,7 @@ class Reading:
                 continue
             try:
                 yield from self._slice(piece)
-            except (OSError, EOFError, zlib.error, pa.ArrowException, zstandard.ZstdError) as error:
+            except (OSError, EOFError, zlib.error, pa.ArrowException, zstandard.ZstdError, UnicodeDecodeError) as error:
                 self._reject(piece.name, piece.start or "", "unreadable_file", f"{type(error).__name__}: {error}")
 
     def _reject(self, source: str, key: object, reason: str, detail: str = "") -> None:
@@ -122,21 +126,21 @@ class Reading:
         self.inputs.append(_describe(piece))
         with files.open_read(piece.name) as file:
             lower = piece.name.lower()
+            kind = lower.removesuffix(".gz").removesuffix(".zst")
             if lower.endswith(".parquet"):
                 yield from self._parquet(piece.name, file)
-            elif lower.endswith(".json"):
-                yield from self._coco_json(piece.name, file)
+            elif kind.endswith(".json"):
+                yield from self._coco_json(piece.name, _unpack(piece.name, file))
             else:
-                as_json = lower.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson"))
                 for position, data in _raw_lines(piece, file):
-                    yield from self._line(piece.name, position, data, as_json)
+                    yield from self._line(piece.name, position, data, kind.endswith((".jsonl", ".ndjson")))
 
     def _line(self, source: str, position: int, data: bytes | None, as_json: bool) -> Iterator[Line]:
         if data is None:
             self._reject(source, position, "too_long", f"a line of more than {MAX_LINE_BYTES} bytes")
             return
         try:
-            text = data.decode()
+            text = (data.removeprefix(codecs.BOM_UTF8) if position == 0 else data).decode()
         except UnicodeDecodeError as error:
             self._reject(source, position, "not_utf8", str(error))
             return
@@ -171,7 +175,7 @@ class Reading:
 
     def _coco_json(self, name: str, file: IO[bytes]) -> Iterator[Line]:
         try:
-            content = json.loads(file.read().decode())
+            content = json.loads(file.read().decode("utf-8-sig"))
             records = content["annotations"] if isinstance(content, dict) else content
             if not isinstance(records, list):
                 raise TypeError("annotations is no list")
@@ -191,8 +195,13 @@ class Reading:
             return
         row = 0
         for batch in table.iter_batches(batch_size=4096, columns=[self.field]):
-            for value in batch.column(0).to_pylist():
-                yield from self._record(name, row, {self.field: value})
+            for value in batch.column(0):
+                try:
+                    record = {self.field: value.as_py()}
+                except UnicodeDecodeError as error:
+                    self._reject(name, row, "not_utf8", str(error))
+                else:
+                    yield from self._record(name, row, record)
                 row += 1
 
 
@@ -244,9 +253,39 @@ def _unpack(name: str, file: IO[bytes]) -> IO[bytes]:
     if lower.endswith(".gz"):
         return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
     if lower.endswith(".zst"):
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        return io.BufferedReader(reader, 1 << 16)
+        return io.BufferedReader(_ZstdFrames(file), 1 << 16)
     return file
+
+
+class _ZstdFrames(io.RawIOBase):
+    """The unpacked frames of `file`, one after the other. zstandard's own reader takes a frame that breaks off for
+    the end; this raises EOFError."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._packed = b""
+        self._frame: Any = None
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            self._packed = self._packed or self._file.read(ZSTD_BYTES)
+            if not self._packed:
+                if self._frame is not None:
+                    raise EOFError("the file ends within a compressed frame")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready = memoryview(self._frame.decompress(self._packed))
+            self._packed = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
 
 
 def _encodable(text: str) -> bool:
