@@ -4,12 +4,16 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import inflect
 
 from bank.concepts import Vocabulary
 
 WORD = re.compile(r"\w+")
+
+# What may stand between the parts of a phrase; "it was hot. Dogs …" is no hot dog.
+_GAP = re.compile(r"[\s'’‐‑–-]+|[./&]")
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,11 @@ class _Form:
 
 
 class Matcher:
-    """Finds words of a vocabulary, case folded, whatever stands between their parts ("hot dog", "hot-dog").
+    """Finds words of a vocabulary, case folded, with blanks, hyphens or an apostrophe between their parts ("hot dog",
+    "hot-dog").
 
-    A form that two concepts share belongs to the first of them. `stop_words` are words that are not matched.
+    A form that two concepts share belongs to the one whose name it is, else to the first of them. `stop_words` are
+    words that are not matched.
     """
 
     def __init__(self, vocabulary: Vocabulary, stop_words: Iterable[str] = ()) -> None:
@@ -40,14 +46,14 @@ class Matcher:
         engine = inflect.engine()
         forms: dict[tuple[str, ...], _Form] = {}
         # Words as they stand come before derived plurals, so that a concept's own name is never another's plural.
+        names = [(concept.name, concept.name) for concept in vocabulary.concepts]
+        synonyms = [(concept.name, word) for concept in vocabulary.concepts for word in concept.synonyms]
         for inflected in (False, True):
-            for concept in vocabulary.concepts:
-                for word in concept.words:
-                    if _fold(word) in stopped:
-                        continue
-                    tokens = tuple(_fold(engine.plural_noun(word) if inflected else word))
-                    if tokens:
-                        forms.setdefault(tokens, _Form(tokens, concept.name, word))
+            for concept, word in names + synonyms:
+                if not _fold(word) or _fold(word) in stopped:
+                    continue
+                tokens = _fold(engine.plural_noun(word) if inflected else word)
+                forms.setdefault(tokens, _Form(tokens, concept, word))
         self._by_first: dict[str, list[_Form]] = {}
         for form in sorted(forms.values(), key=lambda form: (-len(form.tokens), form.tokens)):
             self._by_first.setdefault(form.tokens[0], []).append(form)
@@ -58,7 +64,7 @@ class Matcher:
         found: list[Match] = []
         at = 0
         while at < len(words):
-            form = self._longest(words, at)
+            form = self._longest(text, words, at)
             if form is None:
                 at += 1
                 continue
@@ -67,10 +73,11 @@ class Matcher:
             at = last + 1
         return found
 
-    def _longest(self, words: list[tuple[int, int, str]], at: int) -> _Form | None:
+    def _longest(self, text: str, words: list[tuple[int, int, str]], at: int) -> _Form | None:
         for form in self._by_first.get(words[at][2], ()):
-            if all(
-                at + offset < len(words) and words[at + offset][2] == token for offset, token in enumerate(form.tokens)
+            parts = words[at : at + len(form.tokens)]
+            if tuple(word for _, _, word in parts) == form.tokens and all(
+                _GAP.fullmatch(text, end, start) for (_, end, _), (start, _, _) in pairwise(parts)
             ):
                 return form
         return None

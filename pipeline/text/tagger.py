@@ -3,6 +3,7 @@ a few rules where none is. Cheap matching goes first, so that spaCy sees only se
 
 import importlib.util
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -27,11 +28,13 @@ BATCH = 128
 
 Item = TypeVar("Item")
 
-# Words after which an English noun form is a verb ("they train", "to book").
+# Words after which an English noun form is a verb ("they train", "to book", "don't park").
 VERB_CUES = frozenset(
-    "i you he she it we they who to will would can could may might must shall should not never please let lets ll d "
-    "don didn doesn won cannot".split()
+    "i you he she it we they who to will would can could may might must shall should not never please let lets cannot "
+    "'ll 'd n't".split()
 )
+# Words, with the contracted ones apart: "don't" is "do" and "n't".
+CONTRACTED = re.compile(r"n['’]t\b|['’](?:ll|d)\b|\w+?(?=n['’]t\b)|\w+")
 
 
 class Tagger:
@@ -93,17 +96,17 @@ def rule_out(text: str, matches: list[Match]) -> list[Match]:
     Without parts of speech, a single word after a pronoun, "to" or an auxiliary is a verb ("they *train* hard"),
     a word straight before another match modifies it ("a *dog* bed"), and "a *bear* of a problem" is an idiom.
     """
-    words = [(found.start(), found.end(), found.group().lower()) for found in WORD.finditer(text)]
+    words = [(found.start(), found.group().lower()) for found in WORD.finditer(text)]
     kept = []
     for position, match in enumerate(matches):
-        before = [word for _, end, word in words if end <= match.start]
-        after = [(start, word) for start, _, word in words if start >= match.end]
+        before = [found.group().lower().replace("’", "'") for found in CONTRACTED.finditer(text, 0, match.start)]
+        after = [word for start, word in words if start >= match.end]
         single = " " not in text[match.start : match.end].strip()
         if single and before and before[-1] in VERB_CUES:
             continue
         if position + 1 < len(matches) and text[match.end : matches[position + 1].start] == " ":
             continue
-        if [word for _, word in after[:2]] == ["of", "a"] and before and before[-1] in ("a", "an"):
+        if after[:2] == ["of", "a"] and before and before[-1] in ("a", "an"):
             continue
         kept.append(match)
     return kept
