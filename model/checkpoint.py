@@ -69,6 +69,13 @@ def save_config(run: str, config: Settings, tokenizer: Tokenizer) -> None:
     files.publish_bytes(files.join(run, TOKENIZER), tokenizer.to_json().encode())
 
 
+def sweep(run: str) -> None:
+    """Remove what a kill left of files and checkpoints that were being written."""
+    for name in os.listdir(run) if os.path.isdir(run) else ():
+        if files.TEMPORARY in name:
+            files.remove(files.join(run, name))
+
+
 def save_network(run: str, network: Network) -> None:
     """Write the finished network."""
     files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(_plain(network)))

@@ -85,10 +85,14 @@ def open_shards(folder: str) -> ShardSet:
 
 @dataclass(frozen=True)
 class EncodedSentence:
-    """A mixed sample's views: the plain `text`, and the text with patches. `number` is equal for equal texts."""
+    """A mixed sample's views: its `text`, the text `mixed` with patches, and the `patches` alone, as a set.
+
+    `number` is equal for equal texts.
+    """
 
     text: View
     mixed: View
+    patches: View
     number: int
 
     def __len__(self) -> int:
@@ -104,7 +108,8 @@ def encode_sentences(
     for sample, pieces in zip(samples, tokenizer.encode([sample.text for sample in samples]), strict=True):
         text = text_view(pieces, tokenizer, config.max_text_tokens, nothing)
         mixed = mixed_view(sample, pieces, text, config.max_regions, config.patch_positions)
-        encoded.append(EncodedSentence(text, mixed, stable_hash(text.ids.tobytes(), bits=56)))
+        patches = set_view(mixed.regions, tokenizer)
+        encoded.append(EncodedSentence(text, mixed, patches, stable_hash(text.ids.tobytes(), bits=56)))
     return encoded
 
 
@@ -283,21 +288,18 @@ class Loader:
         masked = self._masked(mixed, self._train.mask_probability, random)
         images = self._masked(pictures, self._train.tag_mask_probability, random) if pictures else None
         dropped = random.random(len(sentences)) < self._train.drop_words
-        pairs = [
-            (sentence.text, set_view(sentence.mixed.regions, self._tokenizer) if alone else sentence.mixed, sentence)
-            for sentence, alone in zip(sentences, dropped, strict=True)
-            if len(sentence.mixed.regions)
-        ]
-        text, view = [text for text, _, _ in pairs], [view for _, view, _ in pairs]
+        paired = [(one, alone) for one, alone in zip(sentences, dropped, strict=True) if len(one.mixed.regions)]
+        text = [one.text for one, _ in paired]
+        view = [one.patches if alone else one.mixed for one, alone in paired]
         return Batch(
             epoch,
             len(sentences) + len(pictures),
             sum(len(sequence) for sequence in itertools.chain(mixed, pictures, text, view)),
             masked,
             images,
-            pad(text) if pairs else None,
-            pad(view) if pairs else None,
-            torch.tensor([sentence.number for _, _, sentence in pairs], dtype=torch.int64),
+            pad(text) if paired else None,
+            pad(view) if paired else None,
+            torch.tensor([one.number for one, _ in paired], dtype=torch.int64),
         )
 
     def _masked(self, views: Sequence[View], probability: float, random: np.random.Generator) -> Masked:

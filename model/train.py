@@ -103,6 +103,7 @@ def train(settings: Settings, shards: str | None = None, out: str | None = None,
         optimizer.load_state_dict(former.optimizer)
     else:
         checkpoint.save_config(run, settings, tokenizer)
+    checkpoint.sweep(run)
     start = former.state.step if former else 0
     _cut_log(run, start)
     loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed)

@@ -158,6 +158,17 @@ def test_a_kill_between_the_two_renames_leaves_the_former_checkpoint(stopped):
     assert checkpoint.load_checkpoint(stopped).state.step == 4
 
 
+def test_what_a_kill_left_half_written_is_swept_away(shards, stopped, straight):
+    os.makedirs(f"{stopped}/checkpoint.tmp-0123/")
+    for name in ("checkpoint.tmp-0123/model.safetensors", "model.safetensors.tmp-4567"):
+        Path(stopped, name).write_bytes(b"half")
+    with open(f"{stopped}/log.jsonl", "a") as log:
+        log.write('{"step": 7, "lo')
+    train(settings(shards), out=stopped, resume=True)
+    assert sorted(os.listdir(stopped)) == sorted(os.listdir(straight))
+    assert losses(stopped) == losses(straight)
+
+
 def test_a_damaged_checkpoint_is_named(shards, stopped):
     with open(f"{stopped}/checkpoint/model.safetensors", "r+b") as file:
         file.truncate(100)
