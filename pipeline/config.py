@@ -121,7 +121,7 @@ def _check_ranges(config: Config, path: str) -> None:
         ("images.score_threshold", config.images.score_threshold, 0, 1),
         ("images.max_regions", config.images.max_regions, 1, 1e6),
         ("images.crop_size", config.images.crop_size, 8, 4096),
-        ("images.max_megapixels", config.images.max_megapixels, 0.001, 1e6),
+        ("images.max_megapixels", config.images.max_megapixels, 0.001, 178),  # Pillow's own limit
         ("bank.max_patches_per_concept", config.bank.max_patches_per_concept, 1, 1e9),
         ("bank.duplicate_similarity", config.bank.duplicate_similarity, 0, 1),
         ("mix.replace_probability", config.mix.replace_probability, 0, 1),
