@@ -293,7 +293,9 @@ def run_detect(
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left:
             transform = DetectRegions(config.images, spec, vocabulary, config.out)
-            engine.run(lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "DetectRegions" >> transform)
+            engine.run(
+                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "DetectRegions" >> transform, len(left)
+            )
     results = [work.read_result(stage, unit.name) for unit in units]
     concepts: Counter[str] = Counter()
     for result in results:

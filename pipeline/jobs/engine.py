@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 import sys
 import threading
 import time
@@ -12,10 +13,11 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api.beam_provision_api_pb2 import ProvisionInfo
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from apache_beam.utils.shared import Shared
 from tqdm import tqdm
 
@@ -36,10 +38,13 @@ class Engine:
     workers: int = 1
     beam_args: tuple[str, ...] = ()
 
-    def run(self, build: Callable[[beam.Pipeline], None]) -> None:
-        """Build a pipeline, run it and wait. Raises the UserError that a worker met; other exceptions pass through."""
+    def run(self, build: Callable[[beam.Pipeline], None], units: int) -> None:
+        """Build a pipeline of `units` pieces of work, run it and wait.
+
+        Raises the UserError that a worker met; other exceptions pass through.
+        """
         try:
-            with beam.Pipeline(**self._how()) as pipeline:
+            with beam.Pipeline(**self._how(min(self.workers, units))) as pipeline:
                 build(pipeline)
         except UserError:
             raise
@@ -50,19 +55,19 @@ class Engine:
             kind = CallError if found["kind"] == "CallError" else UserError
             raise kind(found["message"]) from error
 
-    def _how(self) -> dict[str, Any]:
+    def _how(self, workers: int) -> dict[str, Any]:
         if any(argument.startswith("--runner") for argument in self.beam_args):
             return {"options": PipelineOptions(list(self.beam_args))}
-        local = ["--direct_num_workers", str(self.workers)]
-        local += ["--direct_running_mode", "multi_processing" if self.workers > 1 else "in_memory"]
-        local += ["--default_sdk_harness_log_level", "WARNING"]
-        options = PipelineOptions([*local, *self.beam_args])
-        # Worker processes learn their options from the runner's provision info alone.
-        provision = ExtendedProvisionInfo(
-            ProvisionInfo(pipeline_options=JobServiceHandle.encode_pipeline_options(options.get_all_options()))
-        )
+        options = PipelineOptions(["--direct_num_workers", str(workers), *self.beam_args])
         # The class itself: "DirectRunner" would first try to download another runner.
-        return {"runner": FnApiRunner(provision_info=provision), "options": options}
+        if workers == 1:
+            return {"runner": FnApiRunner(), "options": options}
+        command = f"{shlex.quote(sys.executable)} -m pipeline.jobs.worker"
+        processes = SubprocessSDKEnvironment.from_command_string(command)
+        # Worker processes learn their options from the runner's provision info alone.
+        encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
+        provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+        return {"runner": FnApiRunner(default_environment=processes, provision_info=provision), "options": options}
 
 
 class DoUnits(beam.PTransform):

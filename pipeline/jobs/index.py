@@ -247,7 +247,9 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     with progress(stage, "index", concept_units, "candidates"):
         if work.pending(stage, [Unit(name, None) for name in concept_units]):
             transform = IndexPatches(config.bank, vocabulary, feature_dim, config.seed, config.out)
-            engine.run(lambda pipeline: pipeline | "ListParts" >> beam.Create(parts) | "IndexPatches" >> transform)
+            engine.run(
+                lambda pipeline: pipeline | "ListParts" >> beam.Create(parts) | "IndexPatches" >> transform, len(parts)
+            )
     chosen = {number: work.read_result(stage, concept_unit(number)) for number in numbers}
     rest_units: list[Unit] = []
     if any(result.details["total"] > result.counts["regions"].read for result in chosen.values()):
@@ -259,7 +261,9 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
         left = work.pending(stage, rest_units)
         with progress(stage, "index: rest", [unit.name for unit in rest_units], "regions"):
             if left:
-                engine.run(lambda pipeline: pipeline | beam.Create(left) | "ListRest" >> DoUnits(stage, worker))
+                engine.run(
+                    lambda pipeline: pipeline | beam.Create(left) | "ListRest" >> DoUnits(stage, worker), len(left)
+                )
     outputs = building.write_bank(
         stage.folder,
         vocabulary,

@@ -273,12 +273,17 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     left = work.pending(stage, deals)
     if left:
         worker = DealWorker(config.mix.views, config.seed, stage)
-        engine.run(lambda pipeline: pipeline | "ListParts" >> beam.Create(left) | "DealOut" >> DoUnits(stage, worker))
+        engine.run(
+            lambda pipeline: pipeline | "ListParts" >> beam.Create(left) | "DealOut" >> DoUnits(stage, worker),
+            len(left),
+        )
     left = work.pending(stage, units)
     with progress(stage, "mix", [unit.name for unit in units], "samples"):
         if left:
             transform = MixSamples(config.mix, config.seed, config.out)
-            engine.run(lambda pipeline: pipeline | "ListShards" >> beam.Create(left) | "MixSamples" >> transform)
+            engine.run(
+                lambda pipeline: pipeline | "ListShards" >> beam.Create(left) | "MixSamples" >> transform, len(left)
+            )
     results = [work.read_result(stage, unit.name) for unit in units]
     replaced: Counter[str] = Counter()
     for result in results:

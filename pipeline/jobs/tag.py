@@ -102,7 +102,9 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     with progress(stage, "tag", [unit.name for unit in units], "sentences"):
         if left:
             transform = TagSentences(config.text, vocabulary, config.out)
-            engine.run(lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "TagSentences" >> transform)
+            engine.run(
+                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "TagSentences" >> transform, len(left)
+            )
     results = [work.read_result(stage, unit.name) for unit in units]
     if not sum(result.counts["sentences"].read for result in results):
         raise UserError("text.inputs: the files hold no sentence at all.")

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any, cast
 
 from artifacts import files
@@ -78,7 +79,7 @@ def _construct(cls: Any, spec: DetectorSpec, arguments: Mapping[str, Any]) -> De
 
 def _import_class(spec: DetectorSpec) -> Any:
     module_name, colon, class_name = spec.name.partition(":")
-    if not colon or not class_name:
+    if not colon or not class_name or not all(module_name.split(".")):
         raise CallError(
             f"images.detector: {spec.name!r} is not known. Expected torchvision:NAME, demo, "
             "or pkg.module:Class of your own."
@@ -105,8 +106,10 @@ def _import_class(spec: DetectorSpec) -> Any:
 def describe_detector(spec: DetectorSpec) -> dict[str, Any]:
     """What identifies the detector in a manifest: name, options, hash of the weights file, not where files lie."""
     weights = spec.weights or "default"
-    if spec.weights is not None and files.exists(spec.weights):
-        weights = f"sha256:{files.sha256(spec.weights)}"
+    if spec.name == DEMO and spec.weights is None:
+        weights = str(resources.files("pipeline.demo").joinpath("detector.safetensors"))
+    if files.exists(weights):
+        weights = f"sha256:{files.sha256(weights)}"
     return {
         "name": spec.name,
         "weights": weights,

@@ -1,0 +1,92 @@
+"""`vlmixer demo`: draws a world, runs every stage on it, trains, evaluates, and writes a page about all of it."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from artifacts import files, manifest
+from model.config import ModelConfig, Settings, TrainConfig
+from model.train import train
+from pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
+from pipeline.demo.world import write_world
+from pipeline.evaluate import evaluate_retrieval
+from pipeline.jobs.chain import run_stages
+from pipeline.jobs.engine import Engine
+from pipeline.report.demo import gather, write_report
+from pipeline.text.tagger import RULES
+
+LOG = logging.getLogger("vlmixer")
+
+STAGES = ("tag", "detect", "index", "mix")
+PHOTOS = 1500
+SENTENCES = 20_000
+PAIRS = 200
+TRAIN_STEPS = 500
+WORLD = "world"
+PAGE = "report.html"
+
+
+def demo_config(seed: int) -> Config:
+    """The demo's config; its paths are relative to the demo's folder."""
+    return Config(
+        seed=seed,
+        out=".",
+        vocabulary=f"{WORLD}/vocabulary.txt",
+        text=TextSettings(inputs=(f"{WORLD}/captions.txt",), spacy_model=RULES),
+        images=ImageSettings(inputs=(f"{WORLD}/photos/*.jpg",), detector="demo", score_threshold=0.5, device="cpu"),
+        bank=BankSettings(max_patches_per_concept=200),
+        mix=MixSettings(),
+        model=ModelConfig(),
+        train=TrainConfig(steps=TRAIN_STEPS, device="cpu"),
+    )
+
+
+def run_demo(out: str, *, seed: int, workers: int, beam_args: Sequence[str] = ()) -> tuple[str, str]:
+    """Everything, into the folder `out`; returns the table of scores and the path of the page.
+
+    A demo that was stopped goes on where it ended. Raises UserError if the folder holds another seed's demo.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Inside its folder, so that the photos' names, and with them every byte of the results, are the same in any folder.
+    with contextlib.chdir(folder):
+        config = demo_config(seed)
+        files.publish_bytes("demo.yaml", config.to_yaml().encode())
+        _step("a world is drawn", lambda: _draw_world(seed, workers))
+        _step("tag, detect, index, mix", lambda: _run_stages(config, workers, beam_args))
+        _step("a model is trained", lambda: _train(config))
+        report, _ = evaluate_retrieval("run", f"{WORLD}/pairs/captions.jsonl", config, import_paths=())
+        files.publish_bytes("scores.json", manifest.canonical(report.to_json(), indent=1))
+        write_report(PAGE, gather(".", WORLD, report.to_json(), seed))
+        return report.to_table(), str(folder / PAGE)
+
+
+def _step(what: str, do: Callable[[], object]) -> None:
+    began = time.monotonic()
+    do()
+    LOG.info("[%s: %.0f s]", what, time.monotonic() - began)
+
+
+def _draw_world(seed: int, workers: int) -> None:
+    done = Path(WORLD, "drawn.json")
+    wanted = manifest.canonical({"seed": seed, "photos": PHOTOS, "sentences": SENTENCES, "pairs": PAIRS})
+    if not done.exists() or done.read_bytes() != wanted:
+        write_world(Path(WORLD), seed=seed, photos=PHOTOS, sentences=SENTENCES, pairs=PAIRS, workers=workers)
+        files.publish_bytes(str(done), wanted)
+
+
+def _run_stages(config: Config, workers: int, beam_args: Sequence[str]) -> None:
+    engine = Engine(workers, tuple(beam_args))
+    run_stages(config, STAGES, engine, overwrite=False, import_paths=())
+
+
+def _train(config: Config) -> None:
+    assert config.train is not None
+    torch.set_num_threads(os.cpu_count() or 1)
+    train(Settings(seed=config.seed, out=config.out, model=config.model, train=config.train), resume=True)
+    files.publish_bytes("run/pipeline.yaml", config.to_yaml().encode())
