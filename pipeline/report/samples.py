@@ -99,7 +99,8 @@ def choose_samples(shards: str, count: int) -> list[Sample]:
 
 def _heads(folder: str, names: Sequence[str], count: int) -> list[Sample]:
     """The first samples of shards in turn, `count` in all."""
-    spread = [names[place * len(names) // count] for place in range(min(count, len(names)))]
+    reach = min(count, len(names))
+    spread = [names[place * len(names) // reach] for place in range(reach)]
     rest = [name for name in names if name not in set(spread)]
     waiting = deque(read_shard(files.join(folder, name)) for name in [*spread, *rest])
     found: list[Sample] = []

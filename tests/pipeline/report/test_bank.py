@@ -1,0 +1,133 @@
+"""The contact sheet of a bank, and the page of a search."""
+
+import base64
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import pipeline.report.bank
+from artifacts.errors import UserError
+from bank.store import PatchBank
+from pipeline.report.bank import write_bank_page, write_hits_page
+from tests.pipeline.report.small import BankPatch, jpeg, make_bank, read_page
+
+HOSTILE = "</script><b>dog</b> & 'cat'"
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> PatchBank:
+    patches = [
+        BankPatch("p-0", "dog", jpeg("red"), context=(1,)),
+        BankPatch("p-1", "dog", jpeg("blue", (160, 80)), source=HOSTILE),
+        BankPatch("p-2", "dog", jpeg("green")),
+        BankPatch("p-3", "hot air balloon", jpeg("white")),
+    ]
+    return make_bank(tmp_path / "bank", [["dog", "puppy"], ["hot air balloon"], ["boat"]], patches)
+
+
+def picture(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_a_row_a_concept_with_counts_synonyms_and_patches(tmp_path: Path, bank: PatchBank) -> None:
+    path = tmp_path / "page.html"
+    write_bank_page(str(path), bank, per_concept=2)
+    page = read_page(path)
+    assert [row.attributes["data-words"] for row in page.all("section", inside="div")] == [
+        "dog\npuppy",
+        "hot air balloon",
+    ]
+    assert [count.text for count in page.all("count")] == ["3", "1"]
+    dogs, balloons = page.data()
+    assert [dict(patch["facts"])["patch"] for patch in dogs] == ["p-0", "p-1"]
+    assert dict(dogs[0]["facts"]) == {
+        "score": "0.50", "seen with": "hot air balloon", "source": "photos/a.jpg",
+        "size": "40 × 20 of 100 × 80 pixels", "patch": "p-0",
+    }  # fmt: skip
+    assert dict(dogs[1]["facts"])["seen with"] == "nothing else"
+    assert base64.b64decode(dogs[0]["picture"].partition(",")[2]) == jpeg("red")
+    assert [patch["aspect"] for patch in balloons] == [2.0]
+    text = page.all("main")[0].text
+    assert "4 patches of 2 of 3 concepts" in text
+    assert "Concepts without a patch" in text
+    assert "boat" in text
+
+
+def test_names_and_sources_cannot_leave_their_place(tmp_path: Path) -> None:
+    bank = make_bank(
+        tmp_path / "bank", [[HOSTILE, HOSTILE + "s"]], [BankPatch(HOSTILE, HOSTILE, jpeg("red"), source=HOSTILE)]
+    )
+    path = tmp_path / "page.html"
+    write_bank_page(str(path), bank)
+    page = read_page(path)
+    assert page.all("b") == []
+    assert page.all("h2")[0].text == HOSTILE
+    assert page.all("concept")[0].attributes["data-words"] == f"{HOSTILE}\n{HOSTILE}s"
+    ((patch,),) = page.data()
+    assert dict(patch["facts"])["source"] == HOSTILE
+    write_hits_page(str(path), bank, bank.search(HOSTILE), title=HOSTILE)
+    page = read_page(path)
+    assert page.all("b") == []
+    assert page.all("h1")[0].text == HOSTILE
+
+
+def test_a_large_sheet_shows_thumbnails(tmp_path: Path, bank: PatchBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.report.bank, "SMALL_SHEET", 3)
+    path = tmp_path / "page.html"
+    write_bank_page(str(path), bank)
+    dogs, _ = read_page(path).data()
+    assert [picture(patch["picture"]).size for patch in dogs] == [(40, 20), (96, 48), (40, 20)]
+
+
+def test_an_empty_bank_has_a_page(tmp_path: Path) -> None:
+    bank = make_bank(tmp_path / "bank", [["dog"], ["cat"]], [])
+    path = tmp_path / "page.html"
+    write_bank_page(str(path), bank)
+    page = read_page(path)
+    assert page.data() == page.all("concept") == []
+    assert "The bank holds no patch." in page.all("main")[0].text
+    assert "dog, cat" in page.all("main")[0].text
+
+
+def test_a_crop_that_is_no_picture_is_named_and_leaves_no_page(tmp_path: Path) -> None:
+    bank = make_bank(tmp_path / "bank", [["dog"]], [BankPatch("p-bad", "dog", b"no jpeg")])
+    path = tmp_path / "page.html"
+    with pytest.raises(UserError, match=r"the crop of patch p-bad is no picture .* `vlmixer verify`"):
+        write_bank_page(str(path), bank)
+    with pytest.raises(UserError, match="p-bad"):
+        write_hits_page(str(path), bank, bank.search("dog"), title="dog")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bank"]
+
+
+def test_hits_stand_in_order_with_their_similarity(tmp_path: Path, bank: PatchBank) -> None:
+    hits = bank.search("dog", like=bank.features([1])[0], k=2)
+    path = tmp_path / "page.html"
+    write_hits_page(str(path), bank, hits, title="dog, like p-1")
+    page = read_page(path)
+    captions = [caption.text for caption in page.all("figcaption")]
+    assert len(captions) == 2
+    assert captions[0] == f"dog 1.000on its own{HOSTILE.rpartition('/')[2]}"
+    assert captions[1].startswith("dog 0.000")
+    assert len(page.all("img")) == 2
+
+
+def test_hits_of_a_search_without_likeness_show_none(tmp_path: Path, bank: PatchBank) -> None:
+    path = tmp_path / "page.html"
+    write_hits_page(str(path), bank, bank.search("hot air balloon"), title="hot air balloon")
+    page = read_page(path)
+    assert [caption.text for caption in page.all("figcaption")] == ["hot air balloonon its owna.jpg"]
+    assert "1 patch of the bank" in page.all("header")[0].text
+    write_hits_page(str(path), bank, [], title="boat")
+    assert "The bank holds no such patch." in read_page(path).all("main")[0].text
+
+
+def test_pages_load_nothing_and_are_the_same_twice(tmp_path: Path, bank: PatchBank) -> None:
+    for name in ("one", "two"):
+        write_bank_page(str(tmp_path / f"bank-{name}.html"), bank)
+        write_hits_page(str(tmp_path / f"hits-{name}.html"), bank, bank.search("dog"), title="dog")
+    for kind in ("bank", "hits"):
+        one, two = tmp_path / f"{kind}-one.html", tmp_path / f"{kind}-two.html"
+        assert one.read_bytes() == two.read_bytes()
+        assert read_page(one).loads() == []
