@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tqdm import tqdm
+
 from bank.store import Hit, PatchBank, PatchRecord
 from pipeline.report.crops import crop_uri
 from pipeline.report.pages import write_page
@@ -62,7 +64,7 @@ def write_bank_page(path: str, bank: PatchBank, *, per_concept: int = 24) -> Non
 
 
 def _rows(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[ConceptRow]:
-    for concept in bank.concepts:
+    for concept in tqdm(bank.concepts, desc="page", unit="concept", disable=None, delay=2):
         if bank.counts[concept.name]:
             records = bank.patches(concept.name).records[:per_concept]
             drawn: list[dict[str, object]] = [

@@ -13,6 +13,8 @@
     return made;
   };
 
+  let shown = null;
+
   function show(patch) {
     const facts = document.createElement("dl");
     for (const [name, value] of JSON.parse(patch.dataset.facts)) {
@@ -25,13 +27,24 @@
       large.src = picture.src;
       tip.prepend(large);
     }
+    shown = patch;
     tip.hidden = false;
-    const at = patch.getBoundingClientRect();
+    place();
+  }
+
+  // Below the patch, or above it where there is no room.
+  function place() {
+    const at = shown.getBoundingClientRect();
     const left = Math.min(at.left, window.innerWidth - tip.offsetWidth - 8);
     const below = at.bottom + 8;
     const fits = below + tip.offsetHeight < window.innerHeight;
     tip.style.left = `${Math.max(8, left)}px`;
     tip.style.top = `${fits ? below : Math.max(8, at.top - tip.offsetHeight - 8)}px`;
+  }
+
+  function hide() {
+    shown = null;
+    tip.hidden = true;
   }
 
   for (const begins of ["mouseover", "focusin"]) {
@@ -40,7 +53,14 @@
       if (patch) show(patch);
     });
   }
-  for (const ends of ["mouseout", "focusout", "scroll"]) {
-    document.addEventListener(ends, () => { tip.hidden = true; }, { passive: true });
-  }
+  document.addEventListener("mouseout", hide);
+  document.addEventListener("focusout", hide);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide();
+  });
+  // The page scrolls by itself when the focus moves on to a patch outside the window.
+  document.addEventListener("scroll", () => {
+    if (shown && shown === document.activeElement) place();
+    else hide();
+  }, { passive: true });
 })();

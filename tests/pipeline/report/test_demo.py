@@ -192,7 +192,7 @@ def test_scores_stand_with_the_network_first(report: DemoReport) -> None:
 @pytest.mark.parametrize(
     ("ours", "says"),
     [
-        ((30.0, 26.0, 34.0), "goes beyond the tags"),
+        ((30.0, 26.0, 34.0), "adds to what the tags tell"),
         ((23.0, 19.0, 27.0), "does not settle"),
         ((9.0, 7.0, 11.0), "has not caught up"),
     ],
