@@ -1,0 +1,264 @@
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from artifacts import files, manifest
+from artifacts.errors import CallError, UserError
+from artifacts.manifest import Manifest
+from bank import building
+from bank.concepts import make_vocabulary
+from bank.selection import normalised
+from bank.store import PatchBank
+
+DIM = 8
+VOCABULARY = make_vocabulary("v", [["dog", "puppy"], ["unicorn"], ["hot dog"], ["kite"]])
+COUNTS = {"dog": 30, "unicorn": 0, "hot dog": 1, "kite": 12}
+ROWS = {"dog": range(30), "hot dog": range(30, 31), "kite": range(31, 43)}
+
+
+def table(concept, count):
+    rng = np.random.default_rng(concept.id)
+    features = rng.normal(size=(count, DIM)).astype(np.float16)
+    columns = {
+        "patch_id": [f"{concept.name}-{number}" for number in range(count)],
+        "image_id": [f"image-{number}" for number in range(count)],
+        "concept_id": [concept.id] * count,
+        "score": [1 - number / 100 for number in range(count)],
+        "box": [[0.0, 1.0, 2.0, 3.0]] * count,
+        "width": [640] * count,
+        "height": [480] * count,
+        "source": [f"photos/{number}.jpg" for number in range(count)],
+        "context": [[3] if number % 5 == 4 else [2, 3] if number % 7 == 6 else [] for number in range(count)],
+        "feature": list(features),
+        "crop": [f"jpeg of {concept.name} {number}".encode() for number in range(count)],
+    }
+    return pa.table(columns, schema=building.chosen_schema(DIM))
+
+
+def write(folder, counts=COUNTS):
+    tables = [(table(concept, counts[concept.name]), 2 * counts[concept.name]) for concept in VOCABULARY.concepts]
+    outputs = building.write_bank(folder, VOCABULARY, DIM, sum(counts.values()), tables)
+    content = {"config_hash": "", "plan_hash": "", "versions": {}, "inputs": [], "rejects": [], "counts": {}}
+    manifest.publish(folder, Manifest(stage="index", outputs=outputs, details={"feature_dim": DIM}, **content))
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("bank"))
+    write(path)
+    return path
+
+
+@pytest.fixture
+def bank(folder):
+    return PatchBank.open(folder)
+
+
+def all_features():
+    return np.concatenate([np.stack(table(concept, COUNTS[concept.name])["feature"].to_pylist())
+                           for concept in VOCABULARY.concepts if COUNTS[concept.name]]).astype(np.float16)  # fmt: skip
+
+
+def cosines(like, rows):
+    """Brute force: similarity of each of these rows of the bank, largest first, as (row, similarity)."""
+    similar = normalised(all_features()[list(rows)]) @ normalised(like[None])[0]
+    order = np.argsort(-similar, kind="stable")
+    return [(list(rows)[place], float(similar[place])) for place in order]
+
+
+def test_the_same_patches_give_the_same_bytes(folder, tmp_path):
+    write(str(tmp_path))
+    names = files.list_files(folder)
+    assert names == ["concepts.parquet", "crops.bin", "features.npy", "index.faiss", "manifest.json", "patches.parquet"]
+    for name in names:
+        assert files.sha256(f"{folder}/{name}") == files.sha256(str(tmp_path / name)), name
+
+
+def test_outputs_tell_rows_bytes_and_hashes_of_the_files(folder, tmp_path):
+    for output in write(str(tmp_path)):
+        assert output == manifest.describe(folder, output.name, 4 if output.name == "concepts.parquet" else 43)
+
+
+def test_what_a_bank_says_of_itself(bank):
+    assert len(bank) == 43
+    assert bank.counts == COUNTS
+    assert [concept.words for concept in bank.concepts] == [("dog", "puppy"), ("unicorn",), ("hot dog",), ("kite",)]
+    assert "43 patches of 3 concepts, 8-d features" in repr(bank)
+
+
+def test_concepts_tell_how_many_candidates_there_were(folder):
+    rows = pq.read_table(f"{folder}/concepts.parquet").to_pylist()
+    assert [(row["first"], row["count"], row["candidates"]) for row in rows] == [
+        (0, 30, 60), (30, 0, 0), (30, 1, 2), (31, 12, 24)
+    ]  # fmt: skip
+
+
+def test_patches_of_a_concept(bank):
+    kites = bank.patches("kite")
+    assert len(kites) == 12
+    assert [record.row for record in kites.records] == list(range(31, 43))
+    assert kites.scores.dtype == np.float32
+    record = kites.records[6]
+    assert (record.patch_id, record.image_id, record.concept, record.source) == (
+        "kite-6", "image-6", "kite", "photos/6.jpg"
+    )  # fmt: skip
+    assert (record.box, record.width, record.height) == ((0.0, 1.0, 2.0, 3.0), 640, 480)
+    assert record.score == pytest.approx(0.94)
+    assert record.context == ("hot dog", "kite")
+    assert {name: rows.tolist() for name, rows in kites.rows_by_context.items()} == {"kite": [4, 6, 9], "hot dog": [6]}
+
+
+def test_a_concept_is_found_by_synonym_case_and_spacing(bank):
+    assert bank.patches("Puppy").concept == "dog"
+    assert bank.patches(" hot  DOG ").concept == "hot dog"
+
+
+def test_a_concept_without_patches(bank):
+    assert len(bank.patches("unicorn")) == 0
+    assert bank.patches("unicorn").rows_by_context == {}
+    assert bank.search("unicorn") == []
+    assert bank.search("unicorn", like=np.ones(DIM)) == []
+
+
+def test_an_unknown_concept_names_near_ones(bank):
+    with pytest.raises(CallError, match=r"no concept 'kites' in this bank\. Near: kite\."):
+        bank.patches("kites")
+    with pytest.raises(CallError, match=r"no concept 'zebra' in this bank\. See `vlmixer bank stats`"):
+        bank.search("zebra")
+    with pytest.raises(CallError, match="no concept 'gras'"):
+        bank.search("dog", context=["gras"])
+
+
+def test_features_come_in_the_order_asked_for(bank):
+    rows = [42, 0, 7, 7, 30]
+    found = bank.features(rows)
+    assert found.dtype == np.float16
+    assert np.array_equal(found, all_features()[rows])
+    assert bank.features([]).shape == (0, DIM)
+    with pytest.raises(IndexError):
+        bank.features([43])
+
+
+def test_features_are_memory_mapped_and_an_ordinary_npy_file(bank, folder):
+    loaded = np.load(f"{folder}/features.npy", allow_pickle=False)
+    assert loaded.dtype == np.float16
+    assert np.array_equal(loaded, all_features())
+    bank.features([0])
+    assert isinstance(bank._features, np.memmap)
+
+
+def test_crops(bank):
+    assert bank.crop(bank.patches("dog").records[3]) == b"jpeg of dog 3"
+    assert bank.crop(bank.patches("kite").records[11]) == b"jpeg of kite 11"
+
+
+def test_a_patch_by_its_id(bank):
+    assert bank.patch("hot dog-0").row == 30
+    with pytest.raises(CallError, match="no patch 'nobody' in this bank"):
+        bank.patch("nobody")
+
+
+@pytest.mark.parametrize("concept", ["dog", "kite", "hot dog"])
+def test_search_within_a_concept_is_exact(bank, concept):
+    rng = np.random.default_rng(5)
+    for k in (1, 5, 30):
+        like = rng.normal(size=DIM).astype(np.float32)
+        hits = bank.search(concept, like=like, k=k)
+        expected = cosines(like, ROWS[concept])[:k]
+        assert [hit.patch.row for hit in hits] == [row for row, _ in expected]
+        assert [hit.similarity for hit in hits] == pytest.approx([similar for _, similar in expected], abs=2e-3)
+        assert {hit.patch.concept for hit in hits} == {concept}
+
+
+def test_search_over_all_concepts_is_exact(bank):
+    like = np.random.default_rng(6).normal(size=DIM).astype(np.float32)
+    hits = bank.search(like=like, k=43)
+    assert [hit.patch.row for hit in hits] == [row for row, _ in cosines(like, range(43))]
+
+
+def test_a_patch_is_most_like_itself(bank):
+    for row in (0, 17, 30, 40):
+        hit = bank.search(like=bank.features([row])[0].astype(np.float32), k=1)[0]
+        assert hit.patch.row == row
+        assert hit.similarity == pytest.approx(1, abs=2e-3)
+
+
+def test_without_something_to_be_like_patches_come_in_bank_order(bank):
+    hits = bank.search("dog", k=4)
+    assert [(hit.patch.row, hit.similarity) for hit in hits] == [(0, 1.0), (1, 1.0), (2, 1.0), (3, 1.0)]
+
+
+def test_patches_with_more_of_the_context_come_first(bank):
+    assert [hit.patch.row for hit in bank.search("dog", context=["hot dog", "kite"], k=9)] == [
+        6, 13, 20, 27, 4, 9, 14, 19, 24
+    ]  # fmt: skip
+    like = np.random.default_rng(7).normal(size=DIM).astype(np.float32)
+    with_kite = [number for number in range(30) if number % 5 == 4 or number % 7 == 6]
+    expected = [row for row, _ in cosines(like, with_kite)]
+    assert [hit.patch.row for hit in bank.search("dog", like=like, context=["kite"], k=len(expected))] == expected
+
+
+def test_k(bank):
+    assert len(bank.search("kite", k=1000)) == 12
+    assert len(bank.search("kite", like=np.ones(DIM), k=1000)) == 12
+    with pytest.raises(CallError, match="k: expected at least 1, found 0"):
+        bank.search("kite", k=0)
+
+
+def test_a_search_for_nothing(bank):
+    with pytest.raises(CallError, match="wants a concept"):
+        bank.search()
+
+
+def test_a_feature_of_another_width(bank):
+    with pytest.raises(UserError, match=r"feature has shape \(4,\), this bank's have \(8,\)"):
+        bank.search("dog", like=np.ones(4))
+
+
+def test_a_bank_in_an_object_store(folder, bank):
+    for name in files.list_files(folder):
+        files.publish_bytes(f"memory://test-bank/{name}", files.read_bytes(f"{folder}/{name}"))
+    remote = PatchBank.open("memory://test-bank")
+    like = np.random.default_rng(8).normal(size=DIM).astype(np.float32)
+    assert remote.search("dog", like=like) == bank.search("dog", like=like)
+    assert remote.crop(remote.patches("dog").records[3]) == b"jpeg of dog 3"
+    assert np.array_equal(remote.features([3, 40]), bank.features([3, 40]))
+
+
+def test_what_is_no_bank(tmp_path):
+    with pytest.raises(UserError, match=r"manifest\.json: no such file"):
+        PatchBank.open(str(tmp_path))
+    empty = {"config_hash": "", "plan_hash": "", "versions": {}, "inputs": [], "outputs": [], "rejects": []}
+    manifest.publish(str(tmp_path), Manifest(stage="tag", counts={}, details={}, **empty))
+    with pytest.raises(CallError, match="holds what stage 'tag' wrote, expected a bank"):
+        PatchBank.open(str(tmp_path))
+
+
+def test_a_total_that_does_not_hold_publishes_no_bank(tmp_path):
+    tables = [(table(concept, 1), 1) for concept in VOCABULARY.concepts]
+    with pytest.raises(ValueError, match="5 patches were announced, 4 came"):
+        building.write_bank(str(tmp_path), VOCABULARY, DIM, 5, tables)
+    assert files.list_files(str(tmp_path)) == []
+
+
+def test_the_index_holds_a_list_a_concept(folder):
+    faiss = pytest.importorskip("faiss")
+    index = faiss.read_index(f"{folder}/index.faiss")
+    assert (index.nlist, index.ntotal, index.d) == (4, 43, DIM)
+    assert [index.invlists.list_size(number) for number in range(4)] == [30, 0, 1, 12]
+
+
+def test_feature_rows_of_a_slice():
+    rows = table(VOCABULARY.concepts[0], 6)["feature"]
+    expected = np.stack(rows.to_pylist()).astype(np.float16)
+    assert np.array_equal(building.feature_rows(rows.slice(2, 3)), expected[2:5])
+    assert np.array_equal(building.feature_rows(pa.chunked_array([rows.chunk(0)[:2], rows.chunk(0)[2:]])), expected)
+
+
+def test_crops_file_is_the_crops_one_after_the_other(folder):
+    content = io.BytesIO(files.read_bytes(f"{folder}/crops.bin"))
+    assert content.read(26) == b"jpeg of dog 0jpeg of dog 1"
