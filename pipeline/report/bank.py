@@ -31,8 +31,8 @@ class ConceptRow:
 
 @dataclass(frozen=True)
 class HitView:
-    """A hit as it is drawn; `similarity` is empty where nothing was asked to be like. `others` are
-    the other concepts of its image."""
+    """A hit as it is drawn; `similarity` is empty where nothing was asked to be like. `others` are the other concepts
+    of its image."""
 
     view: PatchView
     similarity: str
