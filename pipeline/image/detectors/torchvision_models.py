@@ -5,6 +5,7 @@ SSD, RetinaNet and FCOS have no box head: their feature is the mean of a feature
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ class TorchvisionDetector:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise UserError(
-                f"images.weights: {weights} does not fit {name} with {len(self.labels)} classes: {error}. "
+                f"images.weights: {weights} does not fit {name} with {len(self.labels)} classes: "
+                f"{shorten(str(error), 300)} "
                 "Give images.detector_options.classes the names the weights were trained with, background first."
             ) from None
         return network
