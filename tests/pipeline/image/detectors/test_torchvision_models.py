@@ -1,0 +1,180 @@
+"""The models have random weights: what is checked is that we read them as torchvision does."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torchvision.models import get_model
+from torchvision.ops import roi_align
+
+from artifacts.errors import CallError, UserError
+from pipeline.image.detectors.loading import DetectorSpec, load_detector
+from pipeline.image.detectors.torchvision_models import TorchvisionDetector
+
+FASTER = "fasterrcnn_mobilenet_v3_large_320_fpn"
+SSD = "ssdlite320_mobilenet_v3_large"
+CLASSES = ["__background__", "dog", "kite", "car"]
+THRESHOLDS = {FASTER: 0.25, SSD: 0.1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    for name in (FASTER, SSD):
+        torch.manual_seed(0)
+        network = get_model(name, weights=None, weights_backbone=None, num_classes=len(CLASSES))
+        save_file(network.state_dict(), folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make(weights):
+    def make(name):
+        path = str(weights / f"{name}.safetensors")
+        return TorchvisionDetector(name, path, score_threshold=THRESHOLDS[name], classes=CLASSES)
+
+    return make
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def reference(weights, name):
+    network = get_model(name, weights=None, weights_backbone=None, num_classes=len(CLASSES))
+    network.load_state_dict(load_file(weights / f"{name}.safetensors"))
+    (network.roi_heads if name == FASTER else network).score_thresh = THRESHOLDS[name]
+    return network.eval()
+
+
+def equal(one, other):
+    return all(np.array_equal(value, vars(other)[key]) for key, value in vars(one).items())
+
+
+@pytest.mark.parametrize("name", [FASTER, SSD])
+def test_boxes_scores_and_labels_are_the_models_own(weights, make, name):
+    images = [picture(120, 160), picture(200, 90, 1)]
+    network = reference(weights, name)
+    for image, found in zip(images, make(name).detect(images), strict=True):
+        with torch.inference_mode():
+            (expected,) = network([torch.tensor(image).permute(2, 0, 1) / 255])
+        assert len(found.boxes) > 5
+        for key in ("boxes", "scores", "labels"):
+            assert np.array_equal(vars(found)[key], expected[key].numpy()), key
+        assert found.features.shape == (len(found.boxes), 1024 if name == FASTER else 672)
+        types = [found.boxes.dtype, found.scores.dtype, found.labels.dtype, found.features.dtype]
+        assert types == [np.float32, np.float32, np.int64, np.float32]
+
+
+def test_features_of_faster_rcnn_are_its_box_heads_output(weights, make):
+    image = picture(240, 320)
+    (found,) = make(FASTER).detect([image])
+    network = reference(weights, FASTER)
+    with torch.inference_mode():
+        inputs, _ = network.transform([torch.tensor(image).permute(2, 0, 1) / 255])
+        scale = torch.tensor([inputs.image_sizes[0][1] / 320, inputs.image_sizes[0][0] / 240]).repeat(2)
+        boxes = torch.tensor(found.boxes) * scale
+        maps = network.backbone(inputs.tensors)
+        expected = network.roi_heads.box_head(network.roi_heads.box_roi_pool(maps, [boxes], inputs.image_sizes))
+    assert len(found.boxes) > 5
+    assert np.allclose(found.features, expected.numpy(), atol=1e-3)
+    assert found.features.std() > 0.01
+
+
+def test_features_of_ssd_are_means_over_the_finest_map(weights, make):
+    image = picture(320, 320)
+    (found,) = make(SSD).detect([image])
+    network = reference(weights, SSD)
+    with torch.inference_mode():
+        inputs, _ = network.transform([torch.tensor(image).permute(2, 0, 1) / 255])
+        finest = next(iter(network.backbone(inputs.tensors).values()))
+        expected = roi_align(finest, [torch.tensor(found.boxes)], 1, 1 / 16, sampling_ratio=2).flatten(1)
+    assert len(found.boxes) > 5
+    assert np.allclose(found.features, expected.numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [FASTER, SSD])
+def test_an_images_result_does_not_depend_on_its_neighbours(make, name):
+    """RoIAlign of torchvision takes the scales of the first image for all, and a long one would give wrong scales."""
+    image, long, other = picture(120, 160), picture(20, 640, 1), picture(300, 200, 2)
+    (alone,) = make(name).detect([image])
+    assert len(alone.boxes) > 5
+    detector = make(name)
+    first, *_ = detector.detect([long, other])
+    among = detector.detect([other, image, long])
+    assert equal(among[1], alone)
+    assert equal(among[2], first)
+
+
+def test_no_regions(weights):
+    path = str(weights / f"{FASTER}.safetensors")
+    (found,) = TorchvisionDetector(FASTER, path, score_threshold=1.0, classes=CLASSES).detect([picture(50, 50)])
+    assert [array.shape for array in vars(found).values()] == [(0, 4), (0,), (0,), (0, 1024)]
+
+
+def test_read_only_and_turned_images_are_taken_without_warning(make):
+    image = picture(60, 80)
+    image.flags.writeable = False
+    detector = make(SSD)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = detector.detect([image])
+        (turned,) = detector.detect([np.asfortranarray(image)])
+    assert equal(found, turned)
+
+
+def test_pth_files_are_read_also_within_a_checkpoint(weights, make, tmp_path):
+    state = load_file(weights / f"{SSD}.safetensors")
+    (expected,) = make(SSD).detect([picture(60, 80)])
+    for content in (state, {"model": state, "epoch": 3}):
+        torch.save(content, tmp_path / "w.pth")
+        spec = DetectorSpec(f"torchvision:{SSD}", str(tmp_path / "w.pth"), "cpu", THRESHOLDS[SSD], {"classes": CLASSES})
+        assert equal(load_detector(spec).detect([picture(60, 80)])[0], expected)
+
+
+class Anything:
+    """What a pickle may hold."""
+
+
+def test_weights_that_do_not_fit(weights):
+    with pytest.raises(UserError, match=r"images\.weights: .*does not fit ssdlite.* with 4 classes: ") as caught:
+        TorchvisionDetector(SSD, str(weights / f"{FASTER}.safetensors"), classes=CLASSES)
+    assert "Give images.detector_options.classes" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    with pytest.raises(UserError, match=r"does not fit ssdlite.* with 91 classes"):
+        TorchvisionDetector(SSD, str(weights / f"{SSD}.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("w.pth", b"hello"), ("w.pth", b""), ("w.safetensors", b"hello"), ("w.safetensors", b""), ("w.pth", None),
+     ("w.pth", [1]), ("w.pth", torch.zeros(3)), ("w.pth", {"model": Anything()}), ("w.pth", {"model": [1]})],
+)  # fmt: skip
+def test_files_that_hold_no_weights(tmp_path, name, content):
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        torch.save(content, tmp_path / name)
+    with pytest.raises(UserError, match=rf"images\.weights: .*{name} is not readable as weights"):
+        TorchvisionDetector(SSD, str(tmp_path / name), classes=CLASSES)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "fasterrcnn", "maskrcnn_resnet50_fpn", ""])
+def test_a_name_that_torchvision_lacks_names_those_that_it_has(name):
+    with pytest.raises(CallError, match=rf"no detector '{name}'\. Known: fasterrcnn_mobilenet.*ssdlite"):
+        load_detector(DetectorSpec(f"torchvision:{name}", None, "cpu", 0.3))
+
+
+def test_options_that_the_detector_lacks():
+    with pytest.raises(CallError, match=r"cannot be called with .*colour"):
+        load_detector(DetectorSpec(f"torchvision:{SSD}", None, "cpu", 0.3, {"colour": 1}))

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from pipeline.image.detectors.base import Detections, no_detections
+from pipeline.image.regions import BadFeature, choose_regions
+
+CONCEPTS = ["dog", None, "kite"]
+
+
+def detections(boxes, scores, labels, features=None):
+    """Without features given, row i has [2 i, 2 i + 1]."""
+    count = len(scores)
+    return Detections(
+        np.array(boxes, np.float32).reshape(count, 4),
+        np.array(scores, np.float32),
+        np.array(labels, np.int64),
+        np.array(np.arange(count * 2) if features is None else features, np.float32).reshape(count, 2),
+    )
+
+
+def chosen(found, **options):
+    settings = {"width": 100, "height": 50, "score_threshold": 0.3, "max_regions": 10} | options
+    return choose_regions(found, CONCEPTS, **settings)
+
+
+BOX = [0, 0, 10, 10]
+
+
+def test_regions_come_best_first_with_their_own_box_concept_and_feature():
+    found = chosen(detections([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], [0.5, 0.9, 0.7], [0, 2, 0]))
+    assert [region.box[2] for region in found] == [2, 3, 1]
+    assert [region.concept for region in found] == ["kite", "dog", "dog"]
+    assert [region.score for region in found] == [pytest.approx(score) for score in (0.9, 0.7, 0.5)]
+    assert [region.feature.tolist() for region in found] == [[2, 3], [4, 5], [0, 1]]
+    assert {(region.box.dtype.name, region.feature.dtype.name) for region in found} == {("float32", "float16")}
+
+
+def test_the_threshold_itself_is_kept():
+    found = chosen(detections([BOX] * 3, [0.3, 0.29999, 0.30001], [0, 0, 0]))
+    assert [region.feature[0] for region in found] == [4, 0]
+
+
+def test_equal_scores_keep_the_detectors_order():
+    found = chosen(detections([BOX] * 20, [0.5] * 20, [0, 2] * 10), max_regions=20)
+    assert [region.feature[0] for region in found] == list(range(0, 40, 2))
+
+
+def test_no_more_than_max_regions_of_known_concepts():
+    found = chosen(detections([BOX] * 4, [0.9, 0.8, 0.7, 0.6], [1, 0, 1, 2]), max_regions=2)
+    assert [region.concept for region in found] == ["dog", "kite"]
+    assert len(chosen(detections([BOX] * 4, [0.9, 0.8, 0.7, 0.6], [0] * 4), max_regions=3)) == 3
+
+
+def test_boxes_are_clipped_to_the_image():
+    (region,) = chosen(detections([[-5, -5, 500, 500]], [0.9], [0]))
+    assert region.box.tolist() == [0, 0, 100, 50]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [[10, 10, 10.9, 20], [10, 10, 20, 10], [20, 20, 10, 10], [100, 0, 200, 50], [-9, -9, 0.5, 9],
+     [np.nan, 0, 10, 10], [0, 0, np.nan, np.nan]],
+)  # fmt: skip
+def test_what_is_narrower_than_a_pixel_is_left_out(box):
+    assert chosen(detections([box], [0.9], [0])) == []
+
+
+def test_a_pixel_is_wide_enough():
+    assert len(chosen(detections([[10, 10, 11, 11]], [0.9], [0]))) == 1
+
+
+def test_a_score_that_is_no_number_reaches_no_threshold():
+    assert [region.feature[0] for region in chosen(detections([BOX] * 2, [np.nan, 0.5], [0, 0]))] == [2]
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 70_000])
+def test_features_that_float16_does_not_hold_are_refused(value):
+    with pytest.raises(BadFeature):
+        chosen(detections([BOX], [0.9], [0], [[0, value]]))
+
+
+def test_an_infinite_score_is_refused():
+    with pytest.raises(BadFeature):
+        chosen(detections([BOX], [np.inf], [0]))
+
+
+def test_bad_features_of_regions_that_are_not_kept_do_not_matter():
+    found = chosen(detections([BOX] * 3, [0.9, 0.1, 0.8], [0, 0, 1], [[1, 1], [np.nan, 0], [np.nan, 0]]))
+    assert len(found) == 1
+
+
+def test_no_detections():
+    assert chosen(no_detections(2)) == []
+    assert chosen(detections([], [], [])) == []
