@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts import files
+from artifacts.errors import UserError
 
 SCHEMA_VERSION = 1
 
@@ -95,6 +97,19 @@ def writing_parquet(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
         yield writer
+
+
+@contextmanager
+def damage_named(path: str) -> Iterator[IO[bytes]]:
+    """The file opened for reading; damage that is met inside the block is a UserError that names it."""
+    try:
+        with files.open_read(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}). Run `vlmixer verify` on the output folder, then the stage that "
+            "wrote it with --overwrite."
+        ) from error
 
 
 def rows_to_table(rows: list[dict[str, object]], schema: pa.Schema) -> pa.Table:

@@ -279,7 +279,7 @@ def run_detect(
     inputs = files.expand(config.images.inputs, key="images.inputs")
     spec = detector_spec(config.images, import_paths)
     described = describe_detector(spec)
-    settings = asdict(replace(config.images, weights="", detector_options={})) | {
+    settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
         "detector": described,
         "vocabulary": vocabulary.hash,
     }
@@ -294,7 +294,9 @@ def run_detect(
         if left:
             transform = DetectRegions(config.images, spec, vocabulary, config.out)
             engine.run(
-                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "DetectRegions" >> transform, len(left)
+                stage,
+                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "DetectRegions" >> transform,
+                len(left),
             )
     results = [work.read_result(stage, unit.name) for unit in units]
     concepts: Counter[str] = Counter()

@@ -1,7 +1,6 @@
 """Running units on Beam: the local runner chosen explicitly, or whatever the arguments after `--` ask for."""
 
 import logging
-import re
 import shlex
 import sys
 import threading
@@ -22,13 +21,11 @@ from apache_beam.utils.shared import Shared
 from tqdm import tqdm
 
 from artifacts import files
-from artifacts.errors import CallError, UserError
+from artifacts.errors import UserError
+from pipeline.jobs import work
 from pipeline.jobs.work import Stage, Unit, Worker, publish_result, read_result
 
 LOG = logging.getLogger(__name__)
-
-# A worker's exception reaches the launcher as text; these marks find a user's error in it.
-_MARKS = re.compile(r"\[\[user-error (?P<kind>\w+)\]\](?P<message>.*?)\[\[end\]\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -38,22 +35,16 @@ class Engine:
     workers: int = 1
     beam_args: tuple[str, ...] = ()
 
-    def run(self, build: Callable[[beam.Pipeline], None], units: int) -> None:
-        """Build a pipeline of `units` pieces of work, run it and wait.
+    def run(self, stage: Stage, build: Callable[[beam.Pipeline], None], units: int) -> None:
+        """Build a pipeline of `units` pieces of a stage's work, run it and wait.
 
-        Raises the UserError that a worker met; other exceptions pass through.
+        Raises the UserError of a unit that met one; the other units are done all the same. Other exceptions stop the
+        pipeline and pass through.
         """
-        try:
-            with beam.Pipeline(**self._how(min(self.workers, units))) as pipeline:
-                build(pipeline)
-        except UserError:
-            raise
-        except Exception as error:
-            found = _MARKS.search(str(error))
-            if found is None:
-                raise
-            kind = CallError if found["kind"] == "CallError" else UserError
-            raise kind(found["message"]) from error
+        work.forget_errors(stage)
+        with beam.Pipeline(**self._how(min(self.workers, units))) as pipeline:
+            build(pipeline)
+        work.raise_error(stage)
 
     def _how(self, workers: int) -> dict[str, Any]:
         if any(argument.startswith("--runner") for argument in self.beam_args):
@@ -93,12 +84,10 @@ class _DoUnit(beam.DoFn):
         self._shared = Shared()
         self._resource: Any = None
 
-    def setup(self) -> None:
-        with user_errors_marked():
-            self._resource = self._shared.acquire(lambda: _Loaded(self._worker.load()))
-
     def process(self, unit: Unit) -> Iterator[str]:
-        with user_errors_marked():
+        with keeping_error(self._stage, unit.name):
+            if self._resource is None:
+                self._resource = self._shared.acquire(lambda: _Loaded(self._worker.load()))
             # A runner that retries may bring a unit again that is done.
             if not files.exists(self._stage.stats(unit.name)):
                 publish_result(self._stage, unit, self._worker.run(unit, self._resource.value))
@@ -113,12 +102,13 @@ class _Loaded:
 
 
 @contextmanager
-def user_errors_marked() -> Iterator[None]:
-    """Turn UserErrors into an exception whose text `Engine.run` recognises on the other side of a process."""
+def keeping_error(stage: Stage, unit: str) -> Iterator[None]:
+    """Keep a unit's UserError for `Engine.run` to raise: as an exception it would be retried in vain, and would reach
+    the user as pages of a runner's own words."""
     try:
         yield
     except UserError as error:
-        raise RuntimeError(f"[[user-error {type(error).__name__}]]{error}[[end]]") from error
+        work.publish_error(stage, unit, error)
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from artifacts import files, manifest, schemas
 from artifacts.errors import UserError
 from artifacts.manifest import Counts, Input, Manifest
 from artifacts.rejects import RejectLog
+from artifacts.schemas import damage_named
 from bank import building, selection
 from bank.concepts import Vocabulary
 from bank.selection import Candidate
 from pipeline.config import BankSettings, Config
 from pipeline.jobs import work
-from pipeline.jobs.engine import DoUnits, Engine, progress, user_errors_marked
+from pipeline.jobs.engine import DoUnits, Engine, keeping_error, progress
 from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
@@ -45,7 +46,9 @@ class IndexPatches(beam.PTransform):
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         limit = selection.candidate_limit(self._settings.selection, self._settings.max_patches_per_concept)
-        listing = _ListCandidates(self._worker.regions, self._settings.selection, self._vocabulary, limit, self._seed)
+        listing = _ListCandidates(
+            self._worker.stage, self._worker.regions, self._settings.selection, self._vocabulary, limit, self._seed
+        )
         return (
             parts
             | "SpreadParts" >> beam.Reshuffle()
@@ -90,12 +93,15 @@ def list_candidates(
 
 
 class _ListCandidates(beam.DoFn):
-    def __init__(self, regions: str, kind: selection.Selection, vocabulary: Vocabulary, limit: int, seed: int) -> None:
+    def __init__(
+        self, stage: Stage, regions: str, kind: selection.Selection, vocabulary: Vocabulary, limit: int, seed: int
+    ) -> None:
+        self._stage = stage
         self._regions = regions
         self._arguments = (kind, vocabulary.ids, limit, seed)
 
     def process(self, name: str) -> Iterator[tuple[int, ConceptCandidates]]:
-        with user_errors_marked(), files.open_read(files.join(self._regions, name)) as file:
+        with keeping_error(self._stage, f"candidates-{name}"), damage_named(files.join(self._regions, name)) as file:
             kind, ids, limit, seed = self._arguments
             part = pq.read_table(file, columns=REFERENCES)
             yield from list_candidates(part, name, kind, ids, limit, seed).items()
@@ -172,7 +178,7 @@ def read_candidates(regions: str, candidates: Sequence[Candidate]) -> pa.Table:
     order: list[int] = []
     for part, wanted in sorted(places.items()):
         wanted.sort()
-        with files.open_read(files.join(regions, part)) as file:
+        with damage_named(files.join(regions, part)) as file:
             tables += _take_rows(pq.ParquetFile(file), [row for row, _ in wanted])
         order += [index for _, index in wanted]
     inverse = np.argsort(np.array(order))
@@ -210,7 +216,7 @@ class RestWorker:
 
     def run(self, unit: Unit, resource: None) -> UnitResult:
         log = RejectLog("index")
-        with files.open_read(files.join(self.regions, unit.content)) as file:
+        with damage_named(files.join(self.regions, unit.content)) as file:
             for row in pq.read_table(file, columns=[*REFERENCES, "source"]).to_pylist():
                 place = (selection.rank(self.kind, row["score"], row["patch_id"], self.seed), row["patch_id"])
                 if place > self.last[self.ids[row["concept"]]]:
@@ -248,7 +254,9 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
         if work.pending(stage, [Unit(name, None) for name in concept_units]):
             transform = IndexPatches(config.bank, vocabulary, feature_dim, config.seed, config.out)
             engine.run(
-                lambda pipeline: pipeline | "ListParts" >> beam.Create(parts) | "IndexPatches" >> transform, len(parts)
+                stage,
+                lambda pipeline: pipeline | "ListParts" >> beam.Create(parts) | "IndexPatches" >> transform,
+                len(parts),
             )
     chosen = {number: work.read_result(stage, concept_unit(number)) for number in numbers}
     rest_units: list[Unit] = []
@@ -262,7 +270,9 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
         with progress(stage, "index: rest", [unit.name for unit in rest_units], "regions"):
             if left:
                 engine.run(
-                    lambda pipeline: pipeline | beam.Create(left) | "ListRest" >> DoUnits(stage, worker), len(left)
+                    stage,
+                    lambda pipeline: pipeline | beam.Create(left) | "ListRest" >> DoUnits(stage, worker),
+                    len(left),
                 )
     outputs = building.write_bank(
         stage.folder,

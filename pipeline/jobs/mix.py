@@ -23,6 +23,7 @@ from artifacts.manifest import Counts, Input, Manifest, Output
 from artifacts.rejects import RejectLog
 from artifacts.rng import generator, stable_hash
 from artifacts.samples import ImageSample, Mention, MixedSample, Patch, Sample, write_shard
+from artifacts.schemas import damage_named
 from bank.building import feature_rows
 from bank.store import ConceptPatches, PatchBank
 from pipeline.config import Config, MixSettings
@@ -66,7 +67,7 @@ class DealWorker:
 
     def run(self, unit: Unit, resource: None) -> UnitResult:
         part, shards = unit.content
-        with files.open_read(files.join(self.stage.out, FOLDERS["tag"], part)) as file:
+        with damage_named(files.join(self.stage.out, FOLDERS["tag"], part)) as file:
             table = pq.read_table(file, schema=schemas.TAGGED)
         rows: list[list[int]] = [[] for _ in range(shards)]
         views: list[list[int]] = [[] for _ in range(shards)]
@@ -199,7 +200,7 @@ def image_samples(regions: str, parts: Sequence[str]) -> Iterator[ImageSample]:
     """An image sample for each image of these parts of regions/, in their order."""
     columns = ["image_id", "patch_id", "box", "concept", "score", "feature", "width", "height", "source"]
     for part in parts:
-        with files.open_read(files.join(regions, part)) as file:
+        with damage_named(files.join(regions, part)) as file:
             parquet = pq.ParquetFile(file)
             for group in range(parquet.num_row_groups):
                 table = parquet.read_row_group(group, columns=columns)
@@ -274,6 +275,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     if left:
         worker = DealWorker(config.mix.views, config.seed, stage)
         engine.run(
+            stage,
             lambda pipeline: pipeline | "ListParts" >> beam.Create(left) | "DealOut" >> DoUnits(stage, worker),
             len(left),
         )
@@ -282,7 +284,9 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
         if left:
             transform = MixSamples(config.mix, config.seed, config.out)
             engine.run(
-                lambda pipeline: pipeline | "ListShards" >> beam.Create(left) | "MixSamples" >> transform, len(left)
+                stage,
+                lambda pipeline: pipeline | "ListShards" >> beam.Create(left) | "MixSamples" >> transform,
+                len(left),
             )
     results = [work.read_result(stage, unit.name) for unit in units]
     replaced: Counter[str] = Counter()

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -85,13 +85,20 @@ def plan_units(inputs: Sequence[files.FileStat]) -> list[Unit]:
     return [Unit(f"part-{index:05d}", slices) for index, slices in enumerate(plan_slices(inputs))]
 
 
+def _has_sentence(counts: Counts) -> bool:
+    """Whether anything was met but empty and unreadable files and blank lines."""
+    return counts.read > sum(
+        counts.rejected.get(reason, 0) for reason in ("empty_file", "unreadable_file", "empty_line")
+    )
+
+
 def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
     if not config.text.inputs:
         raise CallError("text.inputs: empty; expected files, folders or globs with sentences.")
     inputs = files.expand(config.text.inputs, key="text.inputs")
     tagger = describe_model(load_spacy(config.text.spacy_model))
-    settings = asdict(config.text) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
+    settings = asdict(replace(config.text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
     plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(PACKAGES))
     stage = Stage("tag", config.out)
     finished = work.begin(stage, plan, overwrite=overwrite)
@@ -103,10 +110,12 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
         if left:
             transform = TagSentences(config.text, vocabulary, config.out)
             engine.run(
-                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "TagSentences" >> transform, len(left)
+                stage,
+                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "TagSentences" >> transform,
+                len(left),
             )
     results = [work.read_result(stage, unit.name) for unit in units]
-    if not sum(result.counts["sentences"].read for result in results):
+    if not any(_has_sentence(result.counts["sentences"]) for result in results):
         raise UserError("text.inputs: the files hold no sentence at all.")
     mentions: Counter[str] = Counter()
     for result in results:

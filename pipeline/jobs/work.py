@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from artifacts import files, manifest
-from artifacts.errors import UserError
+from artifacts.errors import CallError, UserError
 from artifacts.manifest import Counts, Input, Manifest, Output
 from artifacts.rejects import BAD, RejectLog, bad_count
 from artifacts.schemas import SCHEMA_VERSION
 from pipeline.jobs.layout import FOLDERS
+
+_ERROR = ".error"
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,15 @@ class Plan:
         return manifest.digest([SCHEMA_VERSION, self.settings, self.inputs])
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as OUT/work/STAGE/plan.json keeps it."""
-        return {
+        """The plan as OUT/work/STAGE/plan.json keeps it, and as reading that file gives it back."""
+        plan = {
             "plan_hash": self.hash,
             "settings": dict(self.settings),
             "inputs": manifest.digest(list(self.inputs)),
             "versions": dict(self.versions),
         }
+        as_read: dict[str, Any] = json.loads(manifest.canonical(plan))
+        return as_read
 
 
 def begin(stage: Stage, plan: Plan, *, overwrite: bool) -> Manifest | None:
@@ -181,6 +185,29 @@ def read_result(stage: Stage, unit: str) -> UnitResult:
         rejects=tuple(Output(**entry) for entry in raw["rejects"]),
         details=raw["details"],
     )
+
+
+def publish_error(stage: Stage, unit: str, error: UserError) -> None:
+    """Keep what stopped a unit, for the launcher to find whatever the engine."""
+    content = {"call": isinstance(error, CallError), "message": str(error)}
+    files.publish_bytes(files.join(stage.work, f"{unit}{_ERROR}"), manifest.canonical(content))
+
+
+def forget_errors(stage: Stage) -> None:
+    """Remove errors of an earlier run."""
+    for name in _errors(stage):
+        files.remove(files.join(stage.work, name))
+
+
+def raise_error(stage: Stage) -> None:
+    """Raise the first unit's error, if any unit met one."""
+    for name in _errors(stage):
+        content = json.loads(files.read_bytes(files.join(stage.work, name)))
+        raise (CallError if content["call"] else UserError)(content["message"])
+
+
+def _errors(stage: Stage) -> list[str]:
+    return [name for name in files.list_files(stage.work) if name.endswith(_ERROR)]
 
 
 def finish(
