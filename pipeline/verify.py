@@ -3,9 +3,11 @@
 Hashes find any change since writing; the rest would find a fault of the program that wrote.
 """
 
+import json
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,11 +20,17 @@ from artifacts import files, manifest, schemas
 from artifacts.errors import CallError, UserError
 from artifacts.manifest import Manifest, Output
 from artifacts.rng import stable_hash
-from artifacts.samples import MixedSample, Sample, read_samples
+from artifacts.samples import Mention, MixedSample, Sample, read_samples
 from bank import building
 from bank.store import PatchBank
 from pipeline.image.decoding import ImageRejected, decode
 from pipeline.jobs.layout import FOLDERS
+
+# What the readers of Parquet, JSON, numpy, tar and FAISS files raise where contents are not what they should be.
+_UNREADABLE = (
+    UserError, pa.ArrowException, tarfile.TarError, OSError, EOFError, ValueError, TypeError, LookupError,
+    AttributeError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,11 @@ def verify(folder: str) -> Report:
     stages = {stage: files.join(folder, name) for stage, name in FOLDERS.items()}
     present = {stage: path for stage, path in stages.items() if files.is_folder(path)}
     if present:
-        manifests = {stage: _stage(path, report, files.join(folder, "rejects")) for stage, path in present.items()}
+        manifests = {stage: _stage(path, report, stage) for stage, path in present.items()}
         _chain(folder, manifests, report)
         _rejects(files.join(folder, "rejects"), manifests, report)
     elif files.exists(files.join(folder, manifest.NAME)):
-        _stage(folder, report, None)
+        _stage(folder, report)
     else:
         raise CallError(
             f"{folder}: nothing to verify; expected an output folder or one of {', '.join(FOLDERS.values())}."
@@ -85,12 +93,24 @@ def verify(folder: str) -> Report:
     return report
 
 
-def _stage(folder: str, report: Report, rejects: str | None) -> Manifest | None:
-    """Check one stage's folder; its manifest, if that is sound."""
+@contextmanager
+def _reading(path: str, report: Report) -> Iterator[None]:
+    """Makes a problem of `path` of what reading it raises: a file that cannot be read hides no other's fault."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        report.add(path, f"cannot be read as what it should be: {type(error).__name__}: {error}")
+
+
+def _stage(folder: str, report: Report, expected: str | None = None) -> Manifest | None:
+    """Check one stage's folder, which should be that of the stage `expected`; its manifest, if that is sound."""
     try:
         description = manifest.read(folder)
     except UserError as error:
         report.add(files.join(folder, manifest.NAME), str(error))
+        return None
+    if description.stage not in FOLDERS or expected not in (None, description.stage):
+        report.add(files.join(folder, manifest.NAME), f"of stage {description.stage!r}, expected {expected!r}")
         return None
     report.files += 1
     known = {output.name: output for output in description.outputs}
@@ -113,7 +133,8 @@ def _stage(folder: str, report: Report, rejects: str | None) -> Manifest | None:
         "index": _bank,
         "mix": _shards,
     }
-    checks[description.stage](folder, description, sound, report)
+    with _reading(folder, report):
+        checks[description.stage](folder, description, sound, report)
     return description
 
 
@@ -134,9 +155,12 @@ def _bytes_match(folder: str, output: Output, report: Report) -> bool:
 def _chain(folder: str, manifests: dict[str, Manifest | None], report: Report) -> None:
     """Whether each stage was made from what lies there now."""
     hashes = {FOLDERS[stage]: found.content_hash for stage, found in manifests.items() if found is not None}
+    lying = {FOLDERS[stage] for stage in manifests}
     for stage, found in manifests.items():
         for entry in found.inputs if found is not None and stage in ("index", "mix") else []:
-            if entry.name in hashes and hashes[entry.name] != entry.sha256:
+            if entry.name not in lying:
+                report.add(files.join(folder, entry.name), f"missing; {FOLDERS[stage]}/ was made from it")
+            elif entry.name in hashes and hashes[entry.name] != entry.sha256:
                 report.add(
                     files.join(folder, FOLDERS[stage]),
                     f"was made from another {entry.name}/ than the one that lies here",
@@ -156,17 +180,18 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
             if not files.exists(path):
                 report.add(path, "missing")
             elif _bytes_match(folder, output, report):
-                with files.open_read(path) as file:
-                    reasons.update(pq.read_table(file, columns=["reason"])["reason"].to_pylist())
+                with _reading(path, report):
+                    for table in _parquet(folder, output, schemas.REJECTS, report):
+                        reasons.update(table["reason"].to_pylist())
         counted: Counter[str] = Counter()
         for counts in found.counts.values():
             counted.update(counts.rejected)
         if reasons != counted and all(files.exists(files.join(folder, output.name)) for output in found.rejects):
             report.add(folder, f"stage {stage}: {dict(reasons)} listed, the manifest counts {dict(counted)}")
     # What a stage without a manifest wrote is under way, or was reported with the stage.
-    finished = tuple(f"{stage}-" for stage, found in manifests.items() if found is not None)
+    unfinished = tuple(f"{stage}-" for stage in FOLDERS if manifests.get(stage) is None)
     for name in files.list_files(folder):
-        if name not in known and name.startswith(finished):
+        if name not in known and not name.startswith(unfinished):
             report.add(files.join(folder, name), "not in the manifest")
 
 
@@ -196,19 +221,22 @@ def _twice(keys: Iterable[str]) -> list[str]:
 def _tagged(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
     ids: list[str] = []
     for output in outputs:
-        for table in _parquet(folder, output, schemas.TAGGED, report):
-            for row in table.to_pylist():
-                ids.append(row["sentence_id"])
-                for mention in row["mentions"]:
-                    if row["text"][mention["start"] : mention["end"]] != mention["surface"]:
-                        report.add(
-                            files.join(folder, output.name),
-                            f"{row['sentence_id']}: {mention} is not what the text says",
-                        )
+        path = files.join(folder, output.name)
+        with _reading(path, report):
+            for table in _parquet(folder, output, schemas.TAGGED, report):
+                for row in table.to_pylist():
+                    ids.append(row["sentence_id"])
+                    for mention in row["mentions"]:
+                        _mention_stands(path, row["sentence_id"], row["text"], Mention(**mention), report)
     _rows_add_up(folder, description, "sentences", len(ids), outputs, report)
     for key in _twice(ids):
         report.add(folder, f"sentence_id {key} occurs twice")
     report.rows["sentences"] += len(ids)
+
+
+def _mention_stands(path: str, key: str, text: str, mention: Mention, report: Report) -> None:
+    if not 0 <= mention.start < mention.end or text[mention.start : mention.end] != mention.surface:
+        report.add(path, f"{key}: {mention} is not what the text says")
 
 
 def _rows_add_up(
@@ -226,15 +254,16 @@ def _regions(folder: str, description: Manifest, outputs: list[Output], report: 
     schema = schemas.regions(description.details["feature_dim"])
     for output in outputs:
         path = files.join(folder, output.name)
-        for table in _parquet(folder, output, schema, report):
-            if not np.isfinite(building.feature_rows(table["feature"])).all():
-                report.add(path, "features that are not finite")
-            rows = table.drop_columns(["feature"]).to_pylist()
-            images += dict.fromkeys(row["image_id"] for row in rows)
-            for row in rows:
-                ids.append(row["patch_id"])
-                _box_inside(path, row["patch_id"], row["box"], row["width"], row["height"], report)
-                _decodes(path, row["patch_id"], row["crop"], report)
+        with _reading(path, report):
+            for table in _parquet(folder, output, schema, report):
+                if not np.isfinite(building.feature_rows(table["feature"])).all():
+                    report.add(path, "features that are not finite")
+                rows = table.drop_columns(["feature"]).to_pylist()
+                images += dict.fromkeys(row["image_id"] for row in rows)
+                for row in rows:
+                    ids.append(row["patch_id"])
+                    _box_inside(path, row["patch_id"], row["box"], row["width"], row["height"], report)
+                    _decodes(path, row["patch_id"], row["crop"], report)
     _rows_add_up(folder, description, "images", len(images), outputs, report)
     for key in _twice(ids):
         report.add(folder, f"patch_id {key} occurs twice")
@@ -260,7 +289,8 @@ def _bank(folder: str, description: Manifest, outputs: list[Output], report: Rep
     if len(outputs) != len(description.outputs):
         return
     bank = PatchBank.open(folder)
-    patches_rows = {output.name: output.rows for output in outputs}
+    by_name = {output.name: output for output in outputs}
+    _bank_tables(folder, by_name, bank, report)
     ids: list[str] = []
     at = crop_at = 0
     for concept in bank.concepts:
@@ -276,16 +306,49 @@ def _bank(folder: str, description: Manifest, outputs: list[Output], report: Rep
                 report.add(files.join(folder, building.CROPS), f"{record.patch_id}: crops do not follow one another")
             crop_at = record.crop_start + record.crop_bytes
             _decodes(files.join(folder, building.CROPS), record.patch_id, bank.crop(record), report)
-        rows = np.arange(at, at + len(patches))
-        if not np.isfinite(bank.features(rows)).all():
-            report.add(files.join(folder, building.FEATURES), f"{concept.name}: features that are not finite")
         at += len(patches)
-    if bank.indexed != at or len(bank) != at or patches_rows[building.PATCHES] != at:
-        report.add(folder, f"{at} patches, {bank.indexed} in the index, {len(bank)} in concepts.parquet")
+    if crop_at != by_name[building.CROPS].bytes:
+        report.add(files.join(folder, building.CROPS), f"{by_name[building.CROPS].bytes} bytes, crops end at {crop_at}")
+    if len(bank) != at or by_name[building.PATCHES].rows != at:
+        report.add(files.join(folder, building.CONCEPTS), f"counts {len(bank)} patches, there are {at}")
+    with _reading(files.join(folder, building.INDEX), report):
+        if bank.indexed != at:
+            report.add(files.join(folder, building.INDEX), f"{bank.indexed} vectors for {at} patches")
+    with _reading(files.join(folder, building.FEATURES), report):
+        _bank_features(files.join(folder, building.FEATURES), at, bank.feature_dim, report)
     _rows_add_up(folder, description, "regions", at, outputs, report)
     for key in _twice(ids):
         report.add(folder, f"patch_id {key} occurs twice")
     report.rows["patches"] += at
+
+
+def _bank_tables(folder: str, by_name: dict[str, Output], bank: PatchBank, report: Report) -> None:
+    """The schemas of a bank's tables, their rows, and that a patch stands with its own concept."""
+    for name, schema in ((building.CONCEPTS, schemas.CONCEPTS), (building.PATCHES, schemas.PATCHES)):
+        for _ in _parquet(folder, by_name[name], schema, report):
+            pass
+    with files.open_read(files.join(folder, building.PATCHES)) as file:
+        found = pq.read_table(file, columns=["concept_id"])["concept_id"].to_pylist()
+    expected = [concept.id for concept in bank.concepts for _ in range(bank.counts[concept.name])]
+    if found != expected:
+        report.add(files.join(folder, building.PATCHES), "concept_id is not what concepts.parquet says of the rows")
+
+
+def _bank_features(path: str, patches: int, feature_dim: int, report: Report) -> None:
+    """Shape and values of features.npy, a block of rows at a time."""
+    with files.open_read(path) as file:
+        np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if shape != (patches, feature_dim) or dtype != np.float16 or fortran:
+            report.add(path, f"{dtype} of shape {shape}, expected float16 of shape {(patches, feature_dim)}")
+            return
+        left = 2 * patches * feature_dim
+        while block := file.read(2 * feature_dim * 4096):
+            left -= len(block)
+            if not np.isfinite(np.frombuffer(block, np.float16)).all():
+                report.add(path, "features that are not finite")
+        if left:
+            report.add(path, f"{abs(left)} bytes too {'few' if left > 0 else 'many'} for its shape {shape}")
 
 
 def _shards(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
@@ -293,10 +356,11 @@ def _shards(folder: str, description: Manifest, outputs: list[Output], report: R
     written = Counter[str]()
     dim = description.details["feature_dim"]
     tars = [output for output in outputs if output.name.endswith(".tar")]
+    sized = {output.name: output.rows for output in description.outputs if output.name.endswith(".tar")}
     for output in tars:
         path = files.join(folder, output.name)
         rows = 0
-        try:
+        with _reading(path, report):
             _members(path, report)
             with files.open_read(path) as file:
                 for sample in read_samples(file, path):
@@ -304,14 +368,17 @@ def _shards(folder: str, description: Manifest, outputs: list[Output], report: R
                     keys.append(sample.key)
                     written["views" if isinstance(sample, MixedSample) else "images"] += 1
                     _sample(path, sample, dim, report)
-        except UserError as error:
-            report.add(path, str(error))
         if rows != output.rows:
             report.add(path, f"{rows} samples, the manifest says {output.rows}")
     if len(outputs) == len(description.outputs):
         for kind, counts in description.counts.items():
             if counts.written != written[kind]:
                 report.add(folder, f"{written[kind]} {kind} found, the manifest counts {counts.written}")
+    sizes = files.join(folder, "sizes.json")
+    if any(output.name == "sizes.json" for output in outputs):
+        with _reading(sizes, report):
+            if json.loads(files.read_bytes(sizes)) != sized:
+                report.add(sizes, "does not tell the shards' sizes as the manifest does")
     for key in _twice(keys):
         report.add(folder, f"key {key} occurs twice")
     report.rows["samples"] += len(keys)
@@ -329,13 +396,14 @@ def _sample(path: str, sample: Sample, dim: int, report: Report) -> None:
         report.add(path, f"key {sample.key} has a dot")
     if sample.features.dtype != np.float16 or sample.features.shape[1] != dim:
         report.add(path, f"{sample.key}: features {sample.features.dtype} of width {sample.features.shape[1]}")
+    elif not np.isfinite(sample.features).all():
+        report.add(path, f"{sample.key}: features that are not finite")
     for patch in sample.patches:
         _box_inside(path, f"{sample.key} {patch.patch_id}", patch.box, patch.width, patch.height, report)
     if not isinstance(sample, MixedSample):
         return
     for mention in sample.mentions:
-        if sample.text[mention.start : mention.end] != mention.surface:
-            report.add(path, f"{sample.key}: {mention} is not what the text says")
+        _mention_stands(path, sample.key, sample.text, mention, report)
     replaced = sorted({patch.mention for patch in sample.patches if patch.mention is not None})
     if list(sample.replaced) != replaced or not all(0 <= index < len(sample.mentions) for index in replaced):
         report.add(path, f"{sample.key}: replaced {sample.replaced}, patches are for {replaced}")
