@@ -1,0 +1,13 @@
+"""A finished run that several files of tests look at."""
+
+import pytest
+
+from tests.pipeline.jobs.small_corpus import Corpus, make_corpus, run
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Corpus:
+    """The small corpus with a whole run over it in its folder `out`. Read it; copy it before changing anything."""
+    corpus = make_corpus(tmp_path_factory.mktemp("small-run"))
+    assert run(corpus.write_config(), corpus.folder / "out") == 0
+    return corpus
