@@ -34,7 +34,7 @@ DETECTOR = """
         def one(self, image):
             time.sleep(self.delay)
             if self.log:
-                with open(self.log, "a") as file:
+                with open(os.path.join(self.log, "calls"), "a") as file:
                     file.write(f"{os.getpid()}\\n")
             height, width = image.shape[:2]
             if image.min() > 250:

@@ -178,8 +178,10 @@ def start(config: Path, out: Path, workers: int = 1) -> subprocess.Popen:
 
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(finished):
     corpus, _ = finished
-    log = corpus.folder / "calls.log"
-    slow = corpus.write_config("slow.yaml", images={"detector_options": {"delay": 0.02, "log": str(log)}})
+    # A folder, because an option that names a file counts by that file's content.
+    log = corpus.folder / "log" / "calls"
+    log.parent.mkdir()
+    slow = corpus.write_config("slow.yaml", images={"detector_options": {"delay": 0.02, "log": str(log.parent)}})
     reference = corpus.folder / "slow-reference"
     assert run(slow, reference) == 0
     assert len(log.read_text().splitlines()) == PHOTOS
@@ -206,17 +208,15 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bytes(finished):
     _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said.decode()
     assert contents(other) == contents(reference)
-    # Units that were done were not done again: at most one unit's photos were seen anew for each kill.
-    assert len(log.read_text().splitlines()) <= PHOTOS + kills * 64
+    # Units that were done were not done again: at most the photos of a unit a worker were seen anew for each kill.
+    assert len(log.read_text().splitlines()) <= PHOTOS + kills * 2 * 64
 
 
-def test_a_finished_run_is_left_alone(finished, capsys):
+def test_a_finished_run_is_left_alone(finished):
     corpus, out = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
-    log = corpus.folder / "untouched.log"
     assert run(corpus.write_config(), out) == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == before
-    assert not log.exists()
 
 
 def test_a_changed_config_is_refused_until_overwrite(corpus: Corpus, capsys):
