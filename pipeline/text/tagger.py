@@ -33,6 +33,12 @@ VERB_CUES = frozenset(
     "i you he she it we they who to will would can could may might must shall should not never please let lets cannot "
     "'ll 'd n't".split()
 )
+# Nouns that often stand behind another one which then only modifies them ("a bus *stop*", "the fish *market*").
+COMPOUND_HEADS = frozenset(
+    "market stop station cover tower row food fair idea style rule rules days time house shop store park race racing "
+    "driver player trainer lover owner ride show team game company industry sky dress shirt jacket coat hat light seat "
+    "door window handle road track lane cage farm bed bowl".split()
+)
 # Words, with the contracted ones apart: "don't" is "do" and "n't".
 CONTRACTED = re.compile(r"n['’]t\b|['’](?:ll|d)\b|\w+?(?=n['’]t\b)|\w+")
 
@@ -93,8 +99,9 @@ def _is_noun(token: object) -> bool:
 def rule_out(text: str, matches: list[Match]) -> list[Match]:
     """The matches that rules on neighbouring words do not speak against.
 
-    Without parts of speech, a single word after a pronoun, "to" or an auxiliary is a verb ("they *train* hard"),
-    a word straight before another match modifies it ("a *dog* bed"), and "a *bear* of a problem" is an idiom.
+    Without parts of speech, a single word after a pronoun, "to" or an auxiliary is a verb ("they *train* hard"), and so
+    is one that has no plural ending after one that has ("the students *train*"); a word straight before another match
+    or before a noun of COMPOUND_HEADS modifies it ("a *dog* bed"); and "a *bear* of a problem" is an idiom.
     """
     words = [(found.start(), found.group().lower()) for found in WORD.finditer(text)]
     kept = []
@@ -102,7 +109,14 @@ def rule_out(text: str, matches: list[Match]) -> list[Match]:
         before = [found.group().lower().replace("’", "'") for found in CONTRACTED.finditer(text, 0, match.start)]
         after = [word for start, word in words if start >= match.end]
         single = " " not in text[match.start : match.end].strip()
-        if single and before and before[-1] in VERB_CUES:
+        said = [word for word in before[-2:] if not word.endswith("ly")]
+        singular = text[match.start : match.end].lower() == match.lemma
+        # An infinitive has no plural ending: "talking to *people*" is none.
+        if single and said and said[-1] in VERB_CUES and (singular or said[-1] != "to"):
+            continue
+        if single and singular and said and _plural(said[-1]):
+            continue
+        if after and after[0] in COMPOUND_HEADS and text[match.end : match.end + 1] == " ":
             continue
         if position + 1 < len(matches) and text[match.end : matches[position + 1].start] == " ":
             continue
@@ -110,6 +124,13 @@ def rule_out(text: str, matches: list[Match]) -> list[Match]:
             continue
         kept.append(match)
     return kept
+
+
+def _plural(word: str) -> bool:
+    """Whether the word looks like a noun in the plural."""
+    return word in ("people", "men", "women", "children") or (
+        len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    )
 
 
 def load_spacy(model: str) -> "Language | None":
