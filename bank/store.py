@@ -4,6 +4,7 @@ Opening reads the manifest and the list of concepts; features and crops are memo
 when they are first asked for, the index when it is first searched.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -163,8 +164,9 @@ class PatchBank:
         for concept in self.concepts:
             if wanted in concept.synonyms:
                 return concept
-        near = [concept.name for concept in self.concepts if wanted[:3] and concept.name.startswith(wanted[:3])]
-        hint = f"Near: {', '.join(near[:8])}." if near else "See `vlmixer bank stats` for its concepts."
+        known = [word for concept in self.concepts for word in concept.words]
+        near = difflib.get_close_matches(wanted, known, n=8)
+        hint = f"Near: {', '.join(near)}." if near else "See `vlmixer bank stats` for its concepts."
         raise CallError(f"{self.folder}: no concept {word!r} in this bank. {hint}")
 
     def patch(self, patch_id: str) -> PatchRecord:

@@ -184,7 +184,10 @@ def _run(options: argparse.Namespace) -> int:
     engine = Engine(options.workers, options.beam_args)
     run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=_import_paths(options.config))
     if options.stages == STAGES and config.train is not None:
-        _train_run(config, files.join(config.out, "run"), resume=not options.overwrite)
+        run = files.join(config.out, "run")
+        if options.overwrite:
+            files.remove(run)
+        _train_run(config, run, resume=True)
     return 0
 
 

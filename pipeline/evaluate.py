@@ -66,6 +66,8 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
         lines = files.read_bytes(path).decode().splitlines()
     except FileNotFoundError:
         raise CallError(f"{path}: no such file; expected JSON lines of an image and its captions.") from None
+    except UnicodeDecodeError as error:
+        raise CallError(f"{path}: expected UTF-8 text: {error}") from None
     pairs = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -73,7 +75,8 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
         try:
             record = json.loads(line)
             name, captions = record["image"], record["captions"]
-            if not isinstance(name, str) or not all(isinstance(caption, str) for caption in captions):
+            texts = isinstance(captions, list) and all(isinstance(caption, str) for caption in captions)
+            if not isinstance(name, str) or not texts:
                 raise TypeError("image must be text, captions a list of texts")
         except (ValueError, KeyError, TypeError) as error:
             raise CallError(

@@ -26,7 +26,7 @@ STAGES = ("tag", "detect", "index", "mix")
 PHOTOS = 1500
 SENTENCES = 20_000
 PAIRS = 200
-TRAIN_STEPS = 500
+TRAIN_STEPS = 400
 WORLD = "world"
 PAGE = "report.html"
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
@@ -21,7 +22,7 @@ from apache_beam.utils.shared import Shared
 from tqdm import tqdm
 
 from artifacts import files
-from artifacts.errors import UserError
+from artifacts.errors import CallError, UserError
 from pipeline.jobs import work
 from pipeline.jobs.work import Stage, Unit, Worker, publish_result, read_result
 
@@ -48,7 +49,12 @@ class Engine:
 
     def _how(self, workers: int) -> dict[str, Any]:
         if any(argument.startswith("--runner") for argument in self.beam_args):
-            return {"options": PipelineOptions(list(self.beam_args))}
+            options = PipelineOptions(list(self.beam_args))
+            name = options.view_as(StandardOptions).runner
+            try:
+                return {"runner": create_runner(name), "options": options}
+            except ValueError as error:
+                raise CallError(f"--runner={name}: Beam knows no such runner: {error}") from None
         options = PipelineOptions(["--direct_num_workers", str(workers), *self.beam_args])
         # The class itself: "DirectRunner" would first try to download another runner.
         if workers == 1:
