@@ -155,6 +155,8 @@ class DemoDetector:
                 "`python -m pipeline.demo.train_detector --out FILE`"
             ) from error
         self._network.float().eval().to(self._device)
+        # RoIAlign keeps the scales of the first image that it meets for all later ones: a square one fits any.
+        self._detect_one(np.zeros((256, 256, 3), np.uint8))
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Regions of each image, best first; see the protocol. Images are run one by one, at about 160 pixels."""

@@ -55,6 +55,11 @@ class TorchvisionDetector:
     def _build(self, name: str, enum: Any, weights: str | None) -> nn.Module:
         if weights is None or weights == "default" or weights in enum.__members__:
             chosen = enum["DEFAULT" if weights in (None, "default") else weights]
+            if self.labels != chosen.meta["categories"]:
+                raise CallError(
+                    f"images.detector_options.classes: torchvision's weights for {name} have their own names. "
+                    "Leave classes out, or give the file of weights that they belong to."
+                )
             try:
                 return get_model(name, weights=chosen)
             except OSError as error:

@@ -170,3 +170,10 @@ def test_training_starts_from_the_seed_and_writes_a_file_the_detector_reads(
     save(build_network(), untrained)
     assert first.read_bytes() != untrained.read_bytes()
     assert len(DemoDetector(str(first)).detect(pictures[:1])) == 1
+
+
+def test_a_long_thin_picture_that_comes_first_changes_nothing(pictures: list[np.ndarray]) -> None:
+    after_thin = DemoDetector(score_threshold=0.05).detect([np.full((10, 400, 3), 90, np.uint8), pictures[0]])[1]
+    alone = DemoDetector(score_threshold=0.05).detect([pictures[0]])[0]
+    assert len(alone.boxes)
+    assert _same(after_thin, alone)

@@ -173,3 +173,9 @@ def test_a_vocabulary_without_the_detectors_classes_is_an_error(corpus: Corpus, 
 def test_a_stage_before_its_time_says_what_to_run(corpus: Corpus, capsys):
     assert run(corpus.write_config(), corpus.folder / "out", command="index") == 1
     assert "Run `vlmixer detect`" in capsys.readouterr().err
+
+
+def test_class_names_for_torchvisions_own_weights_are_refused(corpus: Corpus, capsys):
+    images = {"detector": "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", "detector_options": {"classes": ["dog"]}}
+    assert run(corpus.write_config(images=images), corpus.folder / "out", command="detect") == 2
+    assert "Leave classes out" in capsys.readouterr().err
