@@ -1,0 +1,57 @@
+"""Arrows between packages point one way, and light packages stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "artifacts": {"artifacts"},
+    "bank": {"artifacts", "bank"},
+    "model": {"artifacts", "model"},
+    "pipeline": {"artifacts", "bank", "model", "pipeline"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_arrows_point_one_way(package):
+    paths = sorted((ROOT / package).rglob("*.py"))
+    assert paths
+    for path in paths:
+        assert imported(path) & MAY_IMPORT.keys() <= MAY_IMPORT[package], path
+
+
+def test_only_jobs_import_beam():
+    paths = [path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")]
+    users = {path.parent.name for path in paths if "apache_beam" in imported(path)}
+    assert users == {"jobs"}
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("bank", ["apache_beam", "spacy", "torch", "faiss"]),
+        ("bank.store", ["apache_beam", "spacy", "torch"]),
+        ("model", ["apache_beam", "spacy", "torch"]),
+        ("model.train", ["apache_beam", "spacy", "faiss"]),
+        ("pipeline.cli", ["apache_beam", "spacy", "torch", "faiss", "numpy"]),
+    ],
+)
+def test_an_import_brings_only_what_it_needs(module, absent):
+    program = f"import sys, {module}; print([name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
