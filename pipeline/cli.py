@@ -163,11 +163,13 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _import_paths(config: str) -> tuple[str, ...]:
-    """Where a detector of the user's own may lie: the working folder, and the config file's.
+    """Where a detector of the user's own may lie: the working folder, the config file's, and our own checkout, so that
+    `examples.…` is found from anywhere.
 
     They go into the environment too, from which worker processes take them.
     """
-    paths = tuple(dict.fromkeys([os.getcwd(), str(Path(config).resolve().parent)]))
+    checkout = str(Path(__file__).resolve().parents[1])
+    paths = tuple(dict.fromkeys([os.getcwd(), str(Path(config).resolve().parent), checkout]))
     known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*known, *paths]))
     return paths
