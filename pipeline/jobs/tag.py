@@ -1,5 +1,6 @@
 """Stage `tag`: sentences → tagged/, a Parquet part a unit of text."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,9 +17,10 @@ from pipeline.config import Config, TextSettings
 from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
-from pipeline.text.sources import Reading, can_split, plan_slices, source_id
+from pipeline.text.sources import UNIT_BYTES, Reading, can_split, plan_slices, source_id
 from pipeline.text.tagger import Tagger, describe_model, load_spacy
 
+LOG = logging.getLogger("vlmixer")
 ROWS_A_GROUP = 4096
 PACKAGES = ("vlmixer", "pyarrow", "inflect", "spacy")
 
@@ -105,6 +107,14 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     if finished is not None:
         return finished
     units = plan_units(inputs)
+    whole = [entry.name for entry in inputs if entry.size > UNIT_BYTES // 8 and not can_split(entry.name)]
+    if whole:
+        LOG.info(
+            "tag: %d files are packed and cannot be split, so that each is read by one worker and counts when it is "
+            "done: %s",
+            len(whole),
+            ", ".join(whole[:3]) + (", …" if len(whole) > 3 else ""),
+        )
     left = work.pending(stage, units)
     with progress(stage, "tag", [unit.name for unit in units], "sentences"):
         if left:
