@@ -24,10 +24,15 @@ class TextSettings:
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
     inputs: tuple[str, ...] = ()
     field: str = "caption"
-    spacy_model: str = "auto"
+    split: Literal["lines", "sentences"] = "lines"
+    """Whether a line (field, member) is one sentence, or running text to be taken apart into sentences."""
+    min_characters: int = 1
     max_characters: int = 1000
+    spacy_model: str = "auto"
     stop_words: tuple[str, ...] = ()
     """Words of the vocabulary that are not to be tagged."""
+    tag_modifiers: bool = False
+    """Whether a concept that only modifies the next noun is tagged ("a *dog* bed")."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ def _check_ranges(config: Config, path: str) -> None:
     """Values that are of the right type and still make no sense. Raises CallError."""
     limits: list[tuple[str, float, float, float]] = [
         ("max_bad_fraction", config.max_bad_fraction, 0, 1),
-        ("text.max_characters", config.text.max_characters, 1, 1e9),
+        ("text.min_characters", config.text.min_characters, 1, 1e9),
+        ("text.max_characters", config.text.max_characters, config.text.min_characters, 1e9),
         ("images.score_threshold", config.images.score_threshold, 0, 1),
         ("images.max_regions", config.images.max_regions, 1, 1e6),
         ("images.crop_size", config.images.crop_size, 8, 4096),

@@ -21,7 +21,7 @@ from pipeline.jobs.detect import (
     load_with_concepts,
     read_image_bytes,
 )
-from pipeline.text.tagger import Tagger
+from pipeline.jobs.tag import make_tagger
 
 
 def evaluate_retrieval(
@@ -32,7 +32,7 @@ def evaluate_retrieval(
     Regions come from the config's detector, concepts of captions from its tagger. Raises UserError, CallError.
     """
     vocabulary = load_vocabulary(config.vocabulary)
-    tagger = Tagger(vocabulary, config.text.spacy_model, config.text.stop_words)
+    tagger = make_tagger(config.text, vocabulary)
     detector = load_with_concepts(detector_spec(config.images, import_paths), vocabulary)
     images: list[ImageRegions] = []
     captions: list[list[str]] = []
@@ -44,7 +44,7 @@ def evaluate_retrieval(
             captions.append(texts)
     if not images:
         raise UserError(f"{pairs}: none of its images could be used: {json.dumps(skipped, ensure_ascii=False)[:500]}")
-    concepts = [[{mention.concept for mention in found} for found in tagger.tag_texts(texts)] for texts in captions]
+    concepts = [[{mention.concept for mention in found.mentions} for found in tagger.tag(texts)] for texts in captions]
     _use_all_cores()
     return retrieval(run, images, captions, concepts, seed=config.seed), skipped
 

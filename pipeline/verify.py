@@ -220,7 +220,7 @@ def _twice(keys: Iterable[str]) -> list[str]:
 
 def _tagged(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
     ids: list[str] = []
-    for output in outputs:
+    for output in (entry for entry in outputs if entry.name.endswith(".parquet")):
         path = files.join(folder, output.name)
         with _reading(path, report):
             for table in _parquet(folder, output, schemas.TAGGED, report):
