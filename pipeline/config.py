@@ -6,14 +6,17 @@ docs/configuration.md lists every key. Defaults that the paper leaves open are o
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import yaml
 
 from artifacts import files, settings
 from artifacts.errors import CallError
+from bank.concepts import HARDLY_VISUAL
 from model.config import ModelConfig, TrainConfig
 
+DEFAULT_STOP_WORDS = "default"
 FORBID_UNKNOWN = {"extra": "forbid"}
 
 
@@ -26,8 +29,8 @@ class TextSettings:
     field: str = "caption"
     spacy_model: str = "auto"
     max_characters: int = 1000
-    stop_words: tuple[str, ...] = ()
-    """Words of the vocabulary that are not to be tagged."""
+    stop_words: tuple[str, ...] = HARDLY_VISUAL
+    """Words that are not to be tagged, in any form; `default` in a config file's list stands for HARDLY_VISUAL."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,17 @@ def load_config(path: str, assignments: Iterable[str] = (), out: str | None = No
     """The config at `path` with `--set` assignments and `--out` put in. Raises CallError."""
     content = settings.override(settings.load_yaml(path), assignments)
     config = settings.build(Config, content, where=path)
+    config = replace(config, text=replace(config.text, stop_words=_expanded(config.text.stop_words)))
     _check_ranges(config, path)
     if out is not None:
         config = replace(config, out=out)
     return replace(config, out=config.out if files.is_url(config.out) else os.path.normpath(config.out))
+
+
+def _expanded(stop_words: Iterable[str]) -> tuple[str, ...]:
+    """The words with HARDLY_VISUAL in the place of `default`, none twice."""
+    words = (HARDLY_VISUAL if word == DEFAULT_STOP_WORDS else (word,) for word in stop_words)
+    return tuple(dict.fromkeys(chain.from_iterable(words)))
 
 
 def _check_ranges(config: Config, path: str) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-import inflect
-
 from bank.concepts import Vocabulary
+from pipeline.text.forms import forms_of, inflections_of
 
 WORD = re.compile(r"\w+")
 
@@ -37,23 +36,21 @@ class Matcher:
     """Finds words of a vocabulary, case folded, with blanks, hyphens or an apostrophe between their parts ("hot dog",
     "hot-dog").
 
-    A form that two concepts share belongs to the one whose name it is, else to the first of them. `stop_words` are
-    words that are not matched.
+    A word that several concepts list belongs to the first of its `Vocabulary.claims`; a form derived from one word
+    never stands for another that the vocabulary lists. `stop_words` are words that are not matched in any of their
+    forms, though longer phrases with them are.
     """
 
     def __init__(self, vocabulary: Vocabulary, stop_words: Iterable[str] = ()) -> None:
-        stopped = {_fold(word) for word in stop_words}
-        engine = inflect.engine()
+        stopped = {_fold(form) for word in stop_words for form in forms_of(" ".join(word.lower().split()))}
+        owned = [(word, concepts[0].name) for word, concepts in vocabulary.claims.items()]
         forms: dict[tuple[str, ...], _Form] = {}
-        # Words as they stand come before derived plurals, so that a concept's own name is never another's plural.
-        names = [(concept.name, concept.name) for concept in vocabulary.concepts]
-        synonyms = [(concept.name, word) for concept in vocabulary.concepts for word in concept.synonyms]
-        for inflected in (False, True):
-            for concept, word in names + synonyms:
-                if not _fold(word) or _fold(word) in stopped:
-                    continue
-                tokens = _fold(engine.plural_noun(word) if inflected else word)
-                forms.setdefault(tokens, _Form(tokens, concept, word))
+        for derive in (lambda word: (word,), inflections_of, forms_of):
+            for word, concept in owned:
+                for form in derive(word):
+                    tokens = _fold(form)
+                    if tokens and tokens not in stopped:
+                        forms.setdefault(tokens, _Form(tokens, concept, word))
         self._by_first: dict[str, list[_Form]] = {}
         for form in sorted(forms.values(), key=lambda form: (-len(form.tokens), form.tokens)):
             self._by_first.setdefault(form.tokens[0], []).append(form)
