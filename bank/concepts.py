@@ -17,19 +17,28 @@ from artifacts.manifest import digest
 
 BUILT_IN = ("coco", "lvis", "vg1600", "openimages")
 
+# Labels of detectors that stand for a number which no class has.
+PLACEHOLDERS = ("__background__", "N/A", "")
+
 # Words that name places in a picture, measures, times, sports, colours or anything at all: in captions they rarely mean
 # something that one could draw a box around, though vocabularies (most of all vg1600) have them.
 HARDLY_VISUAL = tuple(
-    "air area arctic back background base baseline black blue border bottom breakfast brown bunch case center circle "
-    "control copyright corner cover date day design detail dinner display distance edge end exterior file foreground "
-    "front game gold gray group half home image information inside instruction interior item kind land landscape layer "
-    "left line lot lunch match material median middle morning name night number object opening outline outside pack "
-    "pair part pattern photo photograph picture piece pink place plain point pop portion product purple range rear "
-    "record red register right row rubber scene section set shade shape she side silver size skiing sort space spread "
-    "stop structure stuff support surface surfing tennis text thing time tip top trick type unit view wake way weather "
-    "website white wild word yellow".split()
+    (
+        "air arctic area back background base baseline black blue border bottom breakfast brown bunch case center "
+        "circle control copyright corner cover date day design detail dinner display distance edge end exterior "
+        "file foreground front game gold gray group half home image information inside instruction interior item "
+        "kind land landscape layer left line lot lunch match material median middle morning name night number "
+        "object opening outline outside pack pair part pattern photo photograph picture piece pink place plain "
+        "point pop portion product purple range rear record red register right row rubber scene section set shade "
+        "shape she side silver size skiing sort space spread stop structure stuff support surface surfing tennis "
+        "text thing time tip top trick type unit view wake way weather website white wild word yellow"
+    ).split()
 )
 
+_SINGULARS = {
+    "children": "child", "geese": "goose", "knives": "knife", "leaves": "leaf", "men": "man", "people": "person",
+    "shelves": "shelf", "women": "woman",
+}  # fmt: skip
 _QUALIFIER = re.compile(r"\([^()]*\)")
 _COMMA = re.compile(r",(?![^()]*\))")
 
@@ -113,7 +122,8 @@ class Vocabulary:
         its qualifier ("orange", orange (fruit)); else a synonym as it stands. Of a label with alternatives
         ("stop sign,stopsign") the first that matches counts. A label's own qualifier ("car_(automobile)") is passed
         over if there is no match with it, but not where the vocabulary says in which sense it has the word: a label
-        pitcher_(vessel_for_liquid) is no concept with the synonym pitcher (baseball).
+        pitcher_(vessel_for_liquid) is no concept with the synonym pitcher (baseball). What has no match may be a
+        plural ("hot dogs").
         """
         words = [(concept, word) for concept in self.concepts for word in (concept.name, *concept.synonyms)]
         # Visual Genome has "head band" and "headband": spacing is passed over where it need not tell names apart.
@@ -130,11 +140,15 @@ class Vocabulary:
             known.setdefault(_compact(word), concept.id)
 
         def concept_of(label: str) -> int | None:
+            if label in PLACEHOLDERS:
+                return None
             for part in map(str.strip, _COMMA.split(label)):
                 bare = _compact(unqualified(part))
                 found = exact.get(_normal(part), known.get(_compact(part)))
                 if found is None and bare not in senses:
                     found = known.get(bare)
+                singular = (known[word] for word in _singulars(_normal(part)) if word in known)
+                found = next(singular, None) if found is None else found
                 if found is not None:
                     return found
             return None
@@ -149,6 +163,19 @@ def unqualified(word: str) -> str:
 
 def _normal(word: str) -> str:
     return " ".join(word.lower().replace("_", " ").split())
+
+
+def _singulars(label: str) -> list[str]:
+    """What a label in the plural may be the plural of, compact."""
+    before, _, last = label.rpartition(" ")
+    candidates = [_SINGULARS.get(last, "")]
+    if last.endswith("s") and not last.endswith("ss"):
+        candidates += [
+            last[:-1],
+            last[:-2] if last.endswith("es") else "",
+            last[:-3] + "y" if last[-3:] == "ies" else "",
+        ]
+    return [_compact(before + candidate) for candidate in candidates if candidate]
 
 
 def _compact(word: str) -> str:

@@ -156,7 +156,7 @@ class PatchBank:
         return self._concept_patches(self.concept_named(concept).name)
 
     def concept_named(self, word: str) -> Concept:
-        """The concept that `word` names, with or without its qualifier. Raises CallError, with near words, if there is none."""
+        """The concept that `word` names, its qualifier given or not. Raises CallError, with near words, for none."""
         wanted = " ".join(word.lower().replace("_", " ").split())
         for concept in self.concepts:
             if wanted == concept.name:
@@ -167,7 +167,7 @@ class PatchBank:
         claims = Vocabulary(self.folder, self.concepts).claims
         if wanted in claims:
             return claims[wanted][0]
-        known = [word for concept in self.concepts for word in (concept.name, *concept.words)]
+        known = list(dict.fromkeys([*self.counts, *claims]))
         near = difflib.get_close_matches(wanted, known, n=8)
         hint = f"Near: {', '.join(near)}." if near else "See `vlmixer bank stats` for its concepts."
         raise CallError(f"{self.folder}: no concept {word!r} in this bank. {hint}")

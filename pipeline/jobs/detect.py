@@ -20,7 +20,7 @@ from artifacts.files import FileStat
 from artifacts.manifest import Counts, Input, Manifest
 from artifacts.rejects import RejectLog
 from artifacts.rng import stable_hash, stable_id
-from bank.concepts import Vocabulary
+from bank.concepts import PLACEHOLDERS, Vocabulary
 from pipeline.config import Config, ImageSettings
 from pipeline.image.decoding import ImageRejected, crop_jpeg, decode
 from pipeline.image.detectors.base import Detections, Detector
@@ -40,7 +40,6 @@ LOG = logging.getLogger("vlmixer")
 IMAGES_A_UNIT = 64
 IMAGES_A_BATCH = 8
 LABELS_SAID = 10
-PLACEHOLDERS = ("__background__", "background", "N/A", "")
 PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow", "torch", "torchvision", "onnxruntime")
 
 
