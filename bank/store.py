@@ -19,7 +19,7 @@ from artifacts import files, manifest
 from artifacts.errors import CallError, UserError
 from artifacts.manifest import Manifest
 from bank.building import CONCEPTS, CROPS, FEATURES, INDEX, PATCHES
-from bank.concepts import Concept
+from bank.concepts import Concept, Vocabulary
 from bank.selection import normalised
 
 
@@ -156,15 +156,18 @@ class PatchBank:
         return self._concept_patches(self.concept_named(concept).name)
 
     def concept_named(self, word: str) -> Concept:
-        """The concept that `word` names. Raises CallError, with near words, if there is none."""
-        wanted = " ".join(word.lower().split())
+        """The concept that `word` names, its qualifier given or not. Raises CallError, with near words, for none."""
+        wanted = " ".join(word.lower().replace("_", " ").split())
         for concept in self.concepts:
             if wanted == concept.name:
                 return concept
         for concept in self.concepts:
             if wanted in concept.synonyms:
                 return concept
-        known = [word for concept in self.concepts for word in concept.words]
+        claims = Vocabulary(self.folder, self.concepts).claims
+        if wanted in claims:
+            return claims[wanted][0]
+        known = list(dict.fromkeys([*self.counts, *claims]))
         near = difflib.get_close_matches(wanted, known, n=8)
         hint = f"Near: {', '.join(near)}." if near else "See `vlmixer bank stats` for its concepts."
         raise CallError(f"{self.folder}: no concept {word!r} in this bank. {hint}")

@@ -6,14 +6,17 @@ docs/configuration.md lists every key. Defaults that the paper leaves open are o
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import yaml
 
 from artifacts import files, settings
 from artifacts.errors import CallError
+from bank.concepts import HARDLY_VISUAL
 from model.config import ModelConfig, TrainConfig
 
+DEFAULT_STOP_WORDS = "default"
 FORBID_UNKNOWN = {"extra": "forbid"}
 
 
@@ -29,8 +32,9 @@ class TextSettings:
     min_characters: int = 1
     max_characters: int = 1000
     spacy_model: str = "auto"
-    stop_words: tuple[str, ...] = ()
-    """Words of the vocabulary that are not to be tagged."""
+    stop_words: tuple[str, ...] = HARDLY_VISUAL
+    """Words and phrases that are not to be tagged, in any form; `default` in a config file's list stands for
+    HARDLY_VISUAL."""
     tag_modifiers: bool = False
     """Whether a concept that only modifies the next noun is tagged ("a *dog* bed")."""
 
@@ -112,10 +116,17 @@ def load_config(path: str, assignments: Iterable[str] = (), out: str | None = No
     """The config at `path` with `--set` assignments and `--out` put in. Raises CallError."""
     content = settings.override(settings.load_yaml(path), assignments)
     config = settings.build(Config, content, where=path)
+    config = replace(config, text=replace(config.text, stop_words=_expanded(config.text.stop_words)))
     _check_ranges(config, path)
     if out is not None:
         config = replace(config, out=out)
     return replace(config, out=config.out if files.is_url(config.out) else os.path.normpath(config.out))
+
+
+def _expanded(stop_words: Iterable[str]) -> tuple[str, ...]:
+    """The words with HARDLY_VISUAL in the place of `default`, none twice."""
+    words = (HARDLY_VISUAL if word == DEFAULT_STOP_WORDS else (word,) for word in stop_words)
+    return tuple(dict.fromkeys(chain.from_iterable(words)))
 
 
 def _check_ranges(config: Config, path: str) -> None:

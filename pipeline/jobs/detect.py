@@ -4,6 +4,7 @@ Units take the images in the order of a stable hash of their names, so that ever
 """
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from artifacts.files import FileStat
 from artifacts.manifest import Counts, Input, Manifest
 from artifacts.rejects import RejectLog
 from artifacts.rng import stable_hash, stable_id
-from bank.concepts import Vocabulary
+from bank.concepts import PLACEHOLDERS, Vocabulary
 from pipeline.config import Config, ImageSettings
 from pipeline.image.decoding import ImageRejected, crop_jpeg, decode
 from pipeline.image.detectors.base import Detections, Detector
@@ -34,8 +35,11 @@ from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
+LOG = logging.getLogger("vlmixer")
+
 IMAGES_A_UNIT = 64
 IMAGES_A_BATCH = 8
+LABELS_SAID = 10
 PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow", "torch", "torchvision", "onnxruntime")
 
 
@@ -270,6 +274,22 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str]) -> Detec
     )
 
 
+def report_unmapped(labels: Sequence[str], vocabulary: Vocabulary, stage: Stage) -> None:
+    """Say which of the detector's labels are no concept, the placeholders of unused label numbers left aside."""
+    names = [label for label in labels if label not in PLACEHOLDERS]
+    if names:
+        more = f" and {len(names) - LABELS_SAID} more" if len(names) > LABELS_SAID else ""
+        LOG.warning(
+            "detect: %d of the detector's labels are no concepts of vocabulary %s, their regions are not kept: %s%s. "
+            "All are in %s (labels_not_in_vocabulary).",
+            len(names),
+            vocabulary.name,
+            ", ".join(names[:LABELS_SAID]),
+            more,
+            files.join(stage.folder, manifest.NAME),
+        )
+
+
 def run_detect(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> Manifest:
@@ -302,13 +322,15 @@ def run_detect(
     concepts: Counter[str] = Counter()
     for result in results:
         concepts.update(result.details["concepts"])
+    unmapped = results[0].details["unmapped"]
+    report_unmapped(unmapped, vocabulary, stage)
     details = {
         "detector": described,
         "feature_dim": results[0].details["feature_dim"],
         "vocabulary": vocabulary.name,
         "vocabulary_hash": vocabulary.hash,
         "regions": dict(sorted(concepts.items())),
-        "labels_not_in_vocabulary": results[0].details["unmapped"],
+        "labels_not_in_vocabulary": unmapped,
         "images_by_part": [result.details["images"] for result in results],
     }
     return work.finish(stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction)

@@ -56,7 +56,7 @@ ROWS = pa.schema([pa.field("row", pa.int32(), nullable=False)])
 
 
 class TagSentences(beam.PTransform):
-    """PCollection[Unit of candidate sentences] → PCollection[str] of the units done; writes OUT/tagged/part-*.parquet."""
+    """PCollection[Unit of Candidates] → PCollection[str] of the units done; writes OUT/tagged/part-*.parquet."""
 
     def __init__(self, settings: TextSettings, vocabulary: Vocabulary, buckets: int, out: str) -> None:
         super().__init__()

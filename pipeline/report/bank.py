@@ -75,7 +75,7 @@ def _rows(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[Co
                 }
                 for record in records
             ]
-            yield ConceptRow(concept.words, bank.counts[concept.name], drawn)
+            yield ConceptRow((concept.name, *concept.synonyms), bank.counts[concept.name], drawn)
 
 
 def write_hits_page(path: str, bank: PatchBank, hits: Sequence[Hit], *, title: str) -> None:

@@ -25,7 +25,7 @@ def unpack(name: str, file: IO[bytes]) -> IO[bytes]:
     if lower.endswith(".zst"):
         return io.BufferedReader(_ZstdFrames(file), 1 << 16)
     # Files behind URLs read lines slowly by themselves.
-    return io.BufferedReader(file, 1 << 16) if is_url(name) else file  # type: ignore[type-var, return-value]
+    return io.BufferedReader(file, 1 << 16) if is_url(name) else file  # type: ignore[type-var]
 
 
 def raw_lines(piece: Slice, file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:

@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import inflect
-
 from bank.concepts import Vocabulary
 from pipeline.text.folding import Folded, fold, word_pattern
+from pipeline.text.forms import forms_of, inflections_of
+
+Derivation = Callable[[str], Iterable[str]]
+"""Gives forms of a vocabulary's word."""
+
+ENGLISH: tuple[Derivation, ...] = (lambda word: (word,), inflections_of, forms_of)
 
 # What may stand between the parts of a phrase; "it was hot. Dogs …" is no hot dog.
 _GAP = re.compile(r"[\s'‐‑–-]+|[./&]")
@@ -38,7 +42,7 @@ class Words:
 
     @classmethod
     def of_tokens(cls, text: str, tokens: Iterable[tuple[int, int, str]]) -> "Words":
-        """Words that a tokenizer found: (start, end, what to take for the word); those without a letter are left out."""
+        """Words that a tokenizer found: (start, end, what to take for the word); those without letters are left out."""
         words = cls.__new__(cls)
         words.folded = Folded(text)
         held = [(start, end, "".join(split(form))) for start, end, form in tokens]
@@ -83,9 +87,10 @@ class Matcher:
     """Finds words of a vocabulary, case folded, with blanks, hyphens or an apostrophe between their parts ("hot dog",
     "hot-dog").
 
-    A form that two concepts share belongs to the one whose name it is, else to the first of them. `stop_words` are
-    words and phrases that are passed over; so are `other_things`, unless the vocabulary has them. `forms` gives the
-    forms of a word, the word itself first; each form is a tuple of folded words.
+    A word that several concepts list belongs to the first of its `Vocabulary.claims`; a form derived from one word
+    never stands for another that the vocabulary lists: forms come by the derivations in turn. `stop_words` are words
+    and phrases that are passed over in any form, though longer phrases with them are not; so are `other_things`, but
+    for those that the vocabulary has.
     """
 
     def __init__(
@@ -93,21 +98,24 @@ class Matcher:
         vocabulary: Vocabulary,
         stop_words: Iterable[str] = (),
         other_things: Iterable[str] = (),
-        forms: Callable[[str], Sequence[tuple[str, ...]]] | None = None,
+        derivations: Sequence[Derivation] = ENGLISH,
     ) -> None:
-        forms = forms or english_forms
         found: dict[tuple[str, ...], _Form] = {}
-        # Words as they stand come before derived forms, so that a concept's own name is never another's plural.
-        stopped = [(None, word, forms(word)) for word in stop_words]
-        names = [(concept.name, concept.name, forms(concept.name)) for concept in vocabulary.concepts]
-        synonyms = [(concept.name, word, forms(word)) for concept in vocabulary.concepts for word in concept.synonyms]
-        others = [(None, word, forms(word)) for word in other_things]
-        for entries in ([*stopped, *names, *synonyms], others):
-            for derived in (False, True):
-                for concept, word, given in entries:
-                    for words in given[1:] if derived else given[:1]:
-                        if words:
-                            found.setdefault(words, _Form(words, concept, word))
+
+        def add(derive: Derivation, word: str, concept: str | None) -> None:
+            for form in derive(word):
+                if words := split(form):
+                    found.setdefault(words, _Form(words, concept, word))
+
+        for word in stop_words:
+            for derive in derivations:
+                add(derive, " ".join(word.lower().split()), None)
+        for derive in derivations:
+            for word, concepts in vocabulary.claims.items():
+                add(derive, word, concepts[0].name)
+        for word in other_things:
+            for derive in derivations[:2]:
+                add(derive, word, None)
         self._by_first: dict[str, list[_Form]] = {}
         for form in sorted(found.values(), key=lambda form: (-len(form.words), form.words)):
             self._by_first.setdefault(form.words[0], []).append(form)
@@ -142,11 +150,6 @@ class Matcher:
             ):
                 return form
         return None
-
-
-def english_forms(word: str) -> list[tuple[str, ...]]:
-    """The word as it stands, and its plural."""
-    return [split(word), split(inflect.engine().plural_noun(word))] if split(word) else []
 
 
 def split(phrase: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from artifacts.files import FileStat
 from artifacts.rng import stable_id
 
 UNIT_BYTES = 8 << 20
-"""Text that one unit of work reads; small files are packed together up to it, big ones split by it where that can be."""
+"""Text that one unit of work reads: small files are packed together up to it, big ones split by it if they can be."""
 
 MAX_UNIT_SLICES = 1000
 

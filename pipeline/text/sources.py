@@ -240,12 +240,13 @@ class Reading:
                 row += 1
 
     def _tar(self, name: str, file: IO[bytes]) -> Iterator[Line]:
-        """WebDataset samples: the .txt member of each, else the field of its .json member; other members are passed over."""
+        """WebDataset samples: the .txt member of each, else the field of its .json member; others are passed over."""
         held: tuple[str, int, bytes | None] | None = None
         done = ""
         found = False
         with tarfile.open(fileobj=file, mode="r|") as tar:
             for member in tar:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile would remember all of them
                 folder, slash, base = member.name.rpartition("/")
                 stem, _, ending = base.partition(".")
                 key = folder + slash + stem

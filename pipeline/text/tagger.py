@@ -15,6 +15,7 @@ from artifacts.errors import CallError
 from artifacts.samples import Mention
 from bank.concepts import Vocabulary
 from pipeline.text import english
+from pipeline.text.english_words import OTHER_THINGS
 from pipeline.text.matching import Match, Matcher, Words
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ RULES = "rules"
 """`text.spacy_model: rules` asks for the built-in rules."""
 
 BATCH = 128
+
+_DO = frozenset(("do", "does", "did", "n't", "let", "'s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,13 @@ class Tagger:
         self.description = describe_model(self._nlp)
         self.language = "en" if self._nlp is None else self._nlp.lang
         self._english = self.language == "en"
-        self._matcher = Matcher(vocabulary, stop_words, english.OTHER_THINGS if self._english else ())
+        if self._english:
+            self._matcher = Matcher(vocabulary, stop_words, OTHER_THINGS)
+        else:
+            self._matcher = Matcher(vocabulary, stop_words, derivations=[lambda word: (word,)])
         self._lemmas: Matcher | None = None
         if self._nlp is not None and not self._english:
-            self._lemmas = Matcher(vocabulary, stop_words, forms=_lemma_forms(self._nlp))
+            self._lemmas = Matcher(vocabulary, stop_words, derivations=[_lemmas(self._nlp)])
 
     def may_tag(self, text: str) -> bool:
         """Whether the sentence can hold a mention at all; cheap, and never wrong about a no."""
@@ -125,16 +131,34 @@ def meant(doc: "Doc", words: Words, match: Match, tag_modifiers: bool) -> bool:
     span = doc.char_span(match.start, match.end, alignment_mode="expand")
     if span is None:
         return False
-    head = span[-1]
-    # An adjective may stand behind a determiner as well, a verb may not.
-    if not _is_noun(head) and not (english.after_determiner(words, match) and head.tag_.startswith("V")):
+    if not _is_noun(span[-1]) and not _is_mistaken(doc, span[-1]):
         return False
     if tag_modifiers or span.end == len(doc):
         return True
     following = doc[span.end]
     if not _is_noun(following) or not following.text[0].isalnum():
         return True
-    return not english.modifies(words, match, next_is_plural=following.tag_ in ("NNS", "NNPS"))
+    return not english.modifies(
+        words,
+        match,
+        next_is_plural=following.tag_ in ("NNS", "NNPS"),
+        no_verb=not any(token.tag_.startswith("V") for token in doc),
+    )
+
+
+def _is_mistaken(doc: "Doc", token: "Token") -> bool:
+    """Whether the pipeline's tag for an English token that could be a noun cannot be right where it stands."""
+    before = doc[max(token.i - 3, 0) : token.i]
+    if token.tag_.startswith("V") and before and before[-1].tag_ in ("DT", "PRP$", "CD"):
+        return True
+    # An infinitive follows "to" or a modal, or opens the sentence.
+    if token.tag_ == "VB":
+        return token.i > 0 and not any(other.tag_ in ("TO", "MD") or other.lower_ in _DO for other in before)
+    # An adjective stands before a noun or behind a form of "be".
+    if token.tag_.startswith("JJ"):
+        after = doc[token.i + 1].tag_ if token.i + 1 < len(doc) else "."
+        return after[:2] in ("VB", "IN", ".") and not any(other.tag_.startswith("VB") for other in before)
+    return False
 
 
 def _is_noun(token: "Token") -> bool:
@@ -152,13 +176,9 @@ def _doc_words(doc: "Doc", form: Callable[["Token"], str]) -> Words:
     return Words.of_tokens(doc.text, [(token.idx, token.idx + len(token), form(token)) for token in doc])
 
 
-def _lemma_forms(nlp: "Language") -> Callable[[str], tuple[tuple[str, ...], ...]]:
-    """A vocabulary's word → its lemmas, as the pipeline gives them."""
-
-    def forms(word: str) -> tuple[tuple[str, ...], ...]:
-        return (tuple(_doc_words(nlp(word), lambda token: token.lemma_ or token.text).words),)
-
-    return forms
+def _lemmas(nlp: "Language") -> Callable[[str], tuple[str, ...]]:
+    """A vocabulary's word → its lemmas in a row, as the pipeline gives them."""
+    return lambda word: (" ".join(token.lemma_ or token.text for token in nlp(word)),)
 
 
 def _longest(*found: list[Match]) -> list[Match]:
@@ -206,7 +226,7 @@ def load_spacy(model: str) -> "Language | None":
     if nlp.lang == "en":
         # Penn Treebank tags tell nouns by themselves; mapping them to universal ones would cost a third of the time.
         spare = ["lemmatizer"]
-        if nlp.has_pipe("tagger") and "NN" in nlp.get_pipe("tagger").labels:  # type: ignore[attr-defined]
+        if nlp.has_pipe("tagger") and "NN" in nlp.get_pipe("tagger").labels:
             spare.append("attribute_ruler")
         for name in spare:
             if nlp.has_pipe(name):
