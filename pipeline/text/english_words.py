@@ -93,7 +93,7 @@ NEXT_TO = frozenset("attached back belonging close due near next nose related si
 PERSON_NOUNS = frozenset("boy child gentleman girl guy lady man person someone toddler woman".split())
 """Words for a person that hardly ever modify another noun."""
 
-ALWAYS_NOUNS = frozenset("boys children gentlemen girls guys ladies men people persons women".split())
+ALWAYS_NOUNS = frozenset("boys children gentlemen girls guys ladies men people persons somebody someone women".split())
 
 IRREGULAR_PLURALS = frozenset(
     "cattle children feet firemen fishermen geese gentlemen men mice oxen people policemen teeth women".split()
