@@ -170,11 +170,11 @@ def _singulars(label: str) -> list[str]:
     before, _, last = label.rpartition(" ")
     candidates = [_SINGULARS.get(last, "")]
     if last.endswith("s") and not last.endswith("ss"):
-        candidates += [
-            last[:-1],
-            last[:-2] if last.endswith("es") else "",
-            last[:-3] + "y" if last[-3:] == "ies" else "",
-        ]
+        candidates.append(last[:-1])
+        if last.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+            candidates.append(last[:-2])
+        elif last.endswith("ies"):
+            candidates.append(last[:-3] + "y")
     return [_compact(before + candidate) for candidate in candidates if candidate]
 
 
