@@ -21,7 +21,8 @@ from pipeline.text.forms import COMPOUNDS, SPELLINGS, forms_of, inflections_of
         ("sheep", []), ("deer", []), ("moose", []), ("aircraft", []), ("fish", ["fishes"]), ("salmon", []),
         ("shrimp", ["shrimps"]), ("squid", ["squids"]), ("octopus", ["octopuses", "octopi"]),
         ("hippopotamus", ["hippopotamuses", "hippopotami"]), ("walrus", ["walruses"]),
-        ("cactus", ["cacti", "cactuses"]), ("potato", ["potatoes", "potatos"]), ("piano", ["pianos"]), ("mango", ["mangoes", "mangos"]),
+        ("cactus", ["cacti", "cactuses"]), ("potato", ["potatoes", "potatos"]), ("piano", ["pianos"]),
+        ("mango", ["mangoes", "mangos"]),
         ("die", ["dice"]), ("tv", ["tvs"]), ("compass", ["compasses"]), ("tennis", []), ("wife", ["wives"]),
     ],
 )  # fmt: skip
