@@ -40,7 +40,7 @@ _SINGULARS = {
     "shelves": "shelf", "women": "woman",
 }  # fmt: skip
 _QUALIFIER = re.compile(r"\([^()]*\)")
-_COMMA = re.compile(r",(?![^()]*\))")
+_BETWEEN_COMMAS = re.compile(r"((?:\([^()]*\)|[^,])*)(?:,|$)")
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,12 @@ class Vocabulary:
             known.setdefault(_compact(word), concept.id)
         for concept, word in words:
             known.setdefault(_compact(word), concept.id)
+        known.pop("", None)
 
         def concept_of(label: str) -> int | None:
             if label in PLACEHOLDERS:
                 return None
-            for part in map(str.strip, _COMMA.split(label)):
+            for part in _BETWEEN_COMMAS.findall(label):
                 bare = _compact(unqualified(part))
                 found = exact.get(_normal(part), known.get(_compact(part)))
                 if found is None and bare not in senses:
@@ -170,11 +171,11 @@ def _singulars(label: str) -> list[str]:
     before, _, last = label.rpartition(" ")
     candidates = [_SINGULARS.get(last, "")]
     if last.endswith("s") and not last.endswith("ss"):
-        candidates += [
-            last[:-1],
-            last[:-2] if last.endswith("es") else "",
-            last[:-3] + "y" if last[-3:] == "ies" else "",
-        ]
+        candidates.append(last[:-1])
+        if last.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+            candidates.append(last[:-2])
+        elif last.endswith("ies"):
+            candidates.append(last[:-3] + "y")
     return [_compact(before + candidate) for candidate in candidates if candidate]
 
 
@@ -270,7 +271,7 @@ def make_vocabulary(name: str, entries: Iterable[Iterable[str]]) -> Vocabulary:
     concepts: list[Concept] = []
     seen: dict[str, int] = {}
     for entry in entries:
-        written = [_normal(word) for words in entry for word in _COMMA.split(words)]
+        written = [_normal(word) for words in entry for word in _BETWEEN_COMMAS.findall(words)]
         words = list(dict.fromkeys(word for word in written if word))
         if not words:
             continue

@@ -132,6 +132,8 @@ def _other_number(noun: str) -> tuple[str, ...]:
     if noun.endswith("man") and noun not in MAN_WITHOUT_MEN:
         return (noun[:-3] + "men",)
     plural = _engine().plural_noun(noun)
+    if plural == noun + "s" and noun.endswith("s"):
+        return ()
     if noun.endswith("fish"):
         return (plural, noun + "es")
     return (plural, noun + "s") if noun.endswith("o") else (plural,)

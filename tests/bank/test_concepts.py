@@ -99,6 +99,7 @@ def test_lists_and_mappings(data):
         (["cat", ["", "dog"]], "v: the concept of dog has no name: its first word is empty"),
         ({"": "dog"}, "v: the concept of dog has no name"),
         (["bow (weapon", "dog"], r"v: 'bow \(weapon' has a parenthesis without the other one"),
+        (["dog, puppy (a, b), pup)"], r"v: 'pup\)' has a parenthesis without the other one"),
         (["bow weapon)"], r"v: 'bow weapon\)' has a parenthesis without the other one"),
         ({False: ["x"]}, r"v: concept 0 is \[False, 'x'\]; expected words"),
     ],
@@ -242,6 +243,11 @@ def test_a_synonym_with_a_qualifier_is_for_text_and_not_for_plain_labels():
     vocabulary = make_vocabulary("v", [["person", "pitcher (baseball)"]])
     assert vocabulary.map_labels(["pitcher", "pitcher_(vessel)", "pitcher (baseball)"]) == [None, None, 0]
     assert vocabulary.claims["pitcher"][0].name == "person"
+
+
+def test_words_without_letters_match_no_label():
+    vocabulary = make_vocabulary("v", [["!!!", "???"], ["dog"]])
+    assert vocabulary.map_labels(["...", "!!!", "", " , ", "(x)", "dogs"]) == [None, 0, None, None, None, 1]
 
 
 def test_names_that_differ_in_spacing_alone_keep_their_labels():

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from artifacts.errors import CallError
+from bank.concepts import HARDLY_VISUAL
 from model.config import TrainConfig
 from pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings, load_config
 
@@ -21,7 +22,7 @@ def test_every_key_has_its_default(load):
     assert load("") == Config()
     assert Config() == Config(
         seed=0, out="out", vocabulary="coco", max_bad_fraction=0.05, train=None,
-        text=TextSettings(inputs=(), field="caption", spacy_model="auto"),
+        text=TextSettings(inputs=(), field="caption", spacy_model="auto", stop_words=HARDLY_VISUAL),
         images=ImageSettings(inputs=(), detector="torchvision:fasterrcnn_resnet50_fpn_v2", weights="default",
                              score_threshold=0.3, max_regions=36, device="auto"),
         bank=BankSettings(max_patches_per_concept=1000, selection="diverse"),
@@ -70,6 +71,29 @@ def test_the_resolved_config_reads_back_as_the_same_config(load, text):
     again = load(config.to_yaml())
     assert again == replace(config, out="out")
     assert again.to_yaml() == config.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("[]", ()),
+        ("[orange]", ("orange",)),
+        ("[default]", HARDLY_VISUAL),
+        ("[default, orange]", (*HARDLY_VISUAL, "orange")),
+        ("[orange, default, top, default, orange]", ("orange", *HARDLY_VISUAL)),
+    ],
+)
+def test_default_in_the_stop_words_stands_for_the_whole_list(load, given, expected):
+    config = load(f"text: {{stop_words: {given}}}")
+    assert config.text.stop_words == expected
+    assert load("", f"text.stop_words={given}") == config
+    assert load(config.to_yaml()) == config
+
+
+@pytest.mark.parametrize("given", ["default", "[no]", "[5]", "{top: 1}", "null"])
+def test_stop_words_that_are_no_list_of_words(load, given):
+    with pytest.raises(CallError, match=r"text\.stop_words"):
+        load(f"text: {{stop_words: {given}}}")
 
 
 def test_the_outputs_own_path_is_not_in_the_resolved_config(load):

@@ -1,6 +1,6 @@
 import pytest
 
-from bank.concepts import load_vocabulary, make_vocabulary
+from bank.concepts import BUILT_IN, load_vocabulary, make_vocabulary
 from pipeline.text.matching import Match, Matcher
 
 
@@ -101,6 +101,55 @@ def test_stop_words_are_not_matched():
     assert found(matcher, "a dog, dogs, a puppy, tops, hot dogs") == [
         ("puppy", "dog", "puppy"), ("hot dogs", "hot dog", "hot dog")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("coco", "two teddy bears, teddy-bears and a teddybear", ["teddy bear"] * 3),
+        ("coco", "hotdogs, hot dogs, a doughnut and donuts", ["hot dog", "hot dog", "donut", "donut"]),
+        ("coco", "geese, men, wolves, buses, mice, sheep and knives",
+         ["bird", "person", "bus", "mouse", "sheep", "knife"]),
+        ("lvis", "wolves, geese, men, buses, mice, sheep, knives",
+         ["wolf", "goose", "person", "bus (vehicle)", "mouse (computer equipment)", "sheep", "knife"]),
+        ("lvis", "loaves of bread, a bow, bows, glasses, a glass, eyeglasses",
+         ["bread", "bow (decorative ribbons)", "bow (decorative ribbons)", "spectacles", "glass (drink container)",
+          "spectacles"]),
+        ("lvis", "a batter swings a bat at the pitcher", ["person", "baseball bat", "person"]),
+        ("lvis", "a fruit bat eats cake batter from a water pitcher",
+         ["bat (animal)", "batter (food)", "pitcher (vessel for liquid)"]),
+        ("lvis", "octopi and grilled octopus", ["octopus (animal)", "octopus (food)"]),
+        ("vg1600", "a tree, trees, a person, people, a man, men, a woman, women",
+         ["tree", "trees", "person", "people", "man", "men", "woman", "women"]),
+        ("vg1600", "geese, a goose, skis, a ski, glasses, a glass, scissors, head bands, headbands",
+         ["geese", "goose", "skis", "ski", "glasses", "glass", "scissors", "head band", "headband"]),
+        ("vg1600", "a stop sign, stopsigns, tee shirts, T-shirts, grey-haired leaves",
+         ["stop sign", "stop sign", "tee shirt", "tshirt", "leaves"]),
+        ("openimages", "a face, hands, light bulbs, earrings, an earring, french fries, a chopstick",
+         ["human face", "human hand", "light bulb", "earrings", "earrings", "french fries", "chopsticks"]),
+        ("openimages", "a glass, a short man, a pair of shorts, a bow and arrows", ["man", "shorts", "bow and arrow"]),
+        ("openimages", "people, women, children, mice, potatoes, a computer mouse",
+         ["person", "woman", "person", "mouse", "potato", "computer mouse"]),
+    ],
+)  # fmt: skip
+def test_inflected_words_of_the_built_in_vocabularies(name, text, expected):
+    assert [match.concept for match in Matcher(load_vocabulary(name)).find(text)] == expected
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_concept_is_found_by_one_of_its_words(name):
+    vocabulary = load_vocabulary(name)
+    matcher = Matcher(vocabulary)
+    for concept in vocabulary.concepts:
+        found = {match.concept for word in concept.words for match in matcher.find(f"the {word}.")}
+        assert concept.name in found
+
+
+def test_stop_words_are_stopped_in_all_forms_but_not_in_phrases():
+    vocabulary = make_vocabulary("v", [["light"], ["lights"], ["traffic light"], ["knife"], ["hot dog"]])
+    matcher = Matcher(vocabulary, ["Light", "knife", "hotdog", "not there", "  "])
+    text = "a light, lights, traffic lights, a traffic-light, knives, hot dogs"
+    assert [entry[1] for entry in found(matcher, text)] == ["traffic light", "traffic light"]
 
 
 def test_a_word_of_two_concepts_belongs_to_the_one_that_it_names():
