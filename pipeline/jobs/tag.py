@@ -28,10 +28,20 @@ from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult, Worker
 from pipeline.report.tagging import PAGE, SUMMARY, Examples, TagSummary, write_tag_page
+from pipeline.text.matching import Matcher
 from pipeline.text.sentences import SentenceSplitter
-from pipeline.text.slices import UNIT_BYTES, can_split, plan_slices, source_id
+from pipeline.text.slices import UNIT_BYTES, Slice, can_split, plan_slices, source_id
 from pipeline.text.sources import Line, Reading
-from pipeline.text.tagger import Tagged, Tagger, describe_model, load_spacy
+from pipeline.text.tagger import (
+    ENGLISH,
+    Tagged,
+    Tagger,
+    describe_model,
+    language_of,
+    load_spacy,
+    make_matcher,
+    resolve_model,
+)
 
 LOG = logging.getLogger("vlmixer")
 PACKAGES = ("vlmixer", "pyarrow", "inflect", "spacy")
@@ -84,15 +94,20 @@ class FindWorker:
 
     settings: TextSettings
     vocabulary: Vocabulary
+    language: str
     buckets: int
     stage: Stage
 
-    def load(self) -> tuple[Tagger, SentenceSplitter | None]:
-        tagger = make_tagger(self.settings, self.vocabulary)
-        return tagger, SentenceSplitter(tagger.language) if self.settings.split == "sentences" else None
+    def load(self) -> tuple[Matcher | None, SentenceSplitter | None]:
+        # In other languages only the pipeline can tell which word a sentence holds, so that all go on to it.
+        matcher = make_matcher(self.vocabulary, self.settings.stop_words, self.language)
+        return (
+            matcher if self.language == ENGLISH else None,
+            SentenceSplitter(self.language) if self.settings.split == "sentences" else None,
+        )
 
-    def run(self, unit: Unit, resource: tuple[Tagger, SentenceSplitter | None]) -> UnitResult:
-        tagger, splitter = resource
+    def run(self, unit: Unit, resource: tuple[Matcher | None, SentenceSplitter | None]) -> UnitResult:
+        matcher, splitter = resource
         log = RejectLog("tag")
         reading = Reading(
             log,
@@ -109,7 +124,7 @@ class FindWorker:
             files.publishing(_work_file(self.stage, unit.name)) as file,
             pa.ipc.new_file(file, CANDIDATES, options=options) as writer,
         ):
-            for lines in _batches(_candidates(reading, unit.content, tagger, log)):
+            for lines in _batches(_candidates(reading, unit.content, matcher, log)):
                 for line in lines:
                     digest = blake2b(line.text.encode(), digest_size=16).digest()
                     bucket = int.from_bytes(digest[:4], "little") % self.buckets
@@ -134,10 +149,10 @@ class FindWorker:
         )
 
 
-def _candidates(reading: Reading, slices: Sequence[Any], tagger: Tagger, log: RejectLog) -> Iterator[Line]:
+def _candidates(reading: Reading, slices: Sequence[Slice], matcher: Matcher | None, log: RejectLog) -> Iterator[Line]:
     """The sentences that may hold a mention; the others are rejected."""
     for line in reading.lines(slices):
-        if tagger.may_tag(line.text):
+        if matcher is None or matcher.find(line.text):
             yield line
         else:
             log.add(line.source, line.key, "no_mention")
@@ -329,8 +344,11 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     if not config.text.inputs:
         raise CallError("text.inputs: empty; expected files, folders or globs with sentences.")
     inputs = files.expand(config.text.inputs, key="text.inputs")
-    tagger = describe_model(load_spacy(config.text.spacy_model))
-    settings = asdict(replace(config.text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
+    # Workers are told what `auto` stands for, so that it is said once.
+    text = replace(config.text, spacy_model=resolve_model(config.text.spacy_model))
+    nlp = load_spacy(text.spacy_model)
+    tagger = describe_model(nlp)
+    settings = asdict(replace(text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
     plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(PACKAGES))
     stage = Stage("tag", config.out)
     finished = work.begin(stage, plan, overwrite=overwrite)
@@ -339,7 +357,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     _say_what_is_not_split(inputs)
     buckets = count_buckets(inputs)
     finds = plan_finds(inputs)
-    _do(engine, stage, finds, FindWorker(config.text, vocabulary, buckets, stage), "tag: read")
+    _do(engine, stage, finds, FindWorker(text, vocabulary, language_of(nlp), buckets, stage), "tag: read")
     found = [work.read_result(stage, unit.name) for unit in finds]
     marks = [Unit(f"duplicates-{bucket:05d}", (bucket, len(finds))) for bucket in range(buckets)]
     _do(engine, stage, marks, DuplicatesWorker(stage), "tag: duplicates")
@@ -347,7 +365,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     left = work.pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
         if left:
-            transform = TagSentences(config.text, vocabulary, buckets, config.out)
+            transform = TagSentences(text, vocabulary, buckets, config.out)
             engine.run(
                 stage,
                 lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "TagSentences" >> transform,

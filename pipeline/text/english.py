@@ -98,7 +98,9 @@ def _is_subject(words: Words, match: Match, after: str) -> bool:
         )
     if determiner in lists.MANY:
         return False
-    return after in lists.VERBS or (after in lists.VERBS_OR_PLURALS and determiner in lists.ONE)
+    if after in lists.VERBS_OR_PLURALS:
+        return determiner in lists.ONE or words.word(match.last + 2) in lists.AFTER_MOVEMENTS
+    return after in lists.VERBS
 
 
 def is_singular(words: Words, match: Match) -> bool:

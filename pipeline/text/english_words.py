@@ -167,3 +167,6 @@ COMPOUND_HEADS = frozenset(
     "wire yard".split()
 )
 """Nouns that often stand behind another one, which then only modifies them ("a bus *stop*")."""
+
+AFTER_MOVEMENTS = PREPOSITIONS | frozenset("across along around away back down off out over past to toward up".split())
+"""What follows a verb of movement ("the dog *runs* along")."""

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from artifacts.errors import CallError
@@ -28,6 +29,7 @@ DEFAULT_MODEL = "en_core_web_sm"
 RULES = "rules"
 """`text.spacy_model: rules` asks for the built-in rules."""
 
+ENGLISH = "en"
 BATCH = 128
 
 _DO = frozenset(("do", "does", "did", "n't", "let", "'s"))
@@ -54,26 +56,17 @@ class Tagger:
         stop_words: Iterable[str] = (),
         tag_modifiers: bool = False,
     ) -> None:
-        self._nlp = load_spacy(spacy_model)
+        self._nlp = load_spacy(resolve_model(spacy_model))
         self._modifiers = tag_modifiers
         self.description = describe_model(self._nlp)
-        self.language = "en" if self._nlp is None else self._nlp.lang
-        self._english = self.language == "en"
-        if self._english:
-            self._matcher = Matcher(vocabulary, stop_words, OTHER_THINGS)
-        else:
-            self._matcher = Matcher(vocabulary, stop_words, derivations=[lambda word: (word,)])
+        self._matcher = make_matcher(vocabulary, stop_words, language_of(self._nlp))
         self._lemmas: Matcher | None = None
-        if self._nlp is not None and not self._english:
+        if self._nlp is not None and self._nlp.lang != ENGLISH:
             self._lemmas = Matcher(vocabulary, stop_words, derivations=[_lemmas(self._nlp)])
-
-    def may_tag(self, text: str) -> bool:
-        """Whether the sentence can hold a mention at all; cheap, and never wrong about a no."""
-        return not self._english or bool(self._matcher.find(text))
 
     def tag(self, texts: list[str]) -> list[Tagged]:
         """What is found in each text."""
-        judged = self._judge_english(texts) if self._english else self._judge_lemmas(texts)
+        judged = self._judge_english(texts) if self._lemmas is None else self._judge_lemmas(texts)
         return [
             Tagged(
                 tuple(_mention(text, match) for match, meant in matches if meant),
@@ -117,6 +110,13 @@ class Tagger:
             by_lemma = self._lemmas.find_in(_doc_words(doc, lambda token: token.lemma_ or token.text))
             judged.append([(match, _any_noun(doc, match)) for match in _longest(by_form, by_lemma)])
         return judged
+
+
+def make_matcher(vocabulary: Vocabulary, stop_words: Iterable[str], language: str) -> Matcher:
+    """What finds the vocabulary's words as they stand in a language; their inflected forms, too, in English."""
+    if language == ENGLISH:
+        return Matcher(vocabulary, stop_words, OTHER_THINGS)
+    return Matcher(vocabulary, stop_words, derivations=[lambda word: (word,)])
 
 
 def _mention(text: str, match: Match) -> Mention:
@@ -190,23 +190,29 @@ def _longest(*found: list[Match]) -> list[Match]:
     return kept
 
 
+def resolve_model(model: str) -> str:
+    """The pipeline that `auto` stands for, with a warning if that is none; other names as they are."""
+    if model != "auto":
+        return model
+    if importlib.util.find_spec(DEFAULT_MODEL) is not None:
+        return DEFAULT_MODEL
+    LOG.warning(
+        "text.spacy_model: auto, and %s is not installed: the built-in rules decide which words are meant, "
+        "which is less exact. To install it: python -m spacy download %s",
+        DEFAULT_MODEL,
+        DEFAULT_MODEL,
+    )
+    return RULES
+
+
+@lru_cache(maxsize=1)
 def load_spacy(model: str) -> "Language | None":
-    """The spaCy pipeline, less what tagging does not need; None for the built-in rules.
+    """The spaCy pipeline, less what tagging does not need; None for the built-in rules. A process loads it once.
 
     Raises CallError if a named one cannot be loaded or cannot tell nouns.
     """
     if model == RULES:
         return None
-    if model == "auto":
-        if importlib.util.find_spec(DEFAULT_MODEL) is None:
-            LOG.warning(
-                "text.spacy_model: auto, and %s is not installed: the built-in rules decide which words are meant, "
-                "which is less exact. To install it: python -m spacy download %s",
-                DEFAULT_MODEL,
-                DEFAULT_MODEL,
-            )
-            return None
-        model = DEFAULT_MODEL
     import spacy
 
     unneeded = ["parser", "ner", "senter", "sentencizer", "textcat", "textcat_multilabel", "entity_linker", "spancat"]
@@ -223,7 +229,7 @@ def load_spacy(model: str) -> "Language | None":
             f"(found: {', '.join(nlp.pipe_names) or 'none'}). "
             "Use a pipeline with a tagger or morphologizer, or 'rules'."
         )
-    if nlp.lang == "en":
+    if nlp.lang == ENGLISH:
         # Penn Treebank tags tell nouns by themselves; mapping them to universal ones would cost a third of the time.
         spare = ["lemmatizer"]
         if nlp.has_pipe("tagger") and "NN" in nlp.get_pipe("tagger").labels:
@@ -232,6 +238,11 @@ def load_spacy(model: str) -> "Language | None":
             if nlp.has_pipe(name):
                 nlp.remove_pipe(name)
     return nlp
+
+
+def language_of(nlp: "Language | None") -> str:
+    """The language code of the pipeline; the built-in rules are English."""
+    return ENGLISH if nlp is None else nlp.lang
 
 
 def describe_model(nlp: "Language | None") -> str:
