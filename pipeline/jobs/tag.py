@@ -152,7 +152,7 @@ class FindWorker:
 def _candidates(reading: Reading, slices: Sequence[Slice], matcher: Matcher | None, log: RejectLog) -> Iterator[Line]:
     """The sentences that may hold a mention; the others are rejected."""
     for line in reading.lines(slices):
-        if matcher is None or matcher.find(line.text):
+        if matcher is None or matcher.may_find(line.text):
             yield line
         else:
             log.add(line.source, line.key, "no_mention")

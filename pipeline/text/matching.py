@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from bank.concepts import Vocabulary
 from pipeline.text.folding import Folded, fold, word_pattern
@@ -36,9 +35,12 @@ class Match:
 class Words:
     """The words of a text, folded; `folded` is the text that they stand in."""
 
+    __slots__ = ("_spans", "folded", "words")
+
     def __init__(self, text: str) -> None:
         self.folded: Folded = fold(text)
         self.words: list[str] = word_pattern(self.folded.text).findall(self.folded.text)
+        self._spans: list[tuple[int, int]] | None = None
 
     @classmethod
     def of_tokens(cls, text: str, tokens: Iterable[tuple[int, int, str]]) -> "Words":
@@ -47,17 +49,24 @@ class Words:
         words.folded = Folded(text)
         held = [(start, end, "".join(split(form))) for start, end, form in tokens]
         words.words = [form for _, _, form in held if form]
-        words.spans = [(start, end) for start, end, form in held if form]
+        words._spans = [(start, end) for start, end, form in held if form]
         return words
 
     def __len__(self) -> int:
         return len(self.words)
 
-    @cached_property
+    @property
     def spans(self) -> list[tuple[int, int]]:
         """Where each word stands in the folded text."""
-        text = self.folded.text
-        return [found.span() for found in word_pattern(text).finditer(text)]
+        if self._spans is None:
+            # Nothing but what belongs to no word stands between two words, so that the next occurrence is the word.
+            text, at = self.folded.text, 0
+            self._spans = []
+            for word in self.words:
+                begin = text.index(word, at)
+                at = begin + len(word)
+                self._spans.append((begin, at))
+        return self._spans
 
     def word(self, index: int) -> str:
         """The word at `index`; "" outside the text."""
@@ -119,6 +128,12 @@ class Matcher:
         self._by_first: dict[str, list[_Form]] = {}
         for form in sorted(found.values(), key=lambda form: (-len(form.words), form.words)):
             self._by_first.setdefault(form.words[0], []).append(form)
+        self._firsts = frozenset(form.words[0] for form in found.values() if form.concept is not None)
+
+    def may_find(self, text: str) -> bool:
+        """Whether `find` may find anything: quick, and never wrong about a no."""
+        folded = text.lower() if text.isascii() else fold(text).text
+        return not self._firsts.isdisjoint(word_pattern(folded).findall(folded))
 
     def find(self, text: str) -> list[Match]:
         """Matches from left to right, not overlapping, the longest where several begin at one word."""
@@ -126,23 +141,21 @@ class Matcher:
 
     def find_in(self, words: Words) -> list[Match]:
         """As `find`, for words that are at hand."""
-        if self._by_first.keys().isdisjoint(words.words):
-            return []
         found: list[Match] = []
-        at = 0
-        while at < len(words):
+        after = 0
+        for at, word in enumerate(words.words):
+            if at < after or word not in self._by_first:
+                continue
             form = self._longest(words, at)
             if form is None:
-                at += 1
                 continue
-            last = at + len(form.words) - 1
+            after = at + len(form.words)
             if form.concept is not None:
-                found.append(Match(*words.stored(at, last), form.concept, form.lemma, at, last))
-            at = last + 1
+                found.append(Match(*words.stored(at, after - 1), form.concept, form.lemma, at, after - 1))
         return found
 
     def _longest(self, words: Words, at: int) -> _Form | None:
-        for form in self._by_first.get(words.words[at], ()):
+        for form in self._by_first[words.words[at]]:
             count = len(form.words)
             if count == 1 or (
                 tuple(words.words[at : at + count]) == form.words

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from artifacts.files import FileStat
@@ -31,6 +32,7 @@ class Slice:
         return (self.size if self.end < 0 else self.end) - self.start
 
 
+@lru_cache(maxsize=1024)
 def source_id(name: str) -> str:
     """Twelve hexadecimal digits that name a source in sentence ids."""
     return stable_id("sentences", name, digits=12)
