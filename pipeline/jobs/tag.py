@@ -68,9 +68,11 @@ ROWS = pa.schema([pa.field("row", pa.int32(), nullable=False)])
 class TagSentences(beam.PTransform):
     """PCollection[Unit of Candidates] → PCollection[str] of the units done; writes OUT/tagged/part-*.parquet."""
 
-    def __init__(self, settings: TextSettings, vocabulary: Vocabulary, buckets: int, out: str) -> None:
+    def __init__(
+        self, settings: TextSettings, vocabulary: Vocabulary, matcher: Matcher, buckets: int, out: str
+    ) -> None:
         super().__init__()
-        self._worker = TagWorker(settings, vocabulary, buckets, Stage("tag", out))
+        self._worker = TagWorker(settings, vocabulary, matcher, buckets, Stage("tag", out))
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         return units | "TagUnits" >> DoUnits(self._worker.stage, self._worker)
@@ -93,28 +95,24 @@ class FindWorker:
     """
 
     settings: TextSettings
-    vocabulary: Vocabulary
+    matcher: Matcher
     language: str
     buckets: int
     stage: Stage
 
-    def load(self) -> tuple[Matcher | None, SentenceSplitter | None]:
-        # In other languages only the pipeline can tell which word a sentence holds, so that all go on to it.
-        matcher = make_matcher(self.vocabulary, self.settings.stop_words, self.language)
-        return (
-            matcher if self.language == ENGLISH else None,
-            SentenceSplitter(self.language) if self.settings.split == "sentences" else None,
-        )
+    def load(self) -> SentenceSplitter | None:
+        return SentenceSplitter(self.language) if self.settings.split == "sentences" else None
 
-    def run(self, unit: Unit, resource: tuple[Matcher | None, SentenceSplitter | None]) -> UnitResult:
-        matcher, splitter = resource
+    def run(self, unit: Unit, resource: SentenceSplitter | None) -> UnitResult:
+        # In other languages only the pipeline can tell which word a sentence holds, so that all go on to it.
+        matcher = self.matcher if self.language == ENGLISH else None
         log = RejectLog("tag")
         reading = Reading(
             log,
             field=self.settings.field,
             min_characters=self.settings.min_characters,
             max_characters=self.settings.max_characters,
-            splitter=splitter,
+            splitter=resource,
         )
         hashes: list[list[bytes]] = [[] for _ in range(self.buckets)]
         rows: list[list[int]] = [[] for _ in range(self.buckets)]
@@ -226,11 +224,12 @@ class TagWorker:
 
     settings: TextSettings
     vocabulary: Vocabulary
+    matcher: Matcher
     buckets: int
     stage: Stage
 
     def load(self) -> Tagger:
-        return make_tagger(self.settings, self.vocabulary)
+        return make_tagger(self.settings, self.vocabulary, self.matcher)
 
     def run(self, unit: Unit, resource: Tagger) -> UnitResult:
         log = RejectLog("tag")
@@ -289,9 +288,9 @@ class TagWorker:
                 yield lines, np.isin(rows, duplicates).tolist()
 
 
-def make_tagger(settings: TextSettings, vocabulary: Vocabulary) -> Tagger:
+def make_tagger(settings: TextSettings, vocabulary: Vocabulary, matcher: Matcher | None = None) -> Tagger:
     """The tagger that the settings describe. Raises CallError."""
-    return Tagger(vocabulary, settings.spacy_model, settings.stop_words, settings.tag_modifiers)
+    return Tagger(vocabulary, settings.spacy_model, settings.stop_words, settings.tag_modifiers, matcher)
 
 
 def tagged_table(rows: Sequence[tuple[Line, Tagged]]) -> pa.Table:
@@ -355,9 +354,11 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     if finished is not None:
         return finished
     _say_what_is_not_split(inputs)
+    # Made once: deriving all forms of the words takes each process seconds.
+    matcher = make_matcher(vocabulary, text.stop_words, language_of(nlp))
     buckets = count_buckets(inputs)
     finds = plan_finds(inputs)
-    _do(engine, stage, finds, FindWorker(text, vocabulary, language_of(nlp), buckets, stage), "tag: read")
+    _do(engine, stage, finds, FindWorker(text, matcher, language_of(nlp), buckets, stage), "tag: read")
     found = [work.read_result(stage, unit.name) for unit in finds]
     marks = [Unit(f"duplicates-{bucket:05d}", (bucket, len(finds))) for bucket in range(buckets)]
     _do(engine, stage, marks, DuplicatesWorker(stage), "tag: duplicates")
@@ -365,7 +366,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     left = work.pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
         if left:
-            transform = TagSentences(text, vocabulary, buckets, config.out)
+            transform = TagSentences(text, vocabulary, matcher, buckets, config.out)
             engine.run(
                 stage,
                 lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "TagSentences" >> transform,

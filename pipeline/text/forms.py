@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import inflect
+if TYPE_CHECKING:
+    import inflect
 
 # Pairs of spellings of one word.
 SPELLINGS = tuple(
@@ -150,5 +152,7 @@ def _singular(noun: str) -> str | None:
 
 
 @cache
-def _engine() -> inflect.engine:
+def _engine() -> "inflect.engine":
+    import inflect  # it takes seconds
+
     return inflect.engine()

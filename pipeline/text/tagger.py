@@ -46,7 +46,8 @@ class Tagged:
 class Tagger:
     """Finds the grounded words of sentences. `description` names what decides, for manifests and logs.
 
-    `tag_modifiers`: whether a concept that only modifies the next noun is tagged, too ("a *dog* bed").
+    `tag_modifiers`: whether a concept that only modifies the next noun is tagged, too ("a *dog* bed"). `matcher`: what
+    `make_matcher` gives for the same arguments, if it is at hand: deriving all forms of the words takes seconds.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Tagger:
         spacy_model: str = "auto",
         stop_words: Iterable[str] = (),
         tag_modifiers: bool = False,
+        matcher: Matcher | None = None,
     ) -> None:
         self._nlp = load_spacy(resolve_model(spacy_model))
         self._modifiers = tag_modifiers
         self.description = describe_model(self._nlp)
-        self._matcher = make_matcher(vocabulary, stop_words, language_of(self._nlp))
+        self._matcher = matcher or make_matcher(vocabulary, stop_words, language_of(self._nlp))
         self._lemmas: Matcher | None = None
         if self._nlp is not None and self._nlp.lang != ENGLISH:
             self._lemmas = Matcher(vocabulary, stop_words, derivations=[_lemmas(self._nlp)])
