@@ -17,6 +17,8 @@ BAD = {
     "not_an_image": "no image format that can be decoded",
     "zero_pixels": "an image without pixels",
     "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
+    "too_large_file": "more bytes than an image within the limit of pixels can need",
+    "bad_record": "parts of a line of region features that do not fit together",
     "failed_in_detector": "the detector raised an exception for this image alone",
     "bad_feature": "the detector gave a feature that is not finite",
 }
@@ -24,6 +26,7 @@ UNUSED = {
     "too_long": "longer than the limit",
     "empty_line": "nothing but white space",
     "no_mention": "no visually-grounded word of the vocabulary",
+    "duplicate": "the same bytes as an image that comes earlier",
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",
     "near_duplicate": "a region too like a better one of its concept",
