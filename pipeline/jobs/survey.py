@@ -144,4 +144,4 @@ def read_run(stage: Stage, run: Run) -> list[ImageRef]:
 
 def _read(path: str, columns: list[str] | None = None) -> pa.Table:
     with files.open_read(path) as file:
-        return pq.read_table(file, columns=columns)
+        return pq.read_table(file, columns=columns, use_threads=False)
