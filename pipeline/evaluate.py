@@ -103,13 +103,12 @@ def _regions(path: str, detector: LoadedDetector, config: Config, skipped: dict[
         else:
             photos.append(result)
     for photo, found in detect_batch(detector, photos, config.images, log):
-        height, width = photo.pixels.shape[:2]
         dim = detector.detector.feature_dim
         return ImageRegions(
             features=np.stack([region.feature for region in found]) if found else np.zeros((0, dim), np.float16),
             boxes=np.stack([region.box for region in found]) if found else np.zeros((0, 4), np.float32),
-            width=width,
-            height=height,
+            width=photo.width,
+            height=photo.height,
             tags=tuple(dict.fromkeys(region.concept for region in found)),
         )
     skipped[path] = "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)

@@ -50,7 +50,8 @@ class ImageRef:
     source: the file that it is or lies in; key: which one of it (a tar's member, a Parquet row), "" for the whole file.
     position, size: bytes of a tar, or row and -1 in Parquet; -1, -1 for a whole file. order: (number of the input,
     place in it). digest: 16 bytes that are equal for equal contents. url, license: of its record, "" without.
-    reason: why it cannot be read, if that is known already.
+    reason: why it cannot be read, if that is known already. other, photo: of a line of region features, first byte and
+    bytes of the image's line in the file of predictions, and the photo that belongs to it.
     """
 
     source: str
@@ -63,6 +64,8 @@ class ImageRef:
     license: str = ""
     reason: str = ""
     detail: str = ""
+    other: tuple[int, int] = (-1, -1)
+    photo: str = ""
 
     @property
     def name(self) -> str:
@@ -88,6 +91,8 @@ SURVEY = pa.schema(
         pa.field("license", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("other", pa.list_(pa.int64(), 2), nullable=False),
+        pa.field("photo", pa.string(), nullable=False),
     ]
 )
 """References on disk, a row each, in the order of the survey."""
@@ -104,12 +109,10 @@ def refs_table(refs: Sequence[ImageRef]) -> pa.Table:
 
 def refs_of(table: pa.Table) -> list[ImageRef]:
     """The references in a table of schema SURVEY."""
-    rows = table.to_pylist()
-    return [ImageRef(**row, order=(first, second)) for row in rows for first, second in [_pop_order(row)]]
-
-
-def _pop_order(row: dict[str, Any]) -> tuple[int, int]:
-    return row.pop("input"), row.pop("place")
+    return [
+        ImageRef(order=(row.pop("input"), row.pop("place")), other=tuple(row.pop("other")), **row)
+        for row in table.to_pylist()
+    ]
 
 
 @dataclass(frozen=True)
@@ -273,7 +276,7 @@ def survey(piece: Piece, *, contents: bool) -> Iterator[ImageRef]:
     else:
         number, name, _ = piece.names[0]
         reason, _, detail = piece.detail.partition(" ")
-        yield _named(ImageRef(name, order=(number, 0), reason=reason, detail=detail))
+        yield named(ImageRef(name, order=(number, 0), reason=reason, detail=detail))
 
 
 def _chain(first: Item, rest: Iterator[Item]) -> Iterator[Item]:
@@ -294,8 +297,8 @@ def _ahead(items: Iterator[Item], work: Callable[[Item], Result], where: str) ->
             yield done
 
 
-def _named(ref: ImageRef) -> ImageRef:
-    """With a digest of the name."""
+def named(ref: ImageRef) -> ImageRef:
+    """The reference with a digest of its name."""
     name = f"{ref.source}\0{ref.key}".encode()
     return replace(ref, digest=hashlib.blake2b(name, digest_size=16, person=b"name").digest())
 
@@ -308,7 +311,7 @@ def content_digest(data: bytes) -> bytes:
 def _digested(ref: ImageRef, contents: bool) -> ImageRef:
     """With a digest of the file's bytes; of its name where it is empty or cannot be read, which is told later."""
     if ref.reason or not contents:
-        return _named(ref)
+        return named(ref)
     digest, length = hashlib.blake2b(digest_size=16), 0
     try:
         with files.open_read(ref.source) as file:
@@ -318,8 +321,8 @@ def _digested(ref: ImageRef, contents: bool) -> ImageRef:
     except ImportError as error:
         raise _missing_package(ref.source, error) from error
     except _faults(ref.source):
-        return _named(ref)
-    return replace(ref, digest=digest.digest()) if length else _named(ref)
+        return named(ref)
+    return replace(ref, digest=digest.digest()) if length else named(ref)
 
 
 def _faults(name: str) -> tuple[type[Exception], ...]:
@@ -419,7 +422,7 @@ def _survey_tar(piece: Piece, contents: bool) -> Iterator[ImageRef]:
     except _faults(name) as error:
         broken.append(f"{type(error).__name__}: {error}")
     if broken:
-        yield _named(ImageRef(name, order=(number, end), reason="unreadable_file", detail=broken[0]))
+        yield named(ImageRef(name, order=(number, end), reason="unreadable_file", detail=broken[0]))
 
 
 def _members(file: IO[bytes], broken: list[str]) -> Iterator[tarfile.TarInfo]:
@@ -457,7 +460,7 @@ def _sample(
         names = ", ".join(_printable(member.name) for member in members)
         place = members[0].offset
         ref = replace(blank, key=_printable(members[0].name), order=(blank.order[0], place))
-        yield _named(replace(ref, reason="missing_field", detail=f"no image among {names}"))
+        yield named(replace(ref, reason="missing_field", detail=f"no image among {names}"))
         return
     url = rights = ""
     for member in members:
@@ -482,7 +485,7 @@ def _sample(
         elif member.offset_data + member.size > end:
             ref = replace(ref, reason="unreadable_file", detail="the archive ends within it")
         if ref.reason or not contents or not member.size:
-            yield _named(ref)
+            yield named(ref)
             continue
         yield replace(ref, digest=_digest_of_part(file, member.offset_data, member.size))
 
@@ -534,16 +537,16 @@ def _survey_parquet(piece: Piece, contents: bool) -> Iterator[ImageRef]:
             url, rights = provenance(record)
             ref = replace(at(row), url=url, license=rights)
             if data is None and contents:
-                yield _named(replace(ref, reason="missing_field", detail="no bytes in this row"))
+                yield named(replace(ref, reason="missing_field", detail="no bytes in this row"))
             else:
-                yield replace(ref, digest=content_digest(data)) if data else _named(ref)
+                yield replace(ref, digest=content_digest(data)) if data else named(ref)
             row += 1
     except ImportError as error:
         raise _missing_package(name, error) from error
     except _faults(name) as error:
         detail = f"{type(error).__name__}: {error}"
         for lost in range(row, piece.stop):
-            yield _named(replace(at(lost), reason="unreadable_file", detail=detail))
+            yield named(replace(at(lost), reason="unreadable_file", detail=detail))
 
 
 def _parquet_rows(

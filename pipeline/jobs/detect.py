@@ -3,8 +3,8 @@ makes the units."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from queue import Full, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -19,20 +19,22 @@ from artifacts.manifest import Counts, Input, Manifest
 from artifacts.rejects import RejectLog
 from bank.concepts import Vocabulary
 from pipeline.config import Config, ImageSettings
-from pipeline.image.decoding import ImageRejected, crop_jpeg, decode
+from pipeline.image.decoding import ImageRejected, crop_jpeg, decode, grey_jpeg
 from pipeline.image.detectors.base import Detections, Detector
 from pipeline.image.detectors.loading import (
+    TSV,
     DetectorSpec,
     describe_detector,
     load_detector,
     resolve_device,
 )
+from pipeline.image.features import FeatureFiles, Found, photos_by_id, plan_features
 from pipeline.image.regions import BadFeature, Region, RegionChoice, choose_regions
-from pipeline.image.sources import ImageRef, Unreadable, read_images
+from pipeline.image.sources import Corpus, ImageRef, Unreadable, read_images
 from pipeline.image.sources import plan as plan_corpus
 from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress
-from pipeline.jobs.survey import Run, read_run, survey_images
+from pipeline.jobs.survey import PHOTOS, Run, read_run, survey_images
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
 IMAGES_A_BATCH = 8
@@ -55,18 +57,38 @@ class DetectRegions(beam.PTransform):
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded image. pixels: (height, width, 3) uint8, upright RGB."""
+    """An image to find regions in, or one whose regions are known.
+
+    pixels: (height, width, 3) uint8, upright RGB; None where regions are known and there is no photo. found: what is
+    known of its regions.
+    """
 
     ref: ImageRef
-    pixels: np.ndarray
+    width: int
+    height: int
+    pixels: np.ndarray | None
+    found: Found | None = None
 
 
 @dataclass(frozen=True)
 class LoadedDetector:
-    """A detector and, for each of its labels, the concept (None: not in the vocabulary)."""
+    """A detector and, for each of its labels, the concept (None: not in the vocabulary).
 
-    detector: Detector
+    In place of a detector there may be files with the regions of all images; their class names are met as they are
+    read, and mapped by `concepts_of`.
+    """
+
+    detector: Detector | FeatureFiles
     concepts: tuple[str | None, ...]
+    vocabulary: Vocabulary
+    met: dict[str, str | None] = field(default_factory=dict)
+
+    def concepts_of(self, names: Sequence[str]) -> list[str | None]:
+        """The concepts of class names."""
+        for name in [name for name in names if name not in self.met]:
+            (number,) = self.vocabulary.map_labels([name])
+            self.met[name] = None if number is None else self.vocabulary.names[number]
+        return [self.met[name] for name in names]
 
 
 def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> LoadedDetector:
@@ -79,7 +101,8 @@ def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> LoadedDete
             f"images.detector: none of the {len(ids)} labels of {spec.name} ({first}, …) is a concept of "
             f"vocabulary {vocabulary.name}. Choose a vocabulary that has the detector's classes."
         )
-    return LoadedDetector(detector, tuple(None if number is None else vocabulary.names[number] for number in ids))
+    concepts = tuple(None if number is None else vocabulary.names[number] for number in ids)
+    return LoadedDetector(detector, concepts, vocabulary)
 
 
 @dataclass(frozen=True)
@@ -92,11 +115,14 @@ class DetectWorker:
     stage: Stage
 
     def load(self) -> LoadedDetector:
+        if self.detector.name.startswith(TSV):
+            return LoadedDetector(load_features(self.detector), (), self.vocabulary)
         return load_with_concepts(self.detector, self.vocabulary)
 
     def run(self, unit: Unit, resource: LoadedDetector) -> UnitResult:
         log = RejectLog("detect")
-        reading = Reading(self.stage, self.settings, log)
+        known = resource.detector if isinstance(resource.detector, FeatureFiles) else None
+        reading = Reading(self.stage, self.settings, log, known)
         images = regions = 0
         concepts: Counter[str] = Counter()
         schema = schemas.regions(resource.detector.feature_dim)
@@ -124,13 +150,16 @@ class DetectWorker:
                 "images": images,
                 "concepts": dict(sorted(concepts.items())),
                 "feature_dim": resource.detector.feature_dim,
-                "unmapped": [
-                    label
-                    for label, concept in zip(resource.detector.labels, resource.concepts, strict=True)
-                    if concept is None
-                ],
+                "unmapped": _unmapped(resource, reading.names),
             },
         )
+
+
+def _unmapped(loaded: LoadedDetector, met: Iterable[str]) -> list[str]:
+    """Labels that are no concepts: the detector's, or those that were met in files of features."""
+    if isinstance(loaded.detector, FeatureFiles):
+        return sorted(name for name in met if loaded.concepts_of([name]) == [None])
+    return [label for label, known in zip(loaded.detector.labels, loaded.concepts, strict=True) if known is None]
 
 
 class Reading:
@@ -140,11 +169,15 @@ class Reading:
     NAME\\0SHA256 each.
     """
 
-    def __init__(self, stage: Stage, settings: ImageSettings, log: RejectLog) -> None:
+    def __init__(
+        self, stage: Stage, settings: ImageSettings, log: RejectLog, features: FeatureFiles | None = None
+    ) -> None:
         self.stage = stage
+        self.features = features
         self.max_pixels = settings.max_megapixels * 1e6
         self.log = log
         self.read = self.bytes = 0
+        self.names: set[str] = set()
         self._digest = hashlib.sha256()
 
     @property
@@ -160,6 +193,8 @@ class Reading:
             self.bytes += len(data)
             self._digest.update(f"{ref.name}\0{hashlib.sha256(data).hexdigest()}\n".encode())
             if isinstance(result, Photo):
+                if result.found is not None:
+                    self.names.update(result.found.names)
                 yield result
             else:
                 self.log.add(ref.source, ref.key, result.reason, result.detail)
@@ -168,15 +203,34 @@ class Reading:
         for run in runs:
             again = dict(run.duplicates)
             refs = read_run(self.stage, run)
-            for row, (ref, data) in enumerate(read_images(refs, max_file_bytes(self.max_pixels)), run.start):
-                if isinstance(data, Unreadable):
-                    yield ref, b"", data
-                    continue
-                result = decoded(ref, data, self.max_pixels)
+            read = read_images(refs, max_file_bytes(self.max_pixels)) if self.features is None else None
+            for row, ref in enumerate(refs, run.start):
+                result: Photo | Unreadable
+                if read is None:
+                    data, result = self._known(ref)
+                else:
+                    _, got = next(read)
+                    data = b"" if isinstance(got, Unreadable) else got
+                    result = got if isinstance(got, Unreadable) else decoded(ref, got, self.max_pixels)
                 # Only now: copies of what is broken are broken, and are to be counted so.
                 if row in again and isinstance(result, Photo):
                     result = Unreadable("duplicate", f"the same bytes as {again[row]}")
                 yield ref, data, result
+
+    def _known(self, ref: ImageRef) -> tuple[bytes, Photo | Unreadable]:
+        """An image whose regions are known, with its photo if there are photos."""
+        assert self.features is not None
+        line, found = self.features.read(ref)
+        if isinstance(found, Unreadable) or not ref.photo:
+            return line, found if isinstance(found, Unreadable) else Photo(ref, found.width, found.height, None, found)
+        ((_, data),) = read_images([ImageRef(ref.photo)], max_file_bytes(self.max_pixels))
+        if isinstance(data, Unreadable):
+            return line, data
+        photo = decoded(ref, data, self.max_pixels)
+        if isinstance(photo, Photo) and (photo.width, photo.height) != (found.width, found.height):
+            sizes = f"{photo.width}×{photo.height}, the features are for {found.width}×{found.height}"
+            return line + data, Unreadable("bad_record", f"the photo {ref.photo} is {sizes}")
+        return line + data, photo if isinstance(photo, Unreadable) else replace(photo, found=found)
 
 
 def max_file_bytes(max_pixels: float) -> float:
@@ -187,7 +241,8 @@ def max_file_bytes(max_pixels: float) -> float:
 def decoded(ref: ImageRef, data: bytes, max_pixels: float) -> Photo | Unreadable:
     """The decoded image, or why there is none."""
     try:
-        return Photo(ref, decode(data, max_pixels=max_pixels))
+        pixels = decode(data, max_pixels=max_pixels)
+        return Photo(ref, pixels.shape[1], pixels.shape[0], pixels)
     except ImageRejected as rejected:
         return Unreadable(rejected.reason, rejected.detail)
 
@@ -235,7 +290,7 @@ def in_batches(photos: Iterator[Photo]) -> Iterator[list[Photo]]:
     pixels = 0
     for photo in photos:
         batch.append(photo)
-        pixels += photo.pixels.shape[0] * photo.pixels.shape[1]
+        pixels += photo.width * photo.height
         if len(batch) == IMAGES_A_BATCH or pixels >= PIXELS_A_BATCH:
             yield batch
             batch, pixels = [], 0
@@ -247,17 +302,20 @@ def detect_batch(
     loaded: LoadedDetector, photos: Sequence[Photo], settings: ImageSettings, log: RejectLog
 ) -> Iterator[tuple[Photo, list[Region]]]:
     """Each photo with its regions, in order; photos that the detector cannot take are rejected one by one."""
-    for photo, detections in zip(photos, _detect(loaded.detector, photos, log), strict=True):
+    results = [photo.found.detections if photo.found else None for photo in photos]
+    if not isinstance(loaded.detector, FeatureFiles):
+        results = _detect(loaded.detector, photos, log)
+    for photo, detections in zip(photos, results, strict=True):
         if detections is None:
             continue
-        check_detections(detections, loaded)
-        height, width = photo.pixels.shape[:2]
+        if photo.found is None:
+            check_detections(detections, loaded)
         try:
             found = choose_regions(
                 detections,
-                loaded.concepts,
-                width=width,
-                height=height,
+                loaded.concepts if photo.found is None else loaded.concepts_of(photo.found.names),
+                width=photo.width,
+                height=photo.height,
                 choice=choice_of(settings),
             )
         except BadFeature as error:
@@ -268,7 +326,7 @@ def detect_batch(
 
 def _detect(detector: Detector, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
     try:
-        return list(detector.detect([photo.pixels for photo in photos]))
+        return list(detector.detect([photo.pixels for photo in photos if photo.pixels is not None]))
     except Exception as error:  # A detector is anybody's code; what it raises for one image must not cost the others.
         if len(photos) == 1:
             log.add(photos[0].ref.source, photos[0].ref.key, "failed_in_detector", f"{type(error).__name__}: {error}")
@@ -306,9 +364,12 @@ def regions_table(rows: Sequence[tuple[Photo, int, Region]], schema: pa.Schema, 
         "concept": [region.concept for _, _, region in rows],
         "score": [region.score for _, _, region in rows],
         "feature": pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), dim),
-        "crop": [crop_jpeg(photo.pixels, region.box, crop_size) for photo, _, region in rows],
-        "width": [photo.pixels.shape[1] for photo, _, _ in rows],
-        "height": [photo.pixels.shape[0] for photo, _, _ in rows],
+        "crop": [
+            grey_jpeg(region.box) if photo.pixels is None else crop_jpeg(photo.pixels, region.box, crop_size)
+            for photo, _, region in rows
+        ],
+        "width": [photo.width for photo, _, _ in rows],
+        "height": [photo.height for photo, _, _ in rows],
         "source": [photo.ref.source for photo, _, _ in rows],
         "key": [photo.ref.key for photo, _, _ in rows],
         "url": [photo.ref.url for photo, _, _ in rows],
@@ -345,14 +406,38 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str]) -> Detec
     )
 
 
+def plan_known(spec: DetectorSpec, inputs: Sequence[str]) -> tuple[Corpus, dict[str, str] | None]:
+    """The corpus of files with region features, and the photos of `inputs` by id, None without any."""
+    corpus = plan_features(spec.name.removeprefix(TSV), spec.options.get("predictions"))
+    load_features(spec)
+    if not inputs:
+        return corpus, None
+    photos = plan_corpus(inputs)
+    return replace(corpus, inputs=[*corpus.inputs, *photos.inputs]), photos_by_id(photos)
+
+
+def load_features(spec: DetectorSpec) -> FeatureFiles:
+    """The files with region features that stand in place of a detector. Raises CallError."""
+    unknown = sorted(set(spec.options) - {"predictions", "classes"})
+    if unknown:
+        raise CallError(
+            f"images.detector_options: tsv knows predictions and classes, not {', '.join(map(repr, unknown))}."
+        )
+    return FeatureFiles(spec.name.removeprefix(TSV), **spec.options)
+
+
 def run_detect(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> Manifest:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
-    if not config.images.inputs:
-        raise CallError("images.inputs: empty; expected files, folders or globs with images.")
-    corpus = plan_corpus(config.images.inputs)
     spec = detector_spec(config.images, import_paths)
+    photos: dict[str, str] | None = None
+    if spec.name.startswith(TSV):
+        corpus, photos = plan_known(spec, config.images.inputs)
+    elif config.images.inputs:
+        corpus = plan_corpus(config.images.inputs)
+    else:
+        raise CallError("images.inputs: empty; expected files, folders or globs with images.")
     described = describe_detector(spec)
     settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
         "detector": described,
@@ -363,6 +448,8 @@ def run_detect(
     finished = work.begin(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
+    if photos is not None:
+        files.publish_bytes(files.join(stage.work, PHOTOS), manifest.canonical(photos))
     units = survey_images(corpus.pieces, stage, engine, drop_duplicates=config.images.drop_duplicates)
     left = work.pending(stage, units)
     with progress(stage, "detect", [unit.name for unit in units], "images"):
@@ -383,7 +470,9 @@ def run_detect(
         "vocabulary": vocabulary.name,
         "vocabulary_hash": vocabulary.hash,
         "regions": dict(sorted(concepts.items())),
-        "labels_not_in_vocabulary": results[0].details["unmapped"],
+        "labels_not_in_vocabulary": list(
+            dict.fromkeys(label for result in results for label in result.details["unmapped"])
+        ),
         "images_by_part": [result.details["images"] for result in results],
         "not_images": len(corpus.set_aside),
     }

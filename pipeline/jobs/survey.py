@@ -3,8 +3,9 @@
 Writes OUT/work/detect/survey-*.parquet, which go when the stage is finished.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from artifacts import files, schemas
 from artifacts.manifest import Counts
 from artifacts.rng import stable_hash
+from pipeline.image import features
 from pipeline.image.duplicates import find_duplicates
 from pipeline.image.sources import PARQUET, SURVEY, ImageRef, Piece, refs_of, refs_table, survey
 from pipeline.jobs import work
@@ -21,6 +23,8 @@ from pipeline.jobs.engine import DoUnits, Engine, progress
 from pipeline.jobs.work import Stage, Unit, UnitResult
 
 IMAGES_A_UNIT = 64
+PHOTOS = "photos.map"
+"""JSON in the work folder: the photos that belong to region features, by id."""
 ROWS_A_GROUP = 4096
 
 
@@ -48,7 +52,7 @@ class SurveyWorker:
         rows = 0
         pending: list[ImageRef] = []
         with schemas.writing_parquet(files.join(self.stage.work, part_name(unit.name)), SURVEY) as writer:
-            for ref in survey(unit.content, contents=self.contents):
+            for ref in self._refs(unit.content):
                 pending.append(ref)
                 rows += 1
                 if len(pending) == ROWS_A_GROUP:
@@ -57,6 +61,13 @@ class SurveyWorker:
             if pending:
                 writer.write_table(refs_table(pending))
         return UnitResult(counts={"images": Counts(rows, rows)}, details={"rows": rows})
+
+    def _refs(self, piece: Piece) -> Iterator[ImageRef]:
+        if piece.kind != features.KIND:
+            return survey(piece, contents=self.contents)
+        photos = files.join(self.stage.work, PHOTOS)
+        by_id = json.loads(files.read_bytes(photos)) if files.exists(photos) else None
+        return features.survey_features(piece, by_id)
 
 
 def part_name(unit: str) -> str:

@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--score-threshold", type=float, default=0.3)
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="as detector_options")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         spec = DetectorSpec(
             options.detector, options.weights, options.device, options.score_threshold,

@@ -68,6 +68,8 @@ def load_detector(spec: DetectorSpec) -> Detector:
         from pipeline.image.detectors.detectron2_models import Detectron2Detector
 
         return _construct(Detectron2Detector, spec, {"config": spec.name.removeprefix(DETECTRON2), **arguments})
+    if spec.name.startswith(TSV):
+        raise CallError("images.detector: tsv:FILE has the regions of its own images; other images need a detector.")
     return _construct(_import_class(spec), spec, arguments)
 
 

@@ -67,7 +67,7 @@ def test_loading_fixes_the_threads(spec):
 def test_a_name_that_is_no_detector(spec, name):
     with pytest.raises(
         CallError,
-        match=r"images\.detector: .* is not known\. Expected torchvision:NAME, detectron2:CONFIG, tsv:FILE, demo, or pkg",
+        match=r"images\.detector: .* is not known\. Expected torchvision:NAME, detectron2:CONFIG",
     ):
         load_detector(spec(name))
 
