@@ -27,6 +27,7 @@ from pipeline.image.sources import Corpus, ImageRef, Piece, Unreadable, named
 KIND = "tsv"
 WIDTHS = (2, 3, 6, 10)
 MAX_LINE_BYTES = 64 << 20
+PROBED_LINES = 100
 
 
 class BadRecord(ValueError):
@@ -155,36 +156,44 @@ class FeatureFiles:
             classes = [line.strip() for line in text.splitlines() if line.strip()]
         self._classes = None if classes is None else list(classes)
         self.predictions = predictions
-        first = files.expand([pattern], key="images.detector: tsv")[0].name
-        with files.open_read(first) as file:
-            line = file.readline(MAX_LINE_BYTES)
-        fields = line.rstrip(b"\r\n").split(b"\t")
-        if len(fields) not in WIDTHS:
+        self.feature_dim = self._probe(files.expand([pattern], key="images.detector: tsv")[0].name)
+
+    def _probe(self, name: str) -> int:
+        """The features' width, from the first line that has a box."""
+        other = predictions_of(name, self.predictions)
+        places: dict[str, tuple[int, int]] | None = None
+        with files.open_read(name) as file:
+            for row in range(PROBED_LINES):
+                line = file.readline(MAX_LINE_BYTES)
+                self._check_columns(name, line, other)
+                if other and places is None:
+                    places = dict(_lines(other))
+                place = (places or {}).get(line[:1000].partition(b"\t")[0].strip().decode(errors="backslashreplace"))
+                try:
+                    found = self._parse(line, _read_part(other, *place) if place else b"").detections
+                except BadRecord as error:
+                    raise CallError(f"images.detector: line {row + 1} of {name} is not usable: {error}.") from None
+                if len(found.scores):
+                    return int(found.features.shape[1])
+        raise CallError(f"images.detector: the first {PROBED_LINES} lines of {name} have no box.")
+
+    def _check_columns(self, name: str, line: bytes, predictions: str) -> None:
+        columns = len(line.rstrip(b"\r\n").split(b"\t"))
+        if columns not in WIDTHS:
             raise CallError(
-                f"images.detector: the first line of {first} has {len(fields)} columns; expected 3 or 2 (VinVL), 6 "
+                f"images.detector: a line of {name} has {columns} columns; expected 3 or 2 (VinVL), 6 "
                 "(bottom-up attention) or 10 (LXMERT)."
             )
-        if len(fields) == 10 and self._classes is None:
+        if columns == 10 and self._classes is None:
             raise CallError(
-                f"images.detector_options.classes: {first} has numbers of classes; give their names, a list or a text "
+                f"images.detector_options.classes: {name} has numbers of classes; give their names, a list or a text "
                 "file with one a line (bottom-up attention's objects_vocab.txt)."
             )
-        other = predictions_of(first, predictions)
-        if len(fields) in (3, 6) and not other:
+        if columns in (3, 6) and not predictions:
             raise CallError(
-                f"images.detector_options.predictions: {first} tells no classes. Give the TSV file with id and JSON "
+                f"images.detector_options.predictions: {name} tells no classes. Give the TSV file with id and JSON "
                 "of the objects (VinVL's predictions.tsv)."
             )
-        prediction = b""
-        if other:
-            identity = fields[0].strip().decode(errors="backslashreplace")
-            place = next((place for found, place in _lines(other) if found == identity), None)
-            if place is not None:
-                prediction = _read_part(other, *place)
-        try:
-            self.feature_dim = int(self._parse(line, prediction).detections.features.shape[1])
-        except BadRecord as error:
-            raise CallError(f"images.detector: the first line of {first} is not usable: {error}.") from None
 
     def read(self, ref: ImageRef) -> tuple[bytes, Found | Unreadable]:
         """The line's bytes, and what it says or why it cannot be used."""
@@ -199,7 +208,7 @@ class FeatureFiles:
             return b"", Unreadable("unreadable_file", f"{type(error).__name__}: {error}")
         try:
             found = self._parse(line, prediction)
-            if found.detections.features.shape[1] != self.feature_dim:
+            if len(found.detections.scores) and found.detections.features.shape[1] != self.feature_dim:
                 raise BadRecord(
                     f"features of {found.detections.features.shape[1]} numbers, the first line's have "
                     f"{self.feature_dim}"

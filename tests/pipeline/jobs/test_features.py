@@ -246,6 +246,16 @@ def test_lines_whose_parts_do_not_fit_are_rejected_and_counted(corpus: Corpus, k
         assert found[known.ids[7]][0] == "bad_feature"
 
 
+def test_images_without_a_box_are_read_and_have_no_region(corpus: Corpus, known: Regions):
+    for row in (0, 9):
+        known.boxes[row], known.classes[row] = known.boxes[row][:0], []
+        known.scores[row], known.features[row] = known.scores[row][:0], known.features[row][:0]
+    out = corpus.folder / "out"
+    assert run(config(corpus, write_vinvl(corpus.folder / "tsv", known)), out, command="detect") == 0
+    assert as_expected(rows(out)) == known.expected()
+    assert {reasons(out)[known.ids[row]][0] for row in (0, 9)} == {"no_region"}
+
+
 def test_index_files_of_another_version_are_noticed(corpus: Corpus, known: Regions, capsys):
     path = write_vinvl(corpus.folder / "tsv", known)
     (path.parent / "features.lineidx").write_text("0\n17\n")
