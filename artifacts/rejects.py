@@ -20,6 +20,9 @@ BAD = {
     "not_an_image": "no image format that can be decoded",
     "zero_pixels": "an image without pixels",
     "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
+    "too_large_file": "more bytes than an image within the limit of pixels can need",
+    "missing_photo": "region features whose photo is not among the inputs",
+    "bad_record": "parts of a line of region features that do not fit together",
     "failed_in_detector": "the detector raised an exception for this image alone",
     "bad_feature": "the detector gave a feature that is not finite",
 }

@@ -47,6 +47,9 @@ def regions(feature_dim: int) -> pa.Schema:
             pa.field("width", pa.int32(), nullable=False),
             pa.field("height", pa.int32(), nullable=False),
             pa.field("source", pa.string(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("url", pa.string(), nullable=False),
+            pa.field("license", pa.string(), nullable=False),
         ]
     )
 

@@ -49,12 +49,20 @@ class ImageSettings:
     detector_options: dict[str, Any] = field(default_factory=dict)
     weights: str = "default"
     score_threshold: float = 0.3
+    nms_threshold: float = 0.5
+    """Of two regions of one concept that overlap by more (intersection over union) only the better one is kept."""
+    min_region_side: float = 1.0
+    """Pixels of the shorter side of a region."""
+    min_regions: int = 0
+    """So many are kept even if their scores are below the threshold, where the detector finds them."""
     max_regions: int = 36
     device: Literal["auto", "cpu", "cuda"] = "auto"
     crop_size: int = 160
     """Longest side of a stored crop, in pixels."""
     max_megapixels: float = 100.0
     """Images with more pixels are rejected before they are decoded."""
+    drop_duplicates: bool = True
+    """Of images with the same bytes only the first is used; every image is read once more for it."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,9 @@ def _check_ranges(config: Config, path: str) -> None:
         ("text.min_characters", config.text.min_characters, 1, 1e9),
         ("text.max_characters", config.text.max_characters, config.text.min_characters, 1e9),
         ("images.score_threshold", config.images.score_threshold, 0, 1),
+        ("images.nms_threshold", config.images.nms_threshold, 0, 1),
+        ("images.min_region_side", config.images.min_region_side, 1, 1e6),
+        ("images.min_regions", config.images.min_regions, 0, config.images.max_regions),
         ("images.max_regions", config.images.max_regions, 1, 1e6),
         ("images.crop_size", config.images.crop_size, 8, 4096),
         ("images.max_megapixels", config.images.max_megapixels, 0.001, 178),  # Pillow's own limit

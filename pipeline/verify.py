@@ -206,7 +206,8 @@ def _parquet(folder: str, output: Output, schema: pa.Schema, report: Report) -> 
         if parquet.metadata.num_rows != output.rows:
             report.add(path, f"{parquet.metadata.num_rows} rows, the manifest says {output.rows}")
         for group in range(parquet.num_row_groups):
-            yield parquet.read_row_group(group)
+            # Threads of pyarrow that are still ending when the process ends abort it, now and then.
+            yield parquet.read_row_group(group, use_threads=False)
 
 
 def _twice(keys: Iterable[str]) -> list[str]:

@@ -119,7 +119,11 @@ def test_mostly_bad_input_stops_and_goes_on_when_allowed(corpus: Corpus, capsys)
         ({"images": {"inputs": []}}, 2, "images.inputs: empty"),
         ({"images": {"detector": "quadrants:Missing"}}, 2, "has no class 'Missing'"),
         ({"images": {"detector": "nowhere:Missing"}}, 2, "no module 'nowhere'"),
-        ({"images": {"detector": "yolo"}}, 2, "Expected torchvision:NAME, demo, or pkg.module:Class"),
+        (
+            {"images": {"detector": "yolo"}},
+            2,
+            "Expected torchvision:NAME, detectron2:CONFIG, tsv:FILE, demo",
+        ),
         ({"images": {"weights": "no/such.pth"}}, 2, "images.weights: no such file: no/such.pth"),
         ({"images": {"detector_options": {"dealy": 1}}}, 2, "unexpected keyword argument 'dealy'"),
         ({"images": {"detector_options": {"broken": "shape"}}}, 1, "Quadrants.detect gave boxes, scores"),

@@ -91,6 +91,7 @@ def _write_regions(folder: Path, boxes: Path) -> None:
         {
             "image_id": name, "patch_id": f"{name}-{number}", "box": box, "concept": label, "score": 0.75,
             "feature": [0.0] * DIM, "crop": b"", "width": 256, "height": 256, "source": f"world/photos/{name}",
+            "key": "", "url": "", "license": "",
         }
         for number, (name, label, box) in enumerate(things)
     ]  # fmt: skip
