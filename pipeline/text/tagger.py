@@ -16,7 +16,8 @@ from artifacts.samples import Mention
 from bank.concepts import Vocabulary
 from pipeline.text import english
 from pipeline.text.english_words import OTHER_THINGS
-from pipeline.text.matching import Match, Matcher, Words
+from pipeline.text.lines import MAX_LINE_BYTES
+from pipeline.text.matching import Derivation, Match, Matcher, Words, one_word
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -59,13 +60,12 @@ class Tagger:
         self.description = describe_model(self._nlp)
         self.language = "en" if self._nlp is None else self._nlp.lang
         self._english = self.language == "en"
-        if self._english:
+        self._lemmas: Matcher | None = None
+        if self._nlp is None or self._english:
             self._matcher = Matcher(vocabulary, stop_words, OTHER_THINGS)
         else:
-            self._matcher = Matcher(vocabulary, stop_words, derivations=[lambda word: (word,)])
-        self._lemmas: Matcher | None = None
-        if self._nlp is not None and not self._english:
-            self._lemmas = Matcher(vocabulary, stop_words, derivations=[_lemmas(self._nlp)])
+            self._matcher = Matcher(vocabulary, stop_words, derivations=[lambda word: (word,), _as(_form, self._nlp)])
+            self._lemmas = Matcher(vocabulary, stop_words, derivations=[_as(_lemma, self._nlp)])
 
     def may_tag(self, text: str) -> bool:
         """Whether the sentence can hold a mention at all; cheap, and never wrong about a no."""
@@ -113,8 +113,8 @@ class Tagger:
         assert self._lemmas is not None
         judged = []
         for doc in self._nlp.pipe(texts, batch_size=BATCH):
-            by_form = self._matcher.find_in(_doc_words(doc, lambda token: token.text))
-            by_lemma = self._lemmas.find_in(_doc_words(doc, lambda token: token.lemma_ or token.text))
+            by_form = self._matcher.find_in(_doc_words(doc, _form))
+            by_lemma = self._lemmas.find_in(_doc_words(doc, _lemma))
             judged.append([(match, _any_noun(doc, match)) for match in _longest(by_form, by_lemma)])
         return judged
 
@@ -176,9 +176,17 @@ def _doc_words(doc: "Doc", form: Callable[["Token"], str]) -> Words:
     return Words.of_tokens(doc.text, [(token.idx, token.idx + len(token), form(token)) for token in doc])
 
 
-def _lemmas(nlp: "Language") -> Callable[[str], tuple[str, ...]]:
-    """A vocabulary's word → its lemmas in a row, as the pipeline gives them."""
-    return lambda word: (" ".join(token.lemma_ or token.text for token in nlp(word)),)
+def _form(token: "Token") -> str:
+    return token.text
+
+
+def _lemma(token: "Token") -> str:
+    return token.lemma_ or token.text
+
+
+def _as(form: Callable[["Token"], str], nlp: "Language") -> Derivation:
+    """A vocabulary's word → its tokens' forms or lemmas in a row, as the pipeline gives them."""
+    return lambda word: (" ".join(one_word(form(token)) for token in nlp(word)),)
 
 
 def _longest(*found: list[Match]) -> list[Match]:
@@ -223,6 +231,7 @@ def load_spacy(model: str) -> "Language | None":
             f"(found: {', '.join(nlp.pipe_names) or 'none'}). "
             "Use a pipeline with a tagger or morphologizer, or 'rules'."
         )
+    nlp.max_length = max(nlp.max_length, MAX_LINE_BYTES)
     if nlp.lang == "en":
         # Penn Treebank tags tell nouns by themselves; mapping them to universal ones would cost a third of the time.
         spare = ["lemmatizer"]
