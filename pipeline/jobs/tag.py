@@ -355,7 +355,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
         return finished
     _say_what_is_not_split(inputs)
     # Made once: deriving all forms of the words takes each process seconds.
-    matcher = make_matcher(vocabulary, text.stop_words, language_of(nlp))
+    matcher = make_matcher(vocabulary, text.stop_words, nlp)
     buckets = count_buckets(inputs)
     finds = plan_finds(inputs)
     _do(engine, stage, finds, FindWorker(text, matcher, language_of(nlp), buckets, stage), "tag: read")

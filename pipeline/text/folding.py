@@ -60,8 +60,8 @@ def _marks() -> str:
 
 @cache
 def _clusters() -> re.Pattern[str]:
-    """A character with the marks that belong to it."""
-    return re.compile(f"(?s:.)[{_marks()}]*")
+    """A character with what composes with it: its marks, Korean vowels and finals, voice marks of narrow kana."""
+    return re.compile(f"(?s:.)[{_marks()}\u1160-\u11ff\uff9e\uff9f]*")
 
 
 @cache

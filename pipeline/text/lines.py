@@ -47,6 +47,8 @@ def paragraphs(piece: Slice, file: IO[bytes]) -> Iterator[tuple[int, bytes | Non
     for position, line in _lines_from(piece, file):
         if line is None or line.strip():
             if not ours:
+                if 0 <= piece.end <= position:
+                    return
                 continue
             if held is None:
                 held, begin, size = [], position, 0

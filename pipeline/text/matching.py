@@ -13,8 +13,9 @@ Derivation = Callable[[str], Iterable[str]]
 
 ENGLISH: tuple[Derivation, ...] = (lambda word: (word,), inflections_of, forms_of)
 
-# What may stand between the parts of a phrase; "it was hot. Dogs …" is no hot dog.
-_GAP = re.compile(r"[\s'‐‑–-]+|[./&]")
+# What may stand between the parts of a phrase (nothing, where a tokenizer divides what has no blanks); "it was hot.
+# Dogs …" is no hot dog.
+_GAP = re.compile(r"[\s'‐‑–-]*|[./&]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Words:
         """Words that a tokenizer found: (start, end, what to take for the word); those without letters are left out."""
         words = cls.__new__(cls)
         words.folded = Folded(text)
-        held = [(start, end, "".join(split(form))) for start, end, form in tokens]
+        held = [(start, end, one_word(form)) for start, end, form in tokens]
         words.words = [form for _, _, form in held if form]
         words._spans = [(start, end) for start, end, form in held if form]
         return words
@@ -168,3 +169,8 @@ class Matcher:
 def split(phrase: str) -> tuple[str, ...]:
     """The folded words of a vocabulary's word or phrase."""
     return tuple(Words(phrase).words)
+
+
+def one_word(token: str) -> str:
+    """What a tokenizer takes for one word ("T-Shirt"), folded; "" if there is no letter in it."""
+    return "".join(split(token))

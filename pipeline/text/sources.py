@@ -11,9 +11,8 @@ import json
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
-import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
@@ -21,6 +20,7 @@ import zstandard
 from artifacts import files
 from artifacts.manifest import Input
 from artifacts.rejects import RejectLog
+from pipeline.text.json_lists import BrokenJson, json_records
 from pipeline.text.lines import MAX_LINE_BYTES, paragraphs, raw_lines, unpack
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.slices import Slice, kind, source_id
@@ -28,8 +28,7 @@ from pipeline.text.slices import Slice, kind, source_id
 ROWS_AT_ONCE = 4096
 
 _UNREADABLE = (
-    OSError, EOFError, zlib.error, pa.ArrowException, zstandard.ZstdError, UnicodeDecodeError, tarfile.TarError,
-    ijson.JSONError,
+    OSError, EOFError, zlib.error, pa.ArrowException, zstandard.ZstdError, tarfile.TarError, BrokenJson,
 )  # fmt: skip
 
 
@@ -86,10 +85,13 @@ class Reading:
                 self._reject(piece.name, "", "empty_file")
                 self.inputs.append(Input(piece.name, 0, hashlib.sha256().hexdigest()))
                 continue
+            before = self.read
             try:
                 self.inputs.append(_describe(piece))
                 with files.open_read(piece.name) as file:
                     yield from self._slice(piece, file)
+                if self.read == before and piece.bytes == piece.size:
+                    self._reject(piece.name, "", "empty_file")
             except _UNREADABLE as error:
                 self._reject(piece.name, piece.start or "", "unreadable_file", f"{type(error).__name__}: {error}")
 
@@ -145,7 +147,7 @@ class Reading:
         elif "\0" in text:
             reason = "nul_byte"
         elif not _encodable(text):
-            reason, detail = "not_utf8", "half a surrogate pair"
+            reason, detail = "not_utf8", "a lone surrogate"
         if reason:
             self._reject(source, line.key, reason, detail)
             return None
@@ -192,15 +194,8 @@ class Reading:
 
     def _json(self, name: str, file: IO[bytes]) -> Iterator[Line]:
         """COCO's captions, {"annotations": [{"caption": …}, …]}, or a list of records or texts; read as a stream."""
-        start = file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-        if start not in (b"{", b"["):
-            self._reject(name, "", "unreadable_file", "expected COCO captions or a list")
-            return
-        file.seek(0)
-        if file.read(3) != codecs.BOM_UTF8:
-            file.seek(0)
         row = -1
-        for row, record in enumerate(ijson.items(file, "annotations.item" if start == b"{" else "item")):
+        for row, record in enumerate(json_records(file, "annotations")):
             if isinstance(record, str):
                 yield from self._text(name, row, record)
             else:
@@ -244,7 +239,7 @@ class Reading:
         held: tuple[str, int, bytes | None] | None = None
         done = ""
         found = False
-        with tarfile.open(fileobj=file, mode="r|") as tar:
+        with tarfile.open(fileobj=file, mode="r|", tarinfo=_Member) as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would remember all of them
                 folder, slash, base = member.name.rpartition("/")
@@ -257,7 +252,7 @@ class Reading:
                     continue
                 found = True
                 inner = tar.extractfile(member) if member.size <= MAX_LINE_BYTES else None
-                data = inner.read() if inner is not None else None
+                data = inner.read().removeprefix(codecs.BOM_UTF8) if inner is not None else None
                 if ending == "txt":
                     held, done = None, key
                     yield from self._text(name, member.offset_data, self._decoded(name, member.offset_data, data))
@@ -272,6 +267,19 @@ class Reading:
         text = self._decoded(name, position, data)
         if text is not None:
             yield from self._json_line(name, position, text)
+
+
+class _Member(tarfile.TarInfo):
+    """tarfile takes a broken header, and the end of the file, for the archive's end; that is two blocks of zeros."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} behind byte {archive.offset}") from None
 
 
 def _describe(piece: Slice) -> Input:

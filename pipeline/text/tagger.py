@@ -17,7 +17,8 @@ from artifacts.samples import Mention
 from bank.concepts import Vocabulary
 from pipeline.text import english
 from pipeline.text.english_words import OTHER_THINGS
-from pipeline.text.matching import Match, Matcher, Words
+from pipeline.text.lines import MAX_LINE_BYTES
+from pipeline.text.matching import Derivation, Match, Matcher, Words, one_word
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -61,10 +62,10 @@ class Tagger:
         self._nlp = load_spacy(resolve_model(spacy_model))
         self._modifiers = tag_modifiers
         self.description = describe_model(self._nlp)
-        self._matcher = matcher or make_matcher(vocabulary, stop_words, language_of(self._nlp))
+        self._matcher = matcher or make_matcher(vocabulary, stop_words, self._nlp)
         self._lemmas: Matcher | None = None
         if self._nlp is not None and self._nlp.lang != ENGLISH:
-            self._lemmas = Matcher(vocabulary, stop_words, derivations=[_lemmas(self._nlp)])
+            self._lemmas = Matcher(vocabulary, stop_words, derivations=[_as(_lemma, self._nlp)])
 
     def tag(self, texts: list[str]) -> list[Tagged]:
         """What is found in each text."""
@@ -108,17 +109,17 @@ class Tagger:
         assert self._lemmas is not None
         judged = []
         for doc in self._nlp.pipe(texts, batch_size=BATCH):
-            by_form = self._matcher.find_in(_doc_words(doc, lambda token: token.text))
-            by_lemma = self._lemmas.find_in(_doc_words(doc, lambda token: token.lemma_ or token.text))
+            by_form = self._matcher.find_in(_doc_words(doc, _form))
+            by_lemma = self._lemmas.find_in(_doc_words(doc, _lemma))
             judged.append([(match, _any_noun(doc, match)) for match in _longest(by_form, by_lemma)])
         return judged
 
 
-def make_matcher(vocabulary: Vocabulary, stop_words: Iterable[str], language: str) -> Matcher:
-    """What finds the vocabulary's words as they stand in a language; their inflected forms, too, in English."""
-    if language == ENGLISH:
+def make_matcher(vocabulary: Vocabulary, stop_words: Iterable[str], nlp: "Language | None") -> Matcher:
+    """What finds the vocabulary's words as they stand in the pipeline's language; in English, in all their forms."""
+    if nlp is None or nlp.lang == ENGLISH:
         return Matcher(vocabulary, stop_words, OTHER_THINGS)
-    return Matcher(vocabulary, stop_words, derivations=[lambda word: (word,)])
+    return Matcher(vocabulary, stop_words, derivations=[lambda word: (word,), _as(_form, nlp)])
 
 
 def _mention(text: str, match: Match) -> Mention:
@@ -178,9 +179,17 @@ def _doc_words(doc: "Doc", form: Callable[["Token"], str]) -> Words:
     return Words.of_tokens(doc.text, [(token.idx, token.idx + len(token), form(token)) for token in doc])
 
 
-def _lemmas(nlp: "Language") -> Callable[[str], tuple[str, ...]]:
-    """A vocabulary's word → its lemmas in a row, as the pipeline gives them."""
-    return lambda word: (" ".join(token.lemma_ or token.text for token in nlp(word)),)
+def _form(token: "Token") -> str:
+    return token.text
+
+
+def _lemma(token: "Token") -> str:
+    return token.lemma_ or token.text
+
+
+def _as(form: Callable[["Token"], str], nlp: "Language") -> Derivation:
+    """A vocabulary's word → its tokens' forms or lemmas in a row, as the pipeline gives them."""
+    return lambda word: (" ".join(one_word(form(token)) for token in nlp(word)),)
 
 
 def _longest(*found: list[Match]) -> list[Match]:
@@ -231,6 +240,7 @@ def load_spacy(model: str) -> "Language | None":
             f"(found: {', '.join(nlp.pipe_names) or 'none'}). "
             "Use a pipeline with a tagger or morphologizer, or 'rules'."
         )
+    nlp.max_length = max(nlp.max_length, MAX_LINE_BYTES)
     if nlp.lang == ENGLISH:
         # Penn Treebank tags tell nouns by themselves; mapping them to universal ones would cost a third of the time.
         spare = ["lemmatizer"]
