@@ -11,19 +11,23 @@ from pipeline.text import english_words as lists
 from pipeline.text.matching import Match, Words
 
 
-def verdict(words: Words, match: Match) -> bool | None:
-    """Whether the match is meant as a thing, where its neighbours settle it; None where they do not."""
+def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | None:
+    """Whether the match is meant as a thing, where its neighbours settle it; None where they do not.
+
+    `tag_modifiers`: whether a word that only modifies the next noun counts.
+    """
     before, after = _before(words, match), _after(words, match)
     head = words.words[match.last]
     singular = is_singular(words, match)
-    if words.gap(match.last).startswith("-") and words.word(match.last + 1) not in ("drawn", "like"):
+    hyphened = words.gap(match.last).startswith("-") and words.word(match.last + 1) not in ("drawn", "like")
+    if hyphened and not tag_modifiers:
         return False
     if _is_likeness(words, match) or _is_animals_kin(words, match):
         return False
     if head in lists.FRUIT_OR_COLOUR:
         return _is_fruit(words, match)
     if match.first == match.last and singular:
-        if head in lists.GAMES and before not in lists.DETERMINERS | lists.ADJECTIVES:
+        if head in lists.NOT_BARE and before not in lists.BEFORE_NOUNS:
             return False
         if before in lists.SUBJECTS or (before in lists.AUXILIARIES and before != "to"):
             return False
@@ -143,7 +147,7 @@ def _before_phrase(words: Words, match: Match) -> str:
 def _begin_of_phrase(words: Words, match: Match) -> int:
     """The match's determiner, or its first word if there is none within five words."""
     for index in range(match.first - 1, max(match.first - 6, -1), -1):
-        if words.gap(index).strip(" ,-'") or words.word(index) in lists.AFTER_NOUNS - lists.DETERMINERS:
+        if words.gap(index).strip(" ,-'") or words.word(index) in lists.BEFORE_PHRASES:
             break
         if words.word(index) in lists.DETERMINERS:
             return index
@@ -153,7 +157,7 @@ def _begin_of_phrase(words: Words, match: Match) -> int:
 def _is_likeness(words: Words, match: Match) -> bool:
     """Whether the match is a statue, a drawing or a toy of the thing ("a statue of a *man*", "a rubber *duck*")."""
     index = match.first - 1
-    while index >= 0 and words.word(index) in lists.ADJECTIVES - lists.MADE_OF:
+    while index >= 0 and words.word(index) in lists.QUALITIES:
         index -= 1
     if match.lemma in lists.LIVING and words.word(index) in lists.MADE_OF and not words.gap(match.first - 1).strip():
         return True

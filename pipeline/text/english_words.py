@@ -123,10 +123,10 @@ MADE_OF = frozenset(
 LIVING = WILD | frozenset("cat dog eagle hen kitten owl ox parrot penguin pig puppy rooster".split())
 """Animals of which likenesses are made."""
 
-GAMES = frozenset("baseball basketball football softball volleyball".split())
-"""Balls that are games, too ("they play *football*")."""
+NOT_BARE = frozenset("baseball basketball can football might must softball volleyball will".split())
+"""Games and auxiliaries, unless a determiner or an adjective stands before them ("they play *football*")."""
 
-FRUIT_OR_COLOUR = frozenset("orange".split())
+FRUIT_OR_COLOUR = frozenset("olive orange peach plum".split())
 
 BEFORE_FRUIT = DETERMINERS | frozenset("cut fresh half mandarin navel peeled ripe sliced whole".split())
 
@@ -167,6 +167,12 @@ COMPOUND_HEADS = frozenset(
     "wire yard".split()
 )
 """Nouns that often stand behind another one, which then only modifies them ("a bus *stop*")."""
+
+QUALITIES = ADJECTIVES - MADE_OF
+"""Adjectives that do not make a thing a likeness."""
+
+BEFORE_PHRASES = AFTER_NOUNS - DETERMINERS
+"""What ends the phrase before a noun phrase."""
 
 AFTER_MOVEMENTS = PREPOSITIONS | frozenset("across along around away back down off out over past to toward up".split())
 """What follows a verb of movement ("the dog *runs* along")."""

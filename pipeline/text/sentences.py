@@ -9,6 +9,7 @@ from pipeline.text.lines import MAX_LINE_BYTES
 if TYPE_CHECKING:
     from spacy.language import Language
 
+_OPENING = re.compile(r"\s[\"'“‘«(]")
 _BLANK_LINE = re.compile(r"\n\s*\n")
 
 
@@ -33,5 +34,12 @@ class SentenceSplitter:
         for paragraph in _BLANK_LINE.split(text.replace("\r\n", "\n")):
             line = " ".join(paragraph.split())
             if line:
-                found += [sentence for span in self._nlp(line).sents if (sentence := span.text.strip())]
+                found += self._sentences(line)
         return found
+
+    def _sentences(self, line: str) -> list[str]:
+        ends = [span.end_char for span in self._nlp(line).sents]
+        # An opening quotation mark belongs to what follows.
+        begins = [0, *(end - 1 if _OPENING.match(line, max(end - 2, 0), end) else end for end in ends[:-1])]
+        pieces = (line[begin:end].strip() for begin, end in zip(begins, [*begins[1:], len(line)], strict=True))
+        return [piece for piece in pieces if piece]

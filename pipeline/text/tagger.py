@@ -83,7 +83,7 @@ class Tagger:
         sentences = [Words(text) for text in texts]
         found = [self._matcher.find_in(words) for words in sentences]
         verdicts = [
-            [english.verdict(words, match) for match in matches]
+            [english.verdict(words, match, self._modifiers) for match in matches]
             for words, matches in zip(sentences, found, strict=True)
         ]
         unsettled = [row for row, given in enumerate(verdicts) if None in given]
