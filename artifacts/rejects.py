@@ -13,7 +13,7 @@ BAD = {
     "not_utf8": "bytes that are no UTF-8",
     "nul_byte": "text with a NUL byte in it",
     "not_json": "a line that is no JSON object",
-    "missing_field": "the field, column or member with the sentence is missing or is no text",
+    "missing_field": "the field, column or member with the sentence is missing or is no text, or there is no image",
     "unreadable_file": "the file ended early or is not of the kind that its name says",
     "empty_file": "a file without content",
     "truncated_image": "the image ends before its last pixel",
