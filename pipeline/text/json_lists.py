@@ -52,7 +52,7 @@ class _Stream:
 
     def __init__(self, file: IO[bytes]) -> None:
         # Bytes that are no UTF-8 become lone surrogates: they spoil the record that they stand in, not the others.
-        self._file = codecs.getreader("utf-8-sig")(file, errors="surrogateescape")
+        self._file = codecs.getreader("utf-8-sig")(file, "surrogateescape")
         self._text = ""
         self._at = 0
 
