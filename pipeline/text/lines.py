@@ -11,7 +11,7 @@ from artifacts.files import is_url
 from pipeline.text.slices import Slice
 
 MAX_LINE_BYTES = 1 << 20
-"""A longer line, paragraph or document is rejected; so much of it is held at most."""
+"""A longer line or document is rejected; so much of it is held at most."""
 
 ZSTD_BYTES = 2048
 """Read at once; at worst they unpack to 64 MiB."""
@@ -37,33 +37,37 @@ def raw_lines(piece: Slice, file: IO[bytes]) -> Iterator[tuple[int, bytes | None
 
 
 def paragraphs(piece: Slice, file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """(position, bytes) for the paragraphs of the slice, runs of lines that are not blank; None for one over the limit.
+    """(position, bytes) for the paragraphs of the slice, runs of lines that are not blank; None for a line that is over
+    the limit.
 
-    A paragraph belongs to the slice in which the blank line before it begins, the first one of a file to the first.
+    A paragraph over the limit is divided at the ends of lines. It belongs to the slice in which the blank line before
+    it begins, the first one of a file to the first.
     """
-    held: list[bytes] | None = None
+    held: list[bytes] = []
     begin = size = 0
     ours = piece.start == 0
     for position, line in _lines_from(piece, file):
-        if line is None or line.strip():
-            if not ours:
-                if 0 <= piece.end <= position:
-                    return
-                continue
-            if held is None:
-                held, begin, size = [], position, 0
-            size += MAX_LINE_BYTES + 1 if line is None else len(line) + 1
-            if line is not None and size <= MAX_LINE_BYTES:
-                held.append(line)
+        blank = line is not None and not line.strip()
+        if not blank and not ours:
+            if 0 <= piece.end <= position:
+                return
             continue
-        if held is not None:
-            yield begin, b"\n".join(held) if size <= MAX_LINE_BYTES else None
-            held = None
-        ours = True
-        if 0 <= piece.end <= position:
-            return
-    if held is not None:
-        yield begin, b"\n".join(held) if size <= MAX_LINE_BYTES else None
+        if held and (line is None or blank or size + len(line) > MAX_LINE_BYTES):
+            yield begin, b"\n".join(held)
+            held = []
+        if line is None:
+            yield position, None
+        elif not blank:
+            if not held:
+                begin, size = position, 0
+            held.append(line)
+            size += len(line) + 1
+        else:
+            ours = True
+            if 0 <= piece.end <= position:
+                return
+    if held:
+        yield begin, b"\n".join(held)
 
 
 def _lines_from(piece: Slice, file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
