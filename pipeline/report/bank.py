@@ -66,7 +66,7 @@ def write_bank_page(path: str, bank: PatchBank, *, per_concept: int = 24) -> Non
 def _rows(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[ConceptRow]:
     for concept in tqdm(bank.concepts, desc="page", unit="concept", disable=None, delay=2):
         if bank.counts[concept.name]:
-            records = bank.patches(concept.name).records[:per_concept]
+            records = bank.patches(concept.name)[:per_concept]
             drawn: list[dict[str, object]] = [
                 {
                     "picture": crop_uri(bank, record, longest),
