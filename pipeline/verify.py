@@ -185,12 +185,11 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
                 with _reading(path, report):
                     for table in _parquet(folder, output, schemas.REJECTS, report):
                         reasons.update(table["reason"].to_pylist())
+        made = files.join(folder.rpartition("/")[0], FOLDERS[stage])
         for output in found.outputs:
             if output.name == building.LEFT_OUT:
-                with _reading(folder, report):
-                    for table in _parquet(
-                        files.join(folder.rpartition("/")[0], FOLDERS[stage]), output, schemas.REJECTS, report
-                    ):
+                with _reading(files.join(made, output.name), report):
+                    for table in _parquet(made, output, schemas.REJECTS, report):
                         reasons.update(table["reason"].to_pylist())
         counted: Counter[str] = Counter()
         for counts in found.counts.values():

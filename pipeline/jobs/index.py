@@ -37,7 +37,9 @@ REGIONS_A_GROUP = 16_384
 """Parts are read in groups of about so many regions …"""
 MOST_GROUPS = 512
 """… or of more, so that a concept's candidates lie in at most so many files."""
-CUTS = "cuts"
+MOST_CONCEPT_UNITS = 256
+CUTS, GATHERED, CHOSEN = "cuts", "candidates", "concepts"
+"""What the three kinds of units leave in OUT/work/index; their names begin with it."""
 PLACE = list(selection.PLACE.names or ())
 
 
@@ -52,7 +54,7 @@ class Group:
     @property
     def unit(self) -> str:
         """Name of the unit that reads it."""
-        return f"group-{self.number:05d}"
+        return f"{GATHERED}-{self.number:05d}"
 
 
 def plan_groups(parts: Sequence[Output]) -> list[Group]:
@@ -165,13 +167,17 @@ def _group_units(group: Group, stage: Stage, cuts: Iterable[str]) -> list[Unit]:
 
 
 def _concept_units(_: str, stage: Stage, gathered: Iterable[str]) -> list[Unit]:
-    """A unit a concept, once all candidates are gathered; none where a unit failed before."""
-    return [] if not list(gathered) or work.failed(stage) else [Unit(concept_unit(n), n) for n in read_cuts(stage)]
+    """Units of concepts, once all candidates are gathered; none where a unit failed before."""
+    return [] if not list(gathered) or work.failed(stage) else plan_concepts(list(read_cuts(stage)))
 
 
-def concept_unit(number: int) -> str:
-    """Name of a concept's unit."""
-    return f"concept-{number:05d}"
+def plan_concepts(numbers: Sequence[int]) -> list[Unit]:
+    """Units of consecutive concepts (ids, ascending): one each, unless there are many."""
+    size = -(-len(numbers) // MOST_CONCEPT_UNITS)
+    return [
+        Unit(f"{CHOSEN}-{start // size:05d}", tuple(numbers[start : start + size]))
+        for start in range(0, len(numbers), size)
+    ]
 
 
 @dataclass(frozen=True)
@@ -286,14 +292,11 @@ class GatherWorker:
             found += self._candidates(name, group.first + offset, resource, log)
         schema = gathered_schema(self.feature_dim)
         table = pa.concat_tables(found) if found else schema.empty_table()
-        numbers = table["concept_id"].to_numpy()
-        concepts = [int(number) for number in np.unique(numbers)]
-        described = schema.with_metadata({"concepts": manifest.canonical(concepts)})
-        path = files.join(self.stage.work, f"{unit.name}.arrow")
-        with files.publishing(path) as file, pa.ipc.new_file(file, described) as writer:
-            for number in concepts:
-                rows = table.filter(pa.array(numbers == number)).combine_chunks()
-                writer.write_batch(pa.record_batch([column.chunk(0) for column in rows.columns], schema=described))
+        table = table.take(np.argsort(table["concept_id"].to_numpy(), kind="stable")).combine_chunks()
+        concepts, starts = np.unique(table["concept_id"].to_numpy(), return_index=True)
+        ends = [*starts[1:].tolist(), len(table)]
+        tables = (table.slice(start, end - start) for start, end in zip(starts.tolist(), ends, strict=False))
+        write_by_concept(files.join(self.stage.work, f"{unit.name}.arrow"), schema, concepts.tolist(), tables)
         return UnitResult(
             counts={"regions": Counts(len(log.rejects), 0, log.counts())},
             rejects=self.stage.publish_rejects(unit.name, log),
@@ -349,43 +352,71 @@ def other_concepts(images: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> lis
     return [concepts[concepts != own] for concepts, own in zip(found, ids[rows], strict=True)]
 
 
-class Gathered:
-    """A group's file of candidates, opened: memory-mapped where it is local."""
-
-    def __init__(self, path: str) -> None:
-        self._reader = open_arrow(path)
-        concepts = json.loads(self._reader.schema.metadata[b"concepts"])
-        self._place = {number: place for place, number in enumerate(concepts)}
-
-    def batches(self, concept: int) -> list[pa.RecordBatch]:
-        """The concept's candidates: a batch, or none."""
-        if concept not in self._place:
-            return []
-        return [self._reader.get_batch(self._place[concept]).replace_schema_metadata(None)]
+def write_by_concept(path: str, schema: pa.Schema, concepts: Sequence[int], tables: Iterable[pa.Table]) -> None:
+    """Write the concepts' tables, one after the other, as an Arrow file with a record batch for each."""
+    schema = schema.with_metadata({"concepts": json.dumps(list(concepts))})
+    with files.publishing(path) as file, pa.ipc.new_file(file, schema) as writer:
+        for table in tables:
+            columns = [column.combine_chunks() for column in table.columns]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def open_arrow(path: str) -> pa.ipc.RecordBatchFileReader:
-    """The Arrow file, memory-mapped where it is local."""
-    return pa.ipc.open_file(files.open_read(path) if files.is_url(path) else pa.memory_map(path))
+class ByConcept:
+    """Files of `write_by_concept` in a folder, opened: memory-mapped where they are local."""
+
+    def __init__(self, folder: str, prefix: str, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._places: dict[int, list[tuple[pa.ipc.RecordBatchFileReader, int]]] = {}
+        for name in files.list_files(folder):
+            if name.startswith(f"{prefix}-") and name.endswith(".arrow"):
+                path = files.join(folder, name)
+                reader = pa.ipc.open_file(files.open_read(path) if files.is_url(path) else pa.memory_map(path))
+                for place, number in enumerate(json.loads(reader.schema.metadata[b"concepts"])):
+                    self._places.setdefault(number, []).append((reader, place))
+
+    def table(self, number: int) -> pa.Table:
+        """All rows of a concept, in the order of the files."""
+        batches = [reader.get_batch(place) for reader, place in self._places.get(number, [])]
+        return pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches], schema=self._schema)
 
 
 @dataclass(frozen=True)
 class ConceptWorker:
-    """Chooses a concept's patches among its candidates; leaves them in CONCEPT.arrow."""
+    """Chooses the patches of concepts (ids, the unit's content) among their candidates; they go to UNIT.arrow."""
 
     settings: BankSettings
     feature_dim: int
     stage: Stage
 
-    def load(self) -> list[Gathered]:
-        names = [name for name in files.list_files(self.stage.work) if name.startswith("group-")]
-        return [Gathered(files.join(self.stage.work, name)) for name in names if name.endswith(".arrow")]
+    def load(self) -> ByConcept:
+        return ByConcept(self.stage.work, GATHERED, gathered_schema(self.feature_dim))
 
-    def run(self, unit: Unit, resource: list[Gathered]) -> UnitResult:
-        number: int = unit.content
-        schema = gathered_schema(self.feature_dim)
-        batches = [batch for gathered in resource for batch in gathered.batches(number)]
-        table = pa.Table.from_batches(batches, schema=schema)
+    def run(self, unit: Unit, resource: ByConcept) -> UnitResult:
+        concepts: tuple[int, ...] = unit.content
+        log = RejectLog("index")
+        near_duplicates: dict[str, int] = {}
+        patches: dict[str, int] = {}
+        read = 0
+
+        def chosen() -> Iterator[pa.Table]:
+            nonlocal read
+            for number in concepts:
+                candidates = resource.table(number)
+                kept, duplicates = self._choose(candidates, log)
+                read += len(candidates)
+                patches[str(number)], near_duplicates[str(number)] = len(kept), duplicates
+                yield kept
+
+        schema = building.chosen_schema(self.feature_dim)
+        write_by_concept(files.join(self.stage.work, f"{unit.name}.arrow"), schema, concepts, chosen())
+        return UnitResult(
+            counts={"regions": Counts(read, sum(patches.values()), log.counts())},
+            rejects=self.stage.publish_rejects(unit.name, log),
+            details={"patches": patches, "near_duplicates": near_duplicates},
+        )
+
+    def _choose(self, table: pa.Table, log: RejectLog) -> tuple[pa.Table, int]:
+        """The patches kept of a concept's candidates, in bank order, and how many were near-duplicates."""
         table = table.take(pc.sort_indices(table.select(PLACE), [(name, "ascending") for name in PLACE]))
         chosen = selection.choose(
             self.settings.selection,
@@ -393,21 +424,11 @@ class ConceptWorker:
             self.settings.max_patches_per_concept,
             self.settings.duplicate_similarity,
         )
-        log = RejectLog("index")
         for reason, rows in (("near_duplicate", chosen.duplicates), ("over_limit", chosen.over_limit)):
             left = table.select(["source", "patch_id"]).take(pa.array(rows, pa.int64()))
             for source, patch_id in zip(left["source"].to_pylist(), left["patch_id"].to_pylist(), strict=True):
                 log.add(source, patch_id, reason)
-        kept = table.drop_columns(PLACE).take(pa.array(chosen.kept, pa.int64()))
-        with (
-            files.publishing(files.join(self.stage.work, f"{unit.name}.arrow")) as file,
-            pa.ipc.new_file(file, building.chosen_schema(self.feature_dim)) as writer,
-        ):
-            writer.write_table(kept)
-        return UnitResult(
-            counts={"regions": Counts(len(table), len(kept), log.counts())},
-            rejects=self.stage.publish_rejects(unit.name, log),
-        )
+        return table.drop_columns(PLACE).take(pa.array(chosen.kept, pa.int64())), len(chosen.duplicates)
 
 
 def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest:
@@ -432,7 +453,7 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     feature_dim: int = regions.details["feature_dim"]
     groups = plan_groups(regions.outputs)
     numbers = sorted(vocabulary.ids[name] for name in regions.details["regions"])
-    units = [*(group.unit for group in groups), *(concept_unit(number) for number in numbers)]
+    units = [*(group.unit for group in groups), *(unit.name for unit in plan_concepts(numbers))]
     with progress(stage, "index", units, "regions"):
         if work.pending(stage, [Unit(name, None) for name in units]):
             transform = IndexPatches(config.bank, vocabulary, feature_dim, config.seed, config.out)
@@ -442,13 +463,12 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
                 len(units),
             )
     results = {name: work.read_result(stage, name) for name in units}
-    totals = {number: cut.total for number, cut in read_cuts(stage).items()}
-    counts = [
-        _counts(results[concept_unit(concept.id)], totals[concept.id]) if concept.id in totals else ConceptCounts()
-        for concept in vocabulary.concepts
-    ]
     outputs = building.write_bank(
-        stage.folder, vocabulary.concepts, feature_dim, counts, _chosen_tables(stage, vocabulary, feature_dim, totals)
+        stage.folder,
+        vocabulary.concepts,
+        feature_dim,
+        _concept_counts(stage, vocabulary, results.values()),
+        _chosen_tables(stage, vocabulary, feature_dim),
     )
     details = {
         "feature_dim": feature_dim,
@@ -468,15 +488,23 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     )
 
 
-def _counts(result: UnitResult, total: int) -> ConceptCounts:
-    counts = result.counts["regions"]
-    return ConceptCounts(counts.written, total, counts.rejected.get("near_duplicate", 0))
+def _concept_counts(stage: Stage, vocabulary: Vocabulary, results: Iterable[UnitResult]) -> list[ConceptCounts]:
+    """For each concept of the vocabulary, by id."""
+    cuts = read_cuts(stage)
+    patches: dict[str, int] = {}
+    near_duplicates: dict[str, int] = {}
+    for result in results:
+        patches |= result.details.get("patches", {})
+        near_duplicates |= result.details.get("near_duplicates", {})
+    return [
+        ConceptCounts(patches[str(number)], cuts[number].total, near_duplicates[str(number)])
+        if number in cuts
+        else ConceptCounts()
+        for number in range(len(vocabulary.concepts))
+    ]
 
 
-def _chosen_tables(stage: Stage, vocabulary: Vocabulary, feature_dim: int, chosen: Iterable[int]) -> Iterator[pa.Table]:
-    done = set(chosen)
+def _chosen_tables(stage: Stage, vocabulary: Vocabulary, feature_dim: int) -> Iterator[pa.Table]:
+    chosen = ByConcept(stage.work, CHOSEN, building.chosen_schema(feature_dim))
     for concept in vocabulary.concepts:
-        if concept.id in done:
-            yield open_arrow(files.join(stage.work, f"{concept_unit(concept.id)}.arrow")).read_all()
-        else:
-            yield building.chosen_schema(feature_dim).empty_table()
+        yield chosen.table(concept.id)
