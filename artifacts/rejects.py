@@ -37,6 +37,7 @@ UNUSED = {
     "no_patch": "the bank has no patch for any mentioned concept",
     "near_duplicate": "a region too like a better one of its concept",
     "over_limit": "a region beyond max_patches_per_concept",
+    "taken_down": "a patch of an image that was taken out of the bank",
 }
 REASONS = BAD | UNUSED
 

@@ -32,6 +32,10 @@ TAGGED = pa.schema(
 
 BOX = pa.list_(pa.float32(), 4)
 
+PROVENANCE = ("source",)
+"""Columns of regions/, all text, that tell where an image is from. They go along into the bank, and with a patch that
+is taken out of it."""
+
 
 def regions(feature_dim: int) -> pa.Schema:
     """Schema of regions/: a row is a region; the rows of one image stand together, best score first."""
@@ -62,6 +66,7 @@ CONCEPTS = pa.schema(
         pa.field("first", pa.int64(), nullable=False),
         pa.field("count", pa.int64(), nullable=False),
         pa.field("candidates", pa.int64(), nullable=False),
+        pa.field("near_duplicates", pa.int64(), nullable=False),
     ]
 )
 
@@ -74,7 +79,7 @@ PATCHES = pa.schema(
         pa.field("box", BOX, nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
+        *(pa.field(name, pa.string(), nullable=False) for name in PROVENANCE),
         pa.field("context", pa.list_(pa.int32()), nullable=False),
         pa.field("crop_start", pa.int64(), nullable=False),
         pa.field("crop_bytes", pa.int32(), nullable=False),

@@ -1,10 +1,9 @@
 """Which patches of a concept the bank keeps: a bounded list of candidates first, then a choice among them.
 
-Candidates are references; features are read for them alone. All of it is a function of its arguments.
+Candidates are places in regions/; features are read for them alone. All of it is a function of its arguments.
 """
 
-import heapq
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,26 +16,19 @@ Selection = Literal["diverse", "score", "random"]
 CANDIDATES_PER_PATCH = 4
 """`diverse` chooses among so many times `max_patches_per_concept` of the best-scored regions (ours)."""
 
+_BLOCK = 256
 
-@dataclass(frozen=True, order=True)
-class Candidate:
-    """A region that may come into the bank. Smaller is better: `rank` first, then the patch id.
-
-    `part` and `row` say where in regions/ it lies; `context` are the ids of its image's other concepts.
-    """
-
-    rank: float
-    patch_id: str
-    part: str
-    row: int
-    context: tuple[int, ...]
+PLACE = np.dtype([("rank", "<f8"), ("part", "<i4"), ("row", "<i4")])
+"""A region that may come into the bank: what it is ordered by, and where in regions/ it lies. Smaller is better, so
+that regions of equal rank keep the order of regions/."""
 
 
-def rank(selection: Selection, score: float, patch_id: str, seed: int) -> float:
-    """What candidates of a concept are ordered by, smallest first."""
+def ranks(selection: Selection, scores: np.ndarray, patch_ids: Sequence[str], seed: int) -> np.ndarray:
+    """(n,) float64: what regions of a concept are ordered by, smallest first. scores: (n,)."""
     if selection == "random":
-        return stable_hash(seed, "bank", patch_id, bits=48) / 2.0**48
-    return -score
+        hashes = [stable_hash(seed, "bank", patch_id, bits=48) for patch_id in patch_ids]
+        return np.array(hashes, np.float64) / 2.0**48
+    return -scores.astype(np.float64)
 
 
 def candidate_limit(selection: Selection, max_patches: int) -> int:
@@ -44,9 +36,9 @@ def candidate_limit(selection: Selection, max_patches: int) -> int:
     return max_patches * (CANDIDATES_PER_PATCH if selection == "diverse" else 1)
 
 
-def best(candidates: Iterable[Candidate], limit: int) -> list[Candidate]:
-    """The `limit` best, in order: the same however the candidates came together."""
-    return heapq.nsmallest(limit, candidates)
+def best(places: np.ndarray, limit: int) -> np.ndarray:
+    """The `limit` best places (PLACE), in order: the same however they came together."""
+    return places[np.lexsort((places["row"], places["part"], places["rank"]))[:limit]]
 
 
 @dataclass(frozen=True)
@@ -61,36 +53,54 @@ class Chosen:
 def choose(selection: Selection, features: np.ndarray, max_patches: int, duplicate_similarity: float) -> Chosen:
     """Choose among a concept's candidates, given best first.
 
-    features: (n, D) float, one row a candidate. `score` and `random` take the first `max_patches`. `diverse` drops
-    near-duplicates (cosine similarity above `duplicate_similarity` to a better candidate), keeps the best, and then
-    again and again the candidate whose nearest kept one is furthest, weighted by how well it ranks.
+    features: (n, D) float, one row a candidate. `score` and `random` take the first `max_patches`. `diverse` compares
+    what is particular to each candidate, its feature less the concept's mean: it drops near-duplicates (cosine
+    similarity above `duplicate_similarity` to a better candidate), keeps the best, and then again and again the
+    candidate whose nearest kept one is furthest, weighted by its rank from 1 for the best down to 0 behind the last.
+
+    Without the weight a detector's errors, which are like nothing else, would come first; without the mean taken off
+    how alike patches seem would depend on the detector more than on the patches (benchmarks/bank_quality.py).
     """
     count = len(features)
     if selection != "diverse":
         return Chosen(list(range(min(count, max_patches))), [], list(range(max_patches, count)))
-    unit = normalised(features)
-    fresh: list[int] = []
-    duplicates: list[int] = []
-    seen = np.empty_like(unit)
-    for row in range(count):
-        if fresh and float((seen[: len(fresh)] @ unit[row]).max()) > duplicate_similarity:
-            duplicates.append(row)
-        else:
-            seen[len(fresh)] = unit[row]
-            fresh.append(row)
-    left = np.array(fresh, dtype=np.int64)
-    # Rank weighs from 1 for the best down to a half for the last: variety without taking the detector's errors first.
-    weight = 1.0 - 0.5 * left / max(count, 1)
+    unit = particular(features)
+    fresh = _without_duplicates(unit, duplicate_similarity)
+    duplicates = np.setdiff1d(np.arange(count), fresh)
+    unit = unit[fresh]
+    weight = 1.0 - fresh / max(count, 1)
     kept: list[int] = []
-    unit, nearest = seen[: len(fresh)], np.full(len(fresh), -1.0, np.float32)
-    open_rows = np.ones(len(left), dtype=bool)
-    while len(kept) < min(max_patches, len(left)):
-        gain = np.where(open_rows, (1.0 - nearest) * weight, -np.inf)
-        pick = int(np.argmax(gain))
-        open_rows[pick] = False
-        kept.append(int(left[pick]))
-        nearest = np.maximum(nearest, unit @ unit[pick])
-    return Chosen(kept, duplicates, [int(row) for row in left[open_rows]])
+    # Distance to the nearest kept one; 2, the largest there is, while there is none.
+    distance = np.full(len(fresh), 2.0, np.float32)
+    for _ in range(min(max_patches, len(fresh))):
+        pick = int(np.argmax(distance * weight))
+        kept.append(pick)
+        distance = np.minimum(distance, 1.0 - unit @ unit[pick])
+        distance[kept[-1]] = -np.inf
+    left = np.setdiff1d(np.arange(len(fresh)), kept)
+    return Chosen(fresh[kept].tolist(), duplicates.tolist(), fresh[left].tolist())
+
+
+def _without_duplicates(unit: np.ndarray, duplicate_similarity: float) -> np.ndarray:
+    """Rows, ascending, that are not more alike than this to an earlier one of these rows."""
+    fresh = np.zeros(0, np.int64)
+    for start in range(0, len(unit), _BLOCK):
+        block = unit[start : start + _BLOCK]
+        # Against what was kept before, a block at a time; within the block, one after the other.
+        new = np.ones(len(block), dtype=bool)
+        if len(fresh):
+            new = (block @ unit[fresh].T).max(axis=1) <= duplicate_similarity
+        alike = block @ block.T > duplicate_similarity
+        for row in range(len(block)):
+            new[row] = new[row] and not (alike[row, :row] & new[:row]).any()
+        fresh = np.concatenate([fresh, start + np.flatnonzero(new)])
+    return fresh
+
+
+def particular(features: np.ndarray) -> np.ndarray:
+    """What tells a concept's patches apart: features less their mean, scaled to length 1; (n, D) float32."""
+    rows = features.astype(np.float32)
+    return normalised(rows - rows.mean(axis=0)) if len(rows) else rows
 
 
 def normalised(features: np.ndarray) -> np.ndarray:

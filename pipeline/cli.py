@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import CallError, UserError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from bank.store import Hit, PatchBank
     from pipeline.config import Config
 
@@ -102,22 +104,47 @@ def _parser() -> argparse.ArgumentParser:
     bank = commands.add_parser("bank", help="look into a patch bank").add_subparsers(required=True, metavar="WHAT")
     in_bank = argparse.ArgumentParser(add_help=False, parents=[common])
     in_bank.add_argument("bank", metavar="BANK", help="folder of the bank, such as OUT/bank")
-    stats = bank.add_parser("stats", parents=[in_bank], help="patches per concept")
+    stats = bank.add_parser("stats", parents=[in_bank], help="patches per concept, scores and sizes")
+    stats.add_argument("--tagged", metavar="DIR", help="the text's mentions (default: tagged/ beside the bank)")
+    stats.add_argument("--quality", action="store_true", help="how pure and how varied the concepts are, too")
     stats.add_argument("--json", action="store_true")
     stats.set_defaults(do=_bank_stats)
     query = bank.add_parser("query", parents=[in_bank], help="find patches")
     query.add_argument("--concept", help="a concept's name or synonym")
-    query.add_argument("--like", metavar="PATCH_ID", help="most similar to this patch first")
+    query.add_argument(
+        "--like", metavar="IMAGE_OR_PATCH_ID", help="most similar to this patch, or to what an image file shows, first"
+    )
+    query.add_argument("--config", metavar="CONFIG.yaml", help="for an image: names the bank's detector (default: "
+                       "config.yaml beside the bank)")  # fmt: skip
     query.add_argument(
         "--context", default="", metavar='"grass, frisbee"', help="patches whose image holds these first"
     )
     query.add_argument("-k", type=_positive, default=16, help="how many (default: 16)")
     _page_or_json(query)
     query.add_argument("--save", metavar="DIR", help="write the crops and a patches.jsonl with their sources here")
+    query.add_argument("--to-wds", metavar="DIR", help="write a small WebDataset of the crops here")
     query.set_defaults(do=_bank_query)
     sheet = bank.add_parser("show", parents=[in_bank], help="contact sheet, a row a concept")
     _page_or_json(sheet)
     sheet.set_defaults(do=_bank_show)
+    drop = bank.add_parser("drop", parents=[in_bank], help="take images out of a bank (a take-down request)")
+    drop.add_argument("--images", required=True, metavar="FILE", help="image ids or file names, one a line")
+    drop.add_argument("--out", required=True, metavar="BANK2", help="folder of the new bank")
+    drop.add_argument("--shards", metavar="DIR", help="list the samples in these shards that hold such patches, too")
+    drop.add_argument("--json", action="store_true")
+    drop.set_defaults(do=_bank_drop)
+    merge = bank.add_parser("merge", parents=[common], help="put banks of one detector and vocabulary together")
+    merge.add_argument("banks", metavar="BANK", nargs="+")
+    merge.add_argument("--out", required=True, metavar="BANK2", help="folder of the new bank")
+    merge.add_argument(
+        "--max-patches", type=_positive, metavar="N", help="of a concept (default: the largest of the banks')"
+    )
+    merge.set_defaults(do=_bank_merge)
+    serve = bank.add_parser("serve", parents=[in_bank], help="the bank's page with live queries, and a JSON API")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8765, help="0 takes a free one (default: 8765)")
+    serve.add_argument("--max-k", type=_positive, default=256, help="most patches of one answer (default: 256)")
+    serve.set_defaults(do=_bank_serve)
 
     train = commands.add_parser("train", parents=[common], help="train on the shards")
     train.add_argument("config", metavar="CONFIG.yaml")
@@ -260,14 +287,26 @@ def _want_page_or_json(options: argparse.Namespace) -> None:
 
 
 def _bank_stats(options: argparse.Namespace) -> int:
+    from artifacts import files, manifest
+    from bank.quality import bank_quality
     from bank.stats import bank_stats
     from bank.store import PatchBank
 
-    stats = bank_stats(PatchBank.open(options.bank))
+    bank = PatchBank.open(options.bank)
+    tagged = options.tagged or files.join(options.bank.rstrip("/").rpartition("/")[0] or ".", "tagged")
+    mentions = None
+    if options.tagged or files.exists(files.join(tagged, manifest.NAME)):
+        mentions = manifest.read(tagged).details.get("mentions")
+        if mentions is None:
+            raise CallError(f"{tagged}: holds no tagged text. Give --tagged OUT/tagged.")
+    stats = bank_stats(bank, mentions)
+    quality = bank_quality(bank) if options.quality else None
     if options.json:
-        _print_json(stats.to_json())
+        _print_json({**stats.to_json(), **({} if quality is None else {"quality": quality.to_json()})})
     else:
         print(stats.to_table())
+        if quality is not None:
+            print("", quality.to_table(), sep="\n")
     return 0
 
 
@@ -275,15 +314,21 @@ def _bank_query(options: argparse.Namespace) -> int:
     from bank.store import PatchBank
     from pipeline.report.bank import write_hits_page
 
-    bank = PatchBank.open(options.bank)
-    like = bank.features([bank.patch(options.like).row])[0] if options.like else None
+    bank, like = PatchBank.open(options.bank), options.like
+    if like and os.path.isfile(like):
+        bank, like = _bank_with_picture(options)
     context = [word.strip() for word in options.context.split(",") if word.strip()]
     hits = bank.search(options.concept, like=like, context=context, k=options.k)
     if options.save:
         from bank.export import save_hits
 
-        save_hits(bank, hits, options.save)
+        save_hits(hits, options.save)
         LOG.info("%d crops: %s", len(hits), options.save)
+    if options.to_wds:
+        from bank.export import write_webdataset
+
+        shards = write_webdataset(hits, options.to_wds)
+        LOG.info("%d crops in %d shards: %s", len(hits), len(shards), options.to_wds)
     if options.html:
         asked = [options.concept or "any concept", *(f"like {options.like}" for _ in [0] if options.like)]
         asked += [f"with {word}" for word in context]
@@ -291,7 +336,7 @@ def _bank_query(options: argparse.Namespace) -> int:
         LOG.info("%d patches: %s", len(hits), options.html)
     if options.json:
         _print_json({"hits": [_hit_json(hit) for hit in hits]})
-    elif not options.html and not options.save:
+    elif not options.html and not options.save and not options.to_wds:
         for hit in hits:
             patch = hit.patch
             where = " ".join(f"{value:.0f}" for value in patch.box)
@@ -302,7 +347,27 @@ def _bank_query(options: argparse.Namespace) -> int:
 
 
 def _hit_json(hit: "Hit") -> dict[str, Any]:
-    return {**vars(hit.patch), "similarity": hit.similarity}
+    return hit.to_json()
+
+
+def _bank_with_picture(options: argparse.Namespace) -> "tuple[PatchBank, Image]":
+    """The bank, with its detector at hand, and the picture that --like names."""
+    from PIL import Image
+
+    from artifacts import files
+    from bank.store import PatchBank
+    from pipeline.config import load_config
+    from pipeline.image.decoding import ImageRejected, decode
+    from pipeline.likeness import embedder
+
+    config = options.config or files.join(options.bank.rstrip("/").rpartition("/")[0] or ".", "config.yaml")
+    try:
+        limit = load_config(config).images.max_megapixels * 1e6 if files.exists(config) else 1e8
+        picture = Image.fromarray(decode(files.read_bytes(options.like), max_pixels=limit))
+    except ImageRejected as rejected:
+        raise CallError(f"{options.like}: not usable as an image: {rejected}") from None
+    embed = embedder(options.bank, options.config, _import_paths(config))
+    return PatchBank.open(options.bank, embed=embed), picture
 
 
 def _bank_show(options: argparse.Namespace) -> int:
@@ -319,9 +384,65 @@ def _bank_show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bank_drop(options: argparse.Namespace) -> int:
+    from artifacts import files
+    from artifacts.samples import read_shard
+    from bank.changing import affected_samples, drop_images
+    from bank.store import PatchBank
+
+    try:
+        lines = files.read_bytes(options.images).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallError(f"{options.images}: expected a UTF-8 text file with an image a line ({error}).") from None
+    names = [line.strip() for line in lines if line.strip()]
+    tars = []
+    if options.shards:
+        tars = [name for name in files.list_files(options.shards) if name.endswith(".tar")]
+        if not tars:
+            raise CallError(f"{options.shards}: holds no shards (*.tar). Give the folder that `vlmixer mix` wrote.")
+    dropped = drop_images(PatchBank.open(options.bank), names, options.out)
+    # Samples may also hold regions of an image that never came into the bank.
+    images = {*dropped.images, *names}
+    affected = {name: list(affected_samples(read_shard(files.join(options.shards, name)), images)) for name in tars}
+    affected = {name: keys for name, keys in affected.items() if keys}
+    if options.json:
+        _print_json({**vars(dropped), "samples": affected if options.shards else None})
+        return 0
+    patches, keys = sum(dropped.patches.values()), sum(map(len, affected.values()))
+    print(f"{patches} patches of {len(dropped.images)} images taken out; the bank without them: {options.out}")
+    print("by concept: " + ", ".join(f"{name} {count}" for name, count in dropped.patches.items()))
+    if dropped.unknown:
+        print(f"not in the bank ({len(dropped.unknown)}): {', '.join(dropped.unknown)}")
+    if options.shards:
+        print(f"{keys} samples in {len(affected)} shards hold patches or regions of these images:")
+        for name, found in affected.items():
+            print(*(f"{name}  {key}" for key in found), sep="\n")
+    LOG.info("photos, regions/ and shards/ are as they were: take the photos out of images.inputs and run again")
+    return 0
+
+
+def _bank_merge(options: argparse.Namespace) -> int:
+    from bank.changing import merge_banks
+    from bank.store import PatchBank
+    from pipeline.jobs.chain import describe
+
+    banks = [PatchBank.open(folder) for folder in options.banks]
+    merged = merge_banks(banks, options.out, max_patches=options.max_patches)
+    LOG.info("%s: %s", options.out, describe(merged))
+    return 0
+
+
+def _bank_serve(options: argparse.Namespace) -> int:
+    from bank.store import PatchBank
+    from pipeline.serve import serve
+
+    serve(PatchBank.open(options.bank), options.host, options.port, max_k=options.max_k)
+    return 0
+
+
 def _patches_json(bank: "PatchBank", concept: str, most: int = 24) -> dict[str, Any]:
     patches = bank.patches(concept)
-    return {"count": len(patches), "patches": [vars(record) for record in patches.records[:most]]}
+    return {"count": len(patches), "patches": [record.to_json() for record in patches[:most]]}
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -1,9 +1,12 @@
 """Stage `index`: regions/ → bank/.
 
-References to the best candidates of each concept go through a bounded combiner; a unit a concept then reads the
-features of its candidates alone and chooses among them; what no concept looked at is listed by a last pass over parts.
+Regions are looked at three times, each time by units that run in parallel. First only their scores: places of the
+best of each concept go through a bounded combiner, whose result is where a concept's candidates end (its cut). Then
+every group of parts is read once; the candidates' rows go to a file with a record batch a concept, all others into the
+rejects. Then a unit a concept gathers its batches and chooses. Features and crops cross no shuffle, only these files.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,16 +14,17 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from artifacts import files, manifest, schemas
 from artifacts.errors import UserError
-from artifacts.manifest import Counts, Input, Manifest
+from artifacts.manifest import Counts, Input, Manifest, Output
 from artifacts.rejects import RejectLog
 from artifacts.schemas import damage_named
 from bank import building, selection
+from bank.building import ConceptCounts
 from bank.concepts import Vocabulary
-from bank.selection import Candidate
 from pipeline.config import BankSettings, Config
 from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, keeping_error, progress
@@ -29,202 +33,402 @@ from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 REFERENCES = ["image_id", "patch_id", "concept", "score"]
+REGIONS_A_GROUP = 16_384
+"""Parts are read in groups of about so many regions …"""
+MOST_GROUPS = 512
+"""… or of more, so that a concept's candidates lie in at most so many files."""
+MOST_CONCEPT_UNITS = 256
+CUTS, GATHERED, CHOSEN = "cuts", "candidates", "concepts"
+"""What the three kinds of units leave in OUT/work/index; their names begin with it."""
+PLACE = list(selection.PLACE.names or ())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Consecutive parts of regions/: their names, and the number of the first among all parts."""
+
+    number: int
+    first: int
+    parts: tuple[str, ...]
+
+    @property
+    def unit(self) -> str:
+        """Name of the unit that reads it."""
+        return f"{GATHERED}-{self.number:05d}"
+
+
+def plan_groups(parts: Sequence[Output]) -> list[Group]:
+    """All parts that have regions, in groups."""
+    parts = [part for part in parts if part.rows]
+    size = max(REGIONS_A_GROUP, -(-sum(part.rows for part in parts) // MOST_GROUPS))
+    groups: list[Group] = []
+    names: list[str] = []
+    held = 0
+    for number, part in enumerate(parts):
+        names.append(part.name)
+        held += part.rows
+        if held >= size or number == len(parts) - 1:
+            groups.append(Group(len(groups), number + 1 - len(names), tuple(names)))
+            names, held = [], 0
+    return groups
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a concept's candidates end: its regions in all, and the place of the last one that is a candidate."""
+
+    total: int
+    rank: float
+    part: int
+    row: int
+
+    def candidates(self, places: np.ndarray) -> np.ndarray:
+        """(n,) bool: which of the concept's places (PLACE) are not behind the cut."""
+        rank, part, row = places["rank"], places["part"], places["row"]
+        same_rank, same_part = rank == self.rank, part == self.part
+        return (rank < self.rank) | (same_rank & (part < self.part)) | (same_rank & same_part & (row <= self.row))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How the regions of a vocabulary are ordered, and where they lie."""
+
+    selection: selection.Selection
+    limit: int
+    seed: int
+    ids: Mapping[str, int]
+    regions: str
+
+    def read(self, name: str, number: int, columns: Sequence[str]) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+        """Columns of a part, and for each of its rows the concept's id and its place (PLACE)."""
+        path = files.join(self.regions, name)
+        with damage_named(path) as file:
+            table = pq.read_table(file, columns=list(columns))
+        words = table["concept"].combine_chunks().dictionary_encode()
+        unknown = [word for word in words.dictionary.to_pylist() if word not in self.ids]
+        if unknown:
+            raise UserError(
+                f"{path}: regions of {unknown[0]!r}, which is no concept of the vocabulary. Detect with the vocabulary "
+                "that the config names."
+            )
+        ids = np.array([self.ids[word] for word in words.dictionary.to_pylist()], np.int32)
+        places = np.empty(len(table), selection.PLACE)
+        patch_ids = table["patch_id"].to_pylist() if self.selection == "random" else ()
+        scores = table["score"].to_numpy()
+        if not np.isfinite(scores).all():
+            raise UserError(f"{path}: a score that is not finite. Detect again, with scores from 0 to 1.")
+        places["rank"] = selection.ranks(self.selection, scores, patch_ids, self.seed)
+        places["part"] = number
+        places["row"] = np.arange(len(table))
+        return table, ids[words.indices.to_numpy()], places
 
 
 class IndexPatches(beam.PTransform):
-    """PCollection[str], names of the parts of OUT/regions → PCollection[str] of the concept units done.
+    """PCollection[Group] of OUT/regions → PCollection[str] of the concept units done.
 
     Leaves every concept's chosen patches in OUT/work/index; `run_index` puts them together to OUT/bank.
     """
 
     def __init__(self, settings: BankSettings, vocabulary: Vocabulary, feature_dim: int, seed: int, out: str) -> None:
         super().__init__()
-        self._settings = settings
-        self._vocabulary = vocabulary
-        self._seed = seed
-        self._worker = ConceptWorker(settings, feature_dim, Stage("index", out), files.join(out, FOLDERS["detect"]))
+        self._stage = Stage("index", out)
+        limit = selection.candidate_limit(settings.selection, settings.max_patches_per_concept)
+        regions = files.join(out, FOLDERS["detect"])
+        self._ranking = Ranking(settings.selection, limit, seed, vocabulary.ids, regions)
+        self._gather = GatherWorker(self._ranking, feature_dim, self._stage)
+        self._choose = ConceptWorker(settings, feature_dim, self._stage)
 
-    def expand(self, parts: beam.PCollection) -> beam.PCollection:
-        limit = selection.candidate_limit(self._settings.selection, self._settings.max_patches_per_concept)
-        listing = _ListCandidates(
-            self._worker.stage, self._worker.regions, self._settings.selection, self._vocabulary, limit, self._seed
+    def expand(self, groups: beam.PCollection) -> beam.PCollection:
+        stage = self._stage
+        cuts = (
+            groups
+            | "SpreadGroups" >> beam.Reshuffle()
+            | "ListPlaces" >> beam.ParDo(_ListPlaces(stage, self._ranking)).with_output_types(tuple[int, Places])
+            | "KeepBest" >> beam.CombinePerKey(_KeepBest(self._ranking.limit))
+            | "CollectCuts" >> beam.combiners.ToList()
+            | "MakeCutsUnit" >> beam.Map(lambda found: Unit(CUTS, dict(found)))
+            | "WriteCuts" >> DoUnits(stage, CutsWorker())
+        )
+        gathered = (
+            groups
+            | "AfterCuts" >> beam.FlatMap(_group_units, stage, beam.pvalue.AsIter(cuts))
+            | "GatherCandidates" >> DoUnits(stage, self._gather)
         )
         return (
-            parts
-            | "SpreadParts" >> beam.Reshuffle()
-            | "ListCandidates" >> beam.ParDo(listing).with_output_types(tuple[int, ConceptCandidates])
-            | "KeepBest" >> beam.CombinePerKey(_KeepBest(limit))
-            | "MakeUnits" >> beam.MapTuple(lambda number, found: Unit(concept_unit(number), found))
-            | "ChoosePatches" >> DoUnits(self._worker.stage, self._worker)
+            cuts
+            | "AfterGathering" >> beam.FlatMap(_concept_units, stage, beam.pvalue.AsIter(gathered))
+            | "ChoosePatches" >> DoUnits(stage, self._choose)
         )
+
+
+def _group_units(group: Group, stage: Stage, cuts: Iterable[str]) -> list[Unit]:
+    """The group's unit, once the cuts are on disk; none where a unit failed before."""
+    return [] if not list(cuts) or work.failed(stage) else [Unit(group.unit, group)]
+
+
+def _concept_units(_: str, stage: Stage, gathered: Iterable[str]) -> list[Unit]:
+    """Units of concepts, once all candidates are gathered; none where a unit failed before."""
+    return [] if not list(gathered) or work.failed(stage) else plan_concepts(list(read_cuts(stage)))
+
+
+def plan_concepts(numbers: Sequence[int]) -> list[Unit]:
+    """Units of consecutive concepts (ids, ascending): one each, unless there are many."""
+    size = -(-len(numbers) // MOST_CONCEPT_UNITS)
+    return [
+        Unit(f"{CHOSEN}-{start // size:05d}", tuple(numbers[start : start + size]))
+        for start in range(0, len(numbers), size)
+    ]
 
 
 @dataclass(frozen=True)
-class ConceptCandidates:
-    """The best candidates of a concept so far, in order, and how many regions it has in all."""
+class Places:
+    """The best places (PLACE) of a concept so far, in no order, and how many regions it has in all."""
 
-    best: tuple[Candidate, ...]
+    best: np.ndarray
     total: int
 
 
-def concept_unit(number: int) -> str:
-    """Name of a concept's unit."""
-    return f"concept-{number:05d}"
+class _ListPlaces(beam.DoFn):
+    """Lists the best places of every concept in a group of parts."""
+
+    def __init__(self, stage: Stage, ranking: Ranking) -> None:
+        self._stage = stage
+        self._ranking = ranking
+
+    def process(self, group: Group) -> Iterator[tuple[int, Places]]:
+        if not files.exists(self._stage.stats(CUTS)):
+            with keeping_error(self._stage, f"places-{group.unit}"):
+                yield from list_places(group, self._ranking).items()
 
 
-def list_candidates(
-    part: pa.Table, name: str, kind: selection.Selection, ids: Mapping[str, int], limit: int, seed: int
-) -> dict[int, ConceptCandidates]:
-    """The candidates in a part of regions/ (columns REFERENCES), by concept id."""
-    rows = part.to_pylist()
-    concepts_of: dict[str, set[int]] = {}
-    for row in rows:
-        concepts_of.setdefault(row["image_id"], set()).add(ids[row["concept"]])
-    found: dict[int, list[Candidate]] = {}
-    for place, row in enumerate(rows):
-        number = ids[row["concept"]]
-        context = tuple(sorted(concepts_of[row["image_id"]] - {number}))
-        order = selection.rank(kind, row["score"], row["patch_id"], seed)
-        found.setdefault(number, []).append(Candidate(order, row["patch_id"], name, place, context))
+def list_places(group: Group, ranking: Ranking) -> dict[int, Places]:
+    """For each concept with regions in the group, its best places."""
+    ids: list[np.ndarray] = []
+    places: list[np.ndarray] = []
+    for offset, name in enumerate(group.parts):
+        _, of_part, places_of_part = ranking.read(name, group.first + offset, REFERENCES)
+        ids.append(of_part)
+        places.append(places_of_part)
     return {
-        number: ConceptCandidates(tuple(selection.best(candidates, limit)), len(candidates))
-        for number, candidates in found.items()
+        concept: Places(selection.best(found, ranking.limit), len(found))
+        for concept, found in _by_concept(np.concatenate(ids), np.concatenate(places))
     }
 
 
-class _ListCandidates(beam.DoFn):
-    def __init__(
-        self, stage: Stage, regions: str, kind: selection.Selection, vocabulary: Vocabulary, limit: int, seed: int
-    ) -> None:
-        self._stage = stage
-        self._regions = regions
-        self._arguments = (kind, vocabulary.ids, limit, seed)
-
-    def process(self, name: str) -> Iterator[tuple[int, ConceptCandidates]]:
-        with keeping_error(self._stage, f"candidates-{name}"), damage_named(files.join(self._regions, name)) as file:
-            kind, ids, limit, seed = self._arguments
-            part = pq.read_table(file, columns=REFERENCES)
-            yield from list_candidates(part, name, kind, ids, limit, seed).items()
+def _by_concept(ids: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The rows of each concept, ascending."""
+    order = np.argsort(ids, kind="stable")
+    numbers, starts = np.unique(ids[order], return_index=True)
+    for number, found in zip(numbers, np.split(rows[order], starts[1:]), strict=True):
+        yield int(number), found
 
 
 class _KeepBest(beam.CombineFn):
-    """Merges candidates; holds at most `limit` of a concept."""
+    """Merges places to the cut of a concept; holds at most twice `limit` of them."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
         self._limit = limit
 
-    def create_accumulator(self) -> ConceptCandidates:
-        return ConceptCandidates((), 0)
+    def create_accumulator(self) -> Places:
+        return Places(np.zeros(0, selection.PLACE), 0)
 
-    def add_input(self, accumulator: ConceptCandidates, element: ConceptCandidates) -> ConceptCandidates:
+    def add_input(self, accumulator: Places, element: Places) -> Places:
         return self.merge_accumulators([accumulator, element])
 
-    def merge_accumulators(self, accumulators: Iterable[ConceptCandidates]) -> ConceptCandidates:
-        parts = list(accumulators)
-        merged = selection.best((candidate for part in parts for candidate in part.best), self._limit)
-        return ConceptCandidates(tuple(merged), sum(part.total for part in parts))
+    def merge_accumulators(self, accumulators: Iterable[Places]) -> Places:
+        held = np.zeros(0, selection.PLACE)
+        total = 0
+        for part in accumulators:
+            held = np.concatenate([held, part.best])
+            total += part.total
+            if len(held) > 2 * self._limit:
+                held = selection.best(held, self._limit)
+        return Places(held, total)
 
-    def extract_output(self, accumulator: ConceptCandidates) -> ConceptCandidates:
-        return accumulator
+    def extract_output(self, accumulator: Places) -> Cut:
+        last = selection.best(accumulator.best, self._limit)[-1]
+        return Cut(accumulator.total, float(last["rank"]), int(last["part"]), int(last["row"]))
 
 
 @dataclass(frozen=True)
-class ConceptWorker:
-    """Chooses a concept's patches among its candidates."""
-
-    settings: BankSettings
-    feature_dim: int
-    stage: Stage
-    regions: str
+class CutsWorker:
+    """Keeps the cuts; unit content: cut by concept id."""
 
     def load(self) -> None:
         return None
 
     def run(self, unit: Unit, resource: None) -> UnitResult:
-        number = int(unit.name.removeprefix("concept-"))
-        found: ConceptCandidates = unit.content
-        table = read_candidates(self.regions, found.best)
+        return UnitResult(details={str(number): asdict(cut) for number, cut in sorted(unit.content.items())})
+
+
+def read_cuts(stage: Stage) -> dict[int, Cut]:
+    """The cuts by concept id, ascending."""
+    return {int(number): Cut(**cut) for number, cut in work.read_result(stage, CUTS).details.items()}
+
+
+def gathered_schema(feature_dim: int) -> pa.Schema:
+    """A candidate: what the bank keeps of it, and its place."""
+    places = [pa.field(name, pa.from_numpy_dtype(selection.PLACE[name])) for name in PLACE]
+    return pa.schema([*building.chosen_schema(feature_dim), *places])
+
+
+@dataclass(frozen=True)
+class GatherWorker:
+    """Reads a group of parts: candidates go to GROUP.arrow, a batch a concept, all others into the rejects."""
+
+    ranking: Ranking
+    feature_dim: int
+    stage: Stage
+
+    def load(self) -> dict[int, Cut]:
+        return read_cuts(self.stage)
+
+    def run(self, unit: Unit, resource: dict[int, Cut]) -> UnitResult:
+        group: Group = unit.content
+        log = RejectLog("index")
+        found: list[pa.Table] = []
+        for offset, name in enumerate(group.parts):
+            found += self._candidates(name, group.first + offset, resource, log)
+        schema = gathered_schema(self.feature_dim)
+        table = pa.concat_tables(found) if found else schema.empty_table()
+        table = table.take(np.argsort(table["concept_id"].to_numpy(), kind="stable")).combine_chunks()
+        concepts, starts = np.unique(table["concept_id"].to_numpy(), return_index=True)
+        ends = [*starts[1:].tolist(), len(table)]
+        tables = (table.slice(start, end - start) for start, end in zip(starts.tolist(), ends, strict=False))
+        write_by_concept(files.join(self.stage.work, f"{unit.name}.arrow"), schema, concepts.tolist(), tables)
+        return UnitResult(
+            counts={"regions": Counts(len(log.rejects), 0, log.counts())},
+            rejects=self.stage.publish_rejects(unit.name, log),
+        )
+
+    def _candidates(self, name: str, number: int, cuts: Mapping[int, Cut], log: RejectLog) -> list[pa.Table]:
+        """The candidates of a part, a table for each of its row groups that has some."""
+        columns = [*REFERENCES, *schemas.PROVENANCE]
+        table, ids, places = self.ranking.read(name, number, columns)
+        wanted = np.zeros(len(table), dtype=bool)
+        for concept, rows in _by_concept(ids, np.arange(len(ids))):
+            wanted[rows] = cuts[concept].candidates(places[rows])
+        late = table.filter(pa.array(~wanted))
+        for source, patch_id in zip(late["source"].to_pylist(), late["patch_id"].to_pylist(), strict=True):
+            log.add(source, patch_id, "over_limit")
+        images = table["image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+        found = []
+        begin = 0
+        with damage_named(files.join(self.ranking.regions, name)) as file:
+            parquet = pq.ParquetFile(file)
+            for row_group in range(parquet.num_row_groups):
+                end = begin + parquet.metadata.row_group(row_group).num_rows
+                rows = np.flatnonzero(wanted[begin:end])
+                if len(rows):
+                    taken = parquet.read_row_group(row_group).take(pa.array(rows))
+                    finite = np.isfinite(building.feature_rows(taken["feature"])).all(axis=1)
+                    for bad in taken.filter(pa.array(~finite)).select(["source", "patch_id"]).to_pylist():
+                        log.add(bad["source"], bad["patch_id"], "bad_feature", "the region's feature is not finite")
+                    rows = begin + rows[finite]
+                    contexts = pa.array(other_concepts(images, ids, rows), pa.list_(pa.int32()))
+                    taken = taken.filter(pa.array(finite)).append_column("context", contexts)
+                    found.append(self._with_places(taken, ids[rows], places[rows]))
+                begin = end
+        return found
+
+    def _with_places(self, taken: pa.Table, ids: np.ndarray, places: np.ndarray) -> pa.Table:
+        taken = taken.append_column("concept_id", pa.array(ids, pa.int32()))
+        for column in PLACE:
+            taken = taken.append_column(column, pa.array(places[column]))
+        schema = gathered_schema(self.feature_dim)
+        return taken.select(schema.names).cast(schema)
+
+
+def other_concepts(images: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """For these rows of a part, the ids of their images' other concepts, ascending.
+
+    images: a number for every row's image; ids: its concept's id.
+    """
+    pairs = np.unique(np.stack([images, ids], axis=1), axis=0)
+    starts = np.searchsorted(pairs[:, 0], images[rows], "left")
+    ends = np.searchsorted(pairs[:, 0], images[rows], "right")
+    found = [pairs[start:end, 1] for start, end in zip(starts, ends, strict=True)]
+    return [concepts[concepts != own] for concepts, own in zip(found, ids[rows], strict=True)]
+
+
+def write_by_concept(path: str, schema: pa.Schema, concepts: Sequence[int], tables: Iterable[pa.Table]) -> None:
+    """Write the concepts' tables, one after the other, as an Arrow file with a record batch for each."""
+    schema = schema.with_metadata({"concepts": json.dumps(list(concepts))})
+    with files.publishing(path) as file, pa.ipc.new_file(file, schema) as writer:
+        for table in tables:
+            columns = [column.combine_chunks() for column in table.columns]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+class ByConcept:
+    """Files of `write_by_concept` in a folder, opened: memory-mapped where they are local."""
+
+    def __init__(self, folder: str, prefix: str, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._places: dict[int, list[tuple[pa.ipc.RecordBatchFileReader, int]]] = {}
+        for name in files.list_files(folder):
+            if name.startswith(f"{prefix}-") and name.endswith(".arrow"):
+                path = files.join(folder, name)
+                reader = pa.ipc.open_file(files.open_read(path) if files.is_url(path) else pa.memory_map(path))
+                for place, number in enumerate(json.loads(reader.schema.metadata[b"concepts"])):
+                    self._places.setdefault(number, []).append((reader, place))
+
+    def table(self, number: int) -> pa.Table:
+        """All rows of a concept, in the order of the files."""
+        batches = [reader.get_batch(place) for reader, place in self._places.get(number, [])]
+        return pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches], schema=self._schema)
+
+
+@dataclass(frozen=True)
+class ConceptWorker:
+    """Chooses the patches of concepts (ids, the unit's content) among their candidates; they go to UNIT.arrow."""
+
+    settings: BankSettings
+    feature_dim: int
+    stage: Stage
+
+    def load(self) -> ByConcept:
+        return ByConcept(self.stage.work, GATHERED, gathered_schema(self.feature_dim))
+
+    def run(self, unit: Unit, resource: ByConcept) -> UnitResult:
+        concepts: tuple[int, ...] = unit.content
+        log = RejectLog("index")
+        near_duplicates: dict[str, int] = {}
+        patches: dict[str, int] = {}
+        read = 0
+
+        def chosen() -> Iterator[pa.Table]:
+            nonlocal read
+            for number in concepts:
+                candidates = resource.table(number)
+                kept, duplicates = self._choose(candidates, log)
+                read += len(candidates)
+                patches[str(number)], near_duplicates[str(number)] = len(kept), duplicates
+                yield kept
+
+        schema = building.chosen_schema(self.feature_dim)
+        write_by_concept(files.join(self.stage.work, f"{unit.name}.arrow"), schema, concepts, chosen())
+        return UnitResult(
+            counts={"regions": Counts(read, sum(patches.values()), log.counts())},
+            rejects=self.stage.publish_rejects(unit.name, log),
+            details={"patches": patches, "near_duplicates": near_duplicates},
+        )
+
+    def _choose(self, table: pa.Table, log: RejectLog) -> tuple[pa.Table, int]:
+        """The patches kept of a concept's candidates, in bank order, and how many were near-duplicates."""
+        table = table.take(pc.sort_indices(table.select(PLACE), [(name, "ascending") for name in PLACE]))
         chosen = selection.choose(
             self.settings.selection,
             building.feature_rows(table["feature"]),
             self.settings.max_patches_per_concept,
             self.settings.duplicate_similarity,
         )
-        log = RejectLog("index")
         for reason, rows in (("near_duplicate", chosen.duplicates), ("over_limit", chosen.over_limit)):
-            for row in rows:
-                log.add(table["source"][row].as_py(), found.best[row].patch_id, reason)
-        context = pa.array([list(found.best[row].context) for row in chosen.kept], pa.list_(pa.int32()))
-        kept = table.take(pa.array(chosen.kept, pa.int64())).append_column("context", context)
-        kept = kept.append_column("concept_id", pa.array([number] * len(kept), pa.int32()))
-        schema = building.chosen_schema(self.feature_dim)
-        with schemas.writing_parquet(files.join(self.stage.work, f"{unit.name}.parquet"), schema) as writer:
-            writer.write_table(kept.select(schema.names).cast(schema))
-        last = found.best[-1]
-        return UnitResult(
-            counts={"regions": Counts(len(found.best), len(chosen.kept), log.counts())},
-            rejects=self.stage.publish_rejects(unit.name, log),
-            details={"total": found.total, "last": [last.rank, last.patch_id]},
-        )
-
-
-def read_candidates(regions: str, candidates: Sequence[Candidate]) -> pa.Table:
-    """The candidates' rows of regions/, in the candidates' order; every part is opened once."""
-    places: dict[str, list[tuple[int, int]]] = {}
-    for index, candidate in enumerate(candidates):
-        places.setdefault(candidate.part, []).append((candidate.row, index))
-    tables: list[pa.Table] = []
-    order: list[int] = []
-    for part, wanted in sorted(places.items()):
-        wanted.sort()
-        with damage_named(files.join(regions, part)) as file:
-            tables += _take_rows(pq.ParquetFile(file), [row for row, _ in wanted])
-        order += [index for _, index in wanted]
-    inverse = np.argsort(np.array(order))
-    return pa.concat_tables(tables).take(pa.array(inverse))
-
-
-def _take_rows(parquet: pq.ParquetFile, rows: Sequence[int]) -> Iterator[pa.Table]:
-    """The rows (ascending), read from the row groups that hold them."""
-    begin = 0
-    at = 0
-    for group in range(parquet.num_row_groups):
-        end = begin + parquet.metadata.row_group(group).num_rows
-        inside = []
-        while at < len(rows) and rows[at] < end:
-            inside.append(rows[at] - begin)
-            at += 1
-        if inside:
-            yield parquet.read_row_group(group).take(pa.array(inside))
-        begin = end
-
-
-@dataclass(frozen=True)
-class RestWorker:
-    """Lists the regions of a part that were no candidates: beyond a concept's last one in rank."""
-
-    kind: selection.Selection
-    ids: Mapping[str, int]
-    last: Mapping[int, tuple[float, str]]
-    seed: int
-    stage: Stage
-    regions: str
-
-    def load(self) -> None:
-        return None
-
-    def run(self, unit: Unit, resource: None) -> UnitResult:
-        log = RejectLog("index")
-        with damage_named(files.join(self.regions, unit.content)) as file:
-            for row in pq.read_table(file, columns=[*REFERENCES, "source"]).to_pylist():
-                place = (selection.rank(self.kind, row["score"], row["patch_id"], self.seed), row["patch_id"])
-                if place > self.last[self.ids[row["concept"]]]:
-                    log.add(row["source"], row["patch_id"], "over_limit")
-        return UnitResult(
-            counts={"regions": Counts(len(log.rejects), 0, log.counts())},
-            rejects=self.stage.publish_rejects(unit.name, log),
-        )
+            left = table.select(["source", "patch_id"]).take(pa.array(rows, pa.int64()))
+            for source, patch_id in zip(left["source"].to_pylist(), left["patch_id"].to_pylist(), strict=True):
+                log.add(source, patch_id, reason)
+        return table.drop_columns(PLACE).take(pa.array(chosen.kept, pa.int64())), len(chosen.duplicates)
 
 
 def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest:
@@ -246,51 +450,37 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     finished = work.begin(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
-    parts = [entry.name for entry in regions.outputs if entry.rows]
     feature_dim: int = regions.details["feature_dim"]
+    groups = plan_groups(regions.outputs)
     numbers = sorted(vocabulary.ids[name] for name in regions.details["regions"])
-    concept_units = [concept_unit(number) for number in numbers]
-    with progress(stage, "index", concept_units, "candidates"):
-        if work.pending(stage, [Unit(name, None) for name in concept_units]):
+    units = [*(group.unit for group in groups), *(unit.name for unit in plan_concepts(numbers))]
+    with progress(stage, "index", units, "regions"):
+        if work.pending(stage, [Unit(name, None) for name in units]):
             transform = IndexPatches(config.bank, vocabulary, feature_dim, config.seed, config.out)
             engine.run(
                 stage,
-                lambda pipeline: pipeline | "ListParts" >> beam.Create(parts) | "IndexPatches" >> transform,
-                len(parts),
+                lambda pipeline: pipeline | "ListGroups" >> beam.Create(groups) | "IndexPatches" >> transform,
+                len(units),
             )
-    chosen = {number: work.read_result(stage, concept_unit(number)) for number in numbers}
-    rest_units: list[Unit] = []
-    if any(result.details["total"] > result.counts["regions"].read for result in chosen.values()):
-        rest_units = [Unit(f"rest-{name.removesuffix('.parquet')}", name) for name in parts]
-        last = {number: (result.details["last"][0], result.details["last"][1]) for number, result in chosen.items()}
-        worker = RestWorker(
-            config.bank.selection, vocabulary.ids, last, config.seed, stage, files.join(config.out, "regions")
-        )
-        left = work.pending(stage, rest_units)
-        with progress(stage, "index: rest", [unit.name for unit in rest_units], "regions"):
-            if left:
-                engine.run(
-                    stage,
-                    lambda pipeline: pipeline | beam.Create(left) | "ListRest" >> DoUnits(stage, worker),
-                    len(left),
-                )
+    results = {name: work.read_result(stage, name) for name in units}
     outputs = building.write_bank(
         stage.folder,
-        vocabulary,
+        vocabulary.concepts,
         feature_dim,
-        sum(result.counts["regions"].written for result in chosen.values()),
-        _chosen_tables(stage, vocabulary, feature_dim, chosen),
+        _concept_counts(stage, vocabulary, results.values()),
+        _chosen_tables(stage, vocabulary, feature_dim),
     )
     details = {
         "feature_dim": feature_dim,
         "vocabulary": vocabulary.name,
         "vocabulary_hash": vocabulary.hash,
         "detector": regions.details["detector"],
+        "selection": {**asdict(config.bank), "seed": config.seed},
     }
     return work.finish(
         stage,
         plan,
-        [*chosen.values(), *(work.read_result(stage, unit.name) for unit in rest_units)],
+        list(results.values()),
         details=details,
         max_bad_fraction=config.max_bad_fraction,
         extra_inputs=[Input("regions", sum(entry.bytes for entry in regions.outputs), regions.content_hash)],
@@ -298,13 +488,23 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     )
 
 
-def _chosen_tables(
-    stage: Stage, vocabulary: Vocabulary, feature_dim: int, chosen: Mapping[int, UnitResult]
-) -> Iterator[tuple[pa.Table, int]]:
-    schema = building.chosen_schema(feature_dim)
+def _concept_counts(stage: Stage, vocabulary: Vocabulary, results: Iterable[UnitResult]) -> list[ConceptCounts]:
+    """For each concept of the vocabulary, by id."""
+    cuts = read_cuts(stage)
+    patches: dict[str, int] = {}
+    near_duplicates: dict[str, int] = {}
+    for result in results:
+        patches |= result.details.get("patches", {})
+        near_duplicates |= result.details.get("near_duplicates", {})
+    return [
+        ConceptCounts(patches[str(number)], cuts[number].total, near_duplicates[str(number)])
+        if number in cuts
+        else ConceptCounts()
+        for number in range(len(vocabulary.concepts))
+    ]
+
+
+def _chosen_tables(stage: Stage, vocabulary: Vocabulary, feature_dim: int) -> Iterator[pa.Table]:
+    chosen = ByConcept(stage.work, CHOSEN, building.chosen_schema(feature_dim))
     for concept in vocabulary.concepts:
-        if concept.id in chosen:
-            with files.open_read(files.join(stage.work, f"{concept_unit(concept.id)}.parquet")) as file:
-                yield pq.read_table(file, schema=schema), chosen[concept.id].details["total"]
-        else:
-            yield schema.empty_table(), 0
+        yield chosen.table(concept.id)

@@ -13,7 +13,6 @@ from itertools import groupby
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -167,7 +166,7 @@ def mixed_samples(
     known = set(bank.counts)
 
     def patches_of(concept: str) -> ConceptPatches:
-        return bank.patches(concept) if concept in known else ConceptPatches(concept, 0, (), np.zeros(0, np.float32))
+        return bank.patches(concept) if concept in known else ConceptPatches.none(concept)
 
     for start in range(0, len(rows), DRAWN_AT_ONCE):
         drawn = []

@@ -199,6 +199,11 @@ def forget_errors(stage: Stage) -> None:
         files.remove(files.join(stage.work, name))
 
 
+def failed(stage: Stage) -> bool:
+    """Whether a unit met an error in this run."""
+    return bool(_errors(stage))
+
+
 def raise_error(stage: Stage) -> None:
     """Raise the first unit's error, if any unit met one."""
     for name in _errors(stage):

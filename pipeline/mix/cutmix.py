@@ -61,7 +61,7 @@ def draw_patches(
                 weights[patches.rows_by_context[name]] += CONTEXT_WEIGHT
     size = min(count, len(patches))
     rows = rng.choice(len(patches), size=size, replace=False, p=weights / weights.sum())
-    return [patches.records[int(row)] for row in rows]
+    return [patches[int(row)] for row in rows]
 
 
 def mix(

@@ -1,20 +1,31 @@
-// Draws the patches of a concept when its row comes near the window, and hides the rows that a search does not name.
+// Draws the patches of a concept when its row comes near the window; the search narrows both the list and the rows; a
+// concept that is clicked opens alone. A served page asks its server for patches, a page in a file has them inside.
 (() => {
+  const page = document.getElementById("bank");
+  const most = Number(page.dataset.live);
   const rows = [...document.querySelectorAll(".concept")];
+  const entries = new Map([...document.querySelectorAll("#list button")].map((made) => [made.dataset.concept, made]));
+  const number = (row) => row.id.replace("concept-", "");
 
-  function draw(row) {
+  async function ask(path, question) {
+    const answer = await fetch(path, question && {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(question),
+    });
+    const content = await answer.json();
+    if (!answer.ok) throw new Error(content.error);
+    return content.patches;
+  }
+
+  async function fill(row, count) {
+    if (Number(row.dataset.drawn) >= count) return;
+    row.dataset.drawn = count;
     const cards = row.querySelector(".cards");
-    for (const { picture, aspect, facts } of JSON.parse(row.querySelector("script").textContent)) {
-      const patch = document.createElement("span");
-      patch.className = "patch";
-      patch.tabIndex = 0;
-      patch.dataset.facts = JSON.stringify(facts);
-      const image = new Image();
-      image.src = picture;
-      image.alt = row.querySelector("h2").textContent;
-      image.style.aspectRatio = aspect;
-      patch.append(image);
-      cards.append(patch);
+    try {
+      const found = most ? await ask(`api/concepts/${number(row)}?k=${Math.min(count, most)}`)
+        : JSON.parse(row.querySelector("script").textContent);
+      cards.replaceChildren(...found.map(patches.draw));
+    } catch (error) {
+      cards.replaceChildren(patches.element("p", error.message));
     }
   }
 
@@ -22,7 +33,7 @@
     for (const { isIntersecting, target } of seen) {
       if (isIntersecting) {
         watcher.unobserve(target);
-        draw(target);
+        fill(target, most ? 12 : Infinity);
       }
     }
   }, { rootMargin: "800px" });
@@ -30,16 +41,79 @@
 
   const search = document.getElementById("search");
   const found = document.getElementById("found");
+  const back = document.getElementById("back");
+  let opened = null;
+
   function filter() {
     const wanted = search.value.trim().toLowerCase();
     let shown = 0;
     for (const row of rows) {
-      row.hidden = !row.dataset.words.includes(wanted);
-      shown += !row.hidden;
+      const named = row.dataset.words.includes(wanted);
+      const entry = entries.get(number(row)).parentElement;
+      entry.hidden = !named;
+      // Concepts so called come before those with such a synonym.
+      row.style.order = entry.style.order = row.dataset.words.split("\n", 1)[0].includes(wanted) ? 0 : 1;
+      row.hidden = opened ? row !== opened : !named;
+      shown += named;
     }
     found.textContent = wanted ? `${shown} of ${rows.length} concepts` : "";
   }
-  search.addEventListener("input", filter);
+
+  function show(row) {
+    if (opened) {
+      opened.classList.remove("opened");
+      entries.get(number(opened)).removeAttribute("aria-current");
+    }
+    opened = row;
+    back.hidden = !row;
+    if (row) {
+      row.classList.add("opened");
+      entries.get(number(row)).setAttribute("aria-current", "true");
+      fill(row, most || Infinity);
+    }
+    filter();
+    if (row) back.scrollIntoView({ block: "start" });
+  }
+
+  search.addEventListener("input", () => {
+    if (opened) show(null);
+    else filter();
+  });
+  back.addEventListener("click", () => show(null));
+  for (const [id, entry] of entries) {
+    entry.addEventListener("click", () => show(document.getElementById(`concept-${id}`)));
+  }
+  for (const row of rows) row.querySelector("h2 button").addEventListener("click", () => show(row));
+
+  if (most) {
+    const answer = document.getElementById("answer");
+    const look = async (title, question) => {
+      const cards = patches.element("div");
+      cards.className = "cards card-row";
+      try {
+        const found = await ask("api/search", question);
+        if (found.length) cards.append(...found.map((patch) => {
+          const card = patches.element("figure");
+          card.className = "card";
+          card.append(patches.draw(patch), patches.element("figcaption", patch.caption));
+          return card;
+        }));
+        else cards.append(patches.element("p", "The bank holds no such patch."));
+      } catch (error) {
+        cards.append(patches.element("p", error.message));
+      }
+      answer.replaceChildren(patches.element("h2", title), cards);
+      answer.scrollIntoView({ block: "start", behavior: "smooth" });
+    };
+    patches.actions.push(["More like this", (view) => look(`Like ${view.id}`, { like: view.id, k: 24 })]);
+    document.getElementById("ask").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const asked = new FormData(event.target);
+      const context = asked.get("context").split(",").map((word) => word.trim()).filter(Boolean);
+      const concept = asked.get("concept").trim();
+      look([concept, ...context.map((word) => `with ${word}`)].join(", "), { concept: concept || null, context, k: 24 });
+    });
+  }
   // A browser that reloads the page may keep what was typed.
   filter();
 })();

@@ -1,27 +1,54 @@
 """Pages about a bank: the contact sheet of `vlmixer bank show`, and the hits of `vlmixer bank query`."""
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
 
+from PIL import Image
 from tqdm import tqdm
 
+from artifacts import files, schemas
 from bank.store import Hit, PatchBank, PatchRecord
+from pipeline.image.decoding import ImageRejected, decode
 from pipeline.report.crops import crop_uri
-from pipeline.report.pages import write_page
+from pipeline.report.pages import data_uri, render_page, write_page
 from pipeline.report.sentences import PatchView, aspect
 
+MOST_ON_A_SHEET = 8000
+"""Patches that a sheet shows at most, so that it stays a page that a browser opens at once …"""
+PER_CONCEPT = (4, 24)
+"""… but of each concept at least the first and at most the second of these."""
 SMALL_SHEET = 2000
-"""A sheet of more patches than this shows them as thumbnails, so that the page stays one that a browser opens."""
+"""A sheet of more patches than this shows them as thumbnails."""
 THUMBNAIL_SIDE = 96
+IMAGES_INSIDE = 48
+"""A page of no more hits than this holds their images, too; others refer to the files, where there are any."""
+IMAGE_SIDE = 720
+MAX_PIXELS = 1e8
+
+
+class Card(TypedDict):
+    """A patch as viewer.js draws it. `aspect` is width by height; `facts` (name, value) show when it is pointed at;
+    `view` tells how it lies in its image (a URI, empty where it cannot be shown)."""
+
+    picture: str
+    aspect: str
+    concept: str
+    caption: str
+    facts: tuple[tuple[str, str], ...]
+    view: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ConceptRow:
     """A concept of the sheet: its name and synonyms (`words`), how many patches it has, and what is drawn of them."""
 
+    id: int
     words: tuple[str, ...]
     count: int
-    patches: list[dict[str, object]]
+    patches: list[Card]
 
     @property
     def name(self) -> str:
@@ -34,63 +61,107 @@ class HitView:
     """A hit as it is drawn; `similarity` is empty where nothing was asked to be like. `others` are the other concepts
     of its image."""
 
-    view: PatchView
+    card: Card
     similarity: str
     others: tuple[str, ...]
     source: str
 
 
-def write_bank_page(path: str, bank: PatchBank, *, per_concept: int = 24) -> None:
-    """Write the sheet at `path`: a row for each concept that has patches, with at most `per_concept` of them.
+def write_bank_page(path: str, bank: PatchBank, *, per_concept: int | None = None) -> None:
+    """Write the sheet at `path`: every concept that has patches, with at most `per_concept` of them (None: as many as
+    make a page that opens at once).
 
     The page grows with the number of concepts, the memory that writing it takes does not grow with its pictures.
     Raises UserError for a crop that is no picture.
     """
-    filled = [concept for concept in bank.concepts if bank.counts[concept.name]]
-    shown = sum(min(bank.counts[concept.name], per_concept) for concept in filled)
+    filled = sum(count > 0 for count in bank.counts.values())
+    most = per_concept or min(max(MOST_ON_A_SHEET // max(filled, 1), PER_CONCEPT[0]), PER_CONCEPT[1])
+    shown = sum(min(count, most) for count in bank.counts.values())
     longest = THUMBNAIL_SIDE if shown > SMALL_SHEET else None
-    write_page(
-        path,
-        "bank.html",
-        vocabulary=str(bank.manifest.details["vocabulary"]).rsplit("/", 1)[-1],
-        detector=bank.manifest.details["detector"]["name"],
-        patches=len(bank),
-        concepts=len(bank.concepts),
-        filled=len(filled),
-        per_concept=per_concept,
-        empty=[concept.name for concept in bank.concepts if not bank.counts[concept.name]],
-        rows=_rows(bank, per_concept, longest),
-    )
+    rows = _drawn(bank, most, longest)
+    write_page(path, "bank.html", **_bank_content(bank), live=False, per_concept=most, drawn=rows)
 
 
-def _rows(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[ConceptRow]:
+def live_bank_page(bank: PatchBank, most: int) -> str:
+    """The sheet as `vlmixer bank serve` shows it: it asks for patches, at most `most` at once."""
+    content = _bank_content(bank)
+    return render_page("bank.html", **content, live=True, most=most, drawn=content["rows"])
+
+
+def _bank_content(bank: PatchBank) -> dict[str, Any]:
+    rows = [
+        ConceptRow(c.id, (c.name, *c.synonyms), bank.counts[c.name], []) for c in bank.concepts if bank.counts[c.name]
+    ]
+    return {
+        "vocabulary": str(bank.manifest.details["vocabulary"]).rsplit("/", 1)[-1],
+        "detector": bank.manifest.details["detector"]["name"],
+        "patches": len(bank),
+        "concepts": len(bank.concepts),
+        "filled": len(rows),
+        "empty": [concept.name for concept in bank.concepts if not bank.counts[concept.name]],
+        "rows": rows,
+    }
+
+
+def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[ConceptRow]:
     for concept in tqdm(bank.concepts, desc="page", unit="concept", disable=None, delay=2):
         if bank.counts[concept.name]:
-            records = bank.patches(concept.name).records[:per_concept]
-            drawn: list[dict[str, object]] = [
-                {
-                    "picture": crop_uri(bank, record, longest),
-                    "aspect": round(aspect(record.box), 3),
-                    "facts": record_facts(record),
-                }
-                for record in records
-            ]
-            yield ConceptRow((concept.name, *concept.synonyms), bank.counts[concept.name], drawn)
+            records = bank.patches(concept.name)[:per_concept]
+            cards = [make_card(record, crop_uri(bank, record, longest), file_uri(record.source)) for record in records]
+            yield ConceptRow(concept.id, (concept.name, *concept.synonyms), bank.counts[concept.name], cards)
 
 
 def write_hits_page(path: str, bank: PatchBank, hits: Sequence[Hit], *, title: str) -> None:
     """Write a page of what a search of `bank` found, in its order. Raises UserError for a crop that is no picture."""
     compared = any(hit.similarity != 1.0 for hit in hits)
-    views = [
-        HitView(
-            record_view(bank, hit.patch, longest=None),
-            f"{hit.similarity:.3f}" if compared else "",
-            hit.patch.context,
-            hit.patch.source,
-        )
-        for hit in hits
-    ]
+    views = []
+    for hit in hits:
+        source = hit.patch.source
+        image = (len(hits) <= IMAGES_INSIDE and image_uri(source)) or file_uri(source)
+        card = make_card(hit.patch, crop_uri(bank, hit.patch, None), image)
+        views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, source))
     write_page(path, "hits.html", title=title, hits=views)
+
+
+def make_card(record: PatchRecord, picture: str, image: str, similarity: float | None = None) -> Card:
+    """How a page draws a patch; picture, image: URIs of its crop and its image."""
+    return {
+        "picture": picture,
+        "aspect": f"{aspect(record.box):.3f}",
+        "concept": record.concept,
+        "caption": record.concept if similarity is None else f"{record.concept} {similarity:.3f}",
+        "facts": record_facts(record),
+        "view": {
+            "id": record.patch_id,
+            "image": image,
+            "width": record.width,
+            "height": record.height,
+            "box": [round(value, 1) for value in record.box],
+        },
+    }
+
+
+def file_uri(source: str) -> str:
+    """Where a page in a file finds an image's file; empty where there is none."""
+    return "" if files.is_url(source) or not Path(source).is_file() else Path(source).resolve().as_uri()
+
+
+def small_image(source: str) -> bytes | None:
+    """The image's file, upright and scaled to IMAGE_SIDE, as WebP; None where it cannot be read."""
+    try:
+        image = Image.fromarray(decode(files.read_bytes(source), max_pixels=MAX_PIXELS))
+    except (OSError, ImageRejected):
+        return None
+    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    return buffer.getvalue()
+
+
+def image_uri(source: str) -> str:
+    """The image's file as a small data URI; empty where it cannot be read."""
+    data = small_image(source)
+    return "" if data is None else data_uri(data, "webp")
 
 
 def record_view(bank: PatchBank, record: PatchRecord, longest: int | None) -> PatchView:
@@ -105,7 +176,7 @@ def record_facts(record: PatchRecord) -> tuple[tuple[str, str], ...]:
     return (
         ("score", f"{record.score:.2f}"),
         ("seen with", ", ".join(record.context) or "nothing else"),
-        ("source", record.source),
+        *((name, record.provenance[name]) for name in schemas.PROVENANCE if record.provenance[name]),
         ("size", f"{right - left:.0f} × {bottom - top:.0f} of {record.width} × {record.height} pixels"),
         ("patch", record.patch_id),
     )

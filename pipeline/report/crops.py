@@ -24,8 +24,7 @@ class Crops:
         if self._bank is None or not self._bank.counts.get(patch.concept):
             return None
         if patch.concept not in self._records:
-            records = self._bank.patches(patch.concept).records
-            self._records[patch.concept] = {record.patch_id: record for record in records}
+            self._records[patch.concept] = {record.patch_id: record for record in self._bank.patches(patch.concept)}
         record = self._records[patch.concept].get(patch.patch_id)
         return None if record is None else data_uri(self._bank.crop(record))
 

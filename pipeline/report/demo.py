@@ -333,7 +333,7 @@ def _scene_view(path: str, found: Sequence[Mapping[str, Any]]) -> SceneView:
 
 def _concepts(bank: PatchBank) -> Iterator[ConceptView]:
     for concept in bank.concepts:
-        records = bank.patches(concept.name).records[:PATCHES] if bank.counts[concept.name] else ()
+        records = bank.patches(concept.name)[:PATCHES] if bank.counts[concept.name] else ()
         views = tuple(record_view(bank, record, longest=None) for record in records)
         yield ConceptView(concept.name, bank.counts[concept.name], views)
 

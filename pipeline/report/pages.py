@@ -30,6 +30,11 @@ def write_page(path: str, template: str, **content: object) -> None:
             file.write(piece.encode())
 
 
+def render_page(template: str, **content: object) -> str:
+    """The page as text."""
+    return _ENVIRONMENT.get_template(template).render(content)
+
+
 def data_uri(data: bytes, kind: str = "jpeg") -> str:
     """The picture's bytes as a data URI."""
     return f"data:image/{kind};base64," + base64.b64encode(data).decode()

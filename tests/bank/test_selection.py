@@ -1,46 +1,42 @@
-import random
-
 import numpy as np
 import pytest
 
-from bank.selection import Candidate, best, candidate_limit, choose, normalised, rank
+from bank.selection import PLACE, best, candidate_limit, choose, normalised, particular, ranks
 
 
-def candidates(scores):
-    return [Candidate(-score, f"p{number:02d}", "part", number, ()) for number, score in enumerate(scores)]
+def places(*rows):
+    return np.array(list(rows), PLACE)
 
 
-def angles(*degrees):
-    """Features of length 1 at these angles."""
+def around(*degrees):
+    """Features at these angles about a mean that all of them share."""
     radians = np.deg2rad(degrees)
-    return np.stack([np.cos(radians), np.sin(radians)], axis=1)
+    return np.stack([np.cos(radians), np.sin(radians), np.full(len(degrees), 9.0)], axis=1)
 
 
-def test_best_does_not_depend_on_the_order_in_which_candidates_come():
-    found = candidates([0.5, 0.9, 0.7, 0.9, 0.1])
-    expected = ["p01", "p03", "p02"]
-    shuffled = random.Random(0)
+def test_best_does_not_depend_on_the_order_in_which_places_come():
+    found = places((-0.5, 0, 0), (-0.9, 1, 4), (-0.7, 0, 1), (-0.9, 0, 9), (-0.1, 0, 2))
+    rng = np.random.default_rng(0)
     for _ in range(20):
-        shuffled.shuffle(found)
-        assert [candidate.patch_id for candidate in best(found, 3)] == expected
-        halves = best(found[:2], 3) + best(found[2:], 3)
-        assert [candidate.patch_id for candidate in best(halves, 3)] == expected
+        shuffled = rng.permutation(found)
+        assert best(shuffled, 3).tolist() == [(-0.9, 0, 9), (-0.9, 1, 4), (-0.7, 0, 1)]
+        halves = np.concatenate([best(shuffled[:2], 3), best(shuffled[2:], 3)])
+        assert best(halves, 3).tolist() == [(-0.9, 0, 9), (-0.9, 1, 4), (-0.7, 0, 1)]
 
 
-def test_rank_follows_the_score():
-    for selection in ("score", "diverse"):
-        assert rank(selection, 0.9, "a", 0) < rank(selection, 0.2, "b", 0)
-        assert rank(selection, 0.9, "a", 0) == rank(selection, 0.9, "b", 1)
+@pytest.mark.parametrize("selection", ["score", "diverse"])
+def test_rank_follows_the_score(selection):
+    scores = np.array([0.9, 0.25], np.float32)
+    assert ranks(selection, scores, [], 0).tolist() == [-float(scores[0]), -0.25]
 
 
 def test_random_rank_depends_on_seed_and_patch_alone():
-    def order(seed):
-        return sorted(range(50), key=lambda number: rank("random", number / 50, f"p{number}", seed))
-
-    assert order(0) == order(0)
-    assert order(0) != order(1)
-    assert rank("random", 0.1, "p", 0) == rank("random", 0.9, "p", 0)
-    assert all(0 <= rank("random", 0.5, f"p{number}", 0) < 1 for number in range(50))
+    ids = [f"p{number}" for number in range(50)]
+    found = ranks("random", np.zeros(50), ids, 0)
+    assert np.array_equal(found, ranks("random", np.ones(50), ids, 0))
+    assert not np.array_equal(np.argsort(found), np.argsort(ranks("random", np.zeros(50), ids, 1)))
+    assert ((found >= 0) & (found < 1)).all()
+    assert ranks("random", np.zeros(1), ["p7"], 0)[0] == found[7]
 
 
 def test_diverse_looks_at_more_candidates():
@@ -55,25 +51,51 @@ def test_score_and_random_keep_the_first(selection):
 
 
 def test_near_duplicates_of_a_better_candidate_are_dropped():
-    chosen = choose("diverse", angles(0, 1, 90, 89, 180) * [[1], [9], [2], [3], [4]], 10, 0.98)
-    assert sorted(chosen.kept) == [0, 2, 4]
+    chosen = choose("diverse", around(0, 1, 90, 91, 180, 270), 10, 0.98)
+    assert sorted(chosen.kept) == [0, 2, 4, 5]
     assert chosen.duplicates == [1, 3]
     assert chosen.over_limit == []
 
 
 def test_a_duplicate_of_a_dropped_one_only_is_kept():
-    ten = np.cos(np.deg2rad(10.5))
-    assert choose("diverse", angles(0, 10, 20), 10, ten).duplicates == [1]
+    found = around(0, 10, 20, 180, 190, 200)
+    # Neighbours are at ten degrees, as seen from the mean.
+    assert choose("diverse", found, 10, float(np.cos(np.deg2rad(12)))).duplicates == [1, 4]
 
 
-def test_diverse_begins_with_the_best_and_goes_on_with_the_farthest():
-    chosen = choose("diverse", angles(0, 20, 40, 180), 2, 0.99)
-    assert chosen.kept == [0, 3]
-    assert chosen.over_limit == [1, 2]
+def test_duplicates_are_the_same_as_one_by_one_over_many_blocks():
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(700, 4))
+    unit = particular(features)
+    fresh = []
+    for row in range(len(unit)):
+        if not fresh or (unit[fresh] @ unit[row]).max() <= 0.95:
+            fresh.append(row)
+    assert 20 < len(fresh) < 650
+    assert choose("diverse", features, 1000, 0.95).duplicates == sorted(set(range(700)) - set(fresh))
+
+
+def test_what_all_have_in_common_makes_no_duplicates():
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(50, 16)) + 100
+    assert (normalised(features) @ normalised(features).T).min() > 0.98
+    assert choose("diverse", features, 100, 0.95).duplicates == []
+
+
+def test_diverse_begins_with_the_best_and_goes_on_with_what_is_far_from_it():
+    chosen = choose("diverse", around(0, 20, 180, 200, 90, 270), 2, 0.999)
+    assert chosen.kept == [0, 2]
+    assert chosen.over_limit == [1, 3, 4, 5]
 
 
 def test_diverse_prefers_the_better_of_two_that_are_as_far():
-    assert choose("diverse", angles(0, 90, -90), 2, 0.99).kept == [0, 1]
+    assert choose("diverse", around(0, 120, 240), 2, 0.99).kept == [0, 1]
+
+
+def test_an_outlier_among_the_last_does_not_come_first():
+    rng = np.random.default_rng(3)
+    features = np.concatenate([rng.normal(size=(99, 8)), [[50.0] * 8]])
+    assert 99 not in choose("diverse", features, 20, 0.99).kept
 
 
 def test_every_candidate_ends_in_one_list_and_never_more_than_the_limit_are_kept():

@@ -179,8 +179,9 @@ def test_bank_stats(answer, call, out):
     assert (stats["patches"], stats["feature_dim"], stats["detector"]) == (120, 6, "quadrants:Quadrants")
     by_name = {entry["concept"]: entry for entry in stats["concepts"]}
     assert {name: entry["patches"] for name, entry in by_name.items()} == {"dog": 40, "cat": 40, "kite": 40, "horse": 0}
-    assert by_name["dog"]["size_median"] == 16
-    assert by_name["horse"]["score_median"] is None
+    assert by_name["dog"]["sizes"] == [16, 16, 16]
+    assert stats["quantiles"] == [0.1, 0.5, 0.9]
+    assert by_name["horse"]["scores"] is None
     assert sum(entry["candidates"] for entry in stats["concepts"]) == 491
 
     code, table, said = call("bank", "stats", out / "bank")

@@ -1,22 +1,27 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from artifacts.rng import generator
 from artifacts.samples import Mention
-from bank.store import ConceptPatches, PatchRecord
+from artifacts.schemas import PATCHES
+from bank.store import ConceptPatches
 from pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw_patches, mix
+
+NAMES = ["dog", "kite", "car", "unicorn", "tree"]
 
 
 def patches(concept, contexts, scores=None):
     scores = scores or [0.5] * len(contexts)
-    records = tuple(
-        PatchRecord(row, f"{concept}-{row}", f"i{row}", concept, scores[row], (0.0, 0.0, 1.0, 1.0), 9, 9, "a.jpg",
-                    tuple(context), 0, 0)
+    rows = [
+        {"patch_id": f"{concept}-{row}", "image_id": f"i{row}", "concept_id": 0, "score": scores[row],
+         "box": [0.0, 0.0, 1.0, 1.0], "width": 9, "height": 9, "source": "a.jpg",
+         "context": [NAMES.index(name) for name in context], "crop_start": 0, "crop_bytes": 0}
         for row, context in enumerate(contexts)
-    )  # fmt: skip
-    return ConceptPatches(concept, 0, records, np.array(scores, np.float32))
+    ]  # fmt: skip
+    return ConceptPatches(concept, 0, pa.Table.from_pylist(rows, schema=PATCHES), NAMES)
 
 
 def mention(concept, start=0):

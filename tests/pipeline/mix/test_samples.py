@@ -5,7 +5,8 @@ from bank.store import PatchRecord
 from pipeline.mix.cutmix import Pasted
 from pipeline.mix.samples import image_sample, mixed_sample, sample_key
 
-RECORD = PatchRecord(7, "i1-002", "i1", "kite", 0.75, (1.0, 2.0, 3.0, 4.0), 640, 480, "photos/a.jpg", ("dog",), 100, 20)
+RECORD = PatchRecord(7, "i1-002", "i1", "kite", 0.75, (1.0, 2.0, 3.0, 4.0), 640, 480, {"source": "photos/a.jpg"},
+                     ("dog",), 100, 20)  # fmt: skip
 MENTIONS = (Mention(2, 5, "dog", "dog", "dog"), Mention(17, 22, "kite", "kites", "kite"))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from artifacts import manifest
 from artifacts.manifest import Manifest
 from artifacts.samples import ImageSample, Mention, MixedSample, Patch
-from bank.building import chosen_schema, write_bank
+from bank.building import ConceptCounts, chosen_schema, write_bank
 from bank.concepts import Vocabulary, make_vocabulary
 from bank.store import PatchBank
 
@@ -63,8 +63,9 @@ def make_bank(folder: Path, words: Sequence[Sequence[str]], patches: Sequence[Ba
             for number, patch in enumerate(patches)
             if patch.concept == concept.name
         ]
-        tables.append((pa.Table.from_pylist(rows, schema=chosen_schema(DIM)), len(rows)))
-    outputs = write_bank(str(folder), vocabulary, DIM, len(patches), tables)
+        tables.append(pa.Table.from_pylist(rows, schema=chosen_schema(DIM)))
+    counts_by_concept = [ConceptCounts(len(table), 2 * len(table), 1 if len(table) else 0) for table in tables]
+    outputs = write_bank(str(folder), vocabulary.concepts, DIM, counts_by_concept, tables)
     details = {"feature_dim": DIM, "vocabulary": "small", "vocabulary_hash": "-", "detector": {"name": "drawn"}}
     counts = {"regions": manifest.Counts(len(patches), len(patches))}
     publish(folder, "index", outputs, counts, details)

@@ -1,0 +1,215 @@
+"""Banks made of banks: images taken out of one, several put together. The regions they came from are not needed."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from artifacts import files, manifest
+from artifacts.errors import CallError, UserError
+from artifacts.manifest import Counts, Input, Manifest
+from artifacts.rejects import RejectLog
+from artifacts.samples import Sample
+from bank import selection
+from bank.building import LEFT_OUT, ConceptCounts, chosen_schema, feature_column, write_bank
+from bank.store import PatchBank
+
+PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What taking images out of a bank took out: patches by concept, and the images (their ids) that had any.
+    `unknown` are wanted names of which the bank holds nothing."""
+
+    images: tuple[str, ...]
+    patches: dict[str, int]
+    unknown: tuple[str, ...]
+
+
+def drop_images(bank: PatchBank, names: Sequence[str], out: str) -> Dropped:
+    """Write to `out` a bank without the patches of some images; what it holds of others stays as it is, in order.
+
+    names: image ids, or names of images' files as the bank tells them. Nothing is chosen again, and nothing takes the
+    place of what goes: that would need the regions. Raises CallError if `out` is taken or nothing is to go.
+    """
+    _check_free(out)
+    wanted = frozenset(names)
+    gone: dict[str, int] = {}
+    images: set[str] = set()
+    found: set[str] = set()
+    keep: list[np.ndarray] = []
+    log = RejectLog("index")
+    for concept in bank.concepts:
+        patches = bank.patches(concept.name)
+        stays = np.ones(len(patches), dtype=bool)
+        for place, (image_id, source) in enumerate(patches.images):
+            if image_id in wanted or source in wanted:
+                stays[place] = False
+                images.add(image_id)
+                found |= {image_id, source} & wanted
+                log.add(source, patches[place].patch_id, "taken_down")
+        if not stays.all():
+            gone[concept.name] = int((~stays).sum())
+        keep.append(np.flatnonzero(stays))
+    if not gone:
+        raise CallError(f"{bank.folder}: holds no patch of these {len(wanted)} images; nothing is to be taken out.")
+    counts = [
+        ConceptCounts(len(rows), bank.candidates[concept.name], bank.near_duplicates[concept.name])
+        for concept, rows in zip(bank.concepts, keep, strict=True)
+    ]
+    tables = (_chosen(bank, concept.name, rows) for concept, rows in zip(bank.concepts, keep, strict=True))
+    _publish(out, [bank], counts, tables, log, dict(bank.manifest.details))
+    return Dropped(tuple(sorted(images)), gone, tuple(sorted(wanted - found)))
+
+
+def affected_samples(samples: Iterable[Sample], images: AbstractSet[str]) -> Iterator[str]:
+    """Keys of the samples that hold a patch of one of these images (ids)."""
+    for sample in samples:
+        if any(patch.image_id in images for patch in sample.patches):
+            yield sample.key
+
+
+def merge_banks(banks: Sequence[PatchBank], out: str, *, max_patches: int | None = None) -> Manifest:
+    """Write to `out` a bank of the patches of several, chosen among them as the first bank's were.
+
+    A patch that several banks hold counts once, as a near-duplicate. max_patches: of a concept; None for the largest of
+    the banks' own. Raises CallError if `out` is taken or there are fewer than two banks, UserError for banks of another
+    detector or vocabulary.
+    """
+    if len(banks) < 2:
+        raise CallError("merging takes two banks or more.")
+    _check_free(out)
+    first = banks[0]
+    for bank in banks[1:]:
+        check_same_kind(first, bank)
+    settings = dict(first.manifest.details["selection"])
+    settings["max_patches_per_concept"] = max_patches or max(
+        bank.manifest.details["selection"]["max_patches_per_concept"] for bank in banks
+    )
+    log = RejectLog("index")
+    kept: list[list[np.ndarray]] = []
+    counts = []
+    for concept in first.concepts:
+        rows, count = _choose_among(banks, concept.name, settings, log)
+        kept.append(rows)
+        counts.append(count)
+
+    def tables() -> Iterator[pa.Table]:
+        for concept, rows in zip(first.concepts, kept, strict=True):
+            parts = [_chosen(bank, concept.name, own[:, 1]) for bank, own in zip(banks, rows, strict=True)]
+            order = np.concatenate([own[:, 0] for own in rows])
+            yield pa.concat_tables(parts).take(pa.array(np.argsort(order)))
+
+    return _publish(out, banks, counts, tables(), log, {**first.manifest.details, "selection": settings})
+
+
+def _choose_among(
+    banks: Sequence[PatchBank], concept: str, settings: dict[str, Any], log: RejectLog
+) -> tuple[list[np.ndarray], ConceptCounts]:
+    """For each bank (place in the merged concept, place in the bank's own), (n, 2) int64, of what is kept of it."""
+    places: list[tuple[float, int, int]] = []
+    features = []
+    seen: set[str] = set()
+    doubles = 0
+    for number, bank in enumerate(banks):
+        patches = bank.patches(concept)
+        features.append(bank.features(np.arange(patches.first, patches.first + len(patches))))
+        ranks = selection.ranks(settings["selection"], patches.scores, patches.patch_ids, settings["seed"])
+        for place, patch_id in enumerate(patches.patch_ids):
+            if patch_id in seen:
+                doubles += 1
+                log.add(patches[place].source, patch_id, "near_duplicate", "in several banks")
+            else:
+                seen.add(patch_id)
+                places.append((float(ranks[place]), number, place))
+    places.sort()
+    starts = np.cumsum([0, *(len(rows) for rows in features)])
+    vectors = np.concatenate(features)[[starts[number] + place for _, number, place in places]]
+    chosen = selection.choose(
+        settings["selection"], vectors, settings["max_patches_per_concept"], settings["duplicate_similarity"]
+    )
+    for reason, rows in (("near_duplicate", chosen.duplicates), ("over_limit", chosen.over_limit)):
+        for row in rows:
+            _, number, place = places[row]
+            record = banks[number].patches(concept)[place]
+            log.add(record.source, record.patch_id, reason)
+    kept: list[list[tuple[int, int]]] = [[] for _ in banks]
+    for at, row in enumerate(chosen.kept):
+        _, number, place = places[row]
+        kept[number].append((at, place))
+    count = ConceptCounts(
+        len(chosen.kept),
+        sum(bank.candidates[concept] for bank in banks),
+        sum(bank.near_duplicates[concept] for bank in banks) + len(chosen.duplicates) + doubles,
+    )
+    return [np.array(own, np.int64).reshape(-1, 2) for own in kept], count
+
+
+def check_same_kind(first: PatchBank, second: PatchBank) -> None:
+    """Raises UserError unless features and concepts of the two banks mean the same."""
+    one, other = first.manifest.details, second.manifest.details
+    for what, key in (("detector", _detector), ("vocabulary", lambda details: details["vocabulary_hash"])):
+        if key(one) != key(other):
+            raise UserError(
+                f"{second.folder}: built with another {what} than {first.folder} "
+                f"({other[what]}; there {one[what]}). Only banks of one detector (name, weights, options) and one "
+                "vocabulary go together; build one of them again."
+            )
+
+
+def _detector(details: dict[str, Any]) -> dict[str, Any]:
+    """What makes features comparable; on which device they were made does not count."""
+    return {**details["detector"], "device": "any", "feature_dim": details["feature_dim"]}
+
+
+def _check_free(out: str) -> None:
+    if files.list_files(out):
+        raise CallError(f"{out}: holds files already. Give a new folder for the bank.")
+
+
+def _chosen(bank: PatchBank, concept: str, places: np.ndarray) -> pa.Table:
+    """Patches of a concept, by their places in it, as a bank is built of them."""
+    patches = bank.patches(concept)
+    table = patches.table.take(pa.array(places))
+    table = table.append_column("feature", feature_column(bank.features(patches.first + places)))
+    table = table.append_column("crop", pa.array([patches[int(place)].crop for place in places], pa.binary()))
+    schema = chosen_schema(bank.feature_dim)
+    return table.select(schema.names).cast(schema)
+
+
+def _publish(
+    out: str,
+    banks: Sequence[PatchBank],
+    counts: Sequence[ConceptCounts],
+    tables: Iterable[pa.Table],
+    log: RejectLog,
+    details: dict[str, Any],
+) -> Manifest:
+    """Write the bank, what was left out in making it, and last its manifest."""
+    first = banks[0]
+    outputs = write_bank(out, first.concepts, first.feature_dim, counts, tables)
+    left_out = log.publish(files.join(out, LEFT_OUT))
+    if left_out:
+        outputs.append(manifest.describe(out, LEFT_OUT, left_out))
+    settings = {"made of": [bank.manifest.content_hash for bank in banks], "rejected": log.counts()}
+    read = sum(len(bank) for bank in banks)
+    made = Manifest(
+        stage="index",
+        config_hash=manifest.digest(settings),
+        plan_hash=manifest.digest(settings),
+        versions=manifest.versions(PACKAGES),
+        inputs=[
+            Input(f"bank {number}", sum(output.bytes for output in bank.manifest.outputs), bank.manifest.content_hash)
+            for number, bank in enumerate(banks)
+        ],
+        outputs=sorted(outputs, key=lambda output: output.name),
+        rejects=[],
+        counts={"regions": Counts(read, sum(count.patches for count in counts), log.counts())},
+        details=details,
+    )
+    manifest.publish(out, made)
+    return made

@@ -1,0 +1,91 @@
+"""Generated regions/, as `vlmixer detect` would leave them, of any number: for measuring what comes after.
+
+Features are short and crops tiny, so that ten million fit on a disk; concepts are as uneven as real ones.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from tqdm import tqdm
+
+from artifacts import manifest, schemas
+from artifacts.manifest import Counts, Manifest
+from bank.concepts import load_vocabulary
+
+REGIONS_A_PART = 20_000
+REGIONS_AN_IMAGE = 5
+REGIONS_A_ROW_GROUP = 2_000
+
+
+def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim: int = 64) -> Path:
+    """Write OUT/regions, OUT/words.txt (the vocabulary) and OUT/config.yaml; returns the config's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    words = out / "words.txt"
+    words.write_text("".join(f"thing {number:04d}\n" for number in range(concepts)))
+    config = out / "config.yaml"
+    config.write_text(f"vocabulary: {words}\n")
+    vocabulary = load_vocabulary(str(words))
+    names = pa.array(vocabulary.names)
+    shares = 1 / (np.arange(concepts) + 50.0)
+    shares /= shares.sum()
+    centres = np.random.default_rng(0).normal(size=(concepts, feature_dim)).astype(np.float32)
+    crops = pa.array([_crop(number) for number in range(64)], pa.binary())
+    schema = schemas.regions(feature_dim)
+    outputs, images_by_part = [], []
+    counts = np.zeros(concepts, np.int64)
+    for part in tqdm(range(-(-regions // REGIONS_A_PART)), desc=f"{regions:,} regions", disable=None):
+        rng = np.random.default_rng([1, part])
+        first = part * REGIONS_A_PART
+        numbers = np.arange(first, min(first + REGIONS_A_PART, regions))
+        images = numbers // REGIONS_AN_IMAGE
+        ids = rng.choice(concepts, size=len(numbers), p=shares)
+        counts += np.bincount(ids, minlength=concepts)
+        features = centres[ids] + rng.standard_normal((len(ids), feature_dim), dtype=np.float32)
+        image_ids = [f"{image:016x}" for image in images]
+        boxes = np.tile(np.array([10, 20, 110, 100], np.float32), len(ids))
+        columns = {
+            "image_id": image_ids,
+            "patch_id": [
+                f"{image}-{number % REGIONS_AN_IMAGE:03d}" for image, number in zip(image_ids, numbers, strict=True)
+            ],
+            "box": pa.FixedSizeListArray.from_arrays(pa.array(boxes), 4),
+            "concept": names.take(pa.array(ids)),
+            "score": rng.uniform(0.3, 1, len(ids)).astype(np.float32),
+            "feature": pa.FixedSizeListArray.from_arrays(
+                pa.array(features.astype(np.float16).reshape(-1)), feature_dim
+            ),
+            "crop": crops.take(pa.array(numbers % 64)),
+            "width": np.full(len(ids), 640, np.int32),
+            "height": np.full(len(ids), 480, np.int32),
+        }
+        columns |= {name: [f"photos/{image}.jpg" for image in images] for name in schemas.PROVENANCE}
+        name = f"part-{part:05d}.parquet"
+        with schemas.writing_parquet(str(out / "regions" / name), schema) as writer:
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=REGIONS_A_ROW_GROUP)
+        outputs.append(manifest.describe(str(out / "regions"), name, len(ids)))
+        images_by_part.append(len(np.unique(images)))
+    details = {
+        "detector": {"name": "generated", "weights": "none", "device": "cpu", "options": {}},
+        "feature_dim": feature_dim,
+        "vocabulary": str(words),
+        "vocabulary_hash": vocabulary.hash,
+        "regions": {name: int(count) for name, count in zip(vocabulary.names, counts, strict=True) if count},
+        "labels_not_in_vocabulary": [],
+        "images_by_part": images_by_part,
+    }
+    total = sum(images_by_part)
+    manifest.publish(
+        str(out / "regions"),
+        Manifest("detect", "", "", {}, [], outputs, [], {"images": Counts(total, total)}, details),
+    )
+    return config
+
+
+def _crop(number: int) -> bytes:
+    """A JPEG of 8 × 8 pixels."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), tuple(np.random.default_rng(number).integers(0, 255, 3).tolist())).save(buffer, "JPEG")
+    return buffer.getvalue()
