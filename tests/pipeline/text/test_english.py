@@ -111,7 +111,8 @@ MODIFIERS = [
     ("a bear market", []),
     ("they park the car", ["car"]),
     ("a statue of a man", []),
-    ("dog-friendly", []),
+    # A hyphen may make one, too.
+    ("dog-friendly", ["dog"]),
 ]
 
 

@@ -1,5 +1,6 @@
 """The tagger: what it gives back, when it asks a pipeline, and pipelines of other kinds and languages."""
 
+import copy
 import logging
 
 import pytest
@@ -13,7 +14,15 @@ from artifacts.samples import Mention
 from bank.concepts import load_vocabulary, make_vocabulary
 from pipeline.text import tagger as tagging
 from pipeline.text.lines import MAX_LINE_BYTES
-from pipeline.text.tagger import Tagged, Tagger, describe_model, load_spacy
+from pipeline.text.tagger import (
+    Tagged,
+    Tagger,
+    describe_model,
+    language_of,
+    load_spacy,
+    make_matcher,
+    resolve_model,
+)
 
 VOCABULARY = make_vocabulary("v", [["dog", "puppy"], ["bear"], ["train"], ["park"], ["bed"], ["person", "man"]])
 
@@ -42,19 +51,15 @@ def test_every_text_gets_an_answer_in_order(rules):
     assert rules.tag([]) == []
 
 
-def test_may_tag_is_never_wrong_about_a_no(rules):
-    for text in ("a dog", "they train", "nothing", "", "a bear market", "PUPPIES", "dogma"):
-        [found] = rules.tag([text])
-        assert rules.may_tag(text) or found == Tagged((), ())
-    assert rules.may_tag("they train")
-    assert not rules.may_tag("nothing here")
-    assert not rules.may_tag("a bear market")
-
-
 def test_stop_words_are_passed_on():
     tagger = Tagger(VOCABULARY, "rules", ["dog"])
     assert tagger.tag(["a dog, a puppy"]) == [Tagged((Mention(9, 14, "dog", "puppy", "puppy"),), ())]
-    assert not tagger.may_tag("a dog")
+
+
+def test_a_matcher_that_is_at_hand_is_used(rules):
+    matcher = make_matcher(VOCABULARY, ["dog"], None)
+    given = Tagger(VOCABULARY, "rules", matcher=copy.deepcopy(matcher))
+    assert surfaces(given, "a dog, a puppy") == [["puppy"]]
 
 
 def test_offsets_are_those_of_the_stored_text(rules):
@@ -67,14 +72,15 @@ def test_offsets_are_those_of_the_stored_text(rules):
 def test_auto_without_the_usual_pipeline_says_that_rules_decide(monkeypatch, caplog):
     monkeypatch.setattr(tagging, "DEFAULT_MODEL", "no_such_pipeline")
     with caplog.at_level(logging.WARNING):
-        assert load_spacy("auto") is None
+        assert resolve_model("auto") == "rules"
+        assert load_spacy("rules") is None
     assert "built-in rules decide" in caplog.text
     assert "python -m spacy download no_such_pipeline" in caplog.text
 
 
 def test_rules_describe_themselves(rules):
     assert rules.description == describe_model(None) == "rules"
-    assert rules.language == "en"
+    assert language_of(None) == "en"
 
 
 def test_a_pipeline_that_is_not_there(tmp_path):
@@ -242,9 +248,8 @@ def test_a_verb_of_another_language_only_looks_like_the_concept(german):
 
 
 def test_another_language_knows_nothing_of_english(german):
-    assert german.language == "de"
+    assert language_of(german._nlp) == "de"
     assert german.description == "de_tiny 1.2.3"
-    assert german.may_tag("nichts davon")
     assert surfaces(german, "Zwei hunds laufen") == [[]]
 
 
