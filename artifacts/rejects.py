@@ -27,6 +27,7 @@ UNUSED = {
     "too_long": "longer than the limit",
     "empty_line": "nothing but white space",
     "no_mention": "no visually-grounded word of the vocabulary",
+    "no_image": "members of a tar that belong to no image",
     "duplicate": "the same bytes as an image that comes earlier",
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",

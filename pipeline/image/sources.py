@@ -460,7 +460,7 @@ def _sample(
         names = ", ".join(_printable(member.name) for member in members)
         place = members[0].offset
         ref = replace(blank, key=_printable(members[0].name), order=(blank.order[0], place))
-        yield named(replace(ref, reason="missing_field", detail=f"no image among {names}"))
+        yield named(replace(ref, reason="no_image", detail=names))
         return
     url = rights = ""
     for member in members:
