@@ -331,7 +331,10 @@ def _faults(name: str) -> tuple[type[Exception], ...]:
 
 
 def _missing_package(name: str, error: ImportError) -> UserError:
-    return UserError(f"{name}: reading it needs a package that is not installed: {error}")
+    return UserError(
+        f"{name}: reading it needs a package that is not installed: {error}. For http:// run "
+        "`pip install 'fsspec[http]'`; for s3:// and gs://, s3fs and gcsfs."
+    )
 
 
 def _with_record(ref: ImageRef, record: str) -> ImageRef:
