@@ -171,7 +171,8 @@ def measure_stages(setup: Setup) -> None:
                     writer.write_table(table)
     whole = sum(taken.values())
     print(
-        f"stages: {len(setup.photos)} photos, {regions / len(setup.photos):.1f} regions each, milliseconds of work a photo"
+        f"stages: {len(setup.photos)} photos, {regions / len(setup.photos):.1f} regions each, "
+        "milliseconds of work a photo"
     )
     for name, value in taken.items():
         print(f"  {name:16}{value / len(setup.photos) * 1000:8.1f}  {value / whole:6.1%}")
