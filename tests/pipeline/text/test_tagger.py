@@ -185,6 +185,7 @@ def test_no_heap_of_words_breaks_it(kind, request):
 
 def trained(nlp, sentences, tagged_by):
     """Teach the component the parts of speech of a few sentences."""
+    spacy.util.fix_random_seed(0)
     examples = []
     for text, tags in sentences:
         doc = nlp.make_doc(text)
