@@ -13,7 +13,7 @@ import numpy as np
 
 from artifacts.errors import CallError, UserError
 from bank.store import PatchBank, PatchRecord
-from pipeline.report.bank import Card, live_bank_page, make_card, small_image
+from pipeline.report.bank import Card, image_path, live_bank_page, make_card, small_image
 
 try:
     import uvicorn
@@ -96,7 +96,7 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
         return Response(_patch(bank, request).crop, media_type="image/jpeg")
 
     def image(request: Request, body: Any) -> Response:
-        data = small_image(_patch(bank, request).source)
+        data = small_image(image_path(bank, _patch(bank, request)))
         if data is None:
             raise Refused(404, "the patch's image cannot be read")
         return Response(data, media_type="image/webp")

@@ -105,7 +105,10 @@ def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[C
     for concept in tqdm(bank.concepts, desc="page", unit="concept", disable=None, delay=2):
         if bank.counts[concept.name]:
             records = bank.patches(concept.name)[:per_concept]
-            cards = [make_card(record, crop_uri(bank, record, longest), file_uri(record.source)) for record in records]
+            cards = [
+                make_card(record, crop_uri(bank, record, longest), file_uri(image_path(bank, record)))
+                for record in records
+            ]
             yield ConceptRow(concept.id, concept.words, bank.counts[concept.name], cards)
 
 
@@ -114,10 +117,10 @@ def write_hits_page(path: str, bank: PatchBank, hits: Sequence[Hit], *, title: s
     compared = any(hit.similarity != 1.0 for hit in hits)
     views = []
     for hit in hits:
-        source = hit.patch.source
-        image = (len(hits) <= IMAGES_INSIDE and image_uri(source)) or file_uri(source)
+        path_of_image = image_path(bank, hit.patch)
+        image = (len(hits) <= IMAGES_INSIDE and image_uri(path_of_image)) or file_uri(path_of_image)
         card = make_card(hit.patch, crop_uri(bank, hit.patch, None), image)
-        views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, source))
+        views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, hit.patch.source))
     write_page(path, "hits.html", title=title, hits=views)
 
 
@@ -139,15 +142,23 @@ def make_card(record: PatchRecord, picture: str, image: str, similarity: float |
     }
 
 
-def file_uri(source: str) -> str:
+def image_path(bank: PatchBank, record: PatchRecord) -> str:
+    """Where the patch's image should be: its name is relative to the folder that the bank was made in, which is this
+    one or, often, that of the bank's OUT."""
+    beside = files.join(bank.folder.rstrip("/").rpartition("/")[0] or ".", record.source)
+    relative = not files.is_url(record.source) and not Path(record.source).is_absolute()
+    return beside if relative and not Path(record.source).is_file() else record.source
+
+
+def file_uri(path: str) -> str:
     """Where a page in a file finds an image's file; empty where there is none."""
-    return "" if files.is_url(source) or not Path(source).is_file() else Path(source).resolve().as_uri()
+    return "" if files.is_url(path) or not Path(path).is_file() else Path(path).resolve().as_uri()
 
 
-def small_image(source: str) -> bytes | None:
+def small_image(path: str) -> bytes | None:
     """The image's file, upright and scaled to IMAGE_SIDE, as WebP; None where it cannot be read."""
     try:
-        image = Image.fromarray(decode(files.read_bytes(source), max_pixels=MAX_PIXELS))
+        image = Image.fromarray(decode(files.read_bytes(path), max_pixels=MAX_PIXELS))
     except (OSError, ImageRejected):
         return None
     image.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
@@ -156,9 +167,9 @@ def small_image(source: str) -> bytes | None:
     return buffer.getvalue()
 
 
-def image_uri(source: str) -> str:
+def image_uri(path: str) -> str:
     """The image's file as a small data URI; empty where it cannot be read."""
-    data = small_image(source)
+    data = small_image(path)
     return "" if data is None else data_uri(data, "webp")
 
 

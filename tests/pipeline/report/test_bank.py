@@ -179,3 +179,13 @@ def test_a_page_of_many_hits_refers_to_images(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "page.html"
     write_hits_page(str(path), bank, bank.search("dog"), title="dog")
     assert json.loads(read_page(path).all("patch")[0].attributes["data-view"])["image"] == photo.resolve().as_uri()
+
+
+def test_images_are_looked_for_beside_the_bank_too(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (100, 80)).save(tmp_path / "photos" / "a.jpg")
+    bank = make_bank(tmp_path / "bank", [["dog"]], [BankPatch("p-0", "dog", jpeg("red"), source="photos/a.jpg")])
+    path = tmp_path / "page.html"
+    write_bank_page(str(path), bank)
+    ((patch,),) = read_page(path).data()
+    assert patch["view"]["image"] == (tmp_path / "photos" / "a.jpg").resolve().as_uri()
