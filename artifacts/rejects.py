@@ -5,25 +5,35 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from artifacts import schemas
 
 BAD = {
     "not_utf8": "bytes that are no UTF-8",
+    "nul_byte": "text with a NUL byte in it",
     "not_json": "a line that is no JSON object",
-    "missing_field": "the field with the sentence is missing or is no text",
+    "missing_field": "the field, column or member with the sentence is missing or is no text, or there is no image",
     "unreadable_file": "the file ended early or is not of the kind that its name says",
     "empty_file": "a file without content",
     "truncated_image": "the image ends before its last pixel",
     "not_an_image": "no image format that can be decoded",
     "zero_pixels": "an image without pixels",
     "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
+    "too_large_file": "more bytes than an image within the limit of pixels can need",
+    "missing_photo": "region features whose photo is not among the inputs",
+    "bad_record": "parts of a line of region features that do not fit together",
     "failed_in_detector": "the detector raised an exception for this image alone",
     "bad_feature": "the detector gave a feature that is not finite",
 }
 UNUSED = {
     "too_long": "longer than the limit",
+    "too_short": "shorter than the limit",
     "empty_line": "nothing but white space",
-    "no_mention": "no visually-grounded word of the vocabulary",
+    "no_mention": "no word of the vocabulary",
+    "not_meant": "words of the vocabulary, none of them meant as a thing",
+    "no_image": "members of a tar that belong to no image",
+    "duplicate": "the same as one that comes before it",
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",
     "near_duplicate": "a region too like a better one of its concept",
@@ -33,7 +43,7 @@ UNUSED = {
 REASONS = BAD | UNUSED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reject:
     """One input that was not used. `key` tells which one of `source` (a byte position, a row, or "")."""
 
@@ -66,9 +76,15 @@ class RejectLog:
     def publish(self, path: str) -> int:
         """Write rejects/ Parquet at `path`; returns the number of rows. No rows, no file."""
         if self.rejects:
-            rows: list[dict[str, object]] = [{"stage": self.stage, **vars(reject)} for reject in self.rejects]
+            columns = {
+                "stage": [self.stage] * len(self.rejects),
+                "source": [reject.source for reject in self.rejects],
+                "key": [reject.key for reject in self.rejects],
+                "reason": [reject.reason for reject in self.rejects],
+                "detail": [reject.detail for reject in self.rejects],
+            }
             with schemas.writing_parquet(path, schemas.REJECTS) as writer:
-                writer.write_table(schemas.rows_to_table(rows, schemas.REJECTS))
+                writer.write_table(pa.table(columns, schema=schemas.REJECTS))
         return len(self.rejects)
 
 

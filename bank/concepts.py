@@ -2,6 +2,7 @@
 
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +15,41 @@ from artifacts import files
 from artifacts.errors import CallError
 from artifacts.manifest import digest
 
-BUILT_IN = ("coco",)
+BUILT_IN = ("coco", "lvis", "vg1600", "openimages")
+
+# Labels of detectors that stand for a number which no class has.
+PLACEHOLDERS = ("__background__", "N/A", "")
+
+# Words that name places in a picture, measures, times, sports, colours or anything at all: in captions they rarely mean
+# something that one could draw a box around, though vocabularies (most of all vg1600) have them.
+HARDLY_VISUAL = tuple(
+    (
+        "air arctic area back background base baseline black blue border bottom breakfast brown bunch case center "
+        "circle control copyright corner cover date day design detail dinner display distance edge end exterior "
+        "file foreground front game gold gray group half home image information inside instruction interior item "
+        "kind land landscape layer left line lot lunch match material median middle morning name night number "
+        "object opening outline outside pack pair part pattern photo photograph picture piece pink place plain "
+        "point pop portion product purple range rear record red register right row rubber scene section set shade "
+        "shape she side silver size skiing sort space spread stop structure stuff support surface surfing tennis "
+        "text thing time tip top trick type unit view wake way weather website white wild word yellow"
+    ).split()
+)
+
+_SINGULARS = {
+    "children": "child", "geese": "goose", "knives": "knife", "leaves": "leaf", "men": "man", "people": "person",
+    "shelves": "shelf", "women": "woman",
+}  # fmt: skip
+_QUALIFIER = re.compile(r"\([^()]*\)")
+_BETWEEN_COMMAS = re.compile(r"((?:\([^()]*\)|[^,])*)(?:,|$)")
 
 
 @dataclass(frozen=True)
 class Concept:
-    """One concept: its id (0 …), its name, and further words for it, all singular and in lower case."""
+    """One concept: its id (0 …), its name, and further words for it, all in lower case.
+
+    A word may end in a qualifier that says in which sense it is meant: "bow (weapon)". It tells concepts and labels
+    apart and is no word of text.
+    """
 
     id: int
     name: str
@@ -27,8 +57,8 @@ class Concept:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The name and the synonyms."""
-        return (self.name, *self.synonyms)
+        """What to look for in text: the name and the synonyms without their qualifiers, none twice."""
+        return tuple(dict.fromkeys(unqualified(word) for word in (self.name, *self.synonyms)))
 
 
 @dataclass(frozen=True)
@@ -41,7 +71,7 @@ class Vocabulary:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over all names and synonyms in order."""
-        return digest([concept.words for concept in self.concepts])
+        return digest([(concept.name, *concept.synonyms) for concept in self.concepts])
 
     @cached_property
     def ids(self) -> Mapping[str, int]:
@@ -53,21 +83,100 @@ class Vocabulary:
         """Names in id order."""
         return [concept.name for concept in self.concepts]
 
+    @cached_property
+    def claims(self) -> Mapping[str, tuple[Concept, ...]]:
+        """For each word of text the concepts that list it; the first one gets it.
+
+        First comes the concept whose name it is, then one that has it for a synonym as it stands, then one whose name
+        it is without the qualifier, then one that has a synonym so; among equals the one with the lower id. "bow" is
+        bow (decorative ribbons), which lists it, and not bow (weapon), which does not.
+        """
+        ranked: dict[str, list[tuple[int, Concept]]] = {}
+        for concept in self.concepts:
+            for place, word in enumerate((concept.name, *concept.synonyms)):
+                bare = unqualified(word)
+                rank = (0 if place == 0 else 1) + (0 if bare == word else 2)
+                ranked.setdefault(bare, []).append((rank, concept))
+        return {
+            word: tuple(dict.fromkeys(concept for _, concept in sorted(claims, key=lambda claim: claim[0])))
+            for word, claims in ranked.items()
+        }
+
+    @property
+    def shared_words(self) -> dict[str, list[str]]:
+        """The words that several concepts list, with the names of these; the first one gets the word in text."""
+        return {
+            word: [concept.name for concept in concepts] for word, concepts in self.claims.items() if len(concepts) > 1
+        }
+
+    @property
+    def unreachable(self) -> list[str]:
+        """The names of concepts that no text can mention, because others get all of their words."""
+        reached = {concepts[0].name for concepts in self.claims.values()}
+        return [name for name in self.names if name not in reached]
+
     def map_labels(self, labels: Sequence[str]) -> list[int | None]:
         """The concept id for each detector label, None where the vocabulary has no such concept.
 
-        A label matches a name or a synonym, whatever its spacing ("pottedplant"), hyphens, underscores or case;
-        of a label with alternatives ("stop sign,stopsign") the first that matches counts.
+        A label matches, whatever its spacing ("pottedplant"), hyphens, underscores or case: a name; else a name without
+        its qualifier ("orange", orange (fruit)); else a synonym as it stands. Of a label with alternatives
+        ("stop sign,stopsign") the first that matches counts. A label's own qualifier ("car_(automobile)") is passed
+        over if there is no match with it, but not where the vocabulary says in which sense it has the word: a label
+        pitcher_(vessel_for_liquid) is no concept with the synonym pitcher (baseball). What has no match may be a
+        plural ("hot dogs").
         """
+        words = [(concept, word) for concept in self.concepts for word in (concept.name, *concept.synonyms)]
+        # Visual Genome has "head band" and "headband": spacing is passed over where it need not tell names apart.
+        exact = {concept.name: concept.id for concept in self.concepts}
+        senses = {_compact(unqualified(word)) for _, word in words if unqualified(word) != word}
         known: dict[str, int] = {}
-        for pick in (lambda concept: (concept.name,), lambda concept: concept.synonyms):
-            for concept in self.concepts:
-                for word in pick(concept):
-                    known.setdefault(_compact(word), concept.id)
-        return [
-            next((known[_compact(part)] for part in label.split(",") if _compact(part) in known), None)
-            for label in labels
-        ]
+        for concept in self.concepts:
+            known.setdefault(_compact(concept.name), concept.id)
+        # Of two names that differ in the qualifier alone, the one that gets the word in text.
+        named = [(unqualified(concept.name), concept) for concept in self.concepts]
+        for word, concept in sorted(named, key=lambda pair: self.claims[pair[0]][0] is not pair[1]):
+            known.setdefault(_compact(word), concept.id)
+        for concept, word in words:
+            known.setdefault(_compact(word), concept.id)
+        known.pop("", None)
+
+        def concept_of(label: str) -> int | None:
+            if label in PLACEHOLDERS:
+                return None
+            for part in _BETWEEN_COMMAS.findall(label):
+                bare = _compact(unqualified(part))
+                found = exact.get(_normal(part), known.get(_compact(part)))
+                if found is None and bare not in senses:
+                    found = known.get(bare)
+                singular = (known[word] for word in _singulars(_normal(part)) if word in known)
+                found = next(singular, None) if found is None else found
+                if found is not None:
+                    return found
+            return None
+
+        return [concept_of(label) for label in labels]
+
+
+def unqualified(word: str) -> str:
+    """The word without what stands in parentheses: "bow (weapon)" is "bow"; itself if nothing else would be left."""
+    return _normal(_QUALIFIER.sub(" ", word)) or word
+
+
+def _normal(word: str) -> str:
+    return " ".join(word.lower().replace("_", " ").split())
+
+
+def _singulars(label: str) -> list[str]:
+    """What a label in the plural may be the plural of, compact."""
+    before, _, last = label.rpartition(" ")
+    candidates = [_SINGULARS.get(last, "")]
+    if last.endswith("s") and not last.endswith("ss"):
+        candidates.append(last[:-1])
+        if last.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+            candidates.append(last[:-2])
+        elif last.endswith("ies"):
+            candidates.append(last[:-3] + "y")
+    return [_compact(before + candidate) for candidate in candidates if candidate]
 
 
 def _compact(word: str) -> str:
@@ -75,7 +184,7 @@ def _compact(word: str) -> str:
 
 
 def load_vocabulary(spec: str) -> Vocabulary:
-    """A built-in vocabulary by name, or a .txt, .yaml or .json file.
+    """A built-in vocabulary by name, or a .txt, .yaml or .json file (a path or an fsspec URL).
 
     .txt: one concept a line, `name, synonym, …`; .yaml and .json: a list of names, of lists of words, or a mapping
     from name to a synonym or a list of them. Raises CallError for anything else.
@@ -94,18 +203,42 @@ def load_vocabulary(spec: str) -> Vocabulary:
         raise CallError(f"vocabulary: no such file: {spec}") from None
     except UnicodeDecodeError as error:
         raise CallError(f"{spec}: expected UTF-8 text: {error}") from None
+    except OSError as error:
+        raise CallError(f"vocabulary: cannot read {spec}: {error.strerror or error}") from None
     if suffix == "txt":
         return parse_text(spec, text)
     try:
-        return parse_data(spec, json.loads(text) if suffix == "json" else yaml.safe_load(text))
-    except (ValueError, yaml.YAMLError) as error:
+        data = (
+            json.loads(text, object_pairs_hook=_without_repeats)
+            if suffix == "json"
+            else yaml.load(text, _LoaderWithoutRepeats)
+        )
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise CallError(f"{spec}: not readable as {suffix}: {error}") from None
+    return parse_data(spec, data)
+
+
+def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The mapping; a key that stands twice would otherwise lose its first concept without a word."""
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice.")
+    return mapping
+
+
+class _LoaderWithoutRepeats(yaml.SafeLoader):
+    """Plain data only, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        _without_repeats([(key.value, None) for key, _ in node.value])
+        return super().construct_mapping(node, deep)
 
 
 def parse_text(name: str, text: str) -> Vocabulary:
     """A vocabulary from lines of comma-separated words; blank lines and lines that begin with # are passed over."""
     lines = (line.strip() for line in text.splitlines())
-    return make_vocabulary(name, [line.split(",") for line in lines if line and not line.startswith("#")])
+    return make_vocabulary(name, [[line] for line in lines if line and not line.startswith("#")])
 
 
 def parse_data(name: str, data: object) -> Vocabulary:
@@ -119,7 +252,8 @@ def parse_data(name: str, data: object) -> Vocabulary:
     for number, entry in enumerate(entries):
         if not all(isinstance(word, str) for word in entry):
             raise CallError(
-                f"{name}: concept {number} is {entry!r}; expected words, quoted where YAML reads something else."
+                f"{name}: concept {number} is {reprlib.repr(entry)}; expected words, "
+                "quoted where YAML reads something else."
             )
     return make_vocabulary(name, entries)
 
@@ -129,14 +263,23 @@ def _as_list(entry: Any) -> list[Any]:
 
 
 def make_vocabulary(name: str, entries: Iterable[Iterable[str]]) -> Vocabulary:
-    """A vocabulary from lists of words, the name first. Raises CallError if it is empty or a name occurs twice."""
+    """A vocabulary from lists of words, the name first; a comma outside parentheses also parts words.
+
+    Case, underscores and repeated blanks do not count; a synonym that a concept has twice is kept once. Raises
+    CallError if the vocabulary is empty, a name is empty or occurs twice, or a parenthesis is not closed.
+    """
     concepts: list[Concept] = []
     seen: dict[str, int] = {}
     for entry in entries:
-        words = [" ".join(word.lower().split()) for word in entry]
-        words = list(dict.fromkeys(word for word in words if word))
+        written = [_normal(word) for words in entry for word in _BETWEEN_COMMAS.findall(words)]
+        words = list(dict.fromkeys(word for word in written if word))
         if not words:
             continue
+        if not written[0]:
+            raise CallError(f"{name}: the concept of {', '.join(words)} has no name: its first word is empty.")
+        for word in words:
+            if re.search(r"[()]", _QUALIFIER.sub("", word)):
+                raise CallError(f"{name}: {word!r} has a parenthesis without the other one.")
         if words[0] in seen:
             raise CallError(f"{name}: the concept {words[0]!r} stands twice, as number {seen[words[0]]} and again.")
         seen[words[0]] = len(concepts)

@@ -28,7 +28,7 @@ from artifacts import files, manifest, schemas
 from artifacts.errors import CallError, UserError
 from artifacts.manifest import Manifest
 from bank.building import CONCEPTS, CROPS, FEATURES, INDEX, PATCHES
-from bank.concepts import Concept
+from bank.concepts import Concept, Vocabulary
 from bank.selection import normalised
 from bank.show import figure, figures
 
@@ -268,7 +268,8 @@ class PatchBank:
         self.near_duplicates = {row["name"]: int(row["near_duplicates"]) for row in table}
         self.feature_dim: int = description.details["feature_dim"]
         self._names = [concept.name for concept in self.concepts]
-        self._words = {word: concept for concept in reversed(self.concepts) for word in concept.synonyms}
+        self._words = {word: claims[0] for word, claims in Vocabulary(folder, self.concepts).claims.items()}
+        self._words |= {word: concept for concept in reversed(self.concepts) for word in concept.synonyms}
         self._words |= {concept.name: concept for concept in self.concepts}
         self._firsts = np.array([row["first"] for row in table], np.int64)
         self._lengths = np.array([row["count"] for row in table], np.int64)
@@ -373,8 +374,8 @@ class PatchBank:
         return self._concept_patches(self.concept_named(concept).id)
 
     def concept_named(self, word: str) -> Concept:
-        """The concept that `word` names. Raises CallError, with near words, if there is none."""
-        wanted = " ".join(word.lower().split())
+        """The concept that `word` names, its qualifier given or not. Raises CallError, with near words, for none."""
+        wanted = " ".join(word.lower().replace("_", " ").split())
         if wanted in self._words:
             return self._words[wanted]
         near = difflib.get_close_matches(wanted, self._words, n=8)

@@ -34,7 +34,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from artifacts import files, manifest
+from artifacts import files, manifest, schemas
 from artifacts.manifest import Counts, Manifest
 from bank.building import ConceptCounts, chosen_schema, feature_column, write_bank
 from bank.concepts import make_vocabulary
@@ -99,6 +99,7 @@ def make_bank(folder: Path, patches: int, dim: int) -> None:
                 "box": [[10.0, 20.0, 110.0, 100.0]] * size,
                 "width": [640] * size,
                 "height": [480] * size,
+                **{name: [""] * size for name in schemas.PROVENANCE},
                 "source": [f"photos/{image}.jpg" for image in ids],
                 "context": [[(number + 1) % CONCEPTS]] * size,
                 "feature": feature_column(features.astype(np.float16)),

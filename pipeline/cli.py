@@ -212,12 +212,24 @@ def _run(options: argparse.Namespace) -> int:
     _log_to(config.out)
     engine = Engine(options.workers, options.beam_args)
     run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=_import_paths(options.config))
+    if options.stages == ("tag",):
+        _print_tagging(config.out)
     if options.stages == STAGES and config.train is not None:
         run = files.join(config.out, "run")
         if options.overwrite:
             files.remove(run)
         _train_run(config, run, resume=True)
     return 0
+
+
+def _print_tagging(out: str) -> None:
+    from artifacts import files
+    from pipeline.jobs.layout import FOLDERS
+    from pipeline.report.tagging import PAGE, SUMMARY, TagSummary
+
+    folder = files.join(out, FOLDERS["tag"])
+    print(TagSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
+    LOG.info("examples of every concept: %s", files.join(folder, PAGE))
 
 
 def _log_to(out: str) -> None:

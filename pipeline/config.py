@@ -6,14 +6,17 @@ docs/configuration.md lists every key. Defaults that the paper leaves open are o
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import yaml
 
 from artifacts import files, settings
 from artifacts.errors import CallError
+from bank.concepts import HARDLY_VISUAL
 from model.config import ModelConfig, TrainConfig
 
+DEFAULT_STOP_WORDS = "default"
 FORBID_UNKNOWN = {"extra": "forbid"}
 
 
@@ -24,10 +27,16 @@ class TextSettings:
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
     inputs: tuple[str, ...] = ()
     field: str = "caption"
-    spacy_model: str = "auto"
+    split: Literal["lines", "sentences"] = "lines"
+    """Whether a line (field, member) is one sentence, or running text to be taken apart into sentences."""
+    min_characters: int = 1
     max_characters: int = 1000
-    stop_words: tuple[str, ...] = ()
-    """Words of the vocabulary that are not to be tagged."""
+    spacy_model: str = "auto"
+    stop_words: tuple[str, ...] = HARDLY_VISUAL
+    """Words and phrases that are not to be tagged, in any form; `default` in a config file's list stands for
+    HARDLY_VISUAL."""
+    tag_modifiers: bool = False
+    """Whether a concept that only modifies the next noun is tagged ("a *dog* bed")."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,20 @@ class ImageSettings:
     detector_options: dict[str, Any] = field(default_factory=dict)
     weights: str = "default"
     score_threshold: float = 0.3
+    nms_threshold: float = 0.5
+    """Of two regions of one concept that overlap by more (intersection over union) only the better one is kept."""
+    min_region_side: float = 1.0
+    """Pixels of the shorter side of a region."""
+    min_regions: int = 0
+    """So many are kept even if their scores are below the threshold, where the detector finds them."""
     max_regions: int = 36
     device: Literal["auto", "cpu", "cuda"] = "auto"
     crop_size: int = 160
     """Longest side of a stored crop, in pixels."""
     max_megapixels: float = 100.0
     """Images with more pixels are rejected before they are decoded."""
+    drop_duplicates: bool = True
+    """Of images with the same bytes only the first is used; every image is read once more for it."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +125,29 @@ def load_config(path: str, assignments: Iterable[str] = (), out: str | None = No
     """The config at `path` with `--set` assignments and `--out` put in. Raises CallError."""
     content = settings.override(settings.load_yaml(path), assignments)
     config = settings.build(Config, content, where=path)
+    config = replace(config, text=replace(config.text, stop_words=_expanded(config.text.stop_words)))
     _check_ranges(config, path)
     if out is not None:
         config = replace(config, out=out)
     return replace(config, out=config.out if files.is_url(config.out) else os.path.normpath(config.out))
 
 
+def _expanded(stop_words: Iterable[str]) -> tuple[str, ...]:
+    """The words with HARDLY_VISUAL in the place of `default`, none twice."""
+    words = (HARDLY_VISUAL if word == DEFAULT_STOP_WORDS else (word,) for word in stop_words)
+    return tuple(dict.fromkeys(chain.from_iterable(words)))
+
+
 def _check_ranges(config: Config, path: str) -> None:
     """Values that are of the right type and still make no sense. Raises CallError."""
     limits: list[tuple[str, float, float, float]] = [
         ("max_bad_fraction", config.max_bad_fraction, 0, 1),
-        ("text.max_characters", config.text.max_characters, 1, 1e9),
+        ("text.min_characters", config.text.min_characters, 1, 1e9),
+        ("text.max_characters", config.text.max_characters, config.text.min_characters, 1e9),
         ("images.score_threshold", config.images.score_threshold, 0, 1),
+        ("images.nms_threshold", config.images.nms_threshold, 0, 1),
+        ("images.min_region_side", config.images.min_region_side, 1, 1e6),
+        ("images.min_regions", config.images.min_regions, 0, config.images.max_regions),
         ("images.max_regions", config.images.max_regions, 1, 1e6),
         ("images.crop_size", config.images.crop_size, 8, 4096),
         ("images.max_megapixels", config.images.max_megapixels, 0.001, 178),  # Pillow's own limit

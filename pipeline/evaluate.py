@@ -13,15 +13,16 @@ from artifacts.rejects import RejectLog
 from bank.concepts import load_vocabulary
 from model.evaluate import ImageRegions, RetrievalReport, retrieval
 from pipeline.config import Config
+from pipeline.image.sources import ImageRef, Unreadable, read_images
 from pipeline.jobs.detect import (
     LoadedDetector,
     decoded,
     detect_batch,
     detector_spec,
     load_with_concepts,
-    read_image_bytes,
+    max_file_bytes,
 )
-from pipeline.text.tagger import Tagger
+from pipeline.jobs.tag import make_tagger
 
 
 def evaluate_retrieval(
@@ -32,7 +33,7 @@ def evaluate_retrieval(
     Regions come from the config's detector, concepts of captions from its tagger. Raises UserError, CallError.
     """
     vocabulary = load_vocabulary(config.vocabulary)
-    tagger = Tagger(vocabulary, config.text.spacy_model, config.text.stop_words)
+    tagger = make_tagger(config.text, vocabulary)
     detector = load_with_concepts(detector_spec(config.images, import_paths), vocabulary)
     images: list[ImageRegions] = []
     captions: list[list[str]] = []
@@ -44,7 +45,7 @@ def evaluate_retrieval(
             captions.append(texts)
     if not images:
         raise UserError(f"{pairs}: none of its images could be used: {json.dumps(skipped, ensure_ascii=False)[:500]}")
-    concepts = [[{mention.concept for mention in found} for found in tagger.tag_texts(texts)] for texts in captions]
+    concepts = [[{mention.concept for mention in found.mentions} for found in tagger.tag(texts)] for texts in captions]
     _use_all_cores()
     return retrieval(run, images, captions, concepts, seed=config.seed), skipped
 
@@ -93,16 +94,21 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
 
 def _regions(path: str, detector: LoadedDetector, config: Config, skipped: dict[str, str]) -> ImageRegions | None:
     log = RejectLog("eval")
-    data = read_image_bytes(path, log)
-    photos = [] if data is None else list(decoded(path, data, config.images.max_megapixels * 1e6, log))
+    max_pixels = config.images.max_megapixels * 1e6
+    photos = []
+    for ref, data in read_images([ImageRef(path)], max_file_bytes(max_pixels)):
+        result = data if isinstance(data, Unreadable) else decoded(ref, data, max_pixels)
+        if isinstance(result, Unreadable):
+            log.add(path, "", result.reason, result.detail)
+        else:
+            photos.append(result)
     for photo, found in detect_batch(detector, photos, config.images, log):
-        height, width = photo.pixels.shape[:2]
         dim = detector.detector.feature_dim
         return ImageRegions(
             features=np.stack([region.feature for region in found]) if found else np.zeros((0, dim), np.float16),
             boxes=np.stack([region.box for region in found]) if found else np.zeros((0, 4), np.float32),
-            width=width,
-            height=height,
+            width=photo.width,
+            height=photo.height,
             tags=tuple(dict.fromkeys(region.concept for region in found)),
         )
     skipped[path] = "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)

@@ -13,7 +13,7 @@ import numpy as np
 
 from artifacts.errors import CallError, UserError
 from bank.store import PatchBank, PatchRecord
-from pipeline.report.bank import Card, image_path, live_bank_page, make_card, small_image
+from pipeline.report.bank import Card, live_bank_page, make_card, small_image
 
 try:
     import uvicorn
@@ -61,7 +61,9 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
                 "feature_dim": bank.feature_dim,
                 "detector": details["detector"]["name"],
                 "vocabulary": details["vocabulary"],
-                "concepts": [{"id": c.id, "words": c.words, "patches": bank.counts[c.name]} for c in bank.concepts],
+                "concepts": [
+                    {"id": c.id, "words": (c.name, *c.synonyms), "patches": bank.counts[c.name]} for c in bank.concepts
+                ],
                 "max_k": max_k,
             }
         )
@@ -96,7 +98,7 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
         return Response(_patch(bank, request).crop, media_type="image/jpeg")
 
     def image(request: Request, body: Any) -> Response:
-        data = small_image(image_path(bank, _patch(bank, request)))
+        data = small_image(bank, _patch(bank, request))
         if data is None:
             raise Refused(404, "the patch's image cannot be read")
         return Response(data, media_type="image/webp")

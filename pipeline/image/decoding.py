@@ -90,3 +90,12 @@ def crop_jpeg(image: np.ndarray, box: np.ndarray, longest: int) -> bytes:
     buffer = io.BytesIO()
     crop.save(buffer, "JPEG", quality=CROP_QUALITY)
     return buffer.getvalue()
+
+
+def grey_jpeg(box: np.ndarray) -> bytes:
+    """JPEG of a plain grey of the region's shape, at most 16 pixels long: stands for a crop where there is no photo."""
+    width, height = np.maximum(box[2:] - box[:2], 1)
+    scale = 16 / max(width, height)
+    shape = max(round(float(height * scale)), 1), max(round(float(width * scale)), 1)
+    whole = np.array([0, 0, shape[1], shape[0]], np.float32)
+    return crop_jpeg(np.full((*shape, 3), 160, np.uint8), whole, 16)

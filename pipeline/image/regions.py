@@ -1,4 +1,4 @@
-"""Detections of one image → the regions that are kept: mapped to concepts, thresholded, best first, at most N."""
+"""Detections of one image → the regions that are kept: mapped to concepts, large enough, not doubled, best first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,30 +21,47 @@ class Region:
     feature: np.ndarray
 
 
+@dataclass(frozen=True)
+class RegionChoice:
+    """Which regions of an image are kept.
+
+    score_threshold: those with at least this score, and of the others the best ones up to `min_regions` in all.
+    nms_threshold: of two regions of one concept whose intersection over union is above it, only the better one; 1 keeps
+    both. min_side: pixels of the shorter side, at least. max_regions: at most so many, the best.
+    """
+
+    score_threshold: float = 0.3
+    nms_threshold: float = 1.0
+    min_side: float = 1.0
+    min_regions: int = 0
+    max_regions: int = 36
+
+
 class BadFeature(ValueError):
     """A detection holds numbers that are not finite."""
 
 
 def choose_regions(
-    detections: Detections,
-    concepts: Sequence[str | None],
-    *,
-    width: int,
-    height: int,
-    score_threshold: float,
-    max_regions: int,
+    detections: Detections, concepts: Sequence[str | None], *, width: int, height: int, choice: RegionChoice
 ) -> list[Region]:
-    """Regions with a concept and a score of at least `score_threshold`, best first, at most `max_regions`.
+    """The regions with a concept that `choice` keeps, best first; equal scores keep the detector's order.
 
-    `concepts[label]` is the concept's name, None for labels that the vocabulary lacks. Boxes are clipped to the image;
-    what is then narrower than a pixel is left out. Equal scores keep the detector's order. Raises BadFeature.
+    `concepts[label]` is the concept's name, None for labels that the vocabulary lacks. Boxes are clipped to the image
+    first; what is then narrower than a pixel is never kept. Raises BadFeature.
     """
     boxes = np.clip(detections.boxes, 0, np.array([width, height, width, height], np.float32)).astype(np.float32)
-    wide_enough = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
-    known = np.array([concepts[label] is not None for label in detections.labels], dtype=bool)
-    order = np.argsort(-detections.scores, kind="stable")
-    keep = [row for row in order if wide_enough[row] and known[row] and detections.scores[row] >= score_threshold]
-    keep = keep[:max_regions]
+    sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    usable = (sides >= max(choice.min_side, 1)) & ~np.isnan(detections.scores)
+    usable &= np.array([concepts[label] is not None for label in detections.labels], dtype=bool)
+    order = [row for row in np.argsort(-detections.scores, kind="stable") if usable[row]]
+    keep: list[int] = []
+    for row in order:
+        likely = detections.scores[row] >= choice.score_threshold or len(keep) < choice.min_regions
+        if not likely or len(keep) == choice.max_regions:
+            break
+        rivals = [other for other in keep if concepts[detections.labels[other]] == concepts[detections.labels[row]]]
+        if not rivals or _overlap(boxes[row], boxes[rivals]).max() <= choice.nms_threshold:
+            keep.append(row)
     features = detections.features[keep].astype(np.float16)
     if not (np.isfinite(features).all() and np.isfinite(detections.scores[keep]).all()):
         raise BadFeature("features or scores that are not finite as float16")
@@ -52,3 +69,11 @@ def choose_regions(
         Region(boxes[row], str(concepts[detections.labels[row]]), float(detections.scores[row]), feature)
         for row, feature in zip(keep, features, strict=True)
     ]
+
+
+def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of (4,) with each of (n, 4): (n,)."""
+    inner = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    inner = inner.clip(0).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    return inner / (areas - inner)

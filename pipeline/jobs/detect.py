@@ -1,13 +1,14 @@
-"""Stage `detect`: images → regions/, a Parquet part a unit of images.
-
-Units take the images in the order of a stable hash of their names, so that every part is a fair sample of them.
-"""
+"""Stage `detect`: images → regions/, a Parquet part a unit of images. pipeline/jobs/survey.py finds the images and
+makes the units."""
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -15,32 +16,40 @@ import pyarrow as pa
 
 from artifacts import files, manifest, schemas
 from artifacts.errors import CallError, UserError
-from artifacts.files import FileStat
 from artifacts.manifest import Counts, Input, Manifest
 from artifacts.rejects import RejectLog
-from artifacts.rng import stable_hash, stable_id
-from bank.concepts import Vocabulary
+from bank.concepts import PLACEHOLDERS, Vocabulary
 from pipeline.config import Config, ImageSettings
-from pipeline.image.decoding import ImageRejected, crop_jpeg, decode
+from pipeline.image.decoding import ImageRejected, crop_jpeg, decode, grey_jpeg
 from pipeline.image.detectors.base import Detections, Detector
 from pipeline.image.detectors.loading import (
+    TSV,
     DetectorSpec,
     describe_detector,
     load_detector,
     resolve_device,
 )
-from pipeline.image.regions import BadFeature, Region, choose_regions
+from pipeline.image.features import FeatureFiles, Found, photos_by_id, plan_features
+from pipeline.image.regions import BadFeature, Region, RegionChoice, choose_regions
+from pipeline.image.sources import Corpus, ImageRef, Unreadable, read_images
+from pipeline.image.sources import plan as plan_corpus
 from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress
+from pipeline.jobs.survey import PHOTOS, Run, read_run, survey_images
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
-IMAGES_A_UNIT = 64
+LOG = logging.getLogger("vlmixer")
+
 IMAGES_A_BATCH = 8
+PIXELS_A_BATCH = 32e6
+"""A batch that holds as many is full."""
+LABELS_SAID = 10
+Item = TypeVar("Item")
 PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow", "torch", "torchvision", "onnxruntime")
 
 
 class DetectRegions(beam.PTransform):
-    """PCollection[Unit of image names] → PCollection[str] of the units done; writes OUT/regions/part-*.parquet."""
+    """PCollection[Unit of Runs] → PCollection[str] of the units done; writes OUT/regions/part-*.parquet."""
 
     def __init__(self, settings: ImageSettings, detector: DetectorSpec, vocabulary: Vocabulary, out: str) -> None:
         super().__init__()
@@ -52,23 +61,38 @@ class DetectRegions(beam.PTransform):
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded image. pixels: (height, width, 3) uint8, upright RGB."""
+    """An image to find regions in, or one whose regions are known.
 
-    source: str
-    pixels: np.ndarray
+    pixels: (height, width, 3) uint8, upright RGB; None where regions are known and there is no photo. found: what is
+    known of its regions.
+    """
 
-    @property
-    def image_id(self) -> str:
-        """Names the image in all that follows: sixteen hexadecimal digits of its source's hash."""
-        return stable_id("image", self.source)
+    ref: ImageRef
+    width: int
+    height: int
+    pixels: np.ndarray | None
+    found: Found | None = None
 
 
 @dataclass(frozen=True)
 class LoadedDetector:
-    """A detector and, for each of its labels, the concept (None: not in the vocabulary)."""
+    """A detector and, for each of its labels, the concept (None: not in the vocabulary).
 
-    detector: Detector
+    In place of a detector there may be files with the regions of all images; their class names are met as they are
+    read, and mapped by `concepts_of`.
+    """
+
+    detector: Detector | FeatureFiles
     concepts: tuple[str | None, ...]
+    vocabulary: Vocabulary
+    met: dict[str, str | None] = field(default_factory=dict)
+
+    def concepts_of(self, names: Sequence[str]) -> list[str | None]:
+        """The concepts of class names."""
+        for name in [name for name in names if name not in self.met]:
+            (number,) = self.vocabulary.map_labels([name])
+            self.met[name] = None if number is None else self.vocabulary.names[number]
+        return [self.met[name] for name in names]
 
 
 def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> LoadedDetector:
@@ -81,7 +105,8 @@ def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> LoadedDete
             f"images.detector: none of the {len(ids)} labels of {spec.name} ({first}, …) is a concept of "
             f"vocabulary {vocabulary.name}. Choose a vocabulary that has the detector's classes."
         )
-    return LoadedDetector(detector, tuple(None if number is None else vocabulary.names[number] for number in ids))
+    concepts = tuple(None if number is None else vocabulary.names[number] for number in ids)
+    return LoadedDetector(detector, concepts, vocabulary)
 
 
 @dataclass(frozen=True)
@@ -94,31 +119,25 @@ class DetectWorker:
     stage: Stage
 
     def load(self) -> LoadedDetector:
+        if self.detector.name.startswith(TSV):
+            return LoadedDetector(load_features(self.detector), (), self.vocabulary)
         return load_with_concepts(self.detector, self.vocabulary)
 
     def run(self, unit: Unit, resource: LoadedDetector) -> UnitResult:
         log = RejectLog("detect")
-        digest = hashlib.sha256()
-        total_bytes = images = regions = 0
+        known = resource.detector if isinstance(resource.detector, FeatureFiles) else None
+        reading = Reading(self.stage, self.settings, log, known)
+        images = regions = 0
         concepts: Counter[str] = Counter()
         schema = schemas.regions(resource.detector.feature_dim)
         name = f"{unit.name}.parquet"
-
-        def readable() -> Iterator[Photo]:
-            nonlocal total_bytes
-            for source in unit.content:
-                data = read_image_bytes(source, log)
-                digest.update(f"{source}\0{hashlib.sha256(data or b'').hexdigest()}\n".encode())
-                total_bytes += len(data or b"")
-                if data is not None:
-                    yield from decoded(source, data, self.settings.max_megapixels * 1e6, log)
-
+        photos = reading.photos(unit.content, ahead=self.detector.device == "cuda")
         with schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer:
-            for batch in in_batches(readable(), IMAGES_A_BATCH):
+            for batch in in_batches(photos):
                 rows: list[tuple[Photo, int, Region]] = []
                 for photo, found in detect_batch(resource, batch, self.settings, log):
                     if not found:
-                        log.add(photo.source, "", "no_region")
+                        log.add(photo.ref.source, photo.ref.key, "no_region")
                         continue
                     images += 1
                     regions += len(found)
@@ -127,48 +146,158 @@ class DetectWorker:
                 if rows:
                     writer.write_table(regions_table(rows, schema, self.settings.crop_size))
         return UnitResult(
-            counts={"images": Counts(len(unit.content), images, log.counts())},
-            inputs=(Input(f"{len(unit.content)} images of {unit.name}", total_bytes, digest.hexdigest()),),
+            counts={"images": Counts(reading.read, images, log.counts())},
+            inputs=(Input(f"{reading.read} images of {unit.name}", reading.bytes, reading.sha256),),
             outputs=(manifest.describe(self.stage.folder, name, regions),),
             rejects=self.stage.publish_rejects(unit.name, log),
             details={
                 "images": images,
                 "concepts": dict(sorted(concepts.items())),
                 "feature_dim": resource.detector.feature_dim,
-                "unmapped": [
-                    label
-                    for label, concept in zip(resource.detector.labels, resource.concepts, strict=True)
-                    if concept is None
-                ],
+                "unmapped": _unmapped(resource, reading.names),
             },
         )
 
 
-def read_image_bytes(source: str, log: RejectLog) -> bytes | None:
-    """The file's bytes; None, and a reject, where it cannot be read."""
-    try:
-        return files.read_bytes(source)
-    except OSError as error:
-        log.add(source, "", "unreadable_file", f"{type(error).__name__}: {error.strerror or error}")
-        return None
+def _unmapped(loaded: LoadedDetector, met: Iterable[str]) -> list[str]:
+    """Labels that are no concepts: the detector's, or those that were met in files of features."""
+    if isinstance(loaded.detector, FeatureFiles):
+        return sorted(name for name in met if loaded.concepts_of([name]) == [None])
+    return [label for label, known in zip(loaded.detector.labels, loaded.concepts, strict=True) if known is None]
 
 
-def decoded(source: str, data: bytes, max_pixels: float, log: RejectLog) -> Iterator[Photo]:
-    """The decoded image, or none and a reject."""
+class Reading:
+    """Reads and decodes the images of a unit; counts them, and records in `log` those that cannot be used.
+
+    After the iteration `read` is the number of images met, `bytes` what they hold, and `sha256` the hash over a line
+    NAME\\0SHA256 each.
+    """
+
+    def __init__(
+        self, stage: Stage, settings: ImageSettings, log: RejectLog, features: FeatureFiles | None = None
+    ) -> None:
+        self.stage = stage
+        self.features = features
+        self.max_pixels = settings.max_megapixels * 1e6
+        self.log = log
+        self.read = self.bytes = 0
+        self.names: set[str] = set()
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """In hexadecimal."""
+        return self._digest.hexdigest()
+
+    def photos(self, runs: Sequence[Run], *, ahead: bool) -> Iterator[Photo]:
+        """The usable images of the runs, in order. ahead: made by a thread, beside the accelerator's work."""
+        items = self._items(runs)
+        for ref, data, result in in_background(items, IMAGES_A_BATCH * 2) if ahead else items:
+            self.read += 1
+            self.bytes += len(data)
+            self._digest.update(f"{ref.name}\0{hashlib.sha256(data).hexdigest()}\n".encode())
+            if isinstance(result, Photo):
+                if result.found is not None:
+                    self.names.update(result.found.names)
+                yield result
+            else:
+                self.log.add(ref.source, ref.key, result.reason, result.detail)
+
+    def _items(self, runs: Sequence[Run]) -> Iterator[tuple[ImageRef, bytes, Photo | Unreadable]]:
+        for run in runs:
+            again = dict(run.duplicates)
+            refs = read_run(self.stage, run)
+            read = read_images(refs, max_file_bytes(self.max_pixels)) if self.features is None else None
+            for row, ref in enumerate(refs, run.start):
+                result: Photo | Unreadable
+                if read is None:
+                    data, result = self._known(ref)
+                else:
+                    _, got = next(read)
+                    data = b"" if isinstance(got, Unreadable) else got
+                    result = got if isinstance(got, Unreadable) else decoded(ref, got, self.max_pixels)
+                # Only now: copies of what is broken are broken, and are to be counted so.
+                if row in again and isinstance(result, Photo):
+                    result = Unreadable("duplicate", f"the same bytes as {again[row]}")
+                yield ref, data, result
+
+    def _known(self, ref: ImageRef) -> tuple[bytes, Photo | Unreadable]:
+        """An image whose regions are known, with its photo if there are photos."""
+        assert self.features is not None
+        line, found = self.features.read(ref)
+        if isinstance(found, Unreadable) or not ref.photo:
+            return line, found if isinstance(found, Unreadable) else Photo(ref, found.width, found.height, None, found)
+        ((_, data),) = read_images([ImageRef(ref.photo)], max_file_bytes(self.max_pixels))
+        if isinstance(data, Unreadable):
+            return line, data
+        photo = decoded(ref, data, self.max_pixels)
+        if isinstance(photo, Photo) and (photo.width, photo.height) != (found.width, found.height):
+            sizes = f"{photo.width}×{photo.height}, the features are for {found.width}×{found.height}"
+            return line + data, Unreadable("bad_record", f"the photo {ref.photo} is {sizes}")
+        return line + data, photo if isinstance(photo, Unreadable) else replace(photo, found=found)
+
+
+def max_file_bytes(max_pixels: float) -> float:
+    """Larger files are not read into memory: sixteen bits for each of four channels, and a mebibyte for the rest."""
+    return max_pixels * 8 + (1 << 20)
+
+
+def decoded(ref: ImageRef, data: bytes, max_pixels: float) -> Photo | Unreadable:
+    """The decoded image, or why there is none."""
     try:
-        yield Photo(source, decode(data, max_pixels=max_pixels))
+        pixels = decode(data, max_pixels=max_pixels)
+        return Photo(ref, pixels.shape[1], pixels.shape[0], pixels)
     except ImageRejected as rejected:
-        log.add(source, "", rejected.reason, rejected.detail)
+        return Unreadable(rejected.reason, rejected.detail)
 
 
-def in_batches(photos: Iterator[Photo], size: int) -> Iterator[list[Photo]]:
-    """Lists of `size` photos; the last one may be shorter."""
+def in_background(items: Iterator[Item], size: int) -> Iterator[Item]:
+    """The items, up to `size` of them made ahead by a thread. What making one raises is raised here."""
+    ready: Queue[tuple[bool, Any]] = Queue(size)
+    stop = Event()
+
+    def put(item: tuple[bool, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except Full:
+                continue
+        return False
+
+    def fill() -> None:
+        try:
+            if all(put((True, item)) for item in items):
+                put((False, None))
+        except BaseException as error:
+            put((False, error))
+
+    filler = Thread(target=fill, daemon=True)
+    filler.start()
+    try:
+        while True:
+            more, item = ready.get()
+            if more:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    finally:
+        stop.set()
+        filler.join()
+
+
+def in_batches(photos: Iterator[Photo]) -> Iterator[list[Photo]]:
+    """Lists of at most IMAGES_A_BATCH photos, fewer where they are large."""
     batch: list[Photo] = []
+    pixels = 0
     for photo in photos:
         batch.append(photo)
-        if len(batch) == size:
+        pixels += photo.width * photo.height
+        if len(batch) == IMAGES_A_BATCH or pixels >= PIXELS_A_BATCH:
             yield batch
-            batch = []
+            batch, pixels = [], 0
     if batch:
         yield batch
 
@@ -177,32 +306,34 @@ def detect_batch(
     loaded: LoadedDetector, photos: Sequence[Photo], settings: ImageSettings, log: RejectLog
 ) -> Iterator[tuple[Photo, list[Region]]]:
     """Each photo with its regions, in order; photos that the detector cannot take are rejected one by one."""
-    for photo, detections in zip(photos, _detect(loaded.detector, photos, log), strict=True):
+    results = [photo.found.detections if photo.found else None for photo in photos]
+    if not isinstance(loaded.detector, FeatureFiles):
+        results = _detect(loaded.detector, photos, log)
+    for photo, detections in zip(photos, results, strict=True):
         if detections is None:
             continue
-        check_detections(detections, loaded)
-        height, width = photo.pixels.shape[:2]
+        if photo.found is None:
+            check_detections(detections, loaded)
         try:
             found = choose_regions(
                 detections,
-                loaded.concepts,
-                width=width,
-                height=height,
-                score_threshold=settings.score_threshold,
-                max_regions=settings.max_regions,
+                loaded.concepts if photo.found is None else loaded.concepts_of(photo.found.names),
+                width=photo.width,
+                height=photo.height,
+                choice=choice_of(settings),
             )
         except BadFeature as error:
-            log.add(photo.source, "", "bad_feature", str(error))
+            log.add(photo.ref.source, photo.ref.key, "bad_feature", str(error))
             continue
         yield photo, found
 
 
 def _detect(detector: Detector, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
     try:
-        return list(detector.detect([photo.pixels for photo in photos]))
+        return list(detector.detect([photo.pixels for photo in photos if photo.pixels is not None]))
     except Exception as error:  # A detector is anybody's code; what it raises for one image must not cost the others.
         if len(photos) == 1:
-            log.add(photos[0].source, "", "failed_in_detector", f"{type(error).__name__}: {error}")
+            log.add(photos[0].ref.source, photos[0].ref.key, "failed_in_detector", f"{type(error).__name__}: {error}")
             return [None]
         return [result for photo in photos for result in _detect(detector, [photo], log)]
 
@@ -231,27 +362,35 @@ def regions_table(rows: Sequence[tuple[Photo, int, Region]], schema: pa.Schema, 
     features = np.stack([region.feature for _, _, region in rows])
     boxes = np.stack([region.box for _, _, region in rows])
     columns: dict[str, Any] = {
-        "image_id": [photo.image_id for photo, _, _ in rows],
-        "patch_id": [f"{photo.image_id}-{number:03d}" for photo, number, _ in rows],
+        "image_id": [photo.ref.image_id for photo, _, _ in rows],
+        "patch_id": [f"{photo.ref.image_id}-{number:03d}" for photo, number, _ in rows],
         "box": pa.FixedSizeListArray.from_arrays(pa.array(boxes.reshape(-1)), 4),
         "concept": [region.concept for _, _, region in rows],
         "score": [region.score for _, _, region in rows],
         "feature": pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), dim),
-        "crop": [crop_jpeg(photo.pixels, region.box, crop_size) for photo, _, region in rows],
-        "width": [photo.pixels.shape[1] for photo, _, _ in rows],
-        "height": [photo.pixels.shape[0] for photo, _, _ in rows],
-        "source": [photo.source for photo, _, _ in rows],
+        "crop": [
+            grey_jpeg(region.box) if photo.pixels is None else crop_jpeg(photo.pixels, region.box, crop_size)
+            for photo, _, region in rows
+        ],
+        "width": [photo.width for photo, _, _ in rows],
+        "height": [photo.height for photo, _, _ in rows],
+        "source": [photo.ref.source for photo, _, _ in rows],
+        "key": [photo.ref.key for photo, _, _ in rows],
+        "url": [photo.ref.url for photo, _, _ in rows],
+        "license": [photo.ref.license for photo, _, _ in rows],
     }
     return pa.table(columns, schema=schema)
 
 
-def plan_units(inputs: Sequence[FileStat]) -> list[Unit]:
-    """Units of images in hash order."""
-    names = sorted((entry.name for entry in inputs), key=lambda name: (stable_hash("image", name), name))
-    return [
-        Unit(f"part-{start // IMAGES_A_UNIT:05d}", tuple(names[start : start + IMAGES_A_UNIT]))
-        for start in range(0, len(names), IMAGES_A_UNIT)
-    ]
+def choice_of(settings: ImageSettings) -> RegionChoice:
+    """The settings that say which regions are kept."""
+    return RegionChoice(
+        settings.score_threshold,
+        settings.nms_threshold,
+        settings.min_region_side,
+        settings.min_regions,
+        settings.max_regions,
+    )
 
 
 def detector_spec(settings: ImageSettings, import_paths: Sequence[str]) -> DetectorSpec:
@@ -264,31 +403,74 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str]) -> Detec
         settings.detector,
         weights,
         resolve_device(settings.device),
-        settings.score_threshold,
+        # Where some regions are wanted in any case, the detector must not drop them first.
+        0.0 if settings.min_regions else settings.score_threshold,
         settings.detector_options,
         tuple(import_paths),
     )
+
+
+def report_unmapped(labels: Sequence[str], vocabulary: Vocabulary, stage: Stage) -> None:
+    """Say which of the detector's labels are no concept, the placeholders of unused label numbers left aside."""
+    names = [label for label in labels if label not in PLACEHOLDERS]
+    if names:
+        more = f" and {len(names) - LABELS_SAID} more" if len(names) > LABELS_SAID else ""
+        LOG.warning(
+            "detect: %d of the detector's labels are no concepts of vocabulary %s, their regions are not kept: %s%s. "
+            "All are in %s (labels_not_in_vocabulary).",
+            len(names),
+            vocabulary.name,
+            ", ".join(names[:LABELS_SAID]),
+            more,
+            files.join(stage.folder, manifest.NAME),
+        )
+
+
+def plan_known(spec: DetectorSpec, inputs: Sequence[str]) -> tuple[Corpus, dict[str, str] | None]:
+    """The corpus of files with region features, and the photos of `inputs` by id, None without any."""
+    corpus = plan_features(spec.name.removeprefix(TSV), spec.options.get("predictions"))
+    load_features(spec)
+    if not inputs:
+        return corpus, None
+    photos = plan_corpus(inputs)
+    return replace(corpus, inputs=[*corpus.inputs, *photos.inputs]), photos_by_id(photos)
+
+
+def load_features(spec: DetectorSpec) -> FeatureFiles:
+    """The files with region features that stand in place of a detector. Raises CallError."""
+    unknown = sorted(set(spec.options) - {"predictions", "classes"})
+    if unknown:
+        raise CallError(
+            f"images.detector_options: tsv knows predictions and classes, not {', '.join(map(repr, unknown))}."
+        )
+    return FeatureFiles(spec.name.removeprefix(TSV), **spec.options)
 
 
 def run_detect(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> Manifest:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
-    if not config.images.inputs:
-        raise CallError("images.inputs: empty; expected files, folders or globs with images.")
-    inputs = files.expand(config.images.inputs, key="images.inputs")
     spec = detector_spec(config.images, import_paths)
+    photos: dict[str, str] | None = None
+    if spec.name.startswith(TSV):
+        corpus, photos = plan_known(spec, config.images.inputs)
+    elif config.images.inputs:
+        corpus = plan_corpus(config.images.inputs)
+    else:
+        raise CallError("images.inputs: empty; expected files, folders or globs with images.")
     described = describe_detector(spec)
     settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
         "detector": described,
         "vocabulary": vocabulary.hash,
     }
-    plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(PACKAGES))
+    plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], manifest.versions(PACKAGES))
     stage = Stage("detect", config.out)
     finished = work.begin(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
-    units = plan_units(inputs)
+    if photos is not None:
+        files.publish_bytes(files.join(stage.work, PHOTOS), manifest.canonical(photos))
+    units = survey_images(corpus.pieces, stage, engine, drop_duplicates=config.images.drop_duplicates)
     left = work.pending(stage, units)
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left:
@@ -302,13 +484,16 @@ def run_detect(
     concepts: Counter[str] = Counter()
     for result in results:
         concepts.update(result.details["concepts"])
+    unmapped = list(dict.fromkeys(label for result in results for label in result.details["unmapped"]))
+    report_unmapped(unmapped, vocabulary, stage)
     details = {
         "detector": described,
         "feature_dim": results[0].details["feature_dim"],
         "vocabulary": vocabulary.name,
         "vocabulary_hash": vocabulary.hash,
         "regions": dict(sorted(concepts.items())),
-        "labels_not_in_vocabulary": results[0].details["unmapped"],
+        "labels_not_in_vocabulary": unmapped,
         "images_by_part": [result.details["images"] for result in results],
+        "not_images": len(corpus.set_aside),
     }
     return work.finish(stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction)

@@ -5,9 +5,10 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -23,10 +24,12 @@ from tqdm import tqdm
 
 from artifacts import files
 from artifacts.errors import CallError, UserError
+from artifacts.manifest import Counts
 from pipeline.jobs import work
 from pipeline.jobs.work import Stage, Unit, Worker, publish_result, read_result
 
 LOG = logging.getLogger(__name__)
+SECONDS_A_LINE = 20
 
 
 @dataclass(frozen=True)
@@ -133,30 +136,78 @@ def progress(stage: Stage, label: str, units: Sequence[str], kind: str) -> Itera
         reporter.join()
 
 
+@dataclass
+class Tally:
+    """What the units that are done add up to; `fresh` is what this command did of it, not one before."""
+
+    kind: str
+    units: int
+    done: int = 0
+    items: int = 0
+    fresh_done: int = 0
+    fresh_items: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def add(self, counts: Iterable[Counts], *, fresh: bool) -> None:
+        """Count a unit in."""
+        read = 0
+        for entry in counts:
+            read += entry.read
+            self.rejected.update(entry.rejected)
+        self.done += 1
+        self.items += read
+        self.fresh_done += fresh
+        self.fresh_items += read * fresh
+
+    def describe(self, seconds: float) -> str:
+        """Items, how many a second, those not used by reason, and the time that is left; `seconds` since the start."""
+        parts = [f"{self.items:,} {self.kind}"]
+        if self.fresh_items and seconds > 0:
+            rate = self.fresh_items / seconds
+            parts.append(f"{rate:,.0f} {self.kind}/s" if rate >= 100 else f"{rate:.3g} {self.kind}/s")
+        if self.rejected:
+            reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.rejected.most_common())
+            parts.append(f"{self.rejected.total():,} not used ({reasons})")
+        if self.fresh_done and self.done < self.units:
+            parts.append(f"about {_duration(seconds / self.fresh_done * (self.units - self.done))} left")
+        return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    """In two units at most."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _report(stage: Stage, label: str, units: set[str], kind: str, stop: threading.Event) -> None:
     seen: set[str] = set()
-    items = rejected = 0
+    tally = Tally(kind, len(units))
+
+    def count(*, fresh: bool) -> None:
+        for unit in _done(stage, units, seen):
+            seen.add(unit)
+            tally.add(read_result(stage, unit).counts.values(), fresh=fresh)
+
+    count(fresh=False)
+    if seen and len(seen) < len(units):
+        LOG.info("%s: %d of %d units were done before", label, len(seen), len(units))
     began, said = time.monotonic(), 0.0
-    already = len(_done(stage, units, seen))
-    bar = tqdm(total=len(units), desc=label, unit="unit", disable=not sys.stderr.isatty(), initial=already)
+    bar = tqdm(
+        total=len(units), desc=label, unit="unit", disable=not sys.stderr.isatty(), initial=len(seen),
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix}",
+    )  # fmt: skip
     with bar:
         while True:
             last = stop.wait(0.5)
-            fresh = _done(stage, units, seen)
-            for unit in fresh:
-                seen.add(unit)
-                for counts in read_result(stage, unit).counts.values():
-                    items += counts.read
-                    rejected += sum(counts.rejected.values())
-            bar.update(len(seen) - bar.n)
-            bar.set_postfix_str(f"{items:,} {kind}, {rejected:,} not used")
+            count(fresh=True)
             elapsed = time.monotonic() - began
-            if bar.disable and (last or elapsed - said >= 20):
+            bar.update(len(seen) - bar.n)
+            bar.set_postfix_str(tally.describe(elapsed))
+            if bar.disable and (last or elapsed - said >= SECONDS_A_LINE):
                 said = elapsed
-                new = len(seen) - already
-                left = f", about {elapsed / new * (len(units) - len(seen)):.0f} s left" if new > 0 and not last else ""
-                LOG.info("%s: %d of %d units, %s %s, %s not used%s", label, len(seen), len(units),
-                         f"{items:,}", kind, f"{rejected:,}", left)  # fmt: skip
+                LOG.info("%s: %d of %d units, %s", label, len(seen), len(units), tally.describe(elapsed))
             if last:
                 return
 

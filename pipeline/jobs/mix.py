@@ -263,7 +263,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     if finished is not None:
         return finished
     shards = -(-sentences * config.mix.views // config.mix.samples_per_shard)
-    parts = [entry.name for entry in tagged.outputs if entry.rows]
+    parts = [entry.name for entry in tagged.outputs if entry.name.endswith(".parquet") and entry.rows]
     deals = [Unit(f"deal-{name.removesuffix('.parquet')}", (name, shards)) for name in parts]
     dealt = tuple(f"{unit.name}.arrow" for unit in deals)
     units = [Unit(f"mixed-{number:06d}", MixedShard(number, dealt)) for number in range(shards)]

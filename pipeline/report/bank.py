@@ -1,6 +1,7 @@
 """Pages about a bank: the contact sheet of `vlmixer bank show`, and the hits of `vlmixer bank query`."""
 
 import io
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,9 @@ def live_bank_page(bank: PatchBank, most: int) -> str:
 
 
 def _bank_content(bank: PatchBank) -> dict[str, Any]:
-    rows = [ConceptRow(c.id, c.words, bank.counts[c.name], []) for c in bank.concepts if bank.counts[c.name]]
+    rows = [
+        ConceptRow(c.id, (c.name, *c.synonyms), bank.counts[c.name], []) for c in bank.concepts if bank.counts[c.name]
+    ]
     return {
         "vocabulary": str(bank.manifest.details["vocabulary"]).rsplit("/", 1)[-1],
         "detector": bank.manifest.details["detector"]["name"],
@@ -105,11 +108,8 @@ def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[C
     for concept in tqdm(bank.concepts, desc="page", unit="concept", disable=None, delay=2):
         if bank.counts[concept.name]:
             records = bank.patches(concept.name)[:per_concept]
-            cards = [
-                make_card(record, crop_uri(bank, record, longest), file_uri(image_path(bank, record)))
-                for record in records
-            ]
-            yield ConceptRow(concept.id, concept.words, bank.counts[concept.name], cards)
+            cards = [make_card(record, crop_uri(bank, record, longest), file_uri(bank, record)) for record in records]
+            yield ConceptRow(concept.id, (concept.name, *concept.synonyms), bank.counts[concept.name], cards)
 
 
 def write_hits_page(path: str, bank: PatchBank, hits: Sequence[Hit], *, title: str) -> None:
@@ -117,8 +117,7 @@ def write_hits_page(path: str, bank: PatchBank, hits: Sequence[Hit], *, title: s
     compared = any(hit.similarity != 1.0 for hit in hits)
     views = []
     for hit in hits:
-        path_of_image = image_path(bank, hit.patch)
-        image = (len(hits) <= IMAGES_INSIDE and image_uri(path_of_image)) or file_uri(path_of_image)
+        image = (len(hits) <= IMAGES_INSIDE and image_uri(bank, hit.patch)) or file_uri(bank, hit.patch)
         card = make_card(hit.patch, crop_uri(bank, hit.patch, None), image)
         views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, hit.patch.source))
     write_page(path, "hits.html", title=title, hits=views)
@@ -143,23 +142,35 @@ def make_card(record: PatchRecord, picture: str, image: str, similarity: float |
 
 
 def image_path(bank: PatchBank, record: PatchRecord) -> str:
-    """Where the patch's image should be: its name is relative to the folder that the bank was made in, which is this
-    one or, often, that of the bank's OUT."""
+    """The file that the patch's image should be or lie in: its name is relative to the folder that the bank was made
+    in, which is this one or, often, that of the bank's OUT."""
     beside = files.join(bank.folder.rstrip("/").rpartition("/")[0] or ".", record.source)
     relative = not files.is_url(record.source) and not Path(record.source).is_absolute()
     return beside if relative and not Path(record.source).is_file() else record.source
 
 
-def file_uri(path: str) -> str:
-    """Where a page in a file finds an image's file; empty where there is none."""
-    return "" if files.is_url(path) or not Path(path).is_file() else Path(path).resolve().as_uri()
+def file_uri(bank: PatchBank, record: PatchRecord) -> str:
+    """Where a page in a file finds the patch's image; empty where it is no file of its own."""
+    path = image_path(bank, record)
+    alone = not record.provenance["key"] and not files.is_url(path) and Path(path).is_file()
+    return Path(path).resolve().as_uri() if alone else ""
 
 
-def small_image(path: str) -> bytes | None:
-    """The image's file, upright and scaled to IMAGE_SIDE, as WebP; None where it cannot be read."""
+def small_image(bank: PatchBank, record: PatchRecord) -> bytes | None:
+    """The patch's image, upright and scaled to IMAGE_SIDE, as WebP; None where it cannot be read.
+
+    Images that are files of their own or lie in a tar are looked for, others (rows of Parquet files) are not.
+    """
+    path, key = image_path(bank, record), record.provenance["key"]
     try:
-        image = Image.fromarray(decode(files.read_bytes(path), max_pixels=MAX_PIXELS))
-    except (OSError, ImageRejected):
+        if not key:
+            data = files.read_bytes(path)
+        else:
+            with files.open_read(path) as file, tarfile.open(fileobj=file) as tar:
+                member = tar.extractfile(key)
+                data = member.read() if member else b""
+        image = Image.fromarray(decode(data, max_pixels=MAX_PIXELS))
+    except (OSError, KeyError, tarfile.TarError, ImageRejected):
         return None
     image.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
@@ -167,9 +178,9 @@ def small_image(path: str) -> bytes | None:
     return buffer.getvalue()
 
 
-def image_uri(path: str) -> str:
-    """The image's file as a small data URI; empty where it cannot be read."""
-    data = small_image(path)
+def image_uri(bank: PatchBank, record: PatchRecord) -> str:
+    """The patch's image as a small data URI; empty where it cannot be read."""
+    data = small_image(bank, record)
     return "" if data is None else data_uri(data, "webp")
 
 

@@ -231,7 +231,7 @@ def _reasons(counts: Counts) -> tuple[tuple[str, int], ...]:
 def _tagged(folder: str) -> dict[str, list[Mention]]:
     """The mentions of each tagged text."""
     mentions: dict[str, list[Mention]] = {}
-    for entry in manifest.read(folder).outputs:
+    for entry in (output for output in manifest.read(folder).outputs if output.name.endswith(".parquet")):
         with files.open_read(files.join(folder, entry.name)) as file:
             for row in pq.read_table(file, columns=["text", "mentions"]).to_pylist():
                 mentions[row["text"]] = [Mention(**mention) for mention in row["mentions"]]

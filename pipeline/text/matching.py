@@ -1,35 +1,95 @@
 """Finding a vocabulary's words in text: longest match over inflected forms. Says where, not whether it is meant."""
 
 import re
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-
-import inflect
 
 from bank.concepts import Vocabulary
+from pipeline.text.folding import Folded, fold, word_pattern
+from pipeline.text.forms import forms_of, inflections_of
 
-WORD = re.compile(r"\w+")
+Derivation = Callable[[str], Iterable[str]]
+"""Gives forms of a vocabulary's word."""
 
-# What may stand between the parts of a phrase; "it was hot. Dogs …" is no hot dog.
-_GAP = re.compile(r"[\s'’‐‑–-]+|[./&]")
+ENGLISH: tuple[Derivation, ...] = (lambda word: (word,), inflections_of, forms_of)
+
+# What may stand between the parts of a phrase (nothing, where a tokenizer divides what has no blanks); "it was hot.
+# Dogs …" is no hot dog.
+_GAP = re.compile(r"[\s'‐‑–-]*|[./&]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Match:
-    """`text[start:end]` is a form of the concept; `lemma` is the vocabulary's own word for that form."""
+    """`text[start:end]` is a form of the concept; `lemma` is the vocabulary's own word for that form.
+
+    In the Words it was found in, it is the words `first` … `last`.
+    """
 
     start: int
     end: int
     concept: str
     lemma: str
+    first: int
+    last: int
 
 
-@dataclass(frozen=True)
+class Words:
+    """The words of a text, folded; `folded` is the text that they stand in."""
+
+    __slots__ = ("_spans", "folded", "words")
+
+    def __init__(self, text: str) -> None:
+        self.folded: Folded = fold(text)
+        self.words: list[str] = word_pattern(self.folded.text).findall(self.folded.text)
+        self._spans: list[tuple[int, int]] | None = None
+
+    @classmethod
+    def of_tokens(cls, text: str, tokens: Iterable[tuple[int, int, str]]) -> "Words":
+        """Words that a tokenizer found: (start, end, what to take for the word); those without letters are left out."""
+        words = cls.__new__(cls)
+        words.folded = Folded(text)
+        held = [(start, end, one_word(form)) for start, end, form in tokens]
+        words.words = [form for _, _, form in held if form]
+        words._spans = [(start, end) for start, end, form in held if form]
+        return words
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Where each word stands in the folded text."""
+        if self._spans is None:
+            # Nothing but what belongs to no word stands between two words, so that the next occurrence is the word.
+            text, at = self.folded.text, 0
+            self._spans = []
+            for word in self.words:
+                begin = text.index(word, at)
+                at = begin + len(word)
+                self._spans.append((begin, at))
+        return self._spans
+
+    def word(self, index: int) -> str:
+        """The word at `index`; "" outside the text."""
+        return self.words[index] if 0 <= index < len(self.words) else ""
+
+    def gap(self, index: int) -> str:
+        """What stands between the words `index` and `index` + 1; -1 and the last one: from the text's start, to its
+        end."""
+        begin = self.spans[index][1] if index >= 0 else 0
+        return self.folded.text[begin : self.spans[index + 1][0] if index + 1 < len(self.words) else None]
+
+    def stored(self, first: int, last: int) -> tuple[int, int]:
+        """The stretch of the stored text that the words `first` … `last` are."""
+        return self.folded.stored(self.spans[first][0], self.spans[last][1])
+
+
+@dataclass(frozen=True, slots=True)
 class _Form:
-    tokens: tuple[str, ...]
-    concept: str
+    """`concept` is None for a phrase that is to be passed over."""
+
+    words: tuple[str, ...]
+    concept: str | None
     lemma: str
 
 
@@ -37,55 +97,80 @@ class Matcher:
     """Finds words of a vocabulary, case folded, with blanks, hyphens or an apostrophe between their parts ("hot dog",
     "hot-dog").
 
-    A form that two concepts share belongs to the one whose name it is, else to the first of them. `stop_words` are
-    words that are not matched.
+    A word that several concepts list belongs to the first of its `Vocabulary.claims`; a form derived from one word
+    never stands for another that the vocabulary lists: forms come by the derivations in turn. `stop_words` are words
+    and phrases that are passed over in any form, though longer phrases with them are not; so are `other_things`, but
+    for those that the vocabulary has.
     """
 
-    def __init__(self, vocabulary: Vocabulary, stop_words: Iterable[str] = ()) -> None:
-        stopped = {_fold(word) for word in stop_words}
-        engine = inflect.engine()
-        forms: dict[tuple[str, ...], _Form] = {}
-        # Words as they stand come before derived plurals, so that a concept's own name is never another's plural.
-        names = [(concept.name, concept.name) for concept in vocabulary.concepts]
-        synonyms = [(concept.name, word) for concept in vocabulary.concepts for word in concept.synonyms]
-        for inflected in (False, True):
-            for concept, word in names + synonyms:
-                if not _fold(word) or _fold(word) in stopped:
-                    continue
-                tokens = _fold(engine.plural_noun(word) if inflected else word)
-                forms.setdefault(tokens, _Form(tokens, concept, word))
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        stop_words: Iterable[str] = (),
+        other_things: Iterable[str] = (),
+        derivations: Sequence[Derivation] = ENGLISH,
+    ) -> None:
+        found: dict[tuple[str, ...], _Form] = {}
+
+        def add(derive: Derivation, word: str, concept: str | None) -> None:
+            for form in derive(word):
+                if words := split(form):
+                    found.setdefault(words, _Form(words, concept, word))
+
+        for word in stop_words:
+            for derive in derivations:
+                add(derive, " ".join(word.lower().split()), None)
+        for derive in derivations:
+            for word, concepts in vocabulary.claims.items():
+                add(derive, word, concepts[0].name)
+        for word in other_things:
+            for derive in derivations[:2]:
+                add(derive, word, None)
         self._by_first: dict[str, list[_Form]] = {}
-        for form in sorted(forms.values(), key=lambda form: (-len(form.tokens), form.tokens)):
-            self._by_first.setdefault(form.tokens[0], []).append(form)
+        for form in sorted(found.values(), key=lambda form: (-len(form.words), form.words)):
+            self._by_first.setdefault(form.words[0], []).append(form)
+        self._firsts = frozenset(form.words[0] for form in found.values() if form.concept is not None)
+
+    def may_find(self, text: str) -> bool:
+        """Whether `find` may find anything: quick, and never wrong about a no."""
+        folded = text.lower() if text.isascii() else fold(text).text
+        return not self._firsts.isdisjoint(word_pattern(folded).findall(folded))
 
     def find(self, text: str) -> list[Match]:
         """Matches from left to right, not overlapping, the longest where several begin at one word."""
-        words = [(match.start(), match.end(), _fold_word(match.group())) for match in WORD.finditer(text)]
+        return self.find_in(Words(text))
+
+    def find_in(self, words: Words) -> list[Match]:
+        """As `find`, for words that are at hand."""
         found: list[Match] = []
-        at = 0
-        while at < len(words):
-            form = self._longest(text, words, at)
-            if form is None:
-                at += 1
+        after = 0
+        for at, word in enumerate(words.words):
+            if at < after or word not in self._by_first:
                 continue
-            last = at + len(form.tokens) - 1
-            found.append(Match(words[at][0], words[last][1], form.concept, form.lemma))
-            at = last + 1
+            form = self._longest(words, at)
+            if form is None:
+                continue
+            after = at + len(form.words)
+            if form.concept is not None:
+                found.append(Match(*words.stored(at, after - 1), form.concept, form.lemma, at, after - 1))
         return found
 
-    def _longest(self, text: str, words: list[tuple[int, int, str]], at: int) -> _Form | None:
-        for form in self._by_first.get(words[at][2], ()):
-            parts = words[at : at + len(form.tokens)]
-            if tuple(word for _, _, word in parts) == form.tokens and all(
-                _GAP.fullmatch(text, end, start) for (_, end, _), (start, _, _) in pairwise(parts)
+    def _longest(self, words: Words, at: int) -> _Form | None:
+        for form in self._by_first[words.words[at]]:
+            count = len(form.words)
+            if count == 1 or (
+                tuple(words.words[at : at + count]) == form.words
+                and all(_GAP.fullmatch(words.gap(index)) for index in range(at, at + count - 1))
             ):
                 return form
         return None
 
 
-def _fold(phrase: str) -> tuple[str, ...]:
-    return tuple(_fold_word(match.group()) for match in WORD.finditer(phrase))
+def split(phrase: str) -> tuple[str, ...]:
+    """The folded words of a vocabulary's word or phrase."""
+    return tuple(Words(phrase).words)
 
 
-def _fold_word(word: str) -> str:
-    return word.lower() if word.isascii() else unicodedata.normalize("NFKC", word).casefold()
+def one_word(token: str) -> str:
+    """What a tokenizer takes for one word ("T-Shirt"), folded; "" if there is no letter in it."""
+    return "".join(split(token))

@@ -1,21 +1,28 @@
-"""Which matched words are meant as things: part of speech decides where a statistical spaCy pipeline is at hand,
-a few rules where none is. Cheap matching goes first, so that spaCy sees only sentences that hold a candidate."""
+"""Which matched words are meant as things. Cheap matching goes first, then what the neighbours settle; a statistical
+spaCy pipeline sees only the sentences that hold a word left open. Without one, rules guess at these.
+
+English is matched by its words' forms. Other languages are matched by the forms in the vocabulary and by the lemmas
+that their pipeline gives, so that there every sentence goes through it.
+"""
 
 import importlib.util
 import logging
-import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from artifacts.errors import CallError
 from artifacts.samples import Mention
 from bank.concepts import Vocabulary
-from pipeline.text.matching import WORD, Match, Matcher
+from pipeline.text import english
+from pipeline.text.english_words import OTHER_THINGS
+from pipeline.text.lines import MAX_LINE_BYTES
+from pipeline.text.matching import Derivation, Match, Matcher, Words, one_word
 
 if TYPE_CHECKING:
     from spacy.language import Language
-    from spacy.tokens import Doc
+    from spacy.tokens import Doc, Token
 
 LOG = logging.getLogger(__name__)
 
@@ -23,134 +30,205 @@ DEFAULT_MODEL = "en_core_web_sm"
 RULES = "rules"
 """`text.spacy_model: rules` asks for the built-in rules."""
 
-CHUNK = 1024
+ENGLISH = "en"
 BATCH = 128
 
-Item = TypeVar("Item")
+_DO = frozenset(("do", "does", "did", "n't", "let", "'s"))
 
-# Words after which an English noun form is a verb ("they train", "to book", "don't park").
-VERB_CUES = frozenset(
-    "i you he she it we they who to will would can could may might must shall should not never please let lets cannot "
-    "'ll 'd n't".split()
-)
-# Nouns that often stand behind another one which then only modifies them ("a bus *stop*", "the fish *market*").
-COMPOUND_HEADS = frozenset(
-    "market stop station cover tower row food fair idea style rule rules days time house shop store park race racing "
-    "driver player trainer lover owner ride show team game company industry sky dress shirt jacket coat hat light seat "
-    "door window handle road track lane cage farm bed bowl".split()
-)
-# Words, with the contracted ones apart: "don't" is "do" and "n't".
-CONTRACTED = re.compile(r"n['’]t\b|['’](?:ll|d)\b|\w+?(?=n['’]t\b)|\w+")
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What was found in a sentence: words that are meant as things, and words that only look so ("a *bear* market")."""
+
+    mentions: tuple[Mention, ...]
+    not_meant: tuple[Mention, ...]
 
 
 class Tagger:
-    """Finds the grounded words of sentences. `description` names what decides, for manifests and logs."""
+    """Finds the grounded words of sentences. `description` names what decides, for manifests and logs.
 
-    def __init__(self, vocabulary: Vocabulary, spacy_model: str = "auto", stop_words: Iterable[str] = ()) -> None:
-        self._matcher = Matcher(vocabulary, stop_words)
-        self._nlp = load_spacy(spacy_model)
+    `tag_modifiers`: whether a concept that only modifies the next noun is tagged, too ("a *dog* bed"). `matcher`: what
+    `make_matcher` gives for the same arguments, if it is at hand: deriving all forms of the words takes seconds.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        spacy_model: str = "auto",
+        stop_words: Iterable[str] = (),
+        tag_modifiers: bool = False,
+        matcher: Matcher | None = None,
+    ) -> None:
+        self._nlp = load_spacy(resolve_model(spacy_model))
+        self._modifiers = tag_modifiers
         self.description = describe_model(self._nlp)
+        self._matcher = matcher or make_matcher(vocabulary, stop_words, self._nlp)
+        self._lemmas: Matcher | None = None
+        if self._nlp is not None and self._nlp.lang != ENGLISH:
+            self._lemmas = Matcher(vocabulary, stop_words, derivations=[_as(_lemma, self._nlp)])
 
-    def tag(self, items: Iterable[Item], text: Callable[[Item], str]) -> Iterator[tuple[Item, tuple[Mention, ...]]]:
-        """Each item with the mentions of its text, in order; memory is bounded by CHUNK items."""
-        stream = iter(items)
-        while chunk := list(islice(stream, CHUNK)):
-            yield from zip(chunk, self.tag_texts([text(item) for item in chunk]), strict=True)
-
-    def tag_texts(self, texts: list[str]) -> list[tuple[Mention, ...]]:
-        """The mentions of each text."""
-        matches = [self._matcher.find(text) for text in texts]
-        if self._nlp is None:
-            kept = [rule_out(text, found) for text, found in zip(texts, matches, strict=True)]
-        else:
-            candidates = [row for row, found in enumerate(matches) if found]
-            docs = self._nlp.pipe((texts[row] for row in candidates), batch_size=BATCH)
-            kept = [[] for _ in texts]
-            for row, doc in zip(candidates, docs, strict=True):
-                kept[row] = [match for match in matches[row] if meant(doc, match)]
+    def tag(self, texts: list[str]) -> list[Tagged]:
+        """What is found in each text."""
+        judged = self._judge_english(texts) if self._lemmas is None else self._judge_lemmas(texts)
         return [
-            tuple(
-                Mention(match.start, match.end, match.concept, text[match.start : match.end], match.lemma)
-                for match in found
+            Tagged(
+                tuple(_mention(text, match) for match, meant in matches if meant),
+                tuple(_mention(text, match) for match, meant in matches if not meant),
             )
-            for text, found in zip(texts, kept, strict=True)
+            for text, matches in zip(texts, judged, strict=True)
         ]
 
+    def _judge_english(self, texts: list[str]) -> list[list[tuple[Match, bool]]]:
+        """Each text's matches, and whether they are meant: by their neighbours, then by part of speech or a guess."""
+        sentences = [Words(text) for text in texts]
+        found = [self._matcher.find_in(words) for words in sentences]
+        verdicts = [
+            [english.verdict(words, match, self._modifiers) for match in matches]
+            for words, matches in zip(sentences, found, strict=True)
+        ]
+        unsettled = [row for row, given in enumerate(verdicts) if None in given]
+        docs: Iterable[Doc | None] = [None] * len(unsettled)
+        if self._nlp is not None:
+            docs = self._nlp.pipe((texts[row] for row in unsettled), batch_size=BATCH)
+        for row, doc in zip(unsettled, docs, strict=True):
+            words, matches = sentences[row], found[row]
+            for place, match in enumerate(matches):
+                if verdicts[row][place] is None and doc is not None:
+                    verdicts[row][place] = meant(doc, words, match, self._modifiers)
+                elif verdicts[row][place] is None:
+                    following = matches[place + 1] if place + 1 < len(matches) else None
+                    verdicts[row][place] = english.guess(words, match, following, self._modifiers)
+        return [
+            [(match, bool(given)) for match, given in zip(matches, row, strict=True)]
+            for matches, row in zip(found, verdicts, strict=True)
+        ]
 
-def meant(doc: "Doc", match: Match) -> bool:
-    """Whether the pipeline takes the match's head for a noun that does not merely modify the next one.
+    def _judge_lemmas(self, texts: list[str]) -> list[list[tuple[Match, bool]]]:
+        """The same for another language: matches by form or by lemma, those with a noun meant."""
+        assert self._nlp is not None
+        assert self._lemmas is not None
+        judged = []
+        for doc in self._nlp.pipe(texts, batch_size=BATCH):
+            by_form = self._matcher.find_in(_doc_words(doc, _form))
+            by_lemma = self._lemmas.find_in(_doc_words(doc, _lemma))
+            judged.append([(match, _any_noun(doc, match)) for match in _longest(by_form, by_lemma)])
+        return judged
 
-    The head is the last token of the match: "the *traffic light*" counts, "a *bear* market" and "we *park*" do not.
+
+def make_matcher(vocabulary: Vocabulary, stop_words: Iterable[str], nlp: "Language | None") -> Matcher:
+    """What finds the vocabulary's words as they stand in the pipeline's language; in English, in all their forms."""
+    if nlp is None or nlp.lang == ENGLISH:
+        return Matcher(vocabulary, stop_words, OTHER_THINGS)
+    return Matcher(vocabulary, stop_words, derivations=[lambda word: (word,), _as(_form, nlp)])
+
+
+def _mention(text: str, match: Match) -> Mention:
+    return Mention(match.start, match.end, match.concept, text[match.start : match.end], match.lemma)
+
+
+def meant(doc: "Doc", words: Words, match: Match, tag_modifiers: bool) -> bool:
+    """Whether the pipeline takes the match's head, its last word, for a noun that does not merely modify the next one.
+
+    "The *traffic light*" counts, "a *bear* market" and "we *park*" do not.
     """
     span = doc.char_span(match.start, match.end, alignment_mode="expand")
-    if span is None or not _is_noun(span[-1]):
+    if span is None:
         return False
-    if span.end == len(doc):
+    if not _is_noun(span[-1]) and not _is_mistaken(doc, span[-1]):
+        return False
+    if tag_modifiers or span.end == len(doc):
         return True
     following = doc[span.end]
-    return not (_is_noun(following) and following.text[0].isalnum())
-
-
-def _is_noun(token: object) -> bool:
-    pos: str = token.pos_  # type: ignore[attr-defined]
-    return pos in ("NOUN", "PROPN") if pos else token.tag_.startswith("NN")  # type: ignore[attr-defined]
-
-
-def rule_out(text: str, matches: list[Match]) -> list[Match]:
-    """The matches that rules on neighbouring words do not speak against.
-
-    Without parts of speech, a single word after a pronoun, "to" or an auxiliary is a verb ("they *train* hard"), and so
-    is one that has no plural ending after one that has ("the students *train*"); a word straight before another match
-    or before a noun of COMPOUND_HEADS modifies it ("a *dog* bed"); and "a *bear* of a problem" is an idiom.
-    """
-    words = [(found.start(), found.group().lower()) for found in WORD.finditer(text)]
-    kept = []
-    for position, match in enumerate(matches):
-        before = [found.group().lower().replace("’", "'") for found in CONTRACTED.finditer(text, 0, match.start)]
-        after = [word for start, word in words if start >= match.end]
-        single = " " not in text[match.start : match.end].strip()
-        said = [word for word in before[-2:] if not word.endswith("ly")]
-        singular = text[match.start : match.end].lower() == match.lemma
-        # An infinitive has no plural ending: "talking to *people*" is none.
-        if single and said and said[-1] in VERB_CUES and (singular or said[-1] != "to"):
-            continue
-        if single and singular and said and _plural(said[-1]):
-            continue
-        if after and after[0] in COMPOUND_HEADS and text[match.end : match.end + 1] == " ":
-            continue
-        if position + 1 < len(matches) and text[match.end : matches[position + 1].start] == " ":
-            continue
-        if after[:2] == ["of", "a"] and before and before[-1] in ("a", "an"):
-            continue
-        kept.append(match)
-    return kept
-
-
-def _plural(word: str) -> bool:
-    """Whether the word looks like a noun in the plural."""
-    return word in ("people", "men", "women", "children") or (
-        len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    if not _is_noun(following) or not following.text[0].isalnum():
+        return True
+    return not english.modifies(
+        words,
+        match,
+        next_is_plural=following.tag_ in ("NNS", "NNPS"),
+        no_verb=not any(token.tag_.startswith("V") for token in doc),
     )
 
 
+def _is_mistaken(doc: "Doc", token: "Token") -> bool:
+    """Whether the pipeline's tag for an English token that could be a noun cannot be right where it stands."""
+    before = doc[max(token.i - 3, 0) : token.i]
+    if token.tag_.startswith("V") and before and before[-1].tag_ in ("DT", "PRP$", "CD"):
+        return True
+    # An infinitive follows "to" or a modal, or opens the sentence.
+    if token.tag_ == "VB":
+        return token.i > 0 and not any(other.tag_ in ("TO", "MD") or other.lower_ in _DO for other in before)
+    # An adjective stands before a noun or behind a form of "be".
+    if token.tag_.startswith("JJ"):
+        after = doc[token.i + 1].tag_ if token.i + 1 < len(doc) else "."
+        return after[:2] in ("VB", "IN", ".") and not any(other.tag_.startswith("VB") for other in before)
+    return False
+
+
+def _is_noun(token: "Token") -> bool:
+    return token.pos_ in ("NOUN", "PROPN") if token.pos_ else token.tag_.startswith("NN")
+
+
+def _any_noun(doc: "Doc", match: Match) -> bool:
+    """Whether a word of the match is a noun; which one is the head depends on the language."""
+    span = doc.char_span(match.start, match.end, alignment_mode="expand")
+    return span is not None and any(map(_is_noun, span))
+
+
+def _doc_words(doc: "Doc", form: Callable[["Token"], str]) -> Words:
+    """The tokens of a doc that hold letters, each as `form` gives it, as the words of its text."""
+    return Words.of_tokens(doc.text, [(token.idx, token.idx + len(token), form(token)) for token in doc])
+
+
+def _form(token: "Token") -> str:
+    return token.text
+
+
+def _lemma(token: "Token") -> str:
+    return token.lemma_ or token.text
+
+
+def _as(form: Callable[["Token"], str], nlp: "Language") -> Derivation:
+    """A vocabulary's word → its tokens' forms or lemmas in a row, as the pipeline gives them."""
+    return lambda word: (" ".join(one_word(form(token)) for token in nlp(word)),)
+
+
+def _longest(*found: list[Match]) -> list[Match]:
+    """The matches without those that overlap one that begins before them or is longer."""
+    kept: list[Match] = []
+    for match in sorted((match for matches in found for match in matches), key=lambda match: (match.start, -match.end)):
+        if not kept or match.start >= kept[-1].end:
+            kept.append(match)
+    return kept
+
+
+def resolve_model(model: str) -> str:
+    """The pipeline that `auto` stands for, with a warning if that is none; other names as they are."""
+    if model != "auto":
+        return model
+    if importlib.util.find_spec(DEFAULT_MODEL) is not None:
+        return DEFAULT_MODEL
+    LOG.warning(
+        "text.spacy_model: auto, and %s is not installed: the built-in rules decide which words are meant, "
+        "which is less exact. To install it: python -m spacy download %s",
+        DEFAULT_MODEL,
+        DEFAULT_MODEL,
+    )
+    return RULES
+
+
+@lru_cache(maxsize=1)
 def load_spacy(model: str) -> "Language | None":
-    """The spaCy pipeline, or None for the built-in rules. Raises CallError if a named one cannot be loaded."""
+    """The spaCy pipeline, less what tagging does not need; None for the built-in rules. A process loads it once.
+
+    Raises CallError if a named one cannot be loaded or cannot tell nouns.
+    """
     if model == RULES:
         return None
-    if model == "auto":
-        if importlib.util.find_spec(DEFAULT_MODEL) is None:
-            LOG.warning(
-                "text.spacy_model: auto, and %s is not installed: the built-in rules decide which words are meant, "
-                "which is less exact. To install it: python -m spacy download %s",
-                DEFAULT_MODEL,
-                DEFAULT_MODEL,
-            )
-            return None
-        model = DEFAULT_MODEL
     import spacy
 
+    unneeded = ["parser", "ner", "senter", "sentencizer", "textcat", "textcat_multilabel", "entity_linker", "spancat"]
     try:
-        nlp = spacy.load(model, exclude=["parser", "ner", "lemmatizer", "senter", "textcat"])
+        nlp = spacy.load(model, exclude=unneeded)
     except (OSError, ValueError) as error:
         raise CallError(
             f"text.spacy_model: cannot load {model!r}: {error} Expected the name of an installed pipeline, "
@@ -162,7 +240,21 @@ def load_spacy(model: str) -> "Language | None":
             f"(found: {', '.join(nlp.pipe_names) or 'none'}). "
             "Use a pipeline with a tagger or morphologizer, or 'rules'."
         )
+    nlp.max_length = max(nlp.max_length, MAX_LINE_BYTES)
+    if nlp.lang == ENGLISH:
+        # Penn Treebank tags tell nouns by themselves; mapping them to universal ones would cost a third of the time.
+        spare = ["lemmatizer"]
+        if nlp.has_pipe("tagger") and "NN" in nlp.get_pipe("tagger").labels:
+            spare.append("attribute_ruler")
+        for name in spare:
+            if nlp.has_pipe(name):
+                nlp.remove_pipe(name)
     return nlp
+
+
+def language_of(nlp: "Language | None") -> str:
+    """The language code of the pipeline; the built-in rules are English."""
+    return ENGLISH if nlp is None else nlp.lang
 
 
 def describe_model(nlp: "Language | None") -> str:

@@ -16,6 +16,7 @@ def region(number):
     return {
         "image_id": "i", "patch_id": f"i-{number}", "box": [0.0, 1.0, 2.5, 3.0], "concept": "dog", "score": 0.5,
         "feature": np.array([number, 1], np.float16), "crop": b"\xff\xd8", "width": 4, "height": 5, "source": "a.jpg",
+        "key": "", "url": "", "license": "",
     }  # fmt: skip
 
 

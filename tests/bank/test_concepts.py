@@ -1,9 +1,10 @@
 import json
 
+import fsspec
 import pytest
 
 from artifacts.errors import CallError
-from bank.concepts import Concept, load_vocabulary, make_vocabulary, parse_data, parse_text
+from bank.concepts import Concept, load_vocabulary, make_vocabulary, parse_data, parse_text, unqualified
 
 COCO = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
@@ -93,6 +94,13 @@ def test_lists_and_mappings(data):
         (["dog", None], r"v: concept 1 is \[None\]; expected words"),
         ({"dog": 5}, r"v: concept 0 is \['dog', 5\]; expected words"),
         ({"dog": {"a": 1}}, "v: concept 0 is .*; expected words"),
+        ([["dog", ["puppy", "pup"]]], r"v: concept 0 is \['dog', \['puppy', 'pup'\]\]; expected words"),
+        ([["dog", *range(9999)]], r"v: concept 0 is \['dog', 0, 1, 2, 3, 4, ...\]; expected words"),
+        (["cat", ["", "dog"]], "v: the concept of dog has no name: its first word is empty"),
+        ({"": "dog"}, "v: the concept of dog has no name"),
+        (["bow (weapon", "dog"], r"v: 'bow \(weapon' has a parenthesis without the other one"),
+        (["dog, puppy (a, b), pup)"], r"v: 'pup\)' has a parenthesis without the other one"),
+        (["bow weapon)"], r"v: 'bow weapon\)' has a parenthesis without the other one"),
         ({False: ["x"]}, r"v: concept 0 is \[False, 'x'\]; expected words"),
     ],
 )
@@ -110,6 +118,9 @@ def test_data_that_is_no_vocabulary(data, message):
         ("v.yml", "dog: [puppy]\nhot dog:\n"),
         ("v.json", json.dumps({"dog": ["puppy"], "hot dog": []})),
         ("v.json", "\ufeff" + json.dumps([["dog", "puppy"], "hot dog"])),
+        ("v.json", json.dumps(["dog,puppy", "hot_dog"])),
+        ("v.txt", "\ufeff# animals\r\n\r\nDog, puppy, PUPPY, dog\r\nhot   dog,\r\n"),
+        ("v.yaml", "dog: puppy, puppy\r\n'hot dog': []\r\n"),
     ],
 )
 def test_files(tmp_path, name, content):
@@ -124,10 +135,25 @@ def test_files(tmp_path, name, content):
     [
         ("v.json", b"{", r"v\.json: not readable as json"),
         ("v.yaml", b"a: [", r"v\.yaml: not readable as yaml"),
+        ("v.yaml", b"- dog\n- no\n", r"v\.yaml: concept 1 is \[False\]; expected words, quoted where YAML reads"),
+        ("v.yaml", b"on: [switch]\n", r"v\.yaml: concept 0 is \[True, 'switch'\]; expected words, quoted"),
+        ("v.yaml", b"dog: [101]\n", r"v\.yaml: concept 0 is \['dog', 101\]; expected words, quoted"),
+        ("v.yaml", b"- {dog: puppy}\n", r"v\.yaml: concept 0 is \[\{'dog': 'puppy'\}\]; expected words"),
+        ("v.yaml", b"dog: [puppy]\ncat:\ndog: [hound]\n", r"v\.yaml: not readable as yaml: the key 'dog' stands twice"),
+        ("v.yaml", b"!!python/object/apply:os.getcwd []\n", r"v\.yaml: not readable as yaml"),
+        ("v.yaml", b"", r"v\.yaml: expected a list of concepts or a mapping"),
+        ("v.yaml", b"[]", r"v\.yaml: the vocabulary holds no concept"),
+        ("v.json", b"[" * 100_000, r"v\.json: not readable as json"),
+        ("v.json", b'{"dog": [], "dog": ["hound"]}', r"v\.json: not readable as json: the key 'dog' stands twice"),
+        ("v.json", b'"dog"', r"v\.json: expected a list of concepts or a mapping"),
+        ("v.json", b"", r"v\.json: not readable as json"),
+        ("v.txt", "dog\ncat\n".encode("utf-16"), r"v\.txt: expected UTF-8 text"),
+        ("v.txt", b"# nothing\n\n , \n", r"v\.txt: the vocabulary holds no concept"),
+        ("v.txt", b"dog\ncat\nDOG\n", r"v\.txt: the concept 'dog' stands twice, as number 0 and again"),
         ("v.txt", b"caf\xe9", r"v\.txt: expected UTF-8 text"),
         ("v.txt", b"", r"v\.txt: the vocabulary holds no concept"),
         ("v.txt", None, r"vocabulary: no such file: .*v\.txt"),
-        ("v.csv", b"dog", "is neither built in .coco. nor a .txt, .yaml or .json file"),
+        ("v.csv", b"dog", "is neither built in .coco, lvis, vg1600, openimages. nor a .txt, .yaml or .json file"),
     ],
 )
 def test_files_that_are_no_vocabulary(tmp_path, name, content, message):
@@ -137,8 +163,22 @@ def test_files_that_are_no_vocabulary(tmp_path, name, content, message):
         load_vocabulary(str(tmp_path / name))
 
 
+def test_a_folder_is_no_vocabulary(tmp_path):
+    (tmp_path / "v.txt").mkdir()
+    with pytest.raises(CallError, match=r"vocabulary: cannot read .*v\.txt: Is a directory"):
+        load_vocabulary(str(tmp_path / "v.txt"))
+
+
+def test_a_vocabulary_may_be_a_url():
+    with fsspec.open("memory://words/v.txt", "wb") as file:
+        file.write(b"dog, puppy\n")
+    assert load_vocabulary("memory://words/v.txt").concepts == (Concept(0, "dog", ("puppy",)),)
+    with pytest.raises(CallError, match=r"vocabulary: no such file: memory://words/other\.txt"):
+        load_vocabulary("memory://words/other.txt")
+
+
 def test_an_unknown_name_names_the_built_in_ones():
-    with pytest.raises(CallError, match=r"vocabulary: 'cocoa' is neither built in \(coco\)"):
+    with pytest.raises(CallError, match=r"vocabulary: 'cocoa' is neither built in \(coco, lvis, vg1600, openimages\)"):
         load_vocabulary("cocoa")
 
 
@@ -147,3 +187,69 @@ def test_the_hash_tells_words_and_their_order_apart_and_nothing_else():
     assert one.hash == make_vocabulary("two", [["Dog", "puppy"], ["cat "]]).hash
     others = [[["cat"], ["dog", "puppy"]], [["dog"], ["puppy", "cat"]], [["dog", "puppy"]], [["dog", "cat"], ["puppy"]]]
     assert len({make_vocabulary("v", entries).hash for entries in others} | {one.hash}) == 5
+
+
+BOWS = [
+    ["Bow_(weapon)"],
+    ["bow (decorative, ribbons)", "bow", "knot"],
+    ["cap (headwear)"],
+    ["lid", "cap (of a bottle)"],
+]
+
+
+def test_a_qualifier_belongs_to_the_name_and_is_no_word():
+    vocabulary = make_vocabulary("v", BOWS)
+    assert vocabulary.names == ["bow (weapon)", "bow (decorative, ribbons)", "cap (headwear)", "lid"]
+    assert [concept.words for concept in vocabulary.concepts] == [("bow",), ("bow", "knot"), ("cap",), ("lid", "cap")]
+    assert unqualified("bow (a) and arrow (b)") == "bow and arrow"
+    assert unqualified("(weapon)") == "(weapon)"
+
+
+def test_a_comma_in_parentheses_parts_nothing():
+    assert parse_text("v", "bow (decorative, ribbons), knot, tie (a, b)").concepts == (
+        Concept(0, "bow (decorative, ribbons)", ("knot", "tie (a, b)")),
+    )
+
+
+def test_a_shared_word_goes_to_its_name_then_to_a_synonym_then_to_a_qualified_one_then_by_number():
+    vocabulary = make_vocabulary(
+        "v", [["x (1)", "b (1)"], ["x (2)", "c"], ["m", "a", "x"], ["a"], ["n", "b", "c"], ["y (1)"], ["y (2)"]]
+    )
+    assert {word: [concept.name for concept in claims] for word, claims in vocabulary.claims.items()} == {
+        "x": ["m", "x (1)", "x (2)"], "b": ["n", "x (1)"], "c": ["x (2)", "n"], "m": ["m"], "a": ["a", "m"], "n": ["n"],
+        "y": ["y (1)", "y (2)"],
+    }  # fmt: skip
+    assert vocabulary.shared_words == {
+        "x": ["m", "x (1)", "x (2)"], "b": ["n", "x (1)"], "c": ["x (2)", "n"], "a": ["a", "m"], "y": ["y (1)", "y (2)"]
+    }  # fmt: skip
+    assert vocabulary.unreachable == ["x (1)", "y (2)"]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("bow_(weapon)", "bow (weapon)"), ("Bow (Decorative, Ribbons)", "bow (decorative, ribbons)"),
+        ("bow", "bow (decorative, ribbons)"), ("cap", "cap (headwear)"), ("cap_(headwear)", "cap (headwear)"),
+        ("lid_(of_a_pot)", "lid"), ("cap_(of_a_bottle)", "lid"),
+        ("bow_(of_a_ship)", None), ("cap_(mushroom)", None), ("(weapon)", None),
+    ],
+)  # fmt: skip
+def test_labels_with_qualifiers(label, name):
+    vocabulary = make_vocabulary("v", BOWS)
+    assert vocabulary.map_labels([label]) == [None if name is None else vocabulary.ids[name]]
+
+
+def test_a_synonym_with_a_qualifier_is_for_text_and_not_for_plain_labels():
+    vocabulary = make_vocabulary("v", [["person", "pitcher (baseball)"]])
+    assert vocabulary.map_labels(["pitcher", "pitcher_(vessel)", "pitcher (baseball)"]) == [None, None, 0]
+    assert vocabulary.claims["pitcher"][0].name == "person"
+
+
+def test_words_without_letters_match_no_label():
+    vocabulary = make_vocabulary("v", [["!!!", "???"], ["dog"]])
+    assert vocabulary.map_labels(["...", "!!!", "", " , ", "(x)", "dogs"]) == [None, 0, None, None, None, 1]
+
+
+def test_names_that_differ_in_spacing_alone_keep_their_labels():
+    vocabulary = make_vocabulary("v", [["head band"], ["headband"], ["Head-Board"]])
+    assert vocabulary.map_labels(["headband", "head_band", "HeadBand", "Head Band", "headboard"]) == [1, 0, 1, 0, 2]

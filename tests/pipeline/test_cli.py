@@ -110,7 +110,7 @@ def test_failed_work_gives_1_and_one_message(call, small_run, tmp_path):
 def test_messages_of_a_run_are_kept_in_its_logs(call, small_run, tmp_path):
     code, printed, said = call("tag", small_run.write_config(), "--out", tmp_path / "out", "--workers", 1)
     assert code == 0
-    assert printed == ""
+    assert printed.startswith("tagged by rules, vocabulary ")
     assert "282 of 300 sentences" in said
     [log] = (tmp_path / "out" / "logs").glob("*.log")
     assert "282 of 300 sentences" in log.read_text()

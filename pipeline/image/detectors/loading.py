@@ -14,6 +14,8 @@ from pipeline.image.detectors.base import Detector
 
 DEMO = "demo"
 TORCHVISION = "torchvision:"
+DETECTRON2 = "detectron2:"
+TSV = "tsv:"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ def load_detector(spec: DetectorSpec) -> Detector:
         from pipeline.image.detectors.torchvision_models import TorchvisionDetector
 
         return _construct(TorchvisionDetector, spec, {"name": spec.name.removeprefix(TORCHVISION), **arguments})
+    if spec.name.startswith(DETECTRON2):
+        from pipeline.image.detectors.detectron2_models import Detectron2Detector
+
+        return _construct(Detectron2Detector, spec, {"config": spec.name.removeprefix(DETECTRON2), **arguments})
+    if spec.name.startswith(TSV):
+        raise CallError("images.detector: tsv:FILE has the regions of its own images; other images need a detector.")
     return _construct(_import_class(spec), spec, arguments)
 
 
@@ -81,8 +89,8 @@ def _import_class(spec: DetectorSpec) -> Any:
     module_name, colon, class_name = spec.name.partition(":")
     if not colon or not class_name or not all(module_name.split(".")):
         raise CallError(
-            f"images.detector: {spec.name!r} is not known. Expected torchvision:NAME, demo, "
-            "or pkg.module:Class of your own."
+            f"images.detector: {spec.name!r} is not known. Expected torchvision:NAME, detectron2:CONFIG, tsv:FILE, "
+            "demo, or pkg.module:Class of your own."
         )
     for path in spec.import_paths:
         if path not in sys.path:
@@ -110,7 +118,9 @@ def describe_detector(spec: DetectorSpec) -> dict[str, Any]:
         weights = str(resources.files("pipeline.demo").joinpath("detector.safetensors"))
     if files.exists(weights):
         weights = f"sha256:{files.sha256(weights)}"
-    return {
+    config = spec.name.removeprefix(DETECTRON2)
+    own = {"config": _identity(config)} if spec.name.startswith(DETECTRON2) and os.path.isfile(config) else {}
+    return own | {
         "name": spec.name,
         "weights": weights,
         "device": spec.device,
@@ -119,7 +129,7 @@ def describe_detector(spec: DetectorSpec) -> dict[str, Any]:
 
 
 def _identity(value: Any) -> Any:
-    """A file given as an option counts by its content."""
+    """A file given by name counts by its content."""
     if isinstance(value, str) and os.path.isfile(value):
         return f"sha256:{files.sha256(value)}"
     return value

@@ -3,6 +3,7 @@
 SSD, RetinaNet and FCOS have no box head: their feature is the mean of a feature map over the region (RoIAlign).
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from textwrap import shorten
@@ -17,15 +18,19 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from artifacts.errors import CallError, UserError
 from pipeline.image.detectors.base import Detections, no_detections
+from pipeline.image.detectors.precision import Precision, autocast
 
 
 class TorchvisionDetector:
-    """A model of torchvision.models.detection by name.
+    """A model of torchvision.models.detection by name; of the mask and keypoint ones the boxes alone are made.
 
     weights: None or "default" for the library's own download, the name of one of its weight enums (COCO_V1), or a file
-    (.safetensors, or .pth read with weights_only). classes: names by label index for weights from a file; by default
-    COCO's, as torchvision numbers them. Images go through one by one: padding them to a common size would change
-    their features.
+    (.safetensors, or .pth read with weights_only). classes: names by label index for weights from a file, background
+    first; by default those in the metadata of a .safetensors file (`classes`, a JSON list), or else COCO's.
+    min_size, max_size: pixels of the shorter side that the network sees, and at most of the longer one. precision:
+    float32, or bfloat16 for the network itself. channels_last: how it lies in memory.
+
+    Images go through one by one: padding them to a common size would change their features.
     """
 
     def __init__(
@@ -36,18 +41,28 @@ class TorchvisionDetector:
         score_threshold: float = 0.3,
         *,
         classes: Sequence[str] | None = None,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        precision: Precision = "float32",
+        channels_last: bool = True,
     ) -> None:
         known = list_models(module=models)
-        usable = [model for model in known if not model.startswith(("maskrcnn", "keypointrcnn"))]
-        if name not in usable:
-            raise CallError(f"images.detector: torchvision has no detector {name!r}. Known: {', '.join(usable)}.")
+        if name not in known:
+            raise CallError(f"images.detector: torchvision has no detector {name!r}. Known: {', '.join(known)}.")
         enum = get_model_weights(name)
-        self.labels: list[str] = list(classes or enum["DEFAULT"].meta["categories"])
+        own = not classes and weights is not None and weights.endswith(".safetensors")
+        found = _classes_in(weights) if own and weights else None
+        self.labels: list[str] = list(classes or found or enum["DEFAULT"].meta["categories"])
         network = self._build(name, enum, weights)
         network.eval()
         _set_threshold(network, score_threshold)
+        _set_sizes(network, name, min_size, max_size)
+        _boxes_only(network)
         self._device = torch.device(device)
         self._network: Any = network.to(self._device)
+        if channels_last:
+            self._network = self._network.to(memory_format=torch.channels_last)
+        self._autocast = autocast(precision, device)
         self._box_head = getattr(getattr(network, "roi_heads", None), "box_head", None)
         self._pool = MultiScaleRoIAlign(featmap_names=["pooled"], output_size=1, sampling_ratio=2)
         self.feature_dim = self._probe()
@@ -86,14 +101,21 @@ class TorchvisionDetector:
         return network
 
     @torch.inference_mode()
+    def _maps(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
+        """The backbone's maps, float32: boxes and features are computed from them in full precision."""
+        with self._autocast:
+            maps = self._network.backbone(pixels)
+        maps = OrderedDict([("0", maps)]) if isinstance(maps, Tensor) else maps
+        return OrderedDict((name, level.float()) for name, level in maps.items())
+
+    @torch.inference_mode()
     def _probe(self) -> int:
         """The feature's width, from a blank image.
 
         RoIAlign keeps the scales of the first image that it meets for all later ones, and a long thin one would give
         it wrong ones: with this image they are right, and no image's result depends on which one came first.
         """
-        maps = self._network.backbone(torch.zeros(1, 3, 320, 320, device=self._device))
-        maps = OrderedDict([("0", maps)]) if isinstance(maps, Tensor) else maps
+        maps = self._maps(torch.zeros(1, 3, 320, 320, device=self._device))
         box = torch.tensor([[0.0, 0.0, 320.0, 320.0]], device=self._device)
         return int(self._features(maps, box, [(320, 320)]).shape[1])
 
@@ -106,8 +128,7 @@ class TorchvisionDetector:
         pixels = torch.tensor(image).to(self._device).permute(2, 0, 1).float() / 255
         size = (int(pixels.shape[1]), int(pixels.shape[2]))
         inputs, _ = self._network.transform([pixels], None)
-        maps = self._network.backbone(inputs.tensors)
-        maps = OrderedDict([("0", maps)]) if isinstance(maps, Tensor) else maps
+        maps = self._maps(inputs.tensors)
         found = self._regions(inputs, maps)
         if not len(found["boxes"]):
             return no_detections(self.feature_dim)
@@ -155,6 +176,39 @@ def _set_threshold(network: nn.Module, threshold: float) -> None:
     """Let the model itself drop what the pipeline would drop: NMS over fewer boxes."""
     owner: Any = getattr(network, "roi_heads", network)
     owner.score_thresh = threshold
+
+
+def _set_sizes(network: nn.Module, name: str, shorter: int | None, longer: int | None) -> None:
+    if shorter is None and longer is None:
+        return
+    if isinstance(network, models.ssd.SSD):
+        raise CallError(f"images.detector_options: {name} sees one size only; leave min_size and max_size out.")
+    transform: Any = network.transform
+    if shorter is not None:
+        transform.min_size = (shorter,)
+    if longer is not None:
+        transform.max_size = longer
+
+
+def _boxes_only(network: nn.Module) -> None:
+    """Masks and keypoints cost time and are not looked at."""
+    heads: Any = getattr(network, "roi_heads", None)
+    for part in ("mask", "keypoint"):
+        for kind in ("roi_pool", "head", "predictor"):
+            if getattr(heads, f"{part}_{kind}", None) is not None:
+                setattr(heads, f"{part}_{kind}", None)
+
+
+def _classes_in(path: str) -> list[str] | None:
+    """The class names that a .safetensors file carries, if it does."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            names = json.loads((file.metadata() or {}).get("classes", "null"))
+    except (OSError, ValueError, SafetensorError):
+        return None  # What is wrong with the file is told when its weights are read.
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def _read_state(path: str) -> dict[str, Tensor]:

@@ -247,3 +247,28 @@ def test_a_crop_shows_the_region():
 def test_equal_crops_are_equal_bytes():
     box = np.array([1, 2, 30, 20], np.float32)
     assert crop_jpeg(noise(), box, 16) == crop_jpeg(noise(), box, 16)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("size", [(16_000, 1), (1, 16_000)])
+def test_very_thin_images(kind, size):
+    assert decoded(encoded(Image.new("RGB", size, "white"), kind)).shape == (size[1], size[0], 3)
+
+
+def test_thirty_thousand_by_one():
+    assert decoded(encoded(Image.new("RGB", (30_000, 1), "red"), "PNG")).shape == (1, 30_000, 3)
+    assert cropped(np.zeros((1, 30_000, 3), np.uint8), (0, 0, 30_000, 1)).shape == (1, 160, 3)
+
+
+def test_the_ending_of_the_name_does_not_count_and_more_kinds_of_animation():
+    """Files come as bytes: a PNG called .jpg is a PNG. Of animated WebP and PNG the first frame counts, as of GIF."""
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    for kind in ("WEBP", "PNG"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+        assert np.array_equal(decoded(data), np.asarray(frames[0]))
+
+
+def test_grey_cmyk_and_colour_of_sixteen_bits():
+    wide = np.array([[0, 0x1234, 0xFFFF]], np.uint16)
+    assert decoded(encoded(wide, "PNG"))[0, :, 1].tolist() == [0, 0x12, 0xFF]
+    assert decoded(encoded(Image.new("CMYK", (2, 2), (0, 0, 0, 0)), "TIFF")).tolist() == [[[255] * 3] * 2] * 2

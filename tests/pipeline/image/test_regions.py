@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.image.detectors.base import Detections, no_detections
-from pipeline.image.regions import BadFeature, choose_regions
+from pipeline.image.regions import BadFeature, RegionChoice, choose_regions
 
 CONCEPTS = ["dog", None, "kite"]
 
@@ -19,8 +19,8 @@ def detections(boxes, scores, labels, features=None):
 
 
 def chosen(found, **options):
-    settings = {"width": 100, "height": 50, "score_threshold": 0.3, "max_regions": 10} | options
-    return choose_regions(found, CONCEPTS, **settings)
+    choice = RegionChoice(**({"score_threshold": 0.3, "max_regions": 10} | options))
+    return choose_regions(found, CONCEPTS, width=100, height=50, choice=choice)
 
 
 BOX = [0, 0, 10, 10]
@@ -93,3 +93,34 @@ def test_bad_features_of_regions_that_are_not_kept_do_not_matter():
 def test_no_detections():
     assert chosen(no_detections(2)) == []
     assert chosen(detections([], [], [])) == []
+
+
+def test_of_one_concept_only_the_better_of_two_that_overlap():
+    """The second overlaps the first by 0.5; the third is another concept, the fourth lies apart."""
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 20], [0, 0, 10, 10], [50, 0, 60, 10]]
+    found = detections(boxes, [0.9, 0.8, 0.7, 0.6], [0, 0, 2, 0])
+    assert [region.feature[0] for region in chosen(found, nms_threshold=0.49)] == [0, 4, 6]
+    assert [region.feature[0] for region in chosen(found, nms_threshold=0.5)] == [0, 2, 4, 6]
+
+
+def test_labels_of_one_concept_are_one_class_for_overlap():
+    found = detections([BOX] * 2, [0.9, 0.8], [0, 1])
+    assert len(choose_regions(found, ["dog", "dog"], width=100, height=50, choice=RegionChoice(nms_threshold=0.5))) == 1
+    assert len(choose_regions(found, ["dog", "cat"], width=100, height=50, choice=RegionChoice(nms_threshold=0.5))) == 2
+
+
+def test_what_overlap_dropped_makes_room_for_others():
+    found = detections([BOX, BOX, [50, 0, 60, 10]], [0.9, 0.8, 0.7], [0, 0, 0])
+    assert [region.feature[0] for region in chosen(found, nms_threshold=0.5, max_regions=2)] == [0, 4]
+
+
+def test_regions_with_a_shorter_side_below_the_limit_are_left_out():
+    boxes = [[0, 0, 8, 40], [0, 0, 40, 7.9], [0, 0, 8, 8], [95, 0, 200, 50]]
+    assert [region.feature[0] for region in chosen(detections(boxes, [0.9] * 4, [0] * 4), min_side=8)] == [0, 4]
+
+
+def test_at_least_so_many_regions_whatever_their_scores():
+    found = detections([[n * 10, 0, n * 10 + 10, 10] for n in range(5)], [0.9, 0.2, 0.1, 0.15, 0.05], [0, 0, 1, 0, 0])
+    assert [region.feature[0] for region in chosen(found, min_regions=1)] == [0]
+    assert [region.feature[0] for region in chosen(found, min_regions=3)] == [0, 2, 6]
+    assert len(chosen(found, min_regions=10)) == 4, "there are no more"

@@ -8,6 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from bank.concepts import make_vocabulary
+from pipeline.jobs.detect import report_unmapped
+from pipeline.jobs.work import Stage
 from tests.pipeline.jobs.small_corpus import PHOTOS, Corpus, run
 
 
@@ -116,7 +119,11 @@ def test_mostly_bad_input_stops_and_goes_on_when_allowed(corpus: Corpus, capsys)
         ({"images": {"inputs": []}}, 2, "images.inputs: empty"),
         ({"images": {"detector": "quadrants:Missing"}}, 2, "has no class 'Missing'"),
         ({"images": {"detector": "nowhere:Missing"}}, 2, "no module 'nowhere'"),
-        ({"images": {"detector": "yolo"}}, 2, "Expected torchvision:NAME, demo, or pkg.module:Class"),
+        (
+            {"images": {"detector": "yolo"}},
+            2,
+            "Expected torchvision:NAME, detectron2:CONFIG, tsv:FILE, demo",
+        ),
         ({"images": {"weights": "no/such.pth"}}, 2, "images.weights: no such file: no/such.pth"),
         ({"images": {"detector_options": {"dealy": 1}}}, 2, "unexpected keyword argument 'dealy'"),
         ({"images": {"detector_options": {"broken": "shape"}}}, 1, "Quadrants.detect gave boxes, scores"),
@@ -158,7 +165,7 @@ def test_texts_without_any_mention_stop_the_mixing(corpus: Corpus, capsys):
 
 def test_sentences_whose_concepts_the_bank_lacks_are_rejected(corpus: Corpus):
     out = corpus.folder / "out"
-    corpus.captions.write_text("a horse\n" + "a dog\n" * 3)
+    corpus.captions.write_text("a horse\n" + "a dog\ntwo dogs\nthree dogs\na dog\n")
     assert run(corpus.write_config(mix={"views": 1}), out) == 0
     assert counts(out, "shards")["views"] == {"read": 4, "rejected": {"no_patch": 1}, "written": 3}
 
@@ -168,6 +175,28 @@ def test_a_vocabulary_without_the_detectors_classes_is_an_error(corpus: Corpus, 
     words.write_text("submarine\n")
     assert run(corpus.write_config(vocabulary=str(words)), corpus.folder / "out", command="detect") == 1
     assert "none of the 4 labels of quadrants:Quadrants" in capsys.readouterr().err
+
+
+def test_labels_that_are_no_concepts_are_said_once_and_in_the_manifest(corpus: Corpus, capsys):
+    out = corpus.folder / "out"
+    assert run(corpus.write_config(images={"inputs": [str(corpus.photos / "000*.jpg")]}), out, command="detect") == 0
+    said = capsys.readouterr().err
+    assert said.count("no concepts of vocabulary") == 1
+    assert "1 of the detector's labels are no concepts" in said
+    assert "not kept: zebra crossing. All are in " in said
+    manifest = json.loads((out / "regions" / "manifest.json").read_text())
+    assert manifest["details"]["labels_not_in_vocabulary"] == ["zebra crossing"]
+
+
+def test_of_many_labels_ten_are_said_and_no_placeholders(caplog):
+    vocabulary = make_vocabulary("words", [["dog"]])
+    report_unmapped(["__background__", "N/A", ""], vocabulary, Stage("detect", "out"))
+    assert not caplog.messages
+    labels = ["__background__", *(f"thing {number}" for number in range(13)), "N/A"]
+    report_unmapped(labels, vocabulary, Stage("detect", "out"))
+    (message,) = caplog.messages
+    assert message.startswith("detect: 13 of the detector's labels are no concepts of vocabulary words")
+    assert "thing 8, thing 9 and 3 more. All are in out/regions/manifest.json" in message
 
 
 def test_a_stage_before_its_time_says_what_to_run(corpus: Corpus, capsys):

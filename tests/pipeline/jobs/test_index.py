@@ -20,7 +20,7 @@ from pipeline.jobs import index
 from pipeline.jobs.engine import Engine
 from pipeline.jobs.index import Cut, Ranking, list_places, other_concepts, plan_concepts, plan_groups, run_index
 from pipeline.verify import verify
-from tests.bank.small import jpeg
+from tests.bank.small import ORIGIN, jpeg
 
 DIM = 6
 VOCABULARY = make_vocabulary("v", [["dog", "puppy"], ["cat"], ["unicorn"], ["kite"]])
@@ -46,7 +46,7 @@ def make_regions(out: Path, *, images=IMAGES, change=None) -> list[dict]:
                         "image_id": f"i{image:04d}", "patch_id": f"i{image:04d}-{number:03d}", "box": [1, 2, 11, 22],
                         "concept": name, "score": float(np.float32(rng.integers(30, 60) / 60)),
                         "feature": rng.normal(5, 1, DIM).astype(np.float16), "crop": jpeg(image), "width": 40,
-                        "height": 30, "source": f"photos/{image}.jpg",
+                        "height": 30, **ORIGIN, "source": f"photos/{image}.jpg", "license": f"licence {image % 3}",
                     }
                 )  # fmt: skip
         table = pa.Table.from_pylist(of_part, schema=schema)
@@ -106,6 +106,7 @@ def test_the_best_scored_regions_come_in_with_all_that_is_known_of_them(tmp_path
                 row["score"], tuple(row["box"]), row["source"], row["image_id"]
             )  # fmt: skip
             assert patch.crop == row["crop"]
+            assert patch.provenance == {name: row[name] for name in schemas.PROVENANCE}
             assert patch.context == tuple(
                 c.name for c in VOCABULARY.concepts if c.name in by_image[row["image_id"]] - {name}
             )

@@ -65,7 +65,10 @@ def test_loading_fixes_the_threads(spec):
 
 @pytest.mark.parametrize("name", ["fasterrcnn", "my.module", "my.module:", ":Class", "..:Class", "a..b:Class", ""])
 def test_a_name_that_is_no_detector(spec, name):
-    with pytest.raises(CallError, match=r"images\.detector: .* is not known\. Expected torchvision:NAME, demo, or pkg"):
+    with pytest.raises(
+        CallError,
+        match=r"images\.detector: .* is not known\. Expected torchvision:NAME, detectron2:CONFIG",
+    ):
         load_detector(spec(name))
 
 

@@ -1,12 +1,13 @@
 """The models have random weights: what is checked is that we read them as torchvision does."""
 
+import json
 import warnings
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torchvision.models import get_model
+from torchvision.models import detection, get_model, list_models
 from torchvision.ops import roi_align
 
 from artifacts.errors import CallError, UserError
@@ -54,7 +55,7 @@ def reference(weights, name):
     network = get_model(name, weights=None, weights_backbone=None, num_classes=len(CLASSES))
     network.load_state_dict(load_file(weights / f"{name}.safetensors"))
     (network.roi_heads if name == FASTER else network).score_thresh = THRESHOLDS[name]
-    return network.eval()
+    return network.eval().to(memory_format=torch.channels_last)
 
 
 def equal(one, other):
@@ -169,7 +170,7 @@ def test_files_that_hold_no_weights(tmp_path, name, content):
         TorchvisionDetector(SSD, str(tmp_path / name), classes=CLASSES)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "fasterrcnn", "maskrcnn_resnet50_fpn", ""])
+@pytest.mark.parametrize("name", ["resnet50", "fasterrcnn", ""])
 def test_a_name_that_torchvision_lacks_names_those_that_it_has(name):
     with pytest.raises(CallError, match=rf"no detector '{name}'\. Known: fasterrcnn_mobilenet.*ssdlite"):
         load_detector(DetectorSpec(f"torchvision:{name}", None, "cpu", 0.3))
@@ -178,3 +179,73 @@ def test_a_name_that_torchvision_lacks_names_those_that_it_has(name):
 def test_options_that_the_detector_lacks():
     with pytest.raises(CallError, match=r"cannot be called with .*colour"):
         load_detector(DetectorSpec(f"torchvision:{SSD}", None, "cpu", 0.3, {"colour": 1}))
+
+
+SMALL = {"min_size": 96, "max_size": 160}
+# Name → (feature width, a threshold that random weights reach for some boxes).
+OTHERS = {
+    "fasterrcnn_mobilenet_v3_large_fpn": (1024, 0.25), "fasterrcnn_resnet50_fpn": (1024, 0.2),
+    "fasterrcnn_resnet50_fpn_v2": (1024, 0.2), "maskrcnn_resnet50_fpn": (1024, 0.2),
+    "maskrcnn_resnet50_fpn_v2": (1024, 0.2), "keypointrcnn_resnet50_fpn": (1024, 0.2),
+    "retinanet_resnet50_fpn": (256, 0.009), "retinanet_resnet50_fpn_v2": (256, 0.009), "fcos_resnet50_fpn": (256, 0.07),
+    "ssd300_vgg16": (512, 0.2),
+}  # fmt: skip
+
+
+def test_all_detection_models_of_torchvision_are_tested():
+    assert {FASTER, SSD, *OTHERS} == set(list_models(module=detection))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_model_finds_what_it_finds_itself(tmp_path, name):
+    width, threshold = OTHERS[name]
+    size = {} if name == "ssd300_vgg16" else SMALL
+    classes = CLASSES[:2] if name.startswith("keypoint") else CLASSES
+    torch.manual_seed(0)
+    network = get_model(name, weights=None, weights_backbone=None, num_classes=len(classes)).eval()
+    save_file(network.state_dict(), tmp_path / "w.safetensors", {"classes": json.dumps(classes)})
+    detector = TorchvisionDetector(name, str(tmp_path / "w.safetensors"), score_threshold=threshold, **size)
+    assert list(detector.labels) == classes, "the file tells its classes"
+    getattr(network, "roi_heads", network).score_thresh = threshold
+    if size:
+        network.transform.min_size, network.transform.max_size = (96,), 160
+    network.to(memory_format=torch.channels_last)
+    images = [picture(120, 160), picture(200, 90, 1)]
+    for image, found in zip(images, detector.detect(images), strict=True):
+        with torch.inference_mode():
+            (expected,) = network([torch.tensor(image).permute(2, 0, 1) / 255])
+        assert len(found.boxes) > 0
+        for key in ("boxes", "scores", "labels"):
+            assert np.array_equal(vars(found)[key], expected[key].numpy()), key
+        assert found.features.shape == (len(found.boxes), width)
+        assert np.isfinite(found.features).all()
+        assert found.features.std() > 0
+    for alone, among in zip([detector.detect([image])[0] for image in images], detector.detect(images), strict=True):
+        assert equal(alone, among)
+
+
+def test_the_size_that_the_network_sees(weights):
+    path = str(weights / f"{FASTER}.safetensors")
+    options = {"score_threshold": THRESHOLDS[FASTER], "classes": CLASSES}
+    image = picture(120, 160)
+    (usual,) = TorchvisionDetector(FASTER, path, **options).detect([image])
+    (small,) = TorchvisionDetector(FASTER, path, min_size=100, max_size=100, **options).detect([image])
+    assert not np.array_equal(usual.boxes, small.boxes)
+    assert small.boxes.max() > 100, "boxes are in pixels of the image all the same"
+    with pytest.raises(CallError, match="sees one size only"):
+        TorchvisionDetector(SSD, str(weights / f"{SSD}.safetensors"), classes=CLASSES, min_size=100)
+
+
+def test_bfloat16_is_nearly_the_same_and_channels_last_even_more_so(weights, make):
+    path = str(weights / f"{SSD}.safetensors")
+    (expected,) = make(SSD).detect([picture(320, 320)])
+    options = {"score_threshold": THRESHOLDS[SSD], "classes": CLASSES}
+    (plain,) = TorchvisionDetector(SSD, path, channels_last=False, **options).detect([picture(320, 320)])
+    assert np.allclose(plain.boxes, expected.boxes, atol=0.01)
+    (half,) = TorchvisionDetector(SSD, path, precision="bfloat16", **options).detect([picture(320, 320)])
+    assert half.features.dtype == np.float32
+    assert not np.array_equal(half.features, expected.features)
+    assert half.features.shape == expected.features.shape
+    assert np.linalg.norm(half.features - expected.features) < 0.1 * np.linalg.norm(expected.features)
+    with pytest.raises(CallError, match="precision: expected float32 or bfloat16, found 'half'"):
+        TorchvisionDetector(SSD, path, precision="half", **options)

@@ -1,0 +1,18 @@
+// Hides the rows that a search does not name.
+(() => {
+  const rows = [...document.querySelectorAll(".concept")];
+  const search = document.getElementById("search");
+  const found = document.getElementById("found");
+  function filter() {
+    const wanted = search.value.trim().toLowerCase();
+    let shown = 0;
+    for (const row of rows) {
+      row.hidden = !row.dataset.words.includes(wanted);
+      shown += !row.hidden;
+    }
+    found.textContent = wanted ? `${shown} of ${rows.length} concepts` : "";
+  }
+  search.addEventListener("input", filter);
+  // A browser that reloads the page may keep what was typed.
+  filter();
+})();

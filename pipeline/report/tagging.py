@@ -1,0 +1,190 @@
+"""What came out of `vlmixer tag`: a table, and a page with examples of every concept.
+
+The page shows words as they stand in sentences, those that are meant as things and those that only look so, so that a
+person can judge the tagging in a minute.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from artifacts.manifest import Counts
+from artifacts.rejects import BAD, REASONS
+from artifacts.samples import Mention
+from pipeline.report.pages import write_page
+from pipeline.report.sentences import Mark, Piece, cut
+from pipeline.text.tagger import Tagged
+
+SUMMARY = "summary.json"
+PAGE = "report.html"
+
+CONCEPTS_IN_TABLE = 30
+EXAMPLES_MEANT = 6
+EXAMPLES_NOT_MEANT = 3
+CONTEXT = 160
+"""Characters of a long sentence that an example shows on each side of its word."""
+
+
+@dataclass(frozen=True)
+class TagSummary:
+    """What `tag` did. mentions, not_meant: by concept; missing: concepts of the vocabulary without a mention."""
+
+    tagger: str
+    vocabulary: str
+    counts: Counts
+    mentions: Mapping[str, int]
+    not_meant: Mapping[str, int]
+    missing: list[str]
+    unreadable: list[str]
+    """Files of which all or the rest could not be read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "TagSummary":
+        """What `to_json` gave."""
+        return cls(**{**content, "counts": Counts(**content["counts"])})
+
+    @property
+    def by_frequency(self) -> list[tuple[str, int]]:
+        """Concepts with their mentions, the most frequent first."""
+        return sorted(self.mentions.items(), key=lambda entry: (-entry[1], entry[0]))
+
+    @property
+    def without(self) -> int:
+        """Sentences in order that hold no mention."""
+        return sum(self.counts.rejected.get(reason, 0) for reason in ("no_mention", "not_meant"))
+
+    def to_table(self) -> str:
+        """The table that is printed."""
+        counts, mentions = self.counts, sum(self.mentions.values())
+        sentences = counts.written + self.without
+        lines = [
+            f"tagged by {self.tagger}, vocabulary {self.vocabulary}",
+            "",
+            f"{counts.read:>12,} inputs read",
+            f"{counts.written:>12,} sentences tagged",
+            f"{self.without:>12,} sentences with none ({_share(self.without, sentences)} of those in order)",
+            f"{mentions:>12,} mentions ({mentions / max(counts.written, 1):.2f} a tagged sentence)",
+            f"{sum(self.not_meant.values()):>12,} words of the vocabulary that were not meant as things",
+            "",
+            "not used",
+            *(
+                f"{number:>12,} {reason}: {REASONS[reason]}{' (bad)' if reason in BAD else ''}"
+                for reason, number in sorted(counts.rejected.items(), key=lambda entry: -entry[1])
+            ),
+        ]
+        if not counts.rejected:
+            lines.append(f"{0:>12} nothing")
+        lines += [f"{'':>12} cannot be read: {name}" for name in self.unreadable[:5]]
+        if len(self.unreadable) > 5:
+            lines.append(f"{'':>12} … and {len(self.unreadable) - 5} more")
+        found = self.by_frequency
+        lines += ["", f"concepts: {len(found):,} of {len(found) + len(self.missing):,} found"]
+        width = max((len(name) for name, _ in found[:CONCEPTS_IN_TABLE]), default=0)
+        lines += [
+            f"{number:>12,} {name:<{width}} {_share(number, mentions):>6}" for name, number in found[:CONCEPTS_IN_TABLE]
+        ]
+        if len(found) > CONCEPTS_IN_TABLE:
+            rest = sum(number for _, number in found[CONCEPTS_IN_TABLE:])
+            lines.append(f"{rest:>12,} of {len(found) - CONCEPTS_IN_TABLE:,} more")
+        return "\n".join(lines)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.1f} %"
+
+
+@dataclass
+class Examples:
+    """Up to so many examples of each concept, those whose sentences' hashes are lowest, so that any order of the same
+    sentences gives the same."""
+
+    meant: dict[str, list[list[Any]]] = field(default_factory=dict)
+    not_meant: dict[str, list[list[Any]]] = field(default_factory=dict)
+
+    def add(self, key: str, text: str, tagged: Tagged) -> None:
+        """Consider a sentence."""
+        order = zlib.crc32(key.encode())
+        for kept, mentions, limit in (
+            (self.meant, tagged.mentions, EXAMPLES_MEANT),
+            (self.not_meant, tagged.not_meant, EXAMPLES_NOT_MEANT),
+        ):
+            for mention in mentions:
+                held = kept.setdefault(mention.concept, [])
+                if len(held) < limit or order < held[-1][0]:
+                    _keep(held, [order, *_excerpt(text, mention)], limit)
+
+    def merge(self, content: Mapping[str, Any]) -> None:
+        """Take in what another's `to_json` gave."""
+        for kept, name, limit in (
+            (self.meant, "meant", EXAMPLES_MEANT),
+            (self.not_meant, "not_meant", EXAMPLES_NOT_MEANT),
+        ):
+            for concept, entries in content[name].items():
+                for entry in entries:
+                    _keep(kept.setdefault(concept, []), entry, limit)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def _keep(held: list[list[Any]], entry: list[Any], limit: int) -> None:
+    """Put the example in its place, unless the sentence is there already."""
+    if not any(other[:2] == entry[:2] for other in held):
+        held.append(entry)
+        held.sort()
+        del held[limit:]
+
+
+def _excerpt(text: str, mention: Mention) -> tuple[str, int, int]:
+    """The text around the mention, and where the mention stands in it."""
+    begin = max(mention.start - CONTEXT, 0)
+    end = min(mention.end + CONTEXT, len(text))
+    cut_off = "…" if begin else ""
+    shown = cut_off + text[begin:end] + ("…" if end < len(text) else "")
+    shift = len(cut_off) - begin
+    return shown, mention.start + shift, mention.end + shift
+
+
+@dataclass(frozen=True)
+class ConceptRow:
+    """A concept as the page shows it."""
+
+    name: str
+    mentions: int
+    not_meant: int
+    examples: tuple[tuple[Piece, ...], ...]
+    lookalikes: tuple[tuple[Piece, ...], ...]
+
+
+def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:
+    """Write the page at `path`."""
+    only_lookalikes = [(name, 0) for name in sorted(summary.not_meant) if name not in summary.mentions]
+    rows = [
+        ConceptRow(
+            name,
+            number,
+            summary.not_meant.get(name, 0),
+            tuple(_pieces(entry, "mention") for entry in examples.meant.get(name, ())),
+            tuple(_pieces(entry, "lookalike") for entry in examples.not_meant.get(name, ())),
+        )
+        for name, number in [*summary.by_frequency, *only_lookalikes]
+    ]
+    write_page(
+        path,
+        "tagging.html",
+        summary=summary,
+        rejected=[(REASONS[reason], number) for reason, number in summary.counts.rejected.items()],
+        mentions=sum(summary.mentions.values()),
+        rows=rows,
+    )
+
+
+def _pieces(entry: list[Any], kind: Any) -> tuple[Piece, ...]:
+    _, text, start, end = entry
+    return tuple(cut(text, [Mark(start, end, Piece(kind, text[start:end]))], text))

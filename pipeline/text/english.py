@@ -1,0 +1,218 @@
+"""What an English word's neighbours tell about it: whether a matched word is meant as a thing.
+
+`verdict` says so where the neighbours settle it, with or without a statistical pipeline; `guess` does its best for the
+rest where there is none. Pure functions on the words of a sentence; the lists were chosen by reading errors on captions
+(docs/tagging.md).
+"""
+
+import re
+
+from pipeline.text import english_words as lists
+from pipeline.text.matching import Match, Words
+
+
+def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | None:
+    """Whether the match is meant as a thing, where its neighbours settle it; None where they do not.
+
+    `tag_modifiers`: whether a word that only modifies the next noun counts.
+    """
+    before, after = _before(words, match), _after(words, match)
+    head = words.words[match.last]
+    singular = is_singular(words, match)
+    hyphened = words.gap(match.last).startswith("-") and words.word(match.last + 1) not in ("drawn", "like")
+    if hyphened and not tag_modifiers:
+        return False
+    if _is_likeness(words, match) or _is_animals_kin(words, match):
+        return False
+    if head in lists.FRUIT_OR_COLOUR:
+        return _is_fruit(words, match)
+    if match.first == match.last and singular:
+        if head in lists.NOT_BARE and before not in lists.BEFORE_NOUNS:
+            return False
+        if before in lists.SUBJECTS or (before in lists.AUXILIARIES and before != "to"):
+            return False
+        # "They don't *train*", "she'll *train* the dog".
+        if before in ("t", "ll", "d") and words.gap(match.first - 2) == "'":
+            return False
+    verb_like = match.first == match.last and not singular and head.endswith("s")
+    if verb_like and (
+        # "A man *skis*", "a girl in red *bowls* a ball".
+        before in lists.PERSON_NOUNS
+        or (
+            after in lists.AFTER_VERBS
+            and (before not in lists.BEFORE_NOUNS or (before in lists.COLOURS and words.word(match.first - 2) == "in"))
+        )
+    ):
+        return False
+    if head in lists.ALWAYS_NOUNS or (head in lists.PERSON_NOUNS and match.first == 0):
+        return True
+    if words.gap(match.last).startswith("'"):
+        return True
+    if head in lists.ADJECTIVES or _is_idiom(words, match):
+        return None
+    if before in lists.BEFORE_NOUNS and (head in lists.PERSON_NOUNS or _is_subject(words, match, after)):
+        return True
+    settled = before in lists.BEFORE_NOUNS or before in lists.PREPOSITIONS
+    return True if settled and _ends_noun(words, match, after) else None
+
+
+def guess(words: Words, match: Match, following: Match | None, tag_modifiers: bool) -> bool:
+    """Whether the match is meant as a thing, where nothing but the words themselves can tell.
+
+    A word after "to" is a verb, and so is one without a plural ending after one that has ("the students *train*"); a
+    word straight before another match or before a noun that others often modify, modifies it ("a *dog* bed"); and "a
+    *bear* of a problem" is an idiom.
+    """
+    before, after = _before(words, match), _after(words, match)
+    single, singular = match.first == match.last, is_singular(words, match)
+    if single and singular and before == "to" and words.word(match.first - 2) not in lists.NEXT_TO:
+        return False
+    if single and singular and _looks_plural(before):
+        return False
+    next_is_plural = _looks_plural(after)
+    if after in lists.COMPOUND_HEADS and not tag_modifiers:
+        return not modifies(words, match, next_is_plural=next_is_plural, no_verb=False)
+    if (
+        not tag_modifiers
+        and following is not None
+        and following.first == match.last + 1
+        and not words.gap(match.last).strip()
+    ):
+        return not singular
+    return not _is_idiom(words, match)
+
+
+def modifies(words: Words, match: Match, *, next_is_plural: bool, no_verb: bool) -> bool:
+    """Whether the match only modifies the noun that a statistical pipeline sees behind it.
+
+    Pipelines take many verbs for nouns there ("a man *sits*"): no plural follows "a dog", and what stands before an
+    article or is a verb that captions are full of is no noun; nor is a plural, where the pipeline sees `no_verb` in the
+    whole sentence ("the dog *slurps* water"). And a plural does not modify ("dogs *race*").
+    """
+    if not is_singular(words, match) or words.words[match.last] in lists.PERSON_NOUNS:
+        return False
+    after = _after(words, match)
+    if _is_subject(words, match, after):
+        return False
+    if words.word(match.last + 2) in lists.AFTER_VERBS and not words.gap(match.last + 1).strip():
+        return False
+    determiner = _determiner(words, match)
+    return not (next_is_plural and (determiner in lists.ONE or (no_verb and determiner not in lists.MANY)))
+
+
+def _is_subject(words: Words, match: Match, after: str) -> bool:
+    """Whether the word behind the match is a verb with the match for its subject."""
+    determiner = _determiner(words, match)
+    if after in lists.VERB_BASES:
+        return (
+            determiner in lists.MANY or not is_singular(words, match) or _before_phrase(words, match) in ("and", "of")
+        )
+    if determiner in lists.MANY:
+        return False
+    if after in lists.VERBS_OR_PLURALS:
+        return determiner in lists.ONE or words.word(match.last + 2) in lists.AFTER_MOVEMENTS
+    return after in lists.VERBS
+
+
+def _is_idiom(words: Words, match: Match) -> bool:
+    """Whether the match may be a comparison ("a *bear* of a problem")."""
+    return (
+        _before(words, match) in ("a", "an")
+        and _after(words, match) == "of"
+        and words.word(match.last + 2) in ("a", "an")
+    )
+
+
+def is_singular(words: Words, match: Match) -> bool:
+    """Whether the match does not stand in the plural."""
+    text = " ".join(words.words[match.first : match.last + 1])
+    return text == re.sub(r"[\s'-]+", " ", match.lemma) or not _looks_plural(words.words[match.last])
+
+
+def _before(words: Words, match: Match) -> str:
+    """The word straight before the match, "" where punctuation or nothing stands there."""
+    return words.word(match.first - 1) if not words.gap(match.first - 1).strip() else ""
+
+
+def _after(words: Words, match: Match) -> str:
+    """The word straight behind the match, "" where punctuation or nothing stands there."""
+    return words.word(match.last + 1) if not words.gap(match.last).strip() else ""
+
+
+def _ends_noun(words: Words, match: Match, after: str) -> bool:
+    """Whether no noun that the match could modify follows."""
+    if after == "and":
+        return words.word(match.last + 2) in lists.DETERMINERS
+    if after.endswith("ing") and len(after) > 4:
+        return words.word(match.last + 2) in lists.AFTER_NOUNS
+    return not after or after in lists.AFTER_NOUNS
+
+
+def _determiner(words: Words, match: Match) -> str:
+    """The determiner of the match's noun phrase, "" if there is none within five words."""
+    index = _begin_of_phrase(words, match)
+    return words.word(index) if words.word(index) in lists.DETERMINERS else ""
+
+
+def _before_phrase(words: Words, match: Match) -> str:
+    """The word before the match's noun phrase."""
+    index = _begin_of_phrase(words, match) - 1
+    return words.word(index) if index < 0 or not words.gap(index).strip() else ""
+
+
+def _begin_of_phrase(words: Words, match: Match) -> int:
+    """The match's determiner, or its first word if there is none within five words."""
+    for index in range(match.first - 1, max(match.first - 6, -1), -1):
+        if words.gap(index).strip(" ,-'") or words.word(index) in lists.BEFORE_PHRASES:
+            break
+        if words.word(index) in lists.DETERMINERS:
+            return index
+    return match.first
+
+
+def _is_likeness(words: Words, match: Match) -> bool:
+    """Whether the match is a statue, a drawing or a toy of the thing ("a statue of a *man*", "a rubber *duck*")."""
+    index = match.first - 1
+    while index >= 0 and words.word(index) in lists.QUALITIES:
+        index -= 1
+    if match.lemma in lists.LIVING and words.word(index) in lists.MADE_OF and not words.gap(match.first - 1).strip():
+        return True
+    while index >= 0 and words.word(index) in lists.BEFORE_NOUNS and match.first - index < 5:
+        index -= 1
+    return index >= 1 and words.word(index) == "of" and words.word(index - 1) in lists.LIKENESSES
+
+
+def _is_animals_kin(words: Words, match: Match) -> bool:
+    """Whether the match is an animal's kin: the baby in "a mother elephant and her *baby*"."""
+    if match.lemma not in lists.KIN:
+        return False
+    others = words.words
+    animals = [index for index, word in enumerate(others) if _singular_of(word) in lists.WILD]
+    return any(words.word(index - 1) not in ("teddy", "stuffed") for index in animals) and not any(
+        word in lists.PERSON_NOUNS or word in lists.ALWAYS_NOUNS for word in others
+    )
+
+
+def _singular_of(animal: str) -> str:
+    return {"calves": "calf", "geese": "goose"}.get(animal, animal.removesuffix("s"))
+
+
+def _is_fruit(words: Words, match: Match) -> bool | None:
+    """Whether a word that is also a colour is meant as the fruit."""
+    if not is_singular(words, match):
+        return True
+    before, after = _before(words, match), _after(words, match)
+    if after in ("and", "or") and words.word(match.last + 2) in lists.COLOURS:
+        return False
+    if before in ("and", "or") and words.word(match.first - 2) in lists.COLOURS:
+        return False
+    if not after and before in lists.BEFORE_FRUIT:
+        return None if words.word(match.last + 1) in lists.COLOURS else True
+    return before in lists.BEFORE_FRUIT and _ends_noun(words, match, after)
+
+
+def _looks_plural(word: str) -> bool:
+    """Whether the word looks like a noun in the plural."""
+    return word in lists.IRREGULAR_PLURALS or (
+        len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    )

@@ -1,0 +1,158 @@
+"""The forms in which a word or phrase of a vocabulary stands in English text: singular, plurals, spelling variants.
+
+The plurals are `inflect`'s, corrected where it is wrong about things that vocabularies hold ("trees", "gentleman").
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import inflect
+
+# Pairs of spellings of one word.
+SPELLINGS = tuple(
+    tuple(pair.split("/"))
+    for pair in (
+        "/ airplane/aeroplane aluminum/aluminium armor/armour ax/axe bandana/bandanna barbecue/barbeque "
+        "canister/cannister cantaloupe/cantaloup catalog/catalogue center/centre chili/chilli color/colour "
+        "colored/coloured curb/kerb disk/disc donut/doughnut fiber/fibre gray/grey harbor/harbour jewelry/jewellery "
+        "lasagna/lasagne license/licence mold/mould mom/mum mustache/moustache omelet/omelette pajama/pyjama "
+        "pajamas/pyjamas plow/plough propeller/propellor racket/racquet theater/theatre tire/tyre whiskey/whisky "
+        "yogurt/yoghurt"
+    ).split()
+)
+# Spellings that are another word when they stand alone ("the air is drier").
+SPELLINGS_IN_PHRASES = (("dryer", "drier"),)
+# Compounds that are written in one word and in two.
+COMPOUNDS = tuple(
+    tuple(pair.split("|"))
+    for pair in (
+        "arm|chair arm|rest back|pack bath|tub bird|house book|case book|shelf cell|phone counter|top cup|board "
+        "dish|washer door|knob door|way eye|glasses fire|place fire|truck flag|pole flower|pot foot|ball hair|brush "
+        "hair|dryer hand|bag hand|rail head|band head|board head|light head|phones high|chair hot|dog house|plant "
+        "key|board lamp|post lamp|shade lap|top light|bulb light|house mail|box mini|van motor|bike motor|boat "
+        "motor|cycle mouse|pad night|stand pan|cake pine|apple place|mat pony|tail row|boat sail|boat side|walk "
+        "skate|board skate|park snow|ball snow|board snow|man snow|suit stop|light straw|berry street|light suit|case "
+        "sun|flower sun|glasses surf|board sweat|band sweat|shirt table|cloth tail|light tea|cup tea|kettle tea|pot "
+        "teddy|bear tooth|brush tooth|paste tooth|pick trash|can water|melon wet|suit wheel|chair wind|shield "
+        "wine|glass wrist|band wrist|watch"
+    ).split()
+)
+# Plurals that inflect does not give, or not all of them.
+PLURALS = {
+    "antenna": ("antennas", "antennae"), "aquarium": ("aquariums", "aquaria"), "buffalo": ("buffaloes", "buffalo"),
+    "cactus": ("cacti", "cactuses"), "chili": ("chilies", "chilis"), "chilli": ("chillies", "chillis"),
+    "handkerchief": ("handkerchiefs", "handkerchieves"),
+    "headscarf": ("headscarves", "headscarfs"), "hippopotamus": ("hippopotamuses", "hippopotami"),
+    "hoof": ("hooves", "hoofs"), "octopus": ("octopuses", "octopi"), "person": ("people", "persons"),
+    "rhinoceros": ("rhinoceroses", "rhinoceros"), "scarf": ("scarves", "scarfs"), "shrimp": ("shrimp", "shrimps"),
+    "squid": ("squid", "squids"), "stylus": ("styluses", "styli"),
+}  # fmt: skip
+# Plurals whose singular is another word, or none: shorts are no short, glasses no glass, and the woods no wood.
+WITHOUT_SINGULAR = frozenset(
+    "bangs binoculars blinds bottoms boxers boxershorts briefs clippers clothes controls cosmetics dice drawers "
+    "electronics eyeglasses fries glasses goggles goods graffiti greens grits jeans leotards leggings nightclothes "
+    "overalls pajamas pants pliers plyers pyjamas reigns scissors shears shorts slacks specs spectacles spirits "
+    "sprinkles sunglasses supplies suspenders sweatpants tights tongs trousers trunks tweezers underclothes "
+    "underdrawers underpants woods".split()
+)
+# Words that end like a plural and are none (so do those in -ss and, but for a few, those in -us).
+SINGULAR_IN_S = frozenset("asbestos chassis christmas hommos hoummos iris lens oasis rhinoceros tennis thermos".split())
+PLURAL_IN_US = frozenset("emus gnus menus tutus bayous".split())
+MAN_WITHOUT_MEN = frozenset("caiman german human ottoman roman shaman talisman".split())
+# What a vocabulary may hold and grammar does not inflect like a noun.
+NO_NOUNS = frozenset("a an and any he her him his i is it its me my no of on one or she that the their them they "
+                     "this those up us we what who you your".split())  # fmt: skip
+
+# The part of a phrase that inflects: the last word, or what stands before a preposition ("loaves of bread").
+_HEAD = re.compile(r"(.*?)([^\W\d_]{2,})((?: (?:of|in|with|on|for|to) .*)?)")
+
+
+@cache
+def forms_of(word: str) -> tuple[str, ...]:
+    """The word, its other number (`inflections_of`), and both in their other spellings; none twice.
+
+    Words are in lower case, phrases have a blank between their parts; text with hyphens for the blanks is the
+    matcher's affair. "teddy bear" gives "teddy bears", "teddybear" and "teddybears".
+    """
+    spelt = [word, *_spellings(word)]
+    forms = [form for spelling in spelt for form in (spelling, *inflections_of(spelling))]
+    joined = ["".join(parts) for parts in map(_parts, forms) if len(parts) == 2 and "".join(parts).isalpha()]
+    return tuple(dict.fromkeys([word, *inflections_of(word), *forms, *joined]))
+
+
+@cache
+def inflections_of(word: str) -> tuple[str, ...]:
+    """The plurals of a word or phrase, or the singular of one that is a plural: "loaf of bread", "loaves of bread"."""
+    return tuple(dict.fromkeys(_inflected(word)))
+
+
+def _parts(phrase: str) -> list[str]:
+    return re.split(r"[ -]", phrase)
+
+
+def _spellings(phrase: str) -> Iterator[str]:
+    """The phrase with one of its words, or two that stand together, written in another way."""
+    parts = _parts(phrase)
+    pairs = SPELLINGS + SPELLINGS_IN_PHRASES if len(parts) > 1 else SPELLINGS
+    for place, part in enumerate(parts):
+        before, after = parts[:place], parts[place + 1 :]
+        for first, second in (*pairs, *(("".join(halves), " ".join(halves)) for halves in COMPOUNDS)):
+            if part in (first, second):
+                yield " ".join([*before, second if part == first else first, *after])
+    for place, halves in enumerate(pairwise(parts)):
+        if halves in COMPOUNDS:
+            yield " ".join([*parts[:place], "".join(halves), *parts[place + 2 :]])
+
+
+def _inflected(phrase: str) -> Iterator[str]:
+    """The phrase with its head in the other number; of "bow and arrow" also with both nouns in it."""
+    found = _HEAD.fullmatch(phrase)
+    if found is None:
+        return
+    before, head, after = found.groups()
+    for form in _other_number(head):
+        yield before + form + after
+        first, conjunction, middle = before.rpartition(" and ")
+        if conjunction and not middle and not after:
+            for other in _inflected(first):
+                yield other + conjunction + form
+
+
+def _other_number(noun: str) -> tuple[str, ...]:
+    """The plurals of a singular noun; the singular, if it is a word for the same, of a plural one."""
+    if noun in NO_NOUNS or not noun.isascii():
+        return ()
+    if noun in PLURALS:
+        return PLURALS[noun]
+    singular = _singular(noun)
+    if singular is not None:
+        return () if noun in WITHOUT_SINGULAR else (singular,)
+    if noun.endswith("man") and noun not in MAN_WITHOUT_MEN:
+        return (noun[:-3] + "men",)
+    plural = _engine().plural_noun(noun)
+    if plural == noun + "s" and noun.endswith("s"):
+        return ()
+    if noun.endswith("fish"):
+        return (plural, noun + "es")
+    return (plural, noun + "s") if noun.endswith("o") else (plural,)
+
+
+def _singular(noun: str) -> str | None:
+    """The singular of a plural noun, None for a singular one; the noun itself if it is both."""
+    if noun in WITHOUT_SINGULAR:
+        return noun
+    if noun in SINGULAR_IN_S or noun.endswith("ss") or (noun.endswith("us") and noun not in PLURAL_IN_US):
+        return None
+    found = _engine().singular_noun(noun)
+    return found if found and found != noun else None
+
+
+@cache
+def _engine() -> "inflect.engine":
+    import inflect  # it takes seconds
+
+    return inflect.engine()
