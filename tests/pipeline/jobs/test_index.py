@@ -213,6 +213,19 @@ def test_a_damaged_part_is_named(tmp_path):
         build(tmp_path)
 
 
+def test_a_part_that_was_mended_counts_in_full(tmp_path, small_groups):
+    make_regions(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole" / "regions", tmp_path / "mended" / "regions")
+    whole = build(tmp_path / "whole", max_patches_per_concept=9).manifest
+    path = tmp_path / "mended" / "regions" / "part-00003.parquet"
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    with pytest.raises(UserError, match="cannot be read"):
+        build(tmp_path / "mended", max_patches_per_concept=9)
+    path.write_bytes(data)
+    assert build(tmp_path / "mended", max_patches_per_concept=9).manifest.content_hash == whole.content_hash
+
+
 def test_interrupted_between_units_it_ends_with_the_same_bytes(tmp_path, small_groups, monkeypatch):
     make_regions(tmp_path / "whole")
     whole = build(tmp_path / "whole", max_patches_per_concept=9).manifest
