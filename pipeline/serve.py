@@ -98,7 +98,7 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
         return Response(_patch(bank, request).crop, media_type="image/jpeg")
 
     def image(request: Request, body: Any) -> Response:
-        data = small_image(_patch(bank, request).source)
+        data = small_image(bank, _patch(bank, request))
         if data is None:
             raise Refused(404, "the patch's image cannot be read")
         return Response(data, media_type="image/webp")

@@ -52,7 +52,8 @@
       const entry = entries.get(number(row)).parentElement;
       entry.hidden = !named;
       // Concepts so called come before those with such a synonym.
-      row.style.order = entry.style.order = row.dataset.words.split("\n", 1)[0].includes(wanted) ? 0 : 1;
+      const order = row.dataset.words.split("\n", 1)[0].includes(wanted) ? "0" : "1";
+      if (row.style.order !== order) row.style.order = entry.style.order = order;
       row.hidden = opened ? row !== opened : !named;
       shown += named;
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from artifacts import manifest
+from artifacts import manifest, schemas
 from artifacts.manifest import Counts, Manifest
 from bank.building import ConceptCounts, chosen_schema, write_bank
 from bank.concepts import make_vocabulary
@@ -16,6 +16,9 @@ from bank.store import PatchBank
 
 DIM = 8
 SELECTION = {"max_patches_per_concept": 50, "selection": "score", "duplicate_similarity": 0.95, "seed": 0}
+
+
+ORIGIN = dict.fromkeys(schemas.PROVENANCE, "")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def small_bank(
                 {
                     "patch_id": patch.patch_id, "image_id": patch.image_id, "concept_id": number, "score": patch.score,
                     "box": [10.0, 20.0, 50.0, 40.0], "width": 100, "height": 80,
-                    "source": f"photos/{patch.image_id}.jpg", "context": sorted(held[patch.image_id] - {number}),
+                    "context": sorted(held[patch.image_id] - {number}),
+                    **ORIGIN, "source": f"photos/{patch.image_id}.jpg",
                     "feature": np.array(patch.feature, np.float16), "crop": jpeg(row),
                 }
                 for row, patch in enumerate(given)

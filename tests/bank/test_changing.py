@@ -116,6 +116,8 @@ def sample(key, *patch_ids):
 def test_samples_with_a_patch_of_an_image_are_affected():
     samples = [sample("one", "a-0", "b-0"), sample("two", "b-1"), sample("three", "c-0", "a-7")]
     assert list(affected_samples(samples, {"a"})) == ["one", "three"]
+    assert list(affected_samples(samples, {"b", "x.jpg"})) == ["one", "two", "three"]
+    assert list(affected_samples(samples, {"nobody"})) == []
 
 
 def test_merging_keeps_all_patches_by_score(bank, tmp_path):

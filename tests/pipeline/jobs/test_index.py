@@ -20,7 +20,7 @@ from pipeline.jobs import index
 from pipeline.jobs.engine import Engine
 from pipeline.jobs.index import Cut, Ranking, list_places, other_concepts, plan_concepts, plan_groups, run_index
 from pipeline.verify import verify
-from tests.bank.small import jpeg
+from tests.bank.small import ORIGIN, jpeg
 
 DIM = 6
 VOCABULARY = make_vocabulary("v", [["dog", "puppy"], ["cat"], ["unicorn"], ["kite"]])
@@ -46,7 +46,7 @@ def make_regions(out: Path, *, images=IMAGES, change=None) -> list[dict]:
                         "image_id": f"i{image:04d}", "patch_id": f"i{image:04d}-{number:03d}", "box": [1, 2, 11, 22],
                         "concept": name, "score": float(np.float32(rng.integers(30, 60) / 60)),
                         "feature": rng.normal(5, 1, DIM).astype(np.float16), "crop": jpeg(image), "width": 40,
-                        "height": 30, "source": f"photos/{image}.jpg",
+                        "height": 30, **ORIGIN, "source": f"photos/{image}.jpg", "license": f"licence {image % 3}",
                     }
                 )  # fmt: skip
         table = pa.Table.from_pylist(of_part, schema=schema)
@@ -106,6 +106,7 @@ def test_the_best_scored_regions_come_in_with_all_that_is_known_of_them(tmp_path
                 row["score"], tuple(row["box"]), row["source"], row["image_id"]
             )  # fmt: skip
             assert patch.crop == row["crop"]
+            assert patch.provenance == {name: row[name] for name in schemas.PROVENANCE}
             assert patch.context == tuple(
                 c.name for c in VOCABULARY.concepts if c.name in by_image[row["image_id"]] - {name}
             )
@@ -210,6 +211,19 @@ def test_a_damaged_part_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match=r"part-00003\.parquet: cannot be read"):
         build(tmp_path)
+
+
+def test_a_part_that_was_mended_counts_in_full(tmp_path, small_groups):
+    make_regions(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole" / "regions", tmp_path / "mended" / "regions")
+    whole = build(tmp_path / "whole", max_patches_per_concept=9).manifest
+    path = tmp_path / "mended" / "regions" / "part-00003.parquet"
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    with pytest.raises(UserError, match="cannot be read"):
+        build(tmp_path / "mended", max_patches_per_concept=9)
+    path.write_bytes(data)
+    assert build(tmp_path / "mended", max_patches_per_concept=9).manifest.content_hash == whole.content_hash
 
 
 def test_interrupted_between_units_it_ends_with_the_same_bytes(tmp_path, small_groups, monkeypatch):

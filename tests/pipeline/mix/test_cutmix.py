@@ -6,7 +6,7 @@ import pytest
 
 from artifacts.rng import generator
 from artifacts.samples import Mention
-from artifacts.schemas import PATCHES
+from artifacts.schemas import PATCHES, PROVENANCE
 from bank.store import ConceptPatches
 from pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw_patches, mix
 
@@ -17,7 +17,7 @@ def patches(concept, contexts, scores=None):
     scores = scores or [0.5] * len(contexts)
     rows = [
         {"patch_id": f"{concept}-{row}", "image_id": f"i{row}", "concept_id": 0, "score": scores[row],
-         "box": [0.0, 0.0, 1.0, 1.0], "width": 9, "height": 9, "source": "a.jpg",
+         "box": [0.0, 0.0, 1.0, 1.0], "width": 9, "height": 9, **dict.fromkeys(PROVENANCE, ""), "source": "a.jpg",
          "context": [NAMES.index(name) for name in context], "crop_start": 0, "crop_bytes": 0}
         for row, context in enumerate(contexts)
     ]  # fmt: skip

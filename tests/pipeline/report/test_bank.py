@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,32 @@ def test_a_page_of_many_hits_refers_to_images(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "page.html"
     write_hits_page(str(path), bank, bank.search("dog"), title="dog")
     assert json.loads(read_page(path).all("patch")[0].attributes["data-view"])["image"] == photo.resolve().as_uri()
+
+
+def test_images_are_looked_for_beside_the_bank_too(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (100, 80)).save(tmp_path / "photos" / "a.jpg")
+    bank = make_bank(tmp_path / "bank", [["dog"]], [BankPatch("p-0", "dog", jpeg("red"), source="photos/a.jpg")])
+    path = tmp_path / "page.html"
+    write_bank_page(str(path), bank)
+    ((patch,),) = read_page(path).data()
+    assert patch["view"]["image"] == (tmp_path / "photos" / "a.jpg").resolve().as_uri()
+
+
+def test_an_image_in_a_tar_is_found_by_its_member(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (100, 80), "green").save(photo)
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(photo, "inside/0001.png")
+    patches = [
+        BankPatch(f"p-{row}", "dog", jpeg("red"), source=str(tmp_path / "photos.tar"), key=key)
+        for row, key in enumerate(["inside/0001.png", "inside/0002.png"])
+    ]
+    bank = make_bank(tmp_path / "bank", [["dog"]], patches)
+    path = tmp_path / "page.html"
+    write_hits_page(str(path), bank, bank.search("dog"), title="dog")
+    found, gone = [json.loads(element.attributes["data-view"])["image"] for element in read_page(path).all("patch")]
+    assert picture(found).size == (100, 80)
+    assert gone == ""
+    write_bank_page(str(path), bank)
+    assert [patch["view"]["image"] for patch in read_page(path).data()[0]] == ["", ""]  # type: ignore[index]
