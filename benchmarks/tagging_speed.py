@@ -1,9 +1,10 @@
 """How fast `tag` is, as ratios of things run alternately: against a bare loop, the pipeline on everything, two workers.
 
-    python benchmarks/tagging_speed.py --captions CAPTIONS.txt.gz --spacy-model PIPELINE [--rounds 3] [--copies 1] [--memory]
+    python benchmarks/tagging_speed.py --captions CAPTIONS.txt.gz --spacy-model PIPELINE [--rounds 3] [--copies 1]
+                                       [--memory]
 
-Two texts: the captions, of which nearly every one holds a concept, --copies times (made different), and English prose of
-which few sentences do: the docstrings of the standard library, a sentence a line.
+Two texts: the captions, of which nearly every one holds a concept, --copies times (made different), and English prose
+of which few sentences do: the docstrings of the standard library, a sentence a line.
 
     stage       the whole stage: reading, matching, duplicates, tagging, Parquet, rejects, summary and page
     bare loop   the same lines read and tagged in batches by the same tagger, in this process, and nothing else
