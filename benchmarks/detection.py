@@ -170,10 +170,7 @@ def measure_stages(setup: Setup) -> None:
                 with timed("write"):
                     writer.write_table(table)
     whole = sum(taken.values())
-    print(
-        f"stages: {len(setup.photos)} photos, {regions / len(setup.photos):.1f} regions each, "
-        "milliseconds of work a photo"
-    )
+    print(f"stages: {regions / len(setup.photos):.1f} regions a photo, milliseconds of work a photo")
     for name, value in taken.items():
         print(f"  {name:16}{value / len(setup.photos) * 1000:8.1f}  {value / whole:6.1%}")
 
@@ -264,8 +261,10 @@ def measure_beam(setup: Setup) -> None:
             scale = min(shorter / min(image.size), longest / max(image.size))
             sides.append(max(image.size) * scale)
     square = round(max(sides))
+    half = replace(setup, settings=replace(setup.settings, detector_options={"precision": "bfloat16"}))
     works = {
         "stage": lambda: (fix_threads(), stage(setup, 1)),
+        "bfloat16": lambda: (fix_threads(), stage(half, 1)),
         "published": lambda: beams_way(setup, 800, None, 1),
         "alike": lambda: beams_way(setup, square, square, 1),
         "threads": lambda: beams_way(setup, square, square, os.cpu_count() or 1),
@@ -273,12 +272,15 @@ def measure_beam(setup: Setup) -> None:
     taken = alternately(setup.rounds, **works)
     fix_threads()
     print("beam: the stage, one worker, over Beam's published way")
-    for name, what in (
-        ("published", "as published (squares of 800, then the model's own resizing)"),
-        ("alike", f"objects as large as here (squares of {square})"),
-        ("threads", f"the same with torch's default of {os.cpu_count()} threads"),
+    for name, ours, what in (
+        ("published", "stage", "as published (squares of 800, then the model's own resizing)"),
+        ("alike", "stage", f"objects as large as here (squares of {square})"),
+        ("threads", "stage", f"the same with torch's default of {os.cpu_count()} threads"),
+        ("alike", "bfloat16", f"squares of {square}, the stage in bfloat16"),
     ):
-        print(f"  {what:62}{ratio(taken, name, 'stage')}")
+        print(f"  {what:64}{ratio(taken, name, ours)}")
+    for name, times in taken.items():
+        print(f"  {name:16}{rate(len(setup.photos), times)}")
 
 
 def measure_settings(setup: Setup) -> None:

@@ -34,7 +34,7 @@ def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | N
         # "They don't *train*", "she'll *train* the dog".
         if before in ("t", "ll", "d") and words.gap(match.first - 2) == "'":
             return False
-    verb_like = match.first == match.last and not singular and head.endswith("s")
+    verb_like = match.first == match.last and head.endswith("s") and _looks_plural(head)
     if verb_like and (
         # "A man *skis*", "a girl in red *bowls* a ball".
         before in lists.PERSON_NOUNS

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import random
 
 import pytest
 import spacy
@@ -161,11 +162,37 @@ def test_the_pipeline_describes_itself(statistical):
     assert statistical.description.startswith("en_")
 
 
+WORDS = [
+    "a", "the", "two", "of", "and", "in", "to", "her", "red", "orange", "statue", "sits", "stop", "bowl", "dog", "dogs",
+    "man", "skis", "park", "train", "baby", "elephant", "hot dog", "teddy bear", "stop sign", "🐕\u200d🦺", "e\u0301",
+    "ﬁ", "\u00ad", "'s", "n't", "-", ",", "…", "שלום", "\u200b", "İ", "ß",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["rules", "pipeline"])
+def test_no_heap_of_words_breaks_it(kind, request):
+    tagger = request.getfixturevalue("statistical") if kind == "pipeline" else Tagger(load_vocabulary("coco"), "rules")
+    chance = random.Random(0)
+    texts = [
+        chance.choice([" ", " ", "", "-"]).join(chance.choice(WORDS) for _ in range(chance.randrange(14)))
+        for _ in range(1500)
+    ]
+    for text, found in zip(texts, tagger.tag(texts), strict=True):
+        at = 0
+        for mention in sorted((*found.mentions, *found.not_meant), key=lambda mention: mention.start):
+            assert at <= mention.start < mention.end <= len(text), text
+            assert text[mention.start : mention.end] == mention.surface
+            at = mention.end
+        assert tagger.finds(text) == bool(found.mentions or found.not_meant), text
+        assert tagger._matcher.may_find(text) or not tagger.finds(text), text
+
+
 # Pipelines made here: what is kept of them, and other languages
 
 
 def trained(nlp, sentences, tagged_by):
     """Teach the component the parts of speech of a few sentences."""
+    spacy.util.fix_random_seed(0)
     examples = []
     for text, tags in sentences:
         doc = nlp.make_doc(text)
