@@ -268,9 +268,6 @@ class PatchBank:
         self.near_duplicates = {row["name"]: int(row["near_duplicates"]) for row in table}
         self.feature_dim: int = description.details["feature_dim"]
         self._names = [concept.name for concept in self.concepts]
-        self._words = {word: claims[0] for word, claims in Vocabulary(folder, self.concepts).claims.items()}
-        self._words |= {word: concept for concept in reversed(self.concepts) for word in concept.synonyms}
-        self._words |= {concept.name: concept for concept in self.concepts}
         self._firsts = np.array([row["first"] for row in table], np.int64)
         self._lengths = np.array([row["count"] for row in table], np.int64)
         self._row_groups = np.cumsum(self._lengths > 0) - 1
@@ -320,6 +317,13 @@ class PatchBank:
             f"<p>{html.escape(name)} ({count:,})</p>" + figures(record._repr_html_() for record in records)
             for name, count, records in rows
         )
+
+    @cached_property
+    def _words(self) -> dict[str, Concept]:
+        """What each word names: a concept's name goes before another's synonym."""
+        words = {word: claims[0] for word, claims in Vocabulary(self.folder, self.concepts).claims.items()}
+        words |= {word: concept for concept in reversed(self.concepts) for word in concept.synonyms}
+        return words | {concept.name: concept for concept in self.concepts}
 
     @cached_property
     def _features(self) -> np.ndarray:

@@ -317,6 +317,8 @@ def _bank_query(options: argparse.Namespace) -> int:
     bank, like = PatchBank.open(options.bank), options.like
     if like and os.path.isfile(like):
         bank, like = _bank_with_picture(options)
+    elif like and ("/" in like or "." in like):  # no patch id looks like this
+        raise CallError(f"--like {like}: no such file. Give an image file, or the id of a patch of the bank.")
     context = [word.strip() for word in options.context.split(",") if word.strip()]
     hits = bank.search(options.concept, like=like, context=context, k=options.k)
     if options.save:

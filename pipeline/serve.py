@@ -7,6 +7,7 @@ are read are the bank's own and the images that its patches came from.
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,8 @@ def serve(bank: PatchBank, host: str, port: int, *, max_k: int) -> None:
     LOG.info("%s: http://%s:%d", bank, host, port)
     if host not in LOOPBACK:
         LOG.info("listening beyond this machine: whoever reaches it sees the bank and the images it came from")
-    server.run()
+    with suppress(KeyboardInterrupt):  # the way to end it
+        server.run()
 
 
 def make_server(bank: PatchBank, host: str, port: int, *, max_k: int) -> "uvicorn.Server":

@@ -422,18 +422,20 @@ class ConceptWorker:
 
     def _choose(self, table: pa.Table, log: RejectLog) -> tuple[pa.Table, int]:
         """The patches kept of a concept's candidates, in bank order, and how many were near-duplicates."""
-        table = table.take(pc.sort_indices(table.select(PLACE), [(name, "ascending") for name in PLACE]))
+        order = pc.sort_indices(table.select(PLACE), [(name, "ascending") for name in PLACE])
         chosen = selection.choose(
             self.settings.selection,
-            building.feature_rows(table["feature"]),
+            building.feature_rows(table["feature"].take(order)),
             self.settings.max_patches_per_concept,
             self.settings.duplicate_similarity,
         )
         for reason, rows in (("near_duplicate", chosen.duplicates), ("over_limit", chosen.over_limit)):
-            left = table.select(["source", "patch_id"]).take(pa.array(rows, pa.int64()))
+            left = table.select(["source", "patch_id"]).take(order.take(pa.array(rows, pa.int64())))
             for source, patch_id in zip(left["source"].to_pylist(), left["patch_id"].to_pylist(), strict=True):
                 log.add(source, patch_id, reason)
-        return table.drop_columns(PLACE).take(pa.array(chosen.kept, pa.int64())), len(chosen.duplicates)
+        # Only kept crops are copied out of the memory-mapped files.
+        kept = order.take(pa.array(chosen.kept, pa.int64()))
+        return table.drop_columns(PLACE).take(kept), len(chosen.duplicates)
 
 
 def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest:

@@ -372,6 +372,7 @@ def test_bank_query_as_a_page(call, out, tmp_path):
         (["--concept", "zebra"], ["'zebra'", "bank stats"]),
         (["--concept", "dog", "--context", "cats"], ["'cats'", "Near: cat"]),
         (["--like", "none-000"], ["'none-000'"]),
+        (["--like", "no/photo.jpg"], ["no/photo.jpg: no such file"]),
         ([], ["concept"]),
     ],
 )

@@ -2,9 +2,17 @@
 
 import html
 import http.client
+import importlib
 import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -12,6 +20,7 @@ from PIL import Image
 
 import pipeline.serve
 from artifacts import schemas
+from artifacts.errors import UserError
 from pipeline.serve import make_server
 from tests.pipeline.report.small import BankPatch, jpeg, make_bank
 
@@ -28,6 +37,13 @@ def bank(tmp_path_factory):
     patches += [BankPatch("k-0", "kite", jpeg("blue"), source=str(folder / "secret.txt"), context=(0,)),
                 BankPatch("k-1", "kite", b"no jpeg", source=str(folder / "gone.jpg"))]  # fmt: skip
     return make_bank(folder / "bank", [["dog", "puppy"], ["kite"], ["horse"]], patches)
+
+
+def free_port():
+    """A port that was free a moment ago."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +214,33 @@ def test_other_types_and_hosts_are_refused(ask):
     assert ask("/api/search", method="POST")[0] == 415
     assert ask("/", Host="elsewhere.example")[0] == 400
     assert ask("/", Host="localhost:1234")[0] == 200
+
+
+def test_without_its_libraries_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "pipeline.serve")
+    with pytest.raises(UserError, match=r"pip install 'vlmixer\[serve\]'"):
+        importlib.import_module("pipeline.serve")
+
+
+def test_the_command_serves_until_it_is_interrupted(bank):
+    command = [sys.executable, "-m", "pipeline.cli", "bank", "serve", bank.folder, "--port"]
+    port = free_port()
+    process = subprocess.Popen([*command, str(port)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert re.search(rf"14 patches .*: http://127\.0\.0\.1:{port}$", line)
+        for _ in range(100):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/bank", timeout=10) as answer:
+                    assert json.load(answer)["patches"] == 14
+                break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            pytest.fail("no answer")
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
