@@ -1,9 +1,11 @@
 """Number formats in which networks run."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from artifacts.errors import CallError
 
@@ -17,3 +19,24 @@ def autocast(precision: Precision, device: str) -> AbstractContextManager[Any]:
     if precision == "bfloat16":
         return torch.autocast(device, dtype=torch.bfloat16)
     raise CallError(f"images.detector_options.precision: expected float32 or bfloat16, found {precision!r}.")
+
+
+class InPrecision(nn.Module):
+    """A part of a network that computes in this format and gives float32."""
+
+    def __init__(self, inner: nn.Module, precision: Precision, device: str) -> None:
+        super().__init__()
+        self.inner = inner
+        self._autocast = autocast(precision, device)
+
+    def forward(self, *given: Any) -> Any:
+        with self._autocast:
+            return _float32(self.inner(*given))
+
+
+def _float32(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return type(value)((name, _float32(inner)) for name, inner in value.items())  # type: ignore[call-arg]
+    return type(value)(_float32(inner) for inner in value) if isinstance(value, list | tuple) else value

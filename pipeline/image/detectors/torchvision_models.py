@@ -21,7 +21,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from artifacts.errors import CallError, UserError
 from pipeline.image.detectors.base import Detections, no_detections
-from pipeline.image.detectors.precision import Precision, autocast
+from pipeline.image.detectors.precision import InPrecision, Precision
 
 
 class TorchvisionDetector:
@@ -31,7 +31,7 @@ class TorchvisionDetector:
     (.safetensors, or .pth read with weights_only). classes: names by label index for weights from a file, background
     first; by default those in the metadata of a .safetensors file (`classes`, a JSON list), or else COCO's.
     min_size, max_size: pixels of the shorter side that the network sees, and at most of the longer one. precision:
-    float32, or bfloat16 for what the network multiplies. channels_last: how it lies in memory.
+    float32, or bfloat16 for its large parts; boxes are always float32. channels_last: how it lies in memory.
 
     Images go through one by one: padding them to a common size would change their features.
     """
@@ -66,7 +66,7 @@ class TorchvisionDetector:
         self._network: Any = network.to(self._device)
         if channels_last:
             self._network = self._network.to(memory_format=torch.channels_last)
-        self._autocast = autocast(precision, device)
+        set_precision(network, precision, device)
         self._box_head = getattr(getattr(network, "roi_heads", None), "box_head", None)
         self._pool = MultiScaleRoIAlign(featmap_names=["pooled"], output_size=1, sampling_ratio=2)
         self.feature_dim = self._probe()
@@ -106,10 +106,10 @@ class TorchvisionDetector:
 
     @torch.inference_mode()
     def _maps(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
-        """The backbone's maps, float32."""
+        """The backbone's maps."""
         maps = self._network.backbone(pixels)
         maps = OrderedDict([("0", maps)]) if isinstance(maps, Tensor) else maps
-        return OrderedDict((name, level.float()) for name, level in maps.items())
+        return OrderedDict(maps)
 
     @torch.inference_mode()
     def _probe(self) -> int:
@@ -131,12 +131,11 @@ class TorchvisionDetector:
         pixels = torch.tensor(image).to(self._device).permute(2, 0, 1).float() / 255
         size = (int(pixels.shape[1]), int(pixels.shape[2]))
         inputs, _ = self._network.transform([pixels], None)
-        with self._autocast:
-            maps = self._maps(inputs.tensors)
-            found = self._regions(inputs, maps)
-            if not len(found["boxes"]):
-                return no_detections(self.feature_dim)
-            features = self._features(maps, found["boxes"], inputs.image_sizes)
+        maps = self._maps(inputs.tensors)
+        found = self._regions(inputs, maps)
+        if not len(found["boxes"]):
+            return no_detections(self.feature_dim)
+        features = self._features(maps, found["boxes"], inputs.image_sizes)
         back = self._network.transform.postprocess([found], inputs.image_sizes, [size])[0]
         return Detections(
             back["boxes"].float().cpu().numpy(),
@@ -216,6 +215,14 @@ def fold_norms(module: nn.Module) -> None:
             setattr(module, name, nn.Identity())
     for _, child in children:
         fold_norms(child)
+
+
+def set_precision(network: nn.Module, precision: Precision, device: str) -> None:
+    """Only what is large, and gives no boxes: torchvision computes boxes in the numbers that it is given, and those of
+    bfloat16 are two pixels apart."""
+    for owner, name in ((network, "backbone"), (getattr(network, "roi_heads", None), "box_head"), (network, "head")):
+        if hasattr(owner, name):
+            setattr(owner, name, InPrecision(getattr(owner, name), precision, device))
 
 
 def _classes_in(path: str) -> list[str] | None:

@@ -13,7 +13,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from artifacts.errors import CallError, UserError
 from pipeline.image.detectors.loading import DetectorSpec, load_detector
-from pipeline.image.detectors.torchvision_models import TorchvisionDetector, fold_norms
+from pipeline.image.detectors.torchvision_models import TorchvisionDetector, fold_norms, set_precision
 
 FASTER = "fasterrcnn_mobilenet_v3_large_320_fpn"
 SSD = "ssdlite320_mobilenet_v3_large"
@@ -271,3 +271,35 @@ def test_bfloat16_is_nearly_the_same_and_channels_last_even_more_so(weights, mak
     assert np.linalg.norm(one - other) < 0.1 * np.linalg.norm(other)
     with pytest.raises(CallError, match="precision: expected float32 or bfloat16, found 'half'"):
         TorchvisionDetector(SSD, path, precision="half", **options)
+
+
+def test_a_trained_network_finds_the_same_in_bfloat16(tmp_path):
+    """The demo's, on its drawn pictures. Boxes computed in bfloat16 would be doubled: pixels are too coarse in it."""
+    from PIL import Image
+    from torchvision.ops import box_iou
+
+    from pipeline.demo.detector import WEIGHTS, build_network, fit
+    from pipeline.demo.world import write_world
+
+    write_world(tmp_path, seed=5, photos=12, sentences=5, pairs=1)
+
+    def found(precision):
+        network = build_network()
+        network.load_state_dict(load_file(WEIGHTS))
+        network.float().eval()
+        set_precision(network, precision, "cpu")
+        with torch.inference_mode():
+            for path in sorted((tmp_path / "photos").iterdir()):
+                pixels = torch.tensor(fit(np.asarray(Image.open(path)))).permute(2, 0, 1) / 255
+                (result,) = network([pixels])
+                kept = result["scores"] > 0.5
+                yield {key: value[kept] for key, value in result.items()}
+
+    number = 0
+    for one, other in zip(found("float32"), found("bfloat16"), strict=True):
+        assert one["labels"].tolist() == other["labels"].tolist()
+        assert torch.allclose(one["scores"], other["scores"], atol=0.03)
+        if len(one["labels"]):
+            assert box_iou(one["boxes"], other["boxes"]).diagonal().min() > 0.85
+        number += len(one["labels"])
+    assert number > 20
