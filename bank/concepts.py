@@ -9,8 +9,6 @@ from functools import cached_property
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from artifacts import files
 from artifacts.errors import CallError
 from artifacts.manifest import digest
@@ -208,12 +206,8 @@ def load_vocabulary(spec: str) -> Vocabulary:
     if suffix == "txt":
         return parse_text(spec, text)
     try:
-        data = (
-            json.loads(text, object_pairs_hook=_without_repeats)
-            if suffix == "json"
-            else yaml.load(text, _LoaderWithoutRepeats)
-        )
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        data = json.loads(text, object_pairs_hook=_without_repeats) if suffix == "json" else _load_yaml(text)
+    except (ValueError, RecursionError) as error:
         raise CallError(f"{spec}: not readable as {suffix}: {error}") from None
     return parse_data(spec, data)
 
@@ -227,12 +221,19 @@ def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return mapping
 
 
-class _LoaderWithoutRepeats(yaml.SafeLoader):
-    """Plain data only, and no key twice."""
+def _load_yaml(text: str) -> Any:
+    """Plain data, and no key twice. Raises ValueError."""
+    import yaml
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        _without_repeats([(key.value, None) for key, _ in node.value])
-        return super().construct_mapping(node, deep)
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            _without_repeats([(key.value, None) for key, _ in node.value])
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
 
 
 def parse_text(name: str, text: str) -> Vocabulary:
