@@ -171,6 +171,19 @@ class ConceptPatches(Sequence[PatchRecord]):
         boxes: np.ndarray = self._columns["box"].flatten().to_numpy().reshape(-1, 4)
         return boxes
 
+    @property
+    def columns(self) -> dict[str, pa.Array]:
+        """The table's columns, each in one piece: quicker than records where few values are wanted."""
+        return self._columns
+
+    @cached_property
+    def rows_by_image(self) -> dict[str, np.ndarray]:
+        """For each image, the places of its patches, ascending."""
+        places: dict[str, list[int]] = {}
+        for place, image in enumerate(self._columns["image_id"].to_pylist()):
+            places.setdefault(image, []).append(place)
+        return {image: np.array(found, np.int64) for image, found in places.items()}
+
     @cached_property
     def rows_by_context(self) -> dict[str, np.ndarray]:
         """For each other concept, the places of the patches whose image holds it too, ascending."""

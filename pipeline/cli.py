@@ -214,6 +214,8 @@ def _run(options: argparse.Namespace) -> int:
     run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=_import_paths(options.config))
     if options.stages == ("tag",):
         _print_tagging(config.out)
+    if options.stages == ("mix",):
+        _print_mixing(config.out)
     if options.stages == STAGES and config.train is not None:
         run = files.join(config.out, "run")
         if options.overwrite:
@@ -230,6 +232,16 @@ def _print_tagging(out: str) -> None:
     folder = files.join(out, FOLDERS["tag"])
     print(TagSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
     LOG.info("examples of every concept: %s", files.join(folder, PAGE))
+
+
+def _print_mixing(out: str) -> None:
+    from artifacts import files
+    from pipeline.jobs.layout import FOLDERS
+    from pipeline.report.mixing import PAGE, SUMMARY, MixSummary
+
+    folder = files.join(out, FOLDERS["mix"])
+    print(MixSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
+    LOG.info("concepts, and the patches used most: %s", files.join(folder, PAGE))
 
 
 def _log_to(out: str) -> None:
