@@ -99,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("folder", metavar="SHARDS_OR_OUT")
     _page_or_json(show)
     show.add_argument("-n", type=_positive, default=24, metavar="N", help="how many samples (default: 24)")
+    show.add_argument("--concept", help="only samples with a patch of this concept")
+    show.add_argument("--key", help="make this one sample again, from text and bank, and show it")
+    show.add_argument("--why", action="store_true", help="with --key: why each mention was replaced or not")
     show.set_defaults(do=_show)
 
     bank = commands.add_parser("bank", help="look into a patch bank").add_subparsers(required=True, metavar="WHAT")
@@ -271,18 +274,43 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if report.sound else 1
 
 
+def _show_again(options: argparse.Namespace) -> int:
+    from artifacts import files
+    from artifacts.samples import sample_record
+    from bank.store import PatchBank
+    from pipeline.mix.again import make_again, to_text
+    from pipeline.report.samples import write_samples_page
+
+    out = options.folder.rstrip("/").removesuffix("/shards") if options.folder.endswith("shards") else options.folder
+    again = make_again(out, options.key)
+    reasons = [f"{why.mention.surface}: {why.reason}" for why in again.why] if options.why else []
+    if options.json:
+        _print_json({**sample_record(again.sample), "shard": again.shard, "from": again.source, "why": reasons})
+    else:
+        print(to_text(again, why=options.why))
+    if options.html:
+        bank = PatchBank.open(files.join(out, "bank"))
+        write_samples_page(options.html, [again.sample], bank, title=f"Sample {options.key}", why=reasons)
+        LOG.info("page: %s", options.html)
+    return 0
+
+
 def _show(options: argparse.Namespace) -> int:
     from artifacts import files, manifest
     from artifacts.samples import sample_record
     from bank.store import PatchBank
     from pipeline.report.samples import choose_samples, write_samples_page
 
+    if options.key:
+        return _show_again(options)
+    if options.why:
+        raise CallError("--why tells of one sample: give its --key, too.")
     _want_page_or_json(options)
     inner = files.join(options.folder, "shards")
     shards = inner if files.exists(files.join(inner, manifest.NAME)) else options.folder
     if not files.exists(files.join(shards, manifest.NAME)):
         raise CallError(f"{options.folder}: neither an output folder with shards/ nor a folder of shards.")
-    samples = choose_samples(shards, options.n)
+    samples = choose_samples(shards, options.n, options.concept)
     if options.json:
         _print_json({"samples": [sample_record(sample) for sample in samples]})
     if options.html:

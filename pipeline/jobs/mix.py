@@ -37,6 +37,7 @@ from pipeline.mix.samples import (
     known_patches,
     mix_sentence,
     sample_key,
+    shard_of,
     why_rejected,
 )  # fmt: skip
 from pipeline.mix.tally import Tally
@@ -57,11 +58,6 @@ class MixSamples(beam.PTransform):
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         return shards | "WriteShards" >> DoUnits(self._worker.stage, self._worker)
-
-
-def shard_of(key: str, shards: int, seed: int) -> int:
-    """The shard that the sample `key` belongs to."""
-    return stable_hash(seed, "shard", key) % shards
 
 
 @dataclass(frozen=True)

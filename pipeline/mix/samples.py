@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.rng import generator
+from artifacts.rng import generator, stable_hash
 from artifacts.samples import ImageSample, Mention, MixedSample, Patch
 from bank.store import ConceptPatches, PatchBank
 from pipeline.mix.crops import pack_crops
@@ -26,6 +26,11 @@ from pipeline.mix.settings import CutMixSettings
 def sample_key(sentence_id: str, view: int) -> str:
     """The key of a mixed sample: unique over the set, without dots."""
     return f"{sentence_id}-{view:02d}"
+
+
+def shard_of(key: str, shards: int, seed: int) -> int:
+    """The mixed shard that the sample `key` belongs to."""
+    return stable_hash(seed, "shard", key) % shards
 
 
 @dataclass(frozen=True)
