@@ -99,14 +99,21 @@ class ImageSample:
 Sample = MixedSample | ImageSample
 
 
-def write_shard(file: IO[bytes], samples: Iterable[Sample]) -> int:
-    """Write samples as one tar into the open `file`; returns how many. Equal samples give equal bytes."""
+def write_shard(file: IO[bytes], samples: Iterable[Sample], offsets: list[int] | None = None) -> int:
+    """Write samples as one tar into the open `file`; returns how many. Equal samples give equal bytes.
+
+    offsets: where each sample begins is appended to it, and where the last one ends, in bytes.
+    """
     count = written = 0
     for sample in samples:
+        if offsets is not None:
+            offsets.append(written)
         count += 1
         for name, data in encode(sample):
             padding = -len(data) % tarfile.BLOCKSIZE
             written += file.write(b"".join((_header(name, len(data)), data, bytes(padding))))
+    if offsets is not None:
+        offsets.append(written)
     end = 2 * tarfile.BLOCKSIZE
     file.write(bytes(end + -(written + end) % tarfile.RECORDSIZE))
     return count

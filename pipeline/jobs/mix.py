@@ -142,15 +142,17 @@ class ShardWorker:
             kind = "images"
             samples = self._images(unit.content)
         name = f"{unit.name}.tar"
+        offsets: list[int] = []
         with files.publishing(files.join(self.stage.folder, name)) as file:
-            written = write_shard(file, samples)
+            written = write_shard(file, samples, offsets)
+        files.publish_bytes(files.join(self.stage.folder, f"{name}.idx"), np.array(offsets, "<u8").tobytes())
         if kind == "views":
             with files.publishing(files.join(self.stage.work, f"{unit.name}.uses")) as file:
                 np.lib.format.write_array(file, tally.uses.astype(np.uint32), allow_pickle=False)
         rejected = log.counts()
         return UnitResult(
             counts={kind: Counts(written + sum(rejected.values()), written, rejected)},
-            outputs=(manifest.describe(self.stage.folder, name, written),),
+            outputs=tuple(manifest.describe(self.stage.folder, each, written) for each in (name, f"{name}.idx")),
             rejects=self.stage.publish_rejects(unit.name, log),
             details={"tally": tally.to_json()},
         )
@@ -309,7 +311,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     counts = sum((result.counts["views"] for result in results if "views" in result.counts), Counts(0, 0))
     image_count = sum(result.counts["images"].written for result in results if "images" in result.counts)
     summary = MixSummary.of(tally, counts, image_count, patches)
-    written = [entry for result in results for entry in result.outputs]
+    written = [entry for result in results for entry in result.outputs if entry.name.endswith(".tar")]
     details = {
         "feature_dim": bank.details["feature_dim"],
         "concepts": [concept.name for concept in patches.concepts],
@@ -343,7 +345,7 @@ def _describe_what_came_out(stage: Stage, summary: MixSummary, bank: PatchBank) 
 
 
 def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:
-    """The small files by which open_clip (sizes.json) and timm (_info.json) know how many samples a shard holds."""
+    """The small files by which open_clip (sizes.json), timm (_info.json) and energon (.nv-meta/) know the shards."""
     splits = {}
     for split in ("mixed", "images"):
         of_split = [shard for shard in sorted(shards, key=lambda shard: shard.name) if shard.name.startswith(split)]
@@ -354,10 +356,26 @@ def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:
                 "shard_lengths": [shard.rows for shard in of_split],
                 "num_samples": sum(shard.rows for shard in of_split),
             }
+    sizes = {shard.name: shard.rows for shard in shards}
+    parts = {split: splits[name]["filenames"] if name in splits else [] for split, name in ENERGON_SPLITS.items()}
     contents = {
-        "sizes.json": {shard.name: shard.rows for shard in shards},
+        "sizes.json": sizes,
         "_info.json": {"splits": splits},
+        ".nv-meta/.info.json": {"energon_version": ENERGON_VERSION, "shard_counts": sizes},
+        # JSON is YAML.
+        ".nv-meta/split.yaml": {"split_parts": parts, "exclude": []},
+        ".nv-meta/dataset.yaml": ENERGON_TEXT,
+        ".nv-meta/crude.yaml": {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"},
     }
     for name, content in contents.items():
         files.publish_bytes(files.join(folder, name), json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
     return [manifest.describe(folder, name, len(shards)) for name in sorted(contents)]
+
+
+ENERGON_VERSION = "7.4.1"
+"""Whose layout of .nv-meta/ this is."""
+ENERGON_SPLITS = {"train": "mixed", "val": "none", "test": "none", "images": "images"}
+ENERGON_TEXT = {
+    "sample_type": {"__module__": "megatron.energon", "__class__": "TextSample"},
+    "field_map": {"text": "txt"},
+}

@@ -3,6 +3,7 @@ manifest tells. Nothing is read from the shards themselves.
 """
 
 from dataclasses import dataclass, fields
+from fnmatch import fnmatch
 from typing import Any
 
 import pyarrow.compute as pc
@@ -79,7 +80,7 @@ def _mixed_again(out: str, sentence: Sentence, shards: Manifest) -> Again:
             f"{sentence.key}: no sample was made of it: {rejected.reason} ({', '.join(rejected.concepts)})."
         )
     sample = finish([(sentence, mixed)], bank, crops=details["settings"]["crops"])[0]
-    count = sum(output.name.startswith("mixed-") for output in shards.outputs)
+    count = sum(fnmatch(output.name, "mixed-*.tar") for output in shards.outputs)
     shard = f"mixed-{shard_of(sentence.key, count, details['seed']):06d}.tar"
     sources = manifest.read(files.join(out, "tagged")).details["sources"]
     source_id, place = sentence.sentence_id.split("-", 1)
