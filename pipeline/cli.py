@@ -92,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", parents=[common], help="re-read everything and say whether it is sound")
     verify.add_argument("folder", metavar="DIR")
+    verify.add_argument(
+        "--bytes", action="store_true", help="only whether files are there and unchanged, at disk speed"
+    )
+    verify.add_argument(
+        "--sample", type=_positive, metavar="N",
+        help="a quick look: sizes of all files, all else of only N files a stage, drawn at random",
+    )  # fmt: skip
     verify.add_argument("--json", action="store_true")
     verify.set_defaults(do=_verify)
 
@@ -262,15 +269,16 @@ def _log_to(out: str) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pipeline.verify import verify
+    from pipeline.verify import Depth, verify
 
-    report = verify(options.folder)
+    report = verify(options.folder, Depth(records=not options.bytes, sample=options.sample))
     if options.json:
         _print_json(report.to_json())
     else:
         for problem in report.problems:
             print(f"{problem.file}: {problem.what}")
-        print(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: {report.summary()}")
+        looked = f" ({options.sample} files a stage were looked into)" if options.sample else ""
+        print(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: {report.summary()}{looked}")
     return 0 if report.sound else 1
 
 

@@ -30,6 +30,7 @@ from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress
 from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
+from pipeline.mix.cutmix import Mix
 from pipeline.mix.samples import (
     Sentence,
     finish,
@@ -44,7 +45,8 @@ from pipeline.mix.tally import Tally
 from pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow")
-MIXED_AT_ONCE = 512
+ROWS_AT_ONCE = 8192
+"""Patches whose features are read together: of 2,048 dimensions, they take 32 MB."""
 GROUPS_AT_ONCE = 32
 """Row groups of regions/, of up to 8 images, whose image samples are shuffled among each other."""
 
@@ -161,20 +163,22 @@ class ShardWorker:
         """The mixed samples of a shard; counts what was made of them, and logs sentences of which nothing was."""
 
         patches_of = known_patches(bank)
-        rows = self._gather(shard)
-        for start in range(0, len(rows), MIXED_AT_ONCE):
-            mixes = []
-            for row in rows[start : start + MIXED_AT_ONCE]:
-                sentence = Sentence.from_row(row, row["view"])
-                mixed = mix_sentence(sentence, patches_of, self.settings, self.seed)
-                rejected = why_rejected(sentence, mixed, self.settings)
-                tally.add(sentence, mixed, written=rejected is None)
-                if rejected is None:
-                    mixes.append((sentence, mixed))
-                else:
-                    concepts = ", ".join(rejected.concepts)
-                    log.add(sentence.sentence_id, sentence.view, rejected.reason, concepts)
-            yield from finish(mixes, bank, crops=self.settings.crops)
+        mixes: list[tuple[Sentence, Mix]] = []
+        rows = 0
+        for row in self._gather(shard):
+            sentence = Sentence.from_row(row, row["view"])
+            mixed = mix_sentence(sentence, patches_of, self.settings, self.seed)
+            rejected = why_rejected(sentence, mixed, self.settings)
+            tally.add(sentence, mixed, written=rejected is None)
+            if rejected is not None:
+                log.add(sentence.sentence_id, sentence.view, rejected.reason, ", ".join(rejected.concepts))
+                continue
+            mixes.append((sentence, mixed))
+            rows += len(mixed.pasted)
+            if rows >= ROWS_AT_ONCE:
+                yield from finish(mixes, bank, crops=self.settings.crops)
+                mixes, rows = [], 0
+        yield from finish(mixes, bank, crops=self.settings.crops)
 
     def _gather(self, shard: MixedShard) -> list[dict[str, Any]]:
         """The (tagged sentence, view) rows that were dealt to a shard, in its order."""

@@ -96,7 +96,7 @@ def test_the_page_loads_nothing_and_is_the_same_twice(tmp_path: Path, bank: Patc
     page = read_page(tmp_path / "one.html")
     assert page.loads() == []
     (policy,) = [meta.attributes["content"] for meta in page.all("meta") if "http-equiv" in meta.attributes]
-    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert policy.startswith("default-src 'none'; img-src data: file:;")
 
 
 def test_no_samples_make_a_page_that_says_so(tmp_path: Path) -> None:
