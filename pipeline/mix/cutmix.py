@@ -7,6 +7,7 @@ same concept label. How many, which, and how drawn the paper's sources leave ope
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -144,11 +145,20 @@ def patch_weights(patches: ConceptPatches, sampler: Sampler, other_concepts: fro
     """
     if sampler == "score":
         return patches.scores.astype(np.float64) + 1e-6
-    weights = np.ones(len(patches), np.float64)
-    if sampler == "context":
-        for name in sorted(other_concepts):
-            if name in patches.rows_by_context:
-                weights[patches.rows_by_context[name]] += CONTEXT_WEIGHT
+    seen = patches.rows_by_context if sampler == "context" else {}
+    matching = [name for name in sorted(other_concepts) if name in seen]
+    if not matching:
+        return _alike(len(patches))
+    weights = _alike(len(patches)).copy()
+    for name in matching:
+        weights[seen[name]] += CONTEXT_WEIGHT
+    return weights
+
+
+@lru_cache(maxsize=1024)
+def _alike(count: int) -> np.ndarray:
+    weights = np.ones(count, np.float64)
+    weights.flags.writeable = False
     return weights
 
 
