@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -45,7 +46,7 @@ from bank.concepts import HARDLY_VISUAL, load_vocabulary
 from bank.store import PatchBank
 from model import tokenizer as tokenizers
 from model.config import ModelConfig, TrainConfig
-from model.data import Loader, open_shards
+from model.data import Batch, Loader, open_shards
 from model.network import Network
 from model.train import losses_of
 from pipeline.config import Config, MixSettings
@@ -163,25 +164,23 @@ def compare_layouts(samples: Sequence[MixedSample], folder: Path, rounds: int) -
         (folder / "bare-0.tar").rename(folder / f"{name}.tar")
     for _ in range(rounds):
         for name in made:
-            taken.setdefault(name, []).append(timed(lambda name=name: read_members(folder / f"{name}.tar"))[0])
+            taken.setdefault(name, []).append(timed(partial(read_members, folder / f"{name}.tar"))[0])
     print(f"\nlayouts: {len(samples):,} samples, {payload / len(samples):,.0f} bytes of content each")
     for name, seconds in taken.items():
-        size = (folder / f"{name}.tar").stat().st_size
+        size = (folder / f"{name}.tar").stat().st_size / len(samples)
         print(
-            f"  {name:<16}{size / len(samples):>8,.0f} bytes a sample{len(samples) / statistics.median(seconds):>10,.0f} read a second"
+            f"  {name:<16}{size:>8,.0f} bytes a sample{len(samples) / statistics.median(seconds):>10,.0f} read a second"
         )
 
 
 def compare_reads(bank: PatchBank, samples: Sequence[MixedSample], rounds: int) -> None:
     """Features patch by patch, against all of a shard sorted."""
     rows = bank.rows([patch.patch_id for sample in samples for patch in sample.patches])
-    one, together = [], []
+    ratios = []
     for _ in range(rounds):
-        one.append(timed(lambda: [bank.features(rows[at : at + 1]) for at in range(len(rows))])[0])
-        together.append(timed(lambda: bank.features(rows))[0])
-    print(
-        f"\nreads of {len(rows):,} features: one by one / sorted together, CPU  {statistics.median(one) / statistics.median(together):.1f}"
-    )
+        one = timed(lambda: [bank.features(rows[at : at + 1]) for at in range(len(rows))])[0]
+        ratios.append(one / timed(lambda: bank.features(rows))[0])
+    print(f"\nreads of {len(rows):,} features, one by one / sorted together, CPU: {statistics.median(ratios):.1f}")
 
 
 def reading(shards: Path, feature_dim: int, rounds: int) -> None:
@@ -191,49 +190,51 @@ def reading(shards: Path, feature_dim: int, rounds: int) -> None:
     tokenizer = tokenizers.learn(islice(shard_set.texts(), 20_000), 8000)
     model, config = replace(ModelConfig(), feature_dim=feature_dim), TrainConfig()
     network = Network(model, tokenizer.size, feature_dim).train()
-    rates: dict[str, list[float]] = {"read_shard": [], "loader": [], "step": []}
     path = shard_set.mixed[0]
+    total = sum(shard.rows for shard in shard_set.mixed)
+
+    def epoch() -> list[Batch]:
+        """All of one epoch: reading, tokenising, sorting, masking, padding."""
+        return list(islice(Loader(shard_set, tokenizer, model, config, 0).batches(0), total // BATCH))
+
+    def steps(batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            losses_of(network, batch, config).total(config).backward()
+
+    batches = epoch()
+    some = batches[:: max(len(batches) // STEPS, 1)][:STEPS]
+    ways = {
+        "read_shard": (lambda: list(read_shard(path.path)), path.rows),
+        "loader": (epoch, sum(batch.samples for batch in batches)),
+        "step": (partial(steps, some), sum(batch.samples for batch in some)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        rates["read_shard"].append(path.rows / timed(lambda: list(read_shard(path.path)))[0])
-        batches = Loader(shard_set, tokenizer, model, config, 0).batches(0)
-        total = sum(shard.rows for shard in shard_set.mixed)
-        found = []
-        # All of one epoch: reading, tokenising, sorting, masking, padding.
-        seconds, _ = timed(lambda: found.extend(islice(batches, total // BATCH)))
-        rates["loader"].append(sum(batch.samples for batch in found) / seconds)
-        some = found[:: max(len(found) // STEPS, 1)][:STEPS]
-
-        def steps() -> None:
-            for batch in some:
-                losses_of(network, batch, config).total(config).backward()
-
-        rates["step"].append(sum(batch.samples for batch in some) / timed(steps)[0])
+        for name, (do, samples) in ways.items():
+            rates[name].append(samples / timed(do)[0])
     print("\nreading, samples a second of CPU")
     for name, values in rates.items():
         print(f"  {name:<12}{statistics.median(values):>10,.0f}")
     ratios = [one / other for one, other in zip(rates["loader"], rates["step"], strict=True)]
-    print(
-        f"  loader / step (goal 5): {statistics.median(ratios):.1f}  ({', '.join(f'{ratio:.1f}' for ratio in ratios)})"
-    )
+    each = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+    print(f"  loader / step (goal 5): {statistics.median(ratios):.1f}  ({each})")
 
 
-def memory(config: Config, folder: Path) -> None:
+def memory(config: Config) -> None:
     """The largest process of `vlmixer mix` with 1 and with 10 views."""
     peaks = []
     for views in (1, 10):
         script = (
-            "import resource, sys\n"
             "from pipeline.config import Config, MixSettings\nfrom pipeline.jobs.engine import Engine\n"
             "from pipeline.jobs.mix import run_mix\n"
             f"run_mix(Config(out={config.out!r}, mix=MixSettings(views={views})), Engine(1), overwrite=True)\n"
-            "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+            "print('PEAK', open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
         )
         done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True,
                               cwd=Path(__file__).resolve().parents[1])  # fmt: skip
         peaks.append(int(done.stdout.rsplit("PEAK", 1)[1]) / 1024)
-    print(
-        f"\nmemory: {peaks[0]:.0f} MB for 1 view of every sentence, {peaks[1]:.0f} MB for 10: {peaks[1] / peaks[0]:.2f}"
-    )
+    ratio = peaks[1] / peaks[0]
+    print(f"\nmemory: {peaks[0]:.0f} MB for 1 view of every sentence, {peaks[1]:.0f} MB for 10: ratio {ratio:.2f}")
 
 
 def main() -> None:
@@ -241,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--spacy-model", required=True)
-    parser.add_argument("--parts", type=int, default=4)
+    parser.add_argument("--parts", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     out = options.out.resolve()
@@ -275,9 +276,9 @@ def main() -> None:
         print(f"{count:,} samples, {size / count:,.0f} bytes each in the tars")
         for way, (_, number) in ways.items():
             cpu, wall = (statistics.median(column) for column in zip(*taken[way], strict=True))
-            print(
-                f"  {way:<16}{number / cpu:>9,.0f} samples/s of CPU{size / count * number / cpu / 1e6:>8.1f} MB/s{wall:>8.1f} s wall"
-            )
+            rate = number / cpu
+            megabytes = rate * size / count / 1e6
+            print(f"  {way:<16}{rate:>9,.0f} samples/s of CPU{megabytes:>8.1f} MB/s{wall:>8.1f} s wall")
 
         def ratio(label: str, first: str, second: str, clock: int = 0) -> None:
             scale = ways[second][1] / ways[first][1]
@@ -290,7 +291,7 @@ def main() -> None:
         compare_layouts(samples[:5000], folder, options.rounds)
         compare_reads(bank, samples[:5000], options.rounds)
         reading(shards, bank.feature_dim, options.rounds)
-        memory(config, folder)
+        memory(config)
 
 
 if __name__ == "__main__":
