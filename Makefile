@@ -8,8 +8,16 @@ INSTALLED := .venv/installed
 demo: $(INSTALLED)
 	$(BIN)/vlmixer demo --out demo-out
 
+# Pages are also tested in a Chromium, which comes from the system (apt-get install chromium) and not from PyPI.
+CHROMIUM ?= $(shell command -v chromium chromium-browser google-chrome google-chrome-stable chrome | head -n 1)
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+ifeq ($(CHROMIUM),)
+	@echo "No Chromium on this machine: the pages' tests in a browser are left out." >&2
+	$(BIN)/python -m pytest -m 'not browser'
+else
+	CHROMIUM='$(CHROMIUM)' $(BIN)/python -m pytest
+endif
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

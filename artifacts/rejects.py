@@ -32,6 +32,7 @@ UNUSED = {
     "empty_line": "nothing but white space",
     "no_mention": "no word of the vocabulary",
     "not_meant": "words of the vocabulary, none of them meant as a thing",
+    "no_image": "members of a tar that belong to no image",
     "duplicate": "the same as one that comes before it",
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",

@@ -32,7 +32,7 @@ TAGGED = pa.schema(
 
 BOX = pa.list_(pa.float32(), 4)
 
-PROVENANCE = ("source",)
+PROVENANCE = ("source", "key", "url", "license")
 """Columns of regions/, all text, that tell where an image is from. They go along into the bank, and with a patch that
 is taken out of it."""
 
@@ -50,10 +50,7 @@ def regions(feature_dim: int) -> pa.Schema:
             pa.field("crop", pa.binary(), nullable=False),
             pa.field("width", pa.int32(), nullable=False),
             pa.field("height", pa.int32(), nullable=False),
-            pa.field("source", pa.string(), nullable=False),
-            pa.field("key", pa.string(), nullable=False),
-            pa.field("url", pa.string(), nullable=False),
-            pa.field("license", pa.string(), nullable=False),
+            *(pa.field(name, pa.string(), nullable=False) for name in PROVENANCE),
         ]
     )
 

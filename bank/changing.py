@@ -12,7 +12,7 @@ from artifacts import files, manifest
 from artifacts.errors import CallError, UserError
 from artifacts.manifest import Counts, Input, Manifest
 from artifacts.rejects import RejectLog
-from artifacts.samples import Sample
+from artifacts.samples import ImageSample, Sample
 from bank import selection
 from bank.building import LEFT_OUT, ConceptCounts, chosen_schema, feature_column, write_bank
 from bank.store import PatchBank
@@ -67,9 +67,10 @@ def drop_images(bank: PatchBank, names: Sequence[str], out: str) -> Dropped:
 
 
 def affected_samples(samples: Iterable[Sample], images: AbstractSet[str]) -> Iterator[str]:
-    """Keys of the samples that hold a patch of one of these images (ids)."""
+    """Keys of the samples that hold a patch of one of these images (ids), or are made of one (ids or files' names)."""
     for sample in samples:
-        if any(patch.image_id in images for patch in sample.patches):
+        made_of = isinstance(sample, ImageSample) and sample.source in images
+        if made_of or any(patch.image_id in images for patch in sample.patches):
             yield sample.key
 
 

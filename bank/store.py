@@ -271,7 +271,7 @@ class PatchBank:
         self.manifest = description
         self._embed = embed
         with schemas.damage_named(files.join(folder, CONCEPTS)) as file:
-            table = pq.read_table(file).to_pylist()
+            table = pq.ParquetFile(file).read().to_pylist()  # read_table would first import pyarrow.dataset
         self.concepts = tuple(Concept(row["concept_id"], row["name"], tuple(row["synonyms"])) for row in table)
         self.counts = {row["name"]: int(row["count"]) for row in table}
         self.candidates = {row["name"]: int(row["candidates"]) for row in table}

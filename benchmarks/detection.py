@@ -72,26 +72,49 @@ class Setup:
         )
 
 
-def seconds(work: Callable[[], object]) -> float:
+@dataclass(frozen=True)
+class Taken:
+    """Seconds by the clock, and of this process's work on all its threads, which others on the machine disturb less."""
+
+    clock: float
+    work: float
+
+
+def measured(work: Callable[[], object]) -> Taken:
     """How long it takes."""
-    start = time.perf_counter()
+    clock, worked = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return Taken(time.perf_counter() - clock, time.process_time() - worked)
 
 
-def alternately(rounds: int, **works: Callable[[], object]) -> dict[str, list[float]]:
-    """The seconds of each, run one after the other, round by round."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
+def alternately(rounds: int, **works: Callable[[], object]) -> dict[str, list[Taken]]:
+    """What each took, run one after the other, round by round."""
+    taken: dict[str, list[Taken]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            taken[name].append(seconds(work))
+            taken[name].append(measured(work))
     return taken
 
 
-def ratio(taken: dict[str, list[float]], slow: str, fast: str) -> str:
-    """How many times faster `fast` was: median of the rounds' ratios, and their range."""
-    found = sorted(one / other for one, other in zip(taken[slow], taken[fast], strict=True))
-    return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+def ratio(taken: dict[str, list[Taken]], slow: str, fast: str, *, only_clock: bool = False) -> str:
+    """How many times faster `fast` was: median of the rounds' ratios and their range, by the clock and by work."""
+
+    def told(found: list[float]) -> str:
+        return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+
+    pairs = list(zip(taken[slow], taken[fast], strict=True))
+    clock = told([one.clock / other.clock for one, other in pairs])
+    return (
+        clock
+        if only_clock
+        else f"{clock} by the clock, {told([one.work / other.work for one, other in pairs])} by work"
+    )
+
+
+def rate(images: int, taken: Sequence[Taken]) -> str:
+    """Images a second by the clock, and a second of work."""
+    clock, work = (statistics.median(getattr(one, kind) for one in taken) for kind in ("clock", "work"))
+    return f"{images / clock:.2f} images/s ({images / work:.2f} a second of work)"
 
 
 def bare_loop(setup: Setup) -> int:
@@ -124,9 +147,9 @@ def measure_stages(setup: Setup) -> None:
 
     @contextmanager
     def timed(name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start = time.process_time()
         yield
-        taken[name] += time.perf_counter() - start
+        taken[name] += time.process_time() - start
 
     with schemas.writing_parquet(str(setup.work / "part.parquet"), schema) as writer:
         for path, data in zip(setup.photos, contents, strict=True):
@@ -147,23 +170,23 @@ def measure_stages(setup: Setup) -> None:
                 with timed("write"):
                     writer.write_table(table)
     whole = sum(taken.values())
-    print(f"stages: {len(setup.photos)} photos, {regions / len(setup.photos):.1f} regions each, milliseconds a photo")
+    print(f"stages: {regions / len(setup.photos):.1f} regions a photo, milliseconds of work a photo")
     for name, value in taken.items():
         print(f"  {name:16}{value / len(setup.photos) * 1000:8.1f}  {value / whole:6.1%}")
 
 
 def measure_bare(setup: Setup) -> None:
     taken = alternately(setup.rounds, bare=lambda: bare_loop(setup), stage=lambda: stage(setup, 1))
-    count = len(setup.photos)
-    rates = ", ".join(f"{name} {count / statistics.median(times):.2f} images/s" for name, times in taken.items())
-    print(
-        f"bare: the stage's speed over a bare loop's {ratio(taken, 'bare', 'stage')}; {rates}, model loading included"
-    )
+    print(f"bare: the stage's speed over a bare loop's, both with loading the model: {ratio(taken, 'bare', 'stage')}")
+    for name, times in taken.items():
+        print(f"  {name:16}{rate(len(setup.photos), times)}")
 
 
 def measure_workers(setup: Setup) -> None:
     taken = alternately(setup.rounds, one=lambda: stage(setup, 1), two=lambda: stage(setup, 2))
-    print(f"workers: two over one {ratio(taken, 'one', 'two')}, start of the processes included")
+    print(
+        f"workers: two over one {ratio(taken, 'one', 'two', only_clock=True)} by the clock, with starting the processes"
+    )
 
 
 class _Decode(beam.DoFn):
@@ -238,8 +261,10 @@ def measure_beam(setup: Setup) -> None:
             scale = min(shorter / min(image.size), longest / max(image.size))
             sides.append(max(image.size) * scale)
     square = round(max(sides))
+    half = replace(setup, settings=replace(setup.settings, detector_options={"precision": "bfloat16"}))
     works = {
         "stage": lambda: (fix_threads(), stage(setup, 1)),
+        "bfloat16": lambda: (fix_threads(), stage(half, 1)),
         "published": lambda: beams_way(setup, 800, None, 1),
         "alike": lambda: beams_way(setup, square, square, 1),
         "threads": lambda: beams_way(setup, square, square, os.cpu_count() or 1),
@@ -247,12 +272,15 @@ def measure_beam(setup: Setup) -> None:
     taken = alternately(setup.rounds, **works)
     fix_threads()
     print("beam: the stage, one worker, over Beam's published way")
-    for name, what in (
-        ("published", "as published (squares of 800, then the model's own resizing)"),
-        ("alike", f"objects as large as here (squares of {square})"),
-        ("threads", f"the same with torch's default of {os.cpu_count()} threads"),
+    for name, ours, what in (
+        ("published", "stage", "as published (squares of 800, then the model's own resizing)"),
+        ("alike", "stage", f"objects as large as here (squares of {square})"),
+        ("threads", "stage", f"the same with torch's default of {os.cpu_count()} threads"),
+        ("alike", "bfloat16", f"squares of {square}, the stage in bfloat16"),
     ):
-        print(f"  {what:62}{ratio(taken, name, 'stage')}")
+        print(f"  {what:64}{ratio(taken, name, ours)}")
+    for name, times in taken.items():
+        print(f"  {name:16}{rate(len(setup.photos), times)}")
 
 
 def measure_settings(setup: Setup) -> None:
@@ -281,9 +309,9 @@ def measure_settings(setup: Setup) -> None:
     for work in works.values():
         work()  # the first time also allocates
     taken = alternately(setup.rounds, **works)
-    print("settings: the model alone, one thread where not said; speed over float32, images/s")
+    print("settings: the model alone, one thread where not said; speed over float32")
     for name, times in taken.items():
-        print(f"  {name:36}{ratio(taken, 'float32', name):24}{len(pixels) / statistics.median(times):8.2f}")
+        print(f"  {name:36}{ratio(taken, 'float32', name):64}{rate(len(pixels), times)}")
 
 
 def _with(spec: DetectorSpec, **options: object) -> DetectorSpec:

@@ -61,7 +61,8 @@ def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim:
             "width": np.full(len(ids), 640, np.int32),
             "height": np.full(len(ids), 480, np.int32),
         }
-        columns |= {name: [f"photos/{image}.jpg" for image in images] for name in schemas.PROVENANCE}
+        columns |= {name: [""] * len(ids) for name in schemas.PROVENANCE}
+        columns["source"] = [f"photos/{image}.jpg" for image in images]
         name = f"part-{part:05d}.parquet"
         with schemas.writing_parquet(str(out / "regions" / name), schema) as writer:
             writer.write_table(pa.table(columns, schema=schema), row_group_size=REGIONS_A_ROW_GROUP)

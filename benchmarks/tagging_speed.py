@@ -1,13 +1,14 @@
 """How fast `tag` is, as ratios of things run alternately: against a bare loop, the pipeline on everything, two workers.
 
-    python benchmarks/tagging_speed.py --captions CAPTIONS.txt.gz --spacy-model PIPELINE [--rounds 3] [--memory]
+    python benchmarks/tagging_speed.py --captions CAPTIONS.txt.gz --spacy-model PIPELINE [--rounds 3] [--copies 1]
+                                       [--memory]
 
-Two texts: the captions, of which nearly every one holds a concept, and English prose of which few sentences do: the
-docstrings of the standard library, a sentence a line.
+Two texts: the captions, of which nearly every one holds a concept, --copies times (made different), and English prose
+of which few sentences do: the docstrings of the standard library, a sentence a line.
 
     stage       the whole stage: reading, matching, duplicates, tagging, Parquet, rejects, summary and page
     bare loop   the same lines read and tagged in batches by the same tagger, in this process, and nothing else
-    everything  the same spaCy pipeline over every sentence, then matching (a tenth of the captions, times ten)
+    everything  the same spaCy pipeline over every sentence, then matching (of one caption in twenty, times twenty)
 
 Figures are CPU seconds of all processes, and wall seconds; ratios are of CPU seconds but for the two workers'. --memory
 runs the stage on the captions once and on ten copies (made different), and compares the largest process.
@@ -50,6 +51,13 @@ def docstrings() -> Iterator[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
                 yield from (sentence for sentence in splitter.split(text) if len(sentence) > 20)
+
+
+def write_copies(lines: list[str], copies: int, path: Path) -> None:
+    """So many copies of the lines, no two of them equal."""
+    with path.open("w", encoding="utf-8") as file:
+        for copy in range(copies):
+            file.writelines(f"{line} {copy}.\n" for line in lines)
 
 
 def clocks() -> tuple[float, float]:
@@ -143,9 +151,7 @@ def memory(text: Path, model: str, folder: Path) -> None:
     """The largest process on the text and on ten times as much."""
     lines = text.read_text(encoding="utf-8").splitlines()
     tenfold = folder / "tenfold.txt"
-    with tenfold.open("w", encoding="utf-8") as file:
-        for copy in range(10):
-            file.writelines(f"{line} {copy}.\n" for line in lines)
+    write_copies(lines, 10, tenfold)
     peaks = []
     for path in (text, tenfold):
         script = (
@@ -172,6 +178,7 @@ def main() -> None:
     parser.add_argument("--captions", type=Path, required=True)
     parser.add_argument("--spacy-model", required=True)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     model = str(Path(options.spacy_model).resolve()) if "/" in options.spacy_model else options.spacy_model
@@ -179,12 +186,15 @@ def main() -> None:
         folder = Path(name)
         captions = folder / "captions.txt"
         opened = gzip.open if options.captions.suffix == ".gz" else open
-        with opened(options.captions, "rt", encoding="utf-8") as lines:
-            captions.write_text("".join(lines), encoding="utf-8")
+        with opened(options.captions, "rt", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        captions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         prose = folder / "prose.txt"
         prose.write_text("".join(f"{sentence}\n" for sentence in docstrings()), encoding="utf-8")
         if options.rounds:
-            compare("captions", captions, model, options.rounds, folder, sample=10)
+            copied = folder / "copied.txt"
+            write_copies(lines, options.copies, copied)
+            compare("captions", copied, model, options.rounds, folder, sample=20)
             compare("prose", prose, model, options.rounds, folder, sample=1)
         if options.memory:
             memory(captions, model, folder)

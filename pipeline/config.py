@@ -73,8 +73,9 @@ class BankSettings:
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
     max_patches_per_concept: int = 1000
     selection: Literal["diverse", "score", "random"] = "diverse"
-    duplicate_similarity: float = 0.98
-    """`diverse` drops a patch whose cosine similarity to a better one of its concept is above this (ours)."""
+    duplicate_similarity: float = 0.95
+    """`diverse` drops a patch that is more alike than this to a better one of its concept: cosine similarity of their
+    features, less the concept's mean (ours)."""
 
 
 @dataclass(frozen=True)

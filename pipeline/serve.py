@@ -72,7 +72,7 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
         number = request.path_params["number"]
         if number >= len(bank.concepts):
             raise Refused(404, f"no concept with the id {number}; there are {len(bank.concepts)}")
-        k = _count(request.query_params.get("k", "16"), max_k)
+        k = _count(request.query_params.get("k", min(16, max_k)), max_k)
         return _patches([(record, None) for record in bank.patches(bank.concepts[number].name)[:k]])
 
     def search(request: Request, body: Any) -> Response:
@@ -91,14 +91,14 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
             like = np.array(like, np.float32)
         elif not (like is None or isinstance(like, str)):
             raise Refused(400, "like: expected a patch id or a list of numbers")
-        hits = bank.search(concept, like=like, context=context, k=_count(body.get("k", 16), max_k))
+        hits = bank.search(concept, like=like, context=context, k=_count(body.get("k", min(16, max_k)), max_k))
         return _patches([(hit.patch, None if like is None else hit.similarity) for hit in hits])
 
     def crop(request: Request, body: Any) -> Response:
         return Response(_patch(bank, request).crop, media_type="image/jpeg")
 
     def image(request: Request, body: Any) -> Response:
-        data = small_image(_patch(bank, request).source)
+        data = small_image(bank, _patch(bank, request))
         if data is None:
             raise Refused(404, "the patch's image cannot be read")
         return Response(data, media_type="image/webp")

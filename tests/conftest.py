@@ -1,6 +1,11 @@
 """What tests of several packages share."""
 
+import os
 from pathlib import Path
+
+# Before torch is imported: two threads that wait for each other by spinning take many times as long on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 

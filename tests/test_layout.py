@@ -45,7 +45,7 @@ def test_only_jobs_import_beam():
     ("module", "absent"),
     [
         ("bank", ["apache_beam", "spacy", "torch", "faiss"]),
-        ("bank.store", ["apache_beam", "spacy", "torch"]),
+        ("bank.store", ["apache_beam", "spacy", "torch", "PIL", "pydantic", "jinja2", "tqdm", "starlette"]),
         ("model", ["apache_beam", "spacy", "torch"]),
         ("model.train", ["apache_beam", "spacy", "faiss"]),
         ("pipeline.cli", ["apache_beam", "spacy", "torch", "faiss", "numpy"]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-DIGESTS_AT_A_TIME = 1 << 22
+DIGESTS_AT_A_TIME = 1 << 21
 
 
 @dataclass(frozen=True)

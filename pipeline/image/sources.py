@@ -331,7 +331,10 @@ def _faults(name: str) -> tuple[type[Exception], ...]:
 
 
 def _missing_package(name: str, error: ImportError) -> UserError:
-    return UserError(f"{name}: reading it needs a package that is not installed: {error}")
+    return UserError(
+        f"{name}: reading it needs a package that is not installed: {error}. For http:// run "
+        "`pip install 'fsspec[http]'`; for s3:// and gs://, s3fs and gcsfs."
+    )
 
 
 def _with_record(ref: ImageRef, record: str) -> ImageRef:
@@ -460,7 +463,7 @@ def _sample(
         names = ", ".join(_printable(member.name) for member in members)
         place = members[0].offset
         ref = replace(blank, key=_printable(members[0].name), order=(blank.order[0], place))
-        yield named(replace(ref, reason="missing_field", detail=f"no image among {names}"))
+        yield named(replace(ref, reason="no_image", detail=names))
         return
     url = rights = ""
     for member in members:

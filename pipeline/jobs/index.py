@@ -146,7 +146,7 @@ class IndexPatches(beam.PTransform):
             | "ListPlaces" >> beam.ParDo(_ListPlaces(stage, self._ranking)).with_output_types(tuple[int, Places])
             | "KeepBest" >> beam.CombinePerKey(_KeepBest(self._ranking.limit))
             | "CollectCuts" >> beam.combiners.ToList()
-            | "MakeCutsUnit" >> beam.Map(lambda found: Unit(CUTS, dict(found)))
+            | "MakeCutsUnit" >> beam.FlatMap(_cuts_unit, stage)
             | "WriteCuts" >> DoUnits(stage, CutsWorker())
         )
         gathered = (
@@ -159,6 +159,11 @@ class IndexPatches(beam.PTransform):
             | "AfterGathering" >> beam.FlatMap(_concept_units, stage, beam.pvalue.AsIter(gathered))
             | "ChoosePatches" >> DoUnits(stage, self._choose)
         )
+
+
+def _cuts_unit(found: Sequence[tuple[int, Cut]], stage: Stage) -> list[Unit]:
+    """The unit that keeps the cuts; none where a group could not be read, as then they are not those of all regions."""
+    return [] if work.failed(stage) else [Unit(CUTS, dict(found))]
 
 
 def _group_units(group: Group, stage: Stage, cuts: Iterable[str]) -> list[Unit]:

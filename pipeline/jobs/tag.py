@@ -242,7 +242,8 @@ class TagWorker:
             for lines, again in self._read(unit.content):
                 read += len(lines)
                 for line in (line for line, known in zip(lines, again, strict=True) if known):
-                    log.add(line.source, line.key, "duplicate")
+                    # The first pass let some sentences through in which nothing is found; these are no duplicates.
+                    log.add(line.source, line.key, "duplicate" if resource.finds(line.text) else "no_mention")
                 fresh = [line for line, known in zip(lines, again, strict=True) if not known]
                 tagged = resource.tag([line.text for line in fresh])
                 kept: list[tuple[Line, Tagged]] = []

@@ -52,7 +52,8 @@
       const entry = entries.get(number(row)).parentElement;
       entry.hidden = !named;
       // Concepts so called come before those with such a synonym.
-      row.style.order = entry.style.order = row.dataset.words.split("\n", 1)[0].includes(wanted) ? 0 : 1;
+      const order = row.dataset.words.split("\n", 1)[0].includes(wanted) ? "0" : "1";
+      if (row.style.order !== order) row.style.order = entry.style.order = order;
       row.hidden = opened ? row !== opened : !named;
       shown += named;
     }
@@ -91,7 +92,7 @@
       const cards = patches.element("div");
       cards.className = "cards card-row";
       try {
-        const found = await ask("api/search", question);
+        const found = await ask("api/search", { ...question, k: Math.min(24, most) });
         if (found.length) cards.append(...found.map((patch) => {
           const card = patches.element("figure");
           card.className = "card";
@@ -105,13 +106,13 @@
       answer.replaceChildren(patches.element("h2", title), cards);
       answer.scrollIntoView({ block: "start", behavior: "smooth" });
     };
-    patches.actions.push(["More like this", (view) => look(`Like ${view.id}`, { like: view.id, k: 24 })]);
+    patches.actions.push(["More like this", (view) => look(`Like ${view.id}`, { like: view.id })]);
     document.getElementById("ask").addEventListener("submit", (event) => {
       event.preventDefault();
       const asked = new FormData(event.target);
       const context = asked.get("context").split(",").map((word) => word.trim()).filter(Boolean);
       const concept = asked.get("concept").trim();
-      look([concept, ...context.map((word) => `with ${word}`)].join(", "), { concept: concept || null, context, k: 24 });
+      look([concept, ...context.map((word) => `with ${word}`)].join(", "), { concept: concept || null, context });
     });
   }
   // A browser that reloads the page may keep what was typed.

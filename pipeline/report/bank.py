@@ -1,6 +1,7 @@
 """Pages about a bank: the contact sheet of `vlmixer bank show`, and the hits of `vlmixer bank query`."""
 
 import io
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[C
     for concept in tqdm(bank.concepts, desc="page", unit="concept", disable=None, delay=2):
         if bank.counts[concept.name]:
             records = bank.patches(concept.name)[:per_concept]
-            cards = [make_card(record, crop_uri(bank, record, longest), file_uri(record.source)) for record in records]
+            cards = [make_card(record, crop_uri(bank, record, longest), file_uri(bank, record)) for record in records]
             yield ConceptRow(concept.id, (concept.name, *concept.synonyms), bank.counts[concept.name], cards)
 
 
@@ -116,10 +117,9 @@ def write_hits_page(path: str, bank: PatchBank, hits: Sequence[Hit], *, title: s
     compared = any(hit.similarity != 1.0 for hit in hits)
     views = []
     for hit in hits:
-        source = hit.patch.source
-        image = (len(hits) <= IMAGES_INSIDE and image_uri(source)) or file_uri(source)
+        image = (len(hits) <= IMAGES_INSIDE and image_uri(bank, hit.patch)) or file_uri(bank, hit.patch)
         card = make_card(hit.patch, crop_uri(bank, hit.patch, None), image)
-        views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, source))
+        views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, hit.patch.source))
     write_page(path, "hits.html", title=title, hits=views)
 
 
@@ -141,16 +141,36 @@ def make_card(record: PatchRecord, picture: str, image: str, similarity: float |
     }
 
 
-def file_uri(source: str) -> str:
-    """Where a page in a file finds an image's file; empty where there is none."""
-    return "" if files.is_url(source) or not Path(source).is_file() else Path(source).resolve().as_uri()
+def image_path(bank: PatchBank, record: PatchRecord) -> str:
+    """The file that the patch's image should be or lie in: its name is relative to the folder that the bank was made
+    in, which is this one or, often, that of the bank's OUT."""
+    beside = files.join(bank.folder.rstrip("/").rpartition("/")[0] or ".", record.source)
+    relative = not files.is_url(record.source) and not Path(record.source).is_absolute()
+    return beside if relative and not Path(record.source).is_file() else record.source
 
 
-def small_image(source: str) -> bytes | None:
-    """The image's file, upright and scaled to IMAGE_SIDE, as WebP; None where it cannot be read."""
+def file_uri(bank: PatchBank, record: PatchRecord) -> str:
+    """Where a page in a file finds the patch's image; empty where it is no file of its own."""
+    path = image_path(bank, record)
+    alone = not record.provenance["key"] and not files.is_url(path) and Path(path).is_file()
+    return Path(path).resolve().as_uri() if alone else ""
+
+
+def small_image(bank: PatchBank, record: PatchRecord) -> bytes | None:
+    """The patch's image, upright and scaled to IMAGE_SIDE, as WebP; None where it cannot be read.
+
+    Images that are files of their own or lie in a tar are looked for, others (rows of Parquet files) are not.
+    """
+    path, key = image_path(bank, record), record.provenance["key"]
     try:
-        image = Image.fromarray(decode(files.read_bytes(source), max_pixels=MAX_PIXELS))
-    except (OSError, ImageRejected):
+        if not key:
+            data = files.read_bytes(path)
+        else:
+            with files.open_read(path) as file, tarfile.open(fileobj=file) as tar:
+                member = tar.extractfile(key)
+                data = member.read() if member else b""
+        image = Image.fromarray(decode(data, max_pixels=MAX_PIXELS))
+    except (OSError, KeyError, tarfile.TarError, ImageRejected):
         return None
     image.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
@@ -158,9 +178,9 @@ def small_image(source: str) -> bytes | None:
     return buffer.getvalue()
 
 
-def image_uri(source: str) -> str:
-    """The image's file as a small data URI; empty where it cannot be read."""
-    data = small_image(source)
+def image_uri(bank: PatchBank, record: PatchRecord) -> str:
+    """The patch's image as a small data URI; empty where it cannot be read."""
+    data = small_image(bank, record)
     return "" if data is None else data_uri(data, "webp")
 
 

@@ -85,7 +85,9 @@ const patches = (() => {
     else if (event.target === viewer) viewer.close();
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.dataset.view) open(event.target);
+    if (event.key !== "Enter" || !event.target.dataset.view) return;
+    event.preventDefault(); // The same key would press the button that then has the focus.
+    open(event.target);
   });
   return { draw, actions, element };
 })();

@@ -31,17 +31,24 @@ def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | N
             return False
         if before in lists.SUBJECTS or (before in lists.AUXILIARIES and before != "to"):
             return False
-    verb_like = match.first == match.last and not singular and head.endswith("s")
+        # "They don't *train*", "she'll *train* the dog".
+        if before in ("t", "ll", "d") and words.gap(match.first - 2) == "'":
+            return False
+    verb_like = match.first == match.last and head.endswith("s") and _looks_plural(head)
     if verb_like and (
         # "A man *skis*", "a girl in red *bowls* a ball".
-        before in lists.PERSON_NOUNS or (before not in lists.BEFORE_NOUNS and after in lists.AFTER_VERBS)
+        before in lists.PERSON_NOUNS
+        or (
+            after in lists.AFTER_VERBS
+            and (before not in lists.BEFORE_NOUNS or (before in lists.COLOURS and words.word(match.first - 2) == "in"))
+        )
     ):
         return False
     if head in lists.ALWAYS_NOUNS or (head in lists.PERSON_NOUNS and match.first == 0):
         return True
     if words.gap(match.last).startswith("'"):
         return True
-    if head in lists.ADJECTIVES:
+    if head in lists.ADJECTIVES or _is_idiom(words, match):
         return None
     if before in lists.BEFORE_NOUNS and (head in lists.PERSON_NOUNS or _is_subject(words, match, after)):
         return True
@@ -72,7 +79,7 @@ def guess(words: Words, match: Match, following: Match | None, tag_modifiers: bo
         and not words.gap(match.last).strip()
     ):
         return not singular
-    return not (after == "of" and words.word(match.last + 2) == "a" and before in ("a", "an"))
+    return not _is_idiom(words, match)
 
 
 def modifies(words: Words, match: Match, *, next_is_plural: bool, no_verb: bool) -> bool:
@@ -105,6 +112,15 @@ def _is_subject(words: Words, match: Match, after: str) -> bool:
     if after in lists.VERBS_OR_PLURALS:
         return determiner in lists.ONE or words.word(match.last + 2) in lists.AFTER_MOVEMENTS
     return after in lists.VERBS
+
+
+def _is_idiom(words: Words, match: Match) -> bool:
+    """Whether the match may be a comparison ("a *bear* of a problem")."""
+    return (
+        _before(words, match) in ("a", "an")
+        and _after(words, match) == "of"
+        and words.word(match.last + 2) in ("a", "an")
+    )
 
 
 def is_singular(words: Words, match: Match) -> bool:
@@ -192,7 +208,7 @@ def _is_fruit(words: Words, match: Match) -> bool | None:
         return False
     if not after and before in lists.BEFORE_FRUIT:
         return None if words.word(match.last + 1) in lists.COLOURS else True
-    return before in lists.BEFORE_FRUIT and after in lists.AFTER_NOUNS
+    return before in lists.BEFORE_FRUIT and _ends_noun(words, match, after)
 
 
 def _looks_plural(word: str) -> bool:

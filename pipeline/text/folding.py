@@ -61,7 +61,8 @@ def _marks() -> str:
 @cache
 def _clusters() -> re.Pattern[str]:
     """A character with what composes with it: its marks, Korean vowels and finals, voice marks of narrow kana."""
-    return re.compile(f"(?s:.)[{_marks()}\u1160-\u11ff\uff9e\uff9f]*")
+    korean, kana = "[\u1100-\u115f\uac00-\ud7a3][\u1160-\u11ff]+", "[\uff66-\uff9d][\uff9e\uff9f]"
+    return re.compile(f"(?:{korean}|{kana}|(?s:.))[{_marks()}]*")
 
 
 @cache

@@ -81,16 +81,16 @@ class _Stream:
         self.next()
         wanted = _CHARACTERS
         while True:
+            full = len(self._text) - self._at > MAX_LINE_BYTES
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
-                if len(self._text) - self._at > MAX_LINE_BYTES:
-                    raise
-                if not self._more(wanted):
+                if full or not self._more(wanted):
                     raise
             else:
-                # A number may go on.
-                if end < len(self._text) or not self._more(wanted):
+                # A number may go on: of "-2." the "-2" is read.
+                whole = not isinstance(value, float) or self._text[end : end + 1] not in ("", ".", "e", "E")
+                if whole or full or not self._more(wanted):
                     self._at = end
                     return value
             wanted *= 2
@@ -123,6 +123,7 @@ class _Stream:
     def _more(self, characters: int) -> bool:
         """Whether there was more of the file to read."""
         part = self._file.read(characters, characters)
-        self._text = self._text[self._at :] + part
-        self._at = 0
+        if part:
+            self._text = self._text[self._at :] + part
+            self._at = 0
         return bool(part)

@@ -67,6 +67,11 @@ class Tagger:
         if self._nlp is not None and self._nlp.lang != ENGLISH:
             self._lemmas = Matcher(vocabulary, stop_words, derivations=[_as(_lemma, self._nlp)])
 
+    def finds(self, text: str) -> bool:
+        """Whether a word of the vocabulary is found in the text, meant as a thing or not; in other languages than
+        English, True where only the pipeline could tell."""
+        return self._lemmas is not None or bool(self._matcher.find(text))
+
     def tag(self, texts: list[str]) -> list[Tagged]:
         """What is found in each text."""
         judged = self._judge_english(texts) if self._lemmas is None else self._judge_lemmas(texts)

@@ -16,6 +16,16 @@ def test_a_reason_is_either_a_fault_of_the_data_or_not():
     assert bad_count({"not_utf8": 2, "no_mention": 50, "truncated_image": 3}.items()) == 5
 
 
+@pytest.mark.parametrize(
+    ("reason", "bad"),
+    [("nul_byte", True), ("not_utf8", True), ("missing_field", True), ("unreadable_file", True), ("empty_file", True),
+     ("too_short", False), ("too_long", False), ("not_meant", False), ("no_mention", False), ("duplicate", False),
+     ("empty_line", False)],
+)  # fmt: skip
+def test_which_reasons_of_text_are_faults(reason, bad):
+    assert bad_count([(reason, 3)]) == 3 * bad
+
+
 def test_the_log_is_published_row_by_row(tmp_path):
     log = RejectLog("tag")
     log.add("a.txt", 17, "not_utf8", "byte 3")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from artifacts import files, manifest
+from artifacts import files, manifest, schemas
 from artifacts.errors import CallError, UserError
 from artifacts.manifest import Manifest
 from bank import building
@@ -38,7 +38,9 @@ def table(concept, count):
         "box": [[0.0, 1.0, 2.0, 3.0]] * count,
         "width": [640] * count,
         "height": [480] * count,
+        **dict.fromkeys(schemas.PROVENANCE, [""] * count),
         "source": [f"photos/{number}.jpg" for number in range(count)],
+        "license": ["CC BY 4.0"] * count,
         "context": [[3] if number % 5 == 4 else [2, 3] if number % 7 == 6 else [] for number in range(count)],
         "feature": list(features),
         "crop": [f"jpeg of {concept.name} {number}".encode() for number in range(count)],
@@ -243,7 +245,9 @@ def test_a_record_tells_all_of_a_patch_and_its_crop(bank):
     assert record.crop == b"jpeg of kite 4"
     assert record.to_json() == {
         "row": 35, "patch_id": "kite-4", "image_id": "image-4", "concept": "kite", "score": pytest.approx(0.96),
-        "box": (0.0, 1.0, 2.0, 3.0), "width": 640, "height": 480, "source": "photos/4.jpg", "context": ("kite",),
+        "box": (0.0, 1.0, 2.0, 3.0), "width": 640, "height": 480,
+        "source": "photos/4.jpg", "key": "", "url": "", "license": "CC BY 4.0",
+        "context": ("kite",),
         "crop_start": record.crop_start, "crop_bytes": 14,
     }  # fmt: skip
     assert record == bank.record(35) == bank.patches("kite")[-8] == bank.patches("kite")[4:5][0]

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from artifacts.samples import read_shard
 from pipeline.cli import main
 from tests.pipeline.jobs.small_corpus import run
 
@@ -108,7 +110,7 @@ def test_failed_work_gives_1_and_one_message(call, small_run, tmp_path):
 def test_messages_of_a_run_are_kept_in_its_logs(call, small_run, tmp_path):
     code, printed, said = call("tag", small_run.write_config(), "--out", tmp_path / "out", "--workers", 1)
     assert code == 0
-    assert printed == ""
+    assert printed.startswith("tagged by rules, vocabulary ")
     assert "282 of 300 sentences" in said
     [log] = (tmp_path / "out" / "logs").glob("*.log")
     assert "282 of 300 sentences" in log.read_text()
@@ -250,6 +252,109 @@ def test_bank_query_saved(answer, out, tmp_path):
         with Image.open(folder / line["file"]) as crop:
             assert crop.format == "JPEG"
             assert crop.size[0] == crop.size[1]
+
+
+def test_bank_query_like_an_image(answer, call, small_run, out, tmp_path):
+    [kite] = answer("bank", "query", out / "bank", "--concept", "kite", "-k", 1)["hits"]
+    config = small_run.folder / "config.yaml"
+    arguments = ["--concept", "kite", "--like", kite["source"], "-k", 5]
+    hits = answer("bank", "query", out / "bank", *arguments, "--config", config)["hits"]
+    assert {hit["concept"] for hit in hits} == {"kite"}
+    similarities = [hit["similarity"] for hit in hits]
+    assert similarities == sorted(similarities, reverse=True)
+    assert similarities[0] > 0.9
+    (tmp_path / "no.jpg").write_bytes(b"no image")
+    code, _, said = call("bank", "query", out / "bank", "--like", tmp_path / "no.jpg", "--config", config)
+    assert code == 2
+    assert "no.jpg: not usable as an image: not_an_image" in said
+
+
+def test_bank_query_as_a_webdataset(call, out, tmp_path):
+    folder = tmp_path / "kites"
+    code, printed, said = call("bank", "query", out / "bank", "--concept", "kite", "-k", 7, "--to-wds", folder)
+    assert (code, printed) == (0, "")
+    assert "7 crops in 1 shards" in said
+    with tarfile.open(folder / "patches-000000.tar") as tar:
+        assert len(tar.getnames()) == 7 * 3
+
+
+def test_bank_stats_tell_what_the_text_wants(answer, call, out, tmp_path):
+    stats = answer("bank", "stats", out / "bank")
+    mentions = {entry["concept"]: entry["mentions"] for entry in stats["concepts"]}
+    assert mentions["dog"] > 0
+    assert stats["wanted"] == {}
+    (tmp_path / "alone").symlink_to(out / "bank")
+    alone = answer("bank", "stats", tmp_path / "alone")
+    assert alone["wanted"] is None
+    assert answer("bank", "stats", tmp_path / "alone", "--tagged", out / "tagged") == stats
+    code, _, said = call("bank", "stats", out / "bank", "--tagged", out / "regions")
+    assert code == 2
+    assert "holds no tagged text" in said
+
+
+def test_bank_stats_with_quality(answer, call, out):
+    quality = answer("bank", "stats", out / "bank", "--quality")["quality"]
+    assert {entry["concept"] for entry in quality["concepts"]} == {"dog", "cat", "kite"}
+    assert "strangers" in call("bank", "stats", out / "bank", "--quality")[1]
+
+
+def test_bank_drop_lists_what_is_affected_and_leaves_a_sound_bank(answer, call, out, tmp_path):
+    hits = answer("bank", "query", out / "bank", "--concept", "cat", "-k", 2)["hits"]
+    images = tmp_path / "images.txt"
+    images.write_text(f"{hits[0]['image_id']}\n\n{hits[1]['source']}\nnobody.jpg\n")
+    dropped = answer(
+        "bank", "drop", out / "bank", "--images", images, "--out", tmp_path / "new" / "bank", "--shards", out / "shards"
+    )
+    gone = {hit["image_id"] for hit in hits}
+    assert set(dropped["images"]) == gone
+    assert dropped["unknown"] == ["nobody.jpg"]
+    assert dropped["patches"]["cat"] >= 2
+    expected = {
+        name.name: [
+            sample.key for sample in read_shard(str(name)) if gone & {patch.image_id for patch in sample.patches}
+        ]
+        for name in sorted((out / "shards").glob("*.tar"))
+    }
+    assert dropped["samples"] == {name: keys for name, keys in expected.items() if keys}
+    assert any(name.startswith("mixed") for name in dropped["samples"])
+    assert call("verify", tmp_path / "new" / "bank")[0] == 0
+    code, listed, _ = call("bank", "query", tmp_path / "new" / "bank", "--concept", "cat", "-k", 99, "--json")
+    assert code == 0
+    assert not any(image in listed for image in gone)
+
+    code, printed, said = call(
+        "bank", "drop", out / "bank", "--images", images, "--out", tmp_path / "other", "--shards", out / "shards"
+    )
+    assert code == 0
+    assert "not in the bank (1): nobody.jpg" in printed
+    assert all(key in printed for keys in expected.values() for key in keys)
+    assert "run again" in said
+
+
+@pytest.mark.parametrize(
+    ("images", "shards", "word"),
+    [("nobody.jpg\n", None, "nothing is to be taken out"), (None, None, "images.txt"), ("a\n", "bank", "no shards")],
+)
+def test_bank_drop_that_cannot_be_done(call, out, tmp_path, images, shards, word):
+    if images is not None:
+        (tmp_path / "images.txt").write_text(images)
+    where = ["--shards", out / shards] if shards else []
+    code, printed, said = call(
+        "bank", "drop", out / "bank", "--images", tmp_path / "images.txt", "--out", tmp_path / "new", *where
+    )
+    assert (code, printed) == (2, "")
+    assert word in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_bank_merge(answer, call, out, tmp_path):
+    code, printed, said = call("bank", "merge", out / "bank", out / "bank", "--out", tmp_path / "merged")
+    assert (code, printed) == (0, "")
+    assert "120 of 240 regions, 120 not used (120 near_duplicate)" in said
+    assert call("verify", tmp_path / "merged")[0] == 0
+    code, _, said = call("bank", "merge", out / "bank", "--out", tmp_path / "one")
+    assert code == 2
+    assert "two banks" in said
 
 
 def test_bank_query_as_a_page(call, out, tmp_path):

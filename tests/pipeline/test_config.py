@@ -22,7 +22,8 @@ def test_every_key_has_its_default(load):
     assert load("") == Config()
     assert Config() == Config(
         seed=0, out="out", vocabulary="coco", max_bad_fraction=0.05, train=None,
-        text=TextSettings(inputs=(), field="caption", spacy_model="auto", stop_words=HARDLY_VISUAL),
+        text=TextSettings(inputs=(), field="caption", split="lines", min_characters=1, max_characters=1000,
+                          spacy_model="auto", stop_words=HARDLY_VISUAL, tag_modifiers=False),
         images=ImageSettings(inputs=(), detector="torchvision:fasterrcnn_resnet50_fpn_v2", weights="default",
                              score_threshold=0.3, max_regions=36, device="auto"),
         bank=BankSettings(max_patches_per_concept=1000, selection="diverse"),
@@ -37,7 +38,8 @@ seed: 3
 out: results/
 vocabulary: mine.txt
 max_bad_fraction: 0.5
-text: {inputs: [a.txt, "b/*.jsonl"], field: text, spacy_model: rules, max_characters: 80, stop_words: [top, "no"]}
+text: {inputs: [a.txt, "b/*.jsonl"], field: text, spacy_model: rules, min_characters: 3, max_characters: 80,
+       split: sentences, stop_words: [top, "no"], tag_modifiers: true}
 images:
   inputs: [photos/**/*.jpg]
   detector: my.module:Detector
@@ -60,7 +62,9 @@ train: {steps: 10, learning_rate: 0.00001}
 def test_a_whole_config(load):
     config = load(FULL)
     assert config.out == "results"
-    assert config.text == TextSettings(("a.txt", "b/*.jsonl"), "text", "rules", 80, ("top", "no"))
+    assert config.text == TextSettings(
+        ("a.txt", "b/*.jsonl"), "text", "sentences", 3, 80, "rules", ("top", "no"), tag_modifiers=True
+    )
     assert config.images.detector_options["deep"] == {"x": [1, 2.5, None, True]}
     assert config.bank == BankSettings(5, "score", 0.9)
     assert config.mix == MixSettings(
@@ -100,6 +104,16 @@ def test_default_in_the_stop_words_stands_for_the_whole_list(load, given, expect
 def test_stop_words_that_are_no_list_of_words(load, given):
     with pytest.raises(CallError, match=r"text\.stop_words"):
         load(f"text: {{stop_words: {given}}}")
+
+
+def test_sentences_of_no_length_are_refused(load):
+    for text, said in (
+        ("min_characters: 0", "text.min_characters: expected a value from 1 to 1e+09, found 0"),
+        ("min_characters: 5, max_characters: 4", "text.max_characters: expected a value from 5 to 1e+09, found 4"),
+    ):
+        with pytest.raises(CallError, match=re.escape(said)):
+            load(f"text: {{{text}}}")
+    assert load("text: {min_characters: 5, max_characters: 5}").text.min_characters == 5
 
 
 def test_the_outputs_own_path_is_not_in_the_resolved_config(load):
@@ -166,6 +180,8 @@ def test_what_is_no_number_is_in_no_range(load, key):
         ("images: {detectr: x}", "unknown key 'images.detectr'; did you mean 'detector'"),
         ("train: {step: 1}", "unknown key 'train.step'; did you mean 'steps'"),
         ("text: {input: a.txt}", "unknown key 'text.input'; did you mean 'inputs'"),
+        ("text: {split: words}", "text.split: Input should be 'lines' or 'sentences'; found 'words'"),
+        ("text: {tag_modifiers: often}", "text.tag_modifiers: Input should be a valid boolean"),
         ("text: {inputs: a.txt}", "text.inputs: Input should be a valid tuple; found 'a.txt'"),
         ("images: {device: gpu}", "images.device: Input should be 'auto', 'cpu' or 'cuda'; found 'gpu'"),
         ("bank: {selection: best}", "bank.selection: Input should be 'diverse', 'score' or 'random'; found 'best'"),

@@ -6,6 +6,7 @@ weights that are pickles, need an option that says so.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from textwrap import shorten
 from typing import Any
@@ -64,7 +65,8 @@ class Detectron2Detector:
                     f"images.detector: detectron2 cannot be used: {error}. Install what it needs."
                 ) from None
             raise UserError(f"images.detector: {INSTALL}") from None
-        settings = _load_config(config, overrides, device, allow_code)
+        with warnings.catch_warnings(action="ignore"):  # of torch, about how detectron2 uses it
+            settings = _load_config(config, overrides, device, allow_code)
         self._network: Any = settings.network.to(device).eval()
         self._device, self._settings = torch.device(device), settings
         self._autocast = autocast(precision, device)
@@ -78,7 +80,8 @@ class Detectron2Detector:
                 part.test_score_thresh = score_threshold
         count = self._network.num_classes if kind == "dense" else self._network.roi_heads.num_classes
         self.labels: Sequence[str] = _class_names(classes, settings.test_set, count, config)
-        self.feature_dim = self._probe()
+        with warnings.catch_warnings(action="ignore"):
+            self.feature_dim = self._probe()
 
     @torch.inference_mode()
     def _probe(self) -> int:

@@ -6,15 +6,18 @@ SSD, RetinaNet and FCOS have no box head: their feature is the mean of a feature
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import detection as models
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from artifacts.errors import CallError, UserError
 from pipeline.image.detectors.base import Detections, no_detections
@@ -28,7 +31,7 @@ class TorchvisionDetector:
     (.safetensors, or .pth read with weights_only). classes: names by label index for weights from a file, background
     first; by default those in the metadata of a .safetensors file (`classes`, a JSON list), or else COCO's.
     min_size, max_size: pixels of the shorter side that the network sees, and at most of the longer one. precision:
-    float32, or bfloat16 for the network itself. channels_last: how it lies in memory.
+    float32, or bfloat16 for what the network multiplies. channels_last: how it lies in memory.
 
     Images go through one by one: padding them to a common size would change their features.
     """
@@ -58,6 +61,7 @@ class TorchvisionDetector:
         _set_threshold(network, score_threshold)
         _set_sizes(network, name, min_size, max_size)
         _boxes_only(network)
+        fold_norms(network)
         self._device = torch.device(device)
         self._network: Any = network.to(self._device)
         if channels_last:
@@ -102,9 +106,8 @@ class TorchvisionDetector:
 
     @torch.inference_mode()
     def _maps(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
-        """The backbone's maps, float32: boxes and features are computed from them in full precision."""
-        with self._autocast:
-            maps = self._network.backbone(pixels)
+        """The backbone's maps, float32."""
+        maps = self._network.backbone(pixels)
         maps = OrderedDict([("0", maps)]) if isinstance(maps, Tensor) else maps
         return OrderedDict((name, level.float()) for name, level in maps.items())
 
@@ -128,11 +131,12 @@ class TorchvisionDetector:
         pixels = torch.tensor(image).to(self._device).permute(2, 0, 1).float() / 255
         size = (int(pixels.shape[1]), int(pixels.shape[2]))
         inputs, _ = self._network.transform([pixels], None)
-        maps = self._maps(inputs.tensors)
-        found = self._regions(inputs, maps)
-        if not len(found["boxes"]):
-            return no_detections(self.feature_dim)
-        features = self._features(maps, found["boxes"], inputs.image_sizes)
+        with self._autocast:
+            maps = self._maps(inputs.tensors)
+            found = self._regions(inputs, maps)
+            if not len(found["boxes"]):
+                return no_detections(self.feature_dim)
+            features = self._features(maps, found["boxes"], inputs.image_sizes)
         back = self._network.transform.postprocess([found], inputs.image_sizes, [size])[0]
         return Detections(
             back["boxes"].float().cpu().numpy(),
@@ -197,6 +201,21 @@ def _boxes_only(network: nn.Module) -> None:
         for kind in ("roi_pool", "head", "predictor"):
             if getattr(heads, f"{part}_{kind}", None) is not None:
                 setattr(heads, f"{part}_{kind}", None)
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Put the fixed scales and shifts of batch normalisation into the convolutions before them: results differ in the
+    last digits, and the backbone takes half the time."""
+    children = list(module.named_children())
+    for (_, first), (name, second) in pairwise(children):
+        if isinstance(first, nn.Conv2d) and isinstance(second, FrozenBatchNorm2d | nn.BatchNorm2d):
+            norm: Any = second
+            first.weight, first.bias = fuse_conv_bn_weights(
+                first.weight, first.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )  # fmt: skip
+            setattr(module, name, nn.Identity())
+    for _, child in children:
+        fold_norms(child)
 
 
 def _classes_in(path: str) -> list[str] | None:

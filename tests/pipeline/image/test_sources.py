@@ -87,8 +87,8 @@ def test_a_webdataset_tar(tmp_path):
     assert [(ref.url, ref.license) for ref in found[:2]] == [("http://u/1", "CC0"), ("", "")]
     assert {ref.source for ref in found} == {str(path)}
     read = list(bytes_of(found).values())
-    assert read == [jpeg(1), jpeg(2), "missing_field", jpeg(3), jpeg(4), b"", jpeg(5)]
-    assert list(bytes_of(found[4:1:-1]).values()) == [jpeg(4), jpeg(3), "missing_field"]
+    assert read == [jpeg(1), jpeg(2), "no_image", jpeg(3), jpeg(4), b"", jpeg(5)]
+    assert list(bytes_of(found[4:1:-1]).values()) == [jpeg(4), jpeg(3), "no_image"]
     assert "@" in found[-1].key
 
 

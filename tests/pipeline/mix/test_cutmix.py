@@ -7,7 +7,7 @@ import pytest
 
 from artifacts.rng import generator
 from artifacts.samples import Mention
-from artifacts.schemas import PATCHES
+from artifacts.schemas import PATCHES, PROVENANCE
 from bank.store import ConceptPatches
 from pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw, is_plural, mix, patch_weights
 from pipeline.mix.settings import CutMixSettings
@@ -21,7 +21,7 @@ def patches(concept, contexts, scores=None, images=None, first=0):
     images = images or [f"i{row}" for row in range(len(contexts))]
     rows = [
         {"patch_id": f"{concept}-{row}", "image_id": images[row], "concept_id": 0, "score": scores[row],
-         "box": [0.0, 0.0, 1.0, 1.0], "width": 9, "height": 9, "source": "a.jpg",
+         "box": [0.0, 0.0, 1.0, 1.0], "width": 9, "height": 9, **dict.fromkeys(PROVENANCE, ""), "source": "a.jpg",
          "context": [NAMES.index(name) for name in context], "crop_start": 0, "crop_bytes": 0}
         for row, context in enumerate(contexts)
     ]  # fmt: skip

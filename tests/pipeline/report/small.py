@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from artifacts import manifest
+from artifacts import manifest, schemas
 from artifacts.manifest import Manifest
 from artifacts.samples import ImageSample, Mention, MixedSample, Patch
 from bank.building import ConceptCounts, chosen_schema, write_bank
@@ -32,6 +32,7 @@ class BankPatch:
     crop: bytes
     source: str = "photos/a.jpg"
     context: tuple[int, ...] = ()
+    key: str = ""
 
 
 def jpeg(colour: str, size: tuple[int, int] = (40, 20)) -> bytes:
@@ -55,7 +56,9 @@ def make_bank(folder: Path, words: Sequence[Sequence[str]], patches: Sequence[Ba
                 "box": BOX,
                 "width": 100,
                 "height": 80,
+                **dict.fromkeys(schemas.PROVENANCE, ""),
                 "source": patch.source,
+                "key": patch.key,
                 "context": patch.context,
                 "feature": np.eye(DIM, dtype=np.float16)[number % DIM],
                 "crop": patch.crop,

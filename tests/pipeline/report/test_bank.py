@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,7 @@ def test_a_row_a_concept_with_counts_synonyms_and_patches(tmp_path: Path, bank: 
     path = tmp_path / "page.html"
     write_bank_page(str(path), bank, per_concept=2)
     page = read_page(path)
-    assert [row.attributes["data-words"] for row in page.all("section", inside="div")] == [
+    assert [row.attributes["data-words"] for row in page.all("concept")] == [
         "dog\npuppy",
         "hot air balloon",
     ]
@@ -48,7 +50,9 @@ def test_a_row_a_concept_with_counts_synonyms_and_patches(tmp_path: Path, bank: 
     }  # fmt: skip
     assert dict(dogs[1]["facts"])["seen with"] == "nothing else"
     assert base64.b64decode(dogs[0]["picture"].partition(",")[2]) == jpeg("red")
-    assert [patch["aspect"] for patch in balloons] == [2.0]
+    assert [patch["aspect"] for patch in balloons] == ["2.000"]
+    assert dogs[0]["view"] == {"id": "p-0", "image": "", "width": 100, "height": 80, "box": [10, 20, 50, 40]}
+    assert [button.text for button in page.all("button", inside="nav")] == ["dog3", "hot air balloon1"]
     text = page.all("main")[0].text
     assert "4 patches of 2 of 3 concepts" in text
     assert "Concepts without a patch" in text
@@ -131,3 +135,77 @@ def test_pages_load_nothing_and_are_the_same_twice(tmp_path: Path, bank: PatchBa
         one, two = tmp_path / f"{kind}-one.html", tmp_path / f"{kind}-two.html"
         assert one.read_bytes() == two.read_bytes()
         assert read_page(one).loads() == []
+
+
+def test_a_sheet_of_many_concepts_shows_few_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.report.bank, "MOST_ON_A_SHEET", 60)
+    monkeypatch.setattr(pipeline.report.bank, "PER_CONCEPT", (2, 5))
+    crop = jpeg("red")
+    for concepts, shown in ((3, 5), (20, 3), (40, 2)):
+        words = [[f"thing {number}"] for number in range(concepts)]
+        patches = [
+            BankPatch(f"p{number}-{row}", f"thing {number}", crop) for number in range(concepts) for row in range(6)
+        ]
+        path = tmp_path / f"{concepts}.html"
+        write_bank_page(str(path), make_bank(tmp_path / str(concepts), words, patches))
+        assert [len(block) for block in read_page(path).data()] == [shown] * concepts  # type: ignore[arg-type]
+
+
+def test_a_sheet_refers_to_images_and_a_page_of_hits_holds_them(tmp_path: Path) -> None:
+    photo = tmp_path / "a photo.jpg"
+    turned = Image.new("RGB", (80, 100), "green")
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(photo, exif=exif)
+    patches = [BankPatch("p-0", "dog", jpeg("red"), source=str(photo)),
+               BankPatch("p-1", "dog", jpeg("red"), source=str(tmp_path / "gone.jpg")),
+               BankPatch("p-2", "dog", jpeg("red"), source="memory://elsewhere/b.jpg")]  # fmt: skip
+    bank = make_bank(tmp_path / "bank", [["dog"]], patches)
+    path = tmp_path / "page.html"
+    write_bank_page(str(path), bank)
+    (dogs,) = read_page(path).data()
+    assert [patch["view"]["image"] for patch in dogs] == [photo.resolve().as_uri(), "", ""]
+    write_hits_page(str(path), bank, bank.search("dog"), title="dog")
+    views = [json.loads(element.attributes["data-view"]) for element in read_page(path).all("patch")]
+    assert [view["image"] for view in views[1:]] == ["", ""]
+    assert picture(views[0]["image"]).size == (100, 80)
+
+
+def test_a_page_of_many_hits_refers_to_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.report.bank, "IMAGES_INSIDE", 1)
+    photo = tmp_path / "photo.jpg"
+    Image.new("RGB", (100, 80)).save(photo)
+    patches = [BankPatch(f"p-{row}", "dog", jpeg("red"), source=str(photo)) for row in range(2)]
+    bank = make_bank(tmp_path / "bank", [["dog"]], patches)
+    path = tmp_path / "page.html"
+    write_hits_page(str(path), bank, bank.search("dog"), title="dog")
+    assert json.loads(read_page(path).all("patch")[0].attributes["data-view"])["image"] == photo.resolve().as_uri()
+
+
+def test_images_are_looked_for_beside_the_bank_too(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (100, 80)).save(tmp_path / "photos" / "a.jpg")
+    bank = make_bank(tmp_path / "bank", [["dog"]], [BankPatch("p-0", "dog", jpeg("red"), source="photos/a.jpg")])
+    path = tmp_path / "page.html"
+    write_bank_page(str(path), bank)
+    ((patch,),) = read_page(path).data()
+    assert patch["view"]["image"] == (tmp_path / "photos" / "a.jpg").resolve().as_uri()
+
+
+def test_an_image_in_a_tar_is_found_by_its_member(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (100, 80), "green").save(photo)
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(photo, "inside/0001.png")
+    patches = [
+        BankPatch(f"p-{row}", "dog", jpeg("red"), source=str(tmp_path / "photos.tar"), key=key)
+        for row, key in enumerate(["inside/0001.png", "inside/0002.png"])
+    ]
+    bank = make_bank(tmp_path / "bank", [["dog"]], patches)
+    path = tmp_path / "page.html"
+    write_hits_page(str(path), bank, bank.search("dog"), title="dog")
+    found, gone = [json.loads(element.attributes["data-view"])["image"] for element in read_page(path).all("patch")]
+    assert picture(found).size == (100, 80)
+    assert gone == ""
+    write_bank_page(str(path), bank)
+    assert [patch["view"]["image"] for patch in read_page(path).data()[0]] == ["", ""]  # type: ignore[index]

@@ -226,7 +226,7 @@ def test_the_page_shows_it_all_loads_nothing_and_is_the_same_twice(tmp_path: Pat
     assert report.conclusion in page.all("main")[0].text
     cells = [cell.text for cell in page.all("td")]
     assert cells[:6] == ["tag", "sentences", "120", str(report.counts[0].written), str(120 - report.counts[0].written),
-                         f"no visually-grounded word of the vocabulary ({120 - report.counts[0].written})"]  # fmt: skip
+                         f"no word of the vocabulary ({120 - report.counts[0].written})"]  # fmt: skip
 
 
 def test_another_seeds_world_is_refused(out: Path) -> None:

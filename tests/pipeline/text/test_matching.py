@@ -1,7 +1,8 @@
 import pytest
 
 from bank.concepts import BUILT_IN, load_vocabulary, make_vocabulary
-from pipeline.text.matching import Match, Matcher
+from pipeline.text.english_words import OTHER_THINGS
+from pipeline.text.matching import Match, Matcher, Words, one_word, split
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def found(matcher, text):
 
 def test_where_what_and_which_word():
     matcher = Matcher(make_vocabulary("v", [["dog", "puppy"]]))
-    assert matcher.find("Two puppies.") == [Match(4, 11, "dog", "puppy")]
+    assert matcher.find("Two puppies.") == [Match(4, 11, "dog", "puppy", 1, 1)]
     assert matcher.find("") == []
     assert matcher.find("!?") == []
 
@@ -95,6 +96,72 @@ def test_letters_of_other_widths_and_cases_match():
     ]  # fmt: skip
 
 
+def test_phrases_go_across_folded_text():
+    matcher = Matcher(
+        make_vocabulary("v", [["crème brûlée"], ["hot dog"], ["t-shirt"], ["пожарный гидрант"], ["कुत्ता घर"]])
+    )
+    for text in (
+        "cre\u0300me bru\u0302le\u0301e", "CRÈME-BRÛLÉE", "Ｈｏｔ　ｄｏｇ", "ho\u00adt\u00a0d\u200bog", "T\u2011Shirts",
+        "t shirt", "Пожарный  гидрант", "कुत्ता घर",
+    ):  # fmt: skip
+        sentence = f"🐕\u200d🦺 e\u0301 {text}, ﬁ"
+        [match] = matcher.find(sentence)
+        assert sentence[match.start : match.end] == text
+        assert match.last == match.first + 1
+
+
+def test_first_and_last_are_words_of_the_sentence():
+    words = Words("a Hot dog – and dogs")
+    assert words.words == ["a", "hot", "dog", "and", "dogs"]
+    matches = Matcher(make_vocabulary("v", [["hot dog"], ["dog"]])).find_in(words)
+    assert [(match.first, match.last) for match in matches] == [(1, 2), (4, 4)]
+
+
+def test_words_and_what_stands_between_them():
+    words = Words("«The cat's bed», a ﬁsh!")
+    assert words.words == ["the", "cat", "s", "bed", "a", "fish"]
+    assert len(words) == 6
+    assert [words.word(index) for index in (-1, 0, 5, 6)] == ["", "the", "fish", ""]
+    assert [words.gap(index) for index in range(-1, 6)] == ["«", " ", "'", " ", "», ", " ", "!"]
+    assert words.stored(3, 5) == (11, 22)
+    assert (Words("").words, Words("").gap(-1)) == ([], "")
+
+
+def test_words_that_a_tokenizer_found():
+    text = "Ein T-Shirt , zwei Räder"
+    tokens = [(0, 3, "ein"), (4, 11, "T-Shirt"), (12, 13, ","), (14, 18, "zwei"), (19, 24, "Rad")]
+    words = Words.of_tokens(text, tokens)
+    assert words.words == ["ein", "tshirt", "zwei", "rad"]
+    assert words.gap(1) == " , "
+    assert words.stored(3, 3) == (19, 24)
+
+
+def test_tokens_without_blanks_between_them_make_phrases():
+    text = "一辆自行车。"
+    tokens = [(place, place + 1, letter) for place, letter in enumerate(text)]
+    matcher = Matcher(make_vocabulary("v", [["自行车"], ["车"]]), derivations=[lambda word: (" ".join(word),)])
+    [match] = matcher.find_in(Words.of_tokens(text, tokens))
+    assert (match.start, match.end, match.concept) == (2, 5, "自行车")
+
+
+def test_a_phrase_taken_apart_and_put_together():
+    assert split("Crème-Brûlée's") == ("crème", "brûlée", "s")
+    assert one_word("T-Shirt") == "tshirt"
+    assert one_word("…") == ""
+
+
+def test_phrases_that_mean_something_else_are_passed_over():
+    matcher = Matcher(make_vocabulary("v", [["bear"], ["bed"], ["flower"]]), other_things=OTHER_THINGS)
+    assert [surface for surface, *_ in found(matcher, "a bear market, bears, flower beds, a bed of flowers, beds")] == [
+        "bears", "beds"
+    ]  # fmt: skip
+
+
+def test_but_not_those_that_the_vocabulary_has():
+    matcher = Matcher(make_vocabulary("v", [["bear"], ["flower bed"]]), other_things=["bear market", "flower bed"])
+    assert found(matcher, "bear markets by flower beds") == [("flower beds", "flower bed", "flower bed")]
+
+
 def test_stop_words_are_not_matched():
     vocabulary = make_vocabulary("v", [["dog", "puppy"], ["hot dog"], ["top"]])
     matcher = Matcher(vocabulary, ["Dog", "top"])
@@ -150,6 +217,11 @@ def test_stop_words_are_stopped_in_all_forms_but_not_in_phrases():
     matcher = Matcher(vocabulary, ["Light", "knife", "hotdog", "not there", "  "])
     text = "a light, lights, traffic lights, a traffic-light, knives, hot dogs"
     assert [entry[1] for entry in found(matcher, text)] == ["traffic light", "traffic light"]
+
+
+def test_a_phrase_may_be_a_stop_word():
+    matcher = Matcher(make_vocabulary("v", [["dog"], ["hot dog"]]), ["Hot  Dog"])
+    assert found(matcher, "hot dogs, hot-dog, a dog") == [("dog", "dog", "dog")]
 
 
 def test_a_word_of_two_concepts_belongs_to_the_one_that_it_names():

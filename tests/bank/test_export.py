@@ -1,0 +1,52 @@
+import json
+import tarfile
+
+import pytest
+import webdataset
+
+import bank.export
+from bank.export import save_hits, write_webdataset
+from tests.bank.small import Given, jpeg, small_bank
+
+
+@pytest.fixture
+def bank_of_dogs(tmp_path):
+    dogs = [Given(f"image.{row}-0", 0.9 - row / 100, [1, row, 0, 0, 0, 0, 0, 0]) for row in range(5)]
+    return small_bank(str(tmp_path / "bank"), {"dog": dogs})
+
+
+def test_saved_crops_and_their_provenance(bank_of_dogs, tmp_path):
+    hits = bank_of_dogs.search("dog", like="image.2-0", k=2)
+    save_hits(hits, str(tmp_path / "found"))
+    lines = [json.loads(line) for line in (tmp_path / "found" / "patches.jsonl").read_text().splitlines()]
+    assert [(line["patch_id"], line["source"], line["concept"]) for line in lines] == [
+        (hit.patch.patch_id, hit.patch.source, "dog") for hit in hits
+    ]
+    assert lines[0]["similarity"] == pytest.approx(1, abs=1e-3)
+    assert lines[0]["box"] == [10, 20, 50, 40]
+    assert (tmp_path / "found" / lines[0]["file"]).read_bytes() == jpeg(2)
+
+
+def test_a_webdataset_of_the_hits(bank_of_dogs, tmp_path, monkeypatch):
+    monkeypatch.setattr(bank.export, "CROPS_A_SHARD", 3)
+    hits = bank_of_dogs.search("dog", k=5)
+    sizes = {"patches-000000.tar": 3, "patches-000001.tar": 2}
+    for name in ("one", "two"):
+        assert write_webdataset(hits, str(tmp_path / name)) == sizes
+    assert json.loads((tmp_path / "one" / "sizes.json").read_text()) == sizes
+    for name in sizes:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        with tarfile.open(tmp_path / "one" / name) as tar:
+            assert {member.mtime for member in tar} == {0}
+    shards = [str(tmp_path / "one" / name) for name in sizes]
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"))
+    assert [sample["__key__"] for sample in samples] == [f"image_{row}-0" for row in range(5)]
+    assert [sample["txt"] for sample in samples] == ["dog"] * 5
+    assert samples[3]["json"] == hits[3].to_json() | {"box": list(hits[3].patch.box), "context": []}
+    assert samples[3]["jpg"].shape == (8, 12, 3)
+
+
+def test_no_hits_make_an_empty_set(tmp_path):
+    assert write_webdataset([], str(tmp_path / "none")) == {}
+    save_hits([], str(tmp_path / "none"))
+    assert (tmp_path / "none" / "patches.jsonl").read_text() == ""

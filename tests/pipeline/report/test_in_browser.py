@@ -1,0 +1,194 @@
+"""The bank's pages in headless Chromium, as a user clicks through them: no error in the console, no request outside.
+
+Marked `browser`: these need a Chromium on the machine, which no Python package brings along (see the Makefile).
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from bank.store import PatchBank
+from pipeline.report.bank import write_bank_page, write_hits_page
+from pipeline.serve import make_server
+from tests.pipeline.report.small import BankPatch, jpeg, make_bank
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.fail("no Chromium here: install it (apt-get install chromium), or leave these out: -m 'not browser'")
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox does not run as root, as whom CI tests.
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A window in which any message on the console, exception or request to somewhere else fails the test."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    wrong: list[str] = []
+    opened.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("request", lambda request: None if _inside(request.url) else wrong.append(request.url))
+    yield opened
+    opened.close()
+    assert wrong == []
+
+
+def _inside(url: str) -> bool:
+    return url.startswith(("file:", "data:", "http://127.0.0.1:"))
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> PatchBank:
+    folder = tmp_path_factory.mktemp("bank")
+    photo = folder / "a photo.jpg"
+    Image.new("RGB", (100, 80), "green").save(photo)
+    patches = [
+        BankPatch(f"d-{row}", "dog", jpeg("red", (40 + row, 20)), source=str(photo), context=(1,)) for row in range(9)
+    ]
+    patches += [BankPatch("c-0", "hot air balloon", jpeg("blue"), source="photos/gone.jpg")]
+    return make_bank(folder / "bank", [["dog", "puppy"], ["hot air balloon"], ["boat"]], patches)
+
+
+@pytest.fixture
+def sheet(tmp_path: Path, bank: PatchBank, page: Page) -> Page:
+    """The bank's page, opened from disk."""
+    write_bank_page(str(tmp_path / "page.html"), bank)
+    page.goto((tmp_path / "page.html").as_uri())
+    return page
+
+
+def test_search_narrows_the_list_and_the_rows(sheet: Page) -> None:
+    expect(sheet.locator("#list button:visible")).to_have_text(["dog9", "hot air balloon1"])
+    expect(sheet.locator(".concept:visible")).to_have_count(2)
+    sheet.fill("#search", "PUP")
+    expect(sheet.locator("#list button:visible")).to_have_text(["dog9"])
+    expect(sheet.locator(".concept:visible h2")).to_have_text(["dog"])
+    expect(sheet.locator("#found")).to_have_text("1 of 2 concepts")
+    sheet.fill("#search", "zebra")
+    expect(sheet.locator(".concept:visible")).to_have_count(0)
+    sheet.fill("#search", "")
+    expect(sheet.locator(".concept:visible")).to_have_count(2)
+
+
+def test_a_concept_opens_and_closes(sheet: Page) -> None:
+    sheet.click("#list button >> text=hot air")
+    expect(sheet.locator(".concept:visible h2")).to_have_text(["hot air balloon"])
+    expect(sheet.locator("#list [aria-current=true]")).to_have_text("hot air balloon1")
+    expect(sheet.locator(".opened .patch img")).to_have_count(1)
+    sheet.click("#back")
+    expect(sheet.locator(".concept:visible")).to_have_count(2)
+    sheet.click(".concept h2 button >> text=dog")
+    expect(sheet.locator(".concept:visible h2")).to_have_text(["dog"])
+    sheet.fill("#search", "balloon")
+    expect(sheet.locator(".concept:visible h2")).to_have_text(["hot air balloon"])
+
+
+def test_pointing_at_a_patch_tells_its_facts(sheet: Page) -> None:
+    sheet.hover(".concept .patch >> nth=2")
+    tip = sheet.locator("#tip")
+    expect(tip).to_be_visible()
+    for fact in ("0.50", "hot air balloon", "a photo.jpg", "d-2"):
+        expect(tip).to_contain_text(fact)
+
+
+def test_a_patch_is_shown_in_its_image_or_alone_where_that_is_gone(sheet: Page) -> None:
+    sheet.click(".concept .patch >> nth=0")
+    viewer = sheet.locator("#viewer")
+    expect(viewer).to_be_visible()
+    image = viewer.locator(".whole img")
+    expect(image).to_be_visible()
+    assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [100, 80]
+    box, rect = image.bounding_box(), viewer.locator("rect").bounding_box()
+    assert box is not None
+    assert rect is not None
+    # The box is 10, 20 … 50, 40 of 100 × 80 pixels.
+    assert (rect["x"] - box["x"]) / box["width"] == pytest.approx(0.1, abs=0.03)
+    assert (rect["y"] - box["y"]) / box["height"] == pytest.approx(0.25, abs=0.03)
+    assert rect["width"] / box["width"] == pytest.approx(0.4, abs=0.05)
+    sheet.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    sheet.focus(".concept >> nth=1 >> .patch")
+    sheet.keyboard.press("Enter")
+    expect(viewer).to_contain_text("could not be read")
+    expect(viewer.locator(".alone img")).to_be_visible()
+    sheet.click("#viewer >> text=Close")
+    expect(viewer).to_be_hidden()
+
+
+def test_rows_are_drawn_as_they_come_into_view(tmp_path: Path, page: Page) -> None:
+    words = [[f"thing {number:04d}"] for number in range(1600)]
+    crop = jpeg("red")
+    patches = [BankPatch(f"p{number}", name, crop) for number, (name,) in enumerate(words)]
+    write_bank_page(str(tmp_path / "page.html"), make_bank(tmp_path / "bank", words, patches))
+    page.goto((tmp_path / "page.html").as_uri())
+    expect(page.locator(".concept .patch").first).to_be_visible()
+    assert 0 < page.locator(".concept .patch").count() < 200
+    page.fill("#search", "thing 1234")
+    expect(page.locator(".concept:visible .patch")).to_have_count(1)
+
+
+def test_the_hits_of_a_query(tmp_path: Path, bank: PatchBank, page: Page) -> None:
+    write_hits_page(str(tmp_path / "page.html"), bank, bank.search("dog", like="d-1", k=3), title="dog, like d-1")
+    page.goto((tmp_path / "page.html").as_uri())
+    expect(page.locator(".hit")).to_have_count(3)
+    page.click(".hit .patch >> nth=0")
+    image = page.locator("#viewer .whole img")
+    expect(image).to_be_visible()
+    assert str(image.get_attribute("src")).startswith("data:image/webp")
+
+
+@pytest.fixture(scope="module")
+def address(bank: PatchBank) -> Iterator[str]:
+    """Where the bank is served."""
+    server = make_server(bank, "127.0.0.1", 0, max_k=6)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(10)
+
+
+def test_the_served_page_draws_asks_and_finds_what_is_alike(address: str, page: Page) -> None:
+    page.goto(address)
+    expect(page.locator("#concept-0 .patch img")).to_have_count(6)
+    page.fill("[name=concept]", "puppy")
+    page.fill("[name=context]", "hot air balloon")
+    page.click("#ask button")
+    expect(page.locator("#answer h2")).to_have_text("puppy, with hot air balloon")
+    expect(page.locator("#answer .patch img")).to_have_count(6)
+    page.click("#answer .patch >> nth=2")
+    expect(page.locator("#viewer .whole img")).to_be_visible()
+    page.click("#viewer >> text=More like this")
+    expect(page.locator("#answer h2")).to_have_text("Like d-2")
+    expect(page.locator("#answer figcaption >> nth=0")).to_have_text("dog 1.000")
+    page.fill("[name=context]", "")
+    page.fill("[name=concept]", "boat")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer p")).to_have_text("The bank holds no such patch.")
+
+
+def test_a_served_page_tells_what_was_wrong_with_a_question(address: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.fill("[name=concept]", "dgo")
+    page.click("#ask button")
+    expect(page.locator("#answer p")).to_contain_text("no concept 'dgo' in this bank. Near: dog")
+    page.close()
