@@ -21,15 +21,11 @@ class Crops:
 
     def __call__(self, patch: Patch) -> str | None:
         """The patch's crop as a data URI; None if the bank does not hold this patch."""
-        record = self._record(patch)
+        record = self.record(patch)
         return None if self._bank is None or record is None else data_uri(self._bank.crop(record))
 
-    def source(self, patch: Patch) -> str:
-        """The name of the file that the patch's image is or lies in; empty if the bank does not hold this patch."""
-        record = self._record(patch)
-        return "" if record is None else record.source
-
-    def _record(self, patch: Patch) -> PatchRecord | None:
+    def record(self, patch: Patch) -> PatchRecord | None:
+        """The patch as the bank knows it; None if the bank does not hold it."""
         if self._bank is None or not self._bank.counts.get(patch.concept):
             return None
         if patch.concept not in self._records:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 from artifacts import files
 from artifacts.errors import CallError
-from artifacts.rng import stable_id
 from artifacts.samples import ImageSample, MixedSample, Patch, Sample, read_shard
-from bank.store import PatchBank
+from bank.store import PatchBank, PatchRecord
 from pipeline.report.bank import IMAGES_INSIDE, file_uri, image_uri
 from pipeline.report.crops import Crops
 from pipeline.report.pages import write_page
@@ -50,16 +49,19 @@ class Images:
     """Whole images for a page, each held once and named "#image-…", up to IMAGES_INSIDE of them; of further ones the
     page refers to the files. `held`: their pictures, as data URIs, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, bank: PatchBank | None) -> None:
+        self._bank = bank
         self.held: dict[str, str] = {}
 
-    def __call__(self, source: str) -> str:
-        """Where the page finds the image in the file `source`; empty where it cannot be read."""
-        name = f"#image-{stable_id(source)}"
+    def __call__(self, record: PatchRecord | None) -> str:
+        """Where the page finds the image of a patch of the bank; empty where it cannot be read."""
+        if self._bank is None or record is None:
+            return ""
+        name = f"#image-{record.image_id}"
         if name not in self.held:
-            picture = image_uri(source) if len(self.held) < IMAGES_INSIDE else ""
+            picture = image_uri(self._bank, record) if len(self.held) < IMAGES_INSIDE else ""
             if not picture:
-                return file_uri(source)
+                return file_uri(self._bank, record)
             self.held[name] = picture
         return name
 
@@ -73,15 +75,15 @@ def write_samples_page(
     Whole images come from the files that they lay in. why: for a page of one sample, why each of its mentions was
     replaced or not. Raises UserError for a sample whose mentions do not fit its text.
     """
-    crops, images = Crops(bank), Images()
+    crops, images = Crops(bank), Images(bank)
     mixed: list[SentenceRow] = []
     pictures: list[ImageRow] = []
     for sample in samples:
         if isinstance(sample, MixedSample):
-            row = sentence_row(sample, crops, lambda patch: images(crops.source(patch)))
+            row = sentence_row(sample, crops, lambda patch: images(crops.record(patch)))
             mixed.append(replace(row, why=tuple(why)))
         else:
-            image = images(sample.source)
+            image = images(next(filter(None, map(crops.record, sample.patches)), None))
             pictures.append(replace(image_row(sample, crops, image), picture=images.held.get(image, "")))
     concepts = Counter(name for names in [*(row.concepts for row in mixed), *(row.tags for row in pictures)]
                        for name in names)  # fmt: skip
