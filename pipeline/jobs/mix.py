@@ -46,6 +46,8 @@ from pipeline.mix.tally import Tally
 from pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow")
+PARTS_A_WORKER = 64
+"""A worker process takes longer to start than to deal out so many parts."""
 ROWS_AT_ONCE = 8192
 """Patches whose features are read together: of 2,048 dimensions, they take 32 MB."""
 GROUPS_AT_ONCE = 32
@@ -297,7 +299,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
         engine.run(
             stage,
             lambda pipeline: pipeline | "ListParts" >> beam.Create(left) | "DealOut" >> DoUnits(stage, worker),
-            len(left),
+            -(-len(left) // PARTS_A_WORKER),
         )
     left = work.pending(stage, units)
     with progress(stage, "mix", [unit.name for unit in units], "samples"):
