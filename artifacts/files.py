@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -53,6 +53,21 @@ def read_bytes(path: str) -> bytes:
     """All bytes of `path`."""
     with open_read(path) as file:
         return file.read()
+
+
+def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Parts of a file, (first byte, end) each; shorter where the file ends. A URL's are asked for side by side."""
+    if not is_url(path):
+        with open(path, "rb") as file:
+            parts = []
+            for start, end in ranges:
+                file.seek(start)
+                parts.append(file.read(end - start))
+            return parts
+    filesystem, inner = url_to_fs(path)
+    starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+    found: list[bytes] = filesystem.cat_ranges([inner] * len(ranges), starts, ends, on_error="raise")
+    return found
 
 
 def exists(path: str) -> bool:
@@ -197,8 +212,11 @@ def remove(path: str) -> None:
 
 def sha256(path: str) -> str:
     """SHA-256 of the file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
+    if not is_url(path):
+        with open(path, "rb") as local:
+            return hashlib.file_digest(local, "sha256").hexdigest()
     with open_read(path) as file:
+        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest()
+        return digest.hexdigest()

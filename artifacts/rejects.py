@@ -36,6 +36,8 @@ UNUSED = {
     "duplicate": "the same as one that comes before it",
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",
+    "lacking_patch": "the bank has no patch for one of the mentioned concepts (mix.lacking: reject)",
+    "kept_phrase": "no other mention than phrases, which are not replaced (mix.phrases: keep)",
     "near_duplicate": "a region too like a better one of its concept",
     "over_limit": "a region beyond max_patches_per_concept",
     "taken_down": "a patch of an image that was taken out of the bank",

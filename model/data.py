@@ -85,7 +85,8 @@ def open_shards(folder: str) -> ShardSet:
 
 @dataclass(frozen=True)
 class EncodedSentence:
-    """A mixed sample's views: its `text`, the text `mixed` with patches, and the `patches` alone, as a set.
+    """A mixed sample's views: its `text`, the text `mixed` with patches, and the `patches` alone, as a set (or `mixed`
+    again where the sample does not serve that view).
 
     `number` is equal for equal texts.
     """
@@ -108,7 +109,7 @@ def encode_sentences(
     for sample, pieces in zip(samples, tokenizer.encode([sample.text for sample in samples]), strict=True):
         text = text_view(pieces, tokenizer, config.max_text_tokens, nothing)
         mixed = mixed_view(sample, pieces, text, config.max_regions, config.patch_positions)
-        patches = set_view(mixed.regions, tokenizer)
+        patches = set_view(mixed.regions, tokenizer) if sample.patches_only else mixed
         encoded.append(EncodedSentence(text, mixed, patches, stable_hash(text.ids.tobytes(), bits=56)))
     return encoded
 

@@ -92,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", parents=[common], help="re-read everything and say whether it is sound")
     verify.add_argument("folder", metavar="DIR")
+    verify.add_argument(
+        "--bytes", action="store_true", help="only whether files are there and unchanged, at disk speed"
+    )
+    verify.add_argument(
+        "--sample", type=_positive, metavar="N",
+        help="a quick look: sizes of all files, all else of only N files a stage, drawn at random",
+    )  # fmt: skip
     verify.add_argument("--json", action="store_true")
     verify.set_defaults(do=_verify)
 
@@ -99,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("folder", metavar="SHARDS_OR_OUT")
     _page_or_json(show)
     show.add_argument("-n", type=_positive, default=24, metavar="N", help="how many samples (default: 24)")
+    show.add_argument("--concept", help="only samples with a patch of this concept")
+    show.add_argument("--key", help="make this one sample again, from text and bank, and show it")
+    show.add_argument("--why", action="store_true", help="with --key: why each mention was replaced or not")
     show.set_defaults(do=_show)
 
     bank = commands.add_parser("bank", help="look into a patch bank").add_subparsers(required=True, metavar="WHAT")
@@ -214,6 +224,8 @@ def _run(options: argparse.Namespace) -> int:
     run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=_import_paths(options.config))
     if options.stages == ("tag",):
         _print_tagging(config.out)
+    if options.stages == ("mix",):
+        _print_mixing(config.out)
     if options.stages == STAGES and config.train is not None:
         run = files.join(config.out, "run")
         if options.overwrite:
@@ -232,6 +244,16 @@ def _print_tagging(out: str) -> None:
     LOG.info("examples of every concept: %s", files.join(folder, PAGE))
 
 
+def _print_mixing(out: str) -> None:
+    from artifacts import files
+    from pipeline.jobs.layout import FOLDERS
+    from pipeline.report.mixing import PAGE, SUMMARY, MixSummary
+
+    folder = files.join(out, FOLDERS["mix"])
+    print(MixSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
+    LOG.info("concepts, and the patches used most: %s", files.join(folder, PAGE))
+
+
 def _log_to(out: str) -> None:
     """Keep what is said on stderr in OUT/logs as well, with the time: nothing else there has one."""
     if "://" in out:
@@ -247,16 +269,38 @@ def _log_to(out: str) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pipeline.verify import verify
+    from pipeline.verify import Depth, verify
 
-    report = verify(options.folder)
+    report = verify(options.folder, Depth(records=not options.bytes, sample=options.sample))
     if options.json:
         _print_json(report.to_json())
     else:
         for problem in report.problems:
             print(f"{problem.file}: {problem.what}")
-        print(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: {report.summary()}")
+        looked = f" ({options.sample} files a stage were looked into)" if options.sample else ""
+        print(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: {report.summary()}{looked}")
     return 0 if report.sound else 1
+
+
+def _show_again(options: argparse.Namespace) -> int:
+    from artifacts import files
+    from artifacts.samples import sample_record
+    from bank.store import PatchBank
+    from pipeline.mix.again import make_again, to_text
+    from pipeline.report.samples import write_samples_page
+
+    out = options.folder.rstrip("/").removesuffix("/shards") if options.folder.endswith("shards") else options.folder
+    again = make_again(out, options.key)
+    reasons = [f"{why.mention.surface}: {why.reason}" for why in again.why] if options.why else []
+    if options.json:
+        _print_json({**sample_record(again.sample), "shard": again.shard, "from": again.source, "why": reasons})
+    else:
+        print(to_text(again, why=options.why))
+    if options.html:
+        bank = PatchBank.open(files.join(out, "bank"))
+        write_samples_page(options.html, [again.sample], bank, title=f"Sample {options.key}", why=reasons)
+        LOG.info("page: %s", options.html)
+    return 0
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -265,12 +309,16 @@ def _show(options: argparse.Namespace) -> int:
     from bank.store import PatchBank
     from pipeline.report.samples import choose_samples, write_samples_page
 
+    if options.key:
+        return _show_again(options)
+    if options.why:
+        raise CallError("--why tells of one sample: give its --key, too.")
     _want_page_or_json(options)
     inner = files.join(options.folder, "shards")
     shards = inner if files.exists(files.join(inner, manifest.NAME)) else options.folder
     if not files.exists(files.join(shards, manifest.NAME)):
         raise CallError(f"{options.folder}: neither an output folder with shards/ nor a folder of shards.")
-    samples = choose_samples(shards, options.n)
+    samples = choose_samples(shards, options.n, options.concept)
     if options.json:
         _print_json({"samples": [sample_record(sample) for sample in samples]})
     if options.html:

@@ -15,6 +15,7 @@ from artifacts import files, settings
 from artifacts.errors import CallError
 from bank.concepts import HARDLY_VISUAL
 from model.config import ModelConfig, TrainConfig
+from pipeline.mix.settings import CutMixSettings
 
 DEFAULT_STOP_WORDS = "default"
 FORBID_UNKNOWN = {"extra": "forbid"}
@@ -78,17 +79,14 @@ class BankSettings:
 
 
 @dataclass(frozen=True)
-class MixSettings:
-    """Cross-modal CutMix: which mentions are replaced, by which patches. All defaults are ours."""
+class MixSettings(CutMixSettings):
+    """Cross-modal CutMix, and what is written of it."""
 
-    __pydantic_config__: ClassVar = FORBID_UNKNOWN
-    replace_probability: float = 0.5
-    patches_per_word: int = 1
-    sampler: Literal["uniform", "score", "context"] = "context"
     views: int = 1
-    min_replaced: int = 1
-    """At least so many mentions are replaced where the bank has patches for them; 0 gives some plain views."""
+    """Mixed samples made of each sentence."""
     image_samples: bool = True
+    crops: bool = False
+    """Whether samples hold their patches' pictures, too."""
     samples_per_shard: int = 5000
 
 
@@ -157,8 +155,13 @@ def _check_ranges(config: Config, path: str) -> None:
         ("mix.patches_per_word", config.mix.patches_per_word, 1, 100),
         ("mix.views", config.mix.views, 1, 1000),
         ("mix.min_replaced", config.mix.min_replaced, 0, 1000),
+        ("mix.patches_only", config.mix.patches_only, 0, 1),
         ("mix.samples_per_shard", config.mix.samples_per_shard, 1, 1e9),
     ]
+    if config.mix.max_replaced is not None:
+        limits.append(("mix.max_replaced", config.mix.max_replaced, max(config.mix.min_replaced, 1), 1000))
+    if config.mix.patches_per_plural is not None:
+        limits.append(("mix.patches_per_plural", config.mix.patches_per_plural, 1, 100))
     for key, value, low, high in limits:
         if not low <= value <= high:
             raise CallError(f"{path}: {key}: expected a value from {low:g} to {high:g}, found {value}.")

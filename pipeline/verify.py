@@ -4,9 +4,12 @@ Hashes find any change since writing; the rest would find a fault of the program
 """
 
 import json
+import os
+import random
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -75,17 +78,38 @@ class Report:
         }
 
 
-def verify(folder: str) -> Report:
+@dataclass(frozen=True)
+class Depth:
+    """How closely to look. `records`: whether files are read as what they should be, beyond their bytes. `sample`: of
+    how many files of a stage, drawn anew each time, more than the size is looked at; None: of all."""
+
+    records: bool = True
+    sample: int | None = None
+
+    def choose(self, outputs: Sequence[Output]) -> list[Output]:
+        """The files to look into."""
+        if self.sample is None or self.sample >= len(outputs):
+            return list(outputs)
+        return sorted(random.sample(outputs, self.sample), key=lambda output: output.name)
+
+
+EVERYTHING = Depth()
+
+
+def verify(folder: str, depth: Depth = EVERYTHING) -> Report:
     """Check an output folder, or one stage's folder in it. Raises CallError if it is neither."""
     report = Report()
     stages = {stage: files.join(folder, name) for stage, name in FOLDERS.items()}
     present = {stage: path for stage, path in stages.items() if files.is_folder(path)}
     if present:
-        manifests = {stage: _stage(path, report, stage) for stage, path in present.items()}
+        manifests = {stage: _stage(path, report, depth, stage) for stage, path in present.items()}
         _chain(folder, manifests, report)
-        _rejects(files.join(folder, "rejects"), manifests, report)
+        if depth == EVERYTHING:
+            _rejects(files.join(folder, "rejects"), manifests, report)
+        else:
+            _rejects_bytes(files.join(folder, "rejects"), manifests, report, depth)
     elif files.exists(files.join(folder, manifest.NAME)):
-        _stage(folder, report)
+        _stage(folder, report, depth)
     else:
         raise CallError(
             f"{folder}: nothing to verify; expected an output folder or one of {', '.join(FOLDERS.values())}."
@@ -102,7 +126,7 @@ def _reading(path: str, report: Report) -> Iterator[None]:
         report.add(path, f"cannot be read as what it should be: {type(error).__name__}: {error}")
 
 
-def _stage(folder: str, report: Report, expected: str | None = None) -> Manifest | None:
+def _stage(folder: str, report: Report, depth: Depth, expected: str | None = None) -> Manifest | None:
     """Check one stage's folder, which should be that of the stage `expected`; its manifest, if that is sound."""
     try:
         description = manifest.read(folder)
@@ -119,11 +143,8 @@ def _stage(folder: str, report: Report, expected: str | None = None) -> Manifest
         report.add(files.join(folder, name), "not in the manifest")
     for name in sorted(set(known) - lying):
         report.add(files.join(folder, name), "missing")
-    sound = [
-        output
-        for output in tqdm(description.outputs, desc=f"verify {description.stage}", unit="file", disable=None)
-        if output.name in lying and _bytes_match(folder, output, report)
-    ]
+    lying_as_told = [output for output in description.outputs if output.name in lying]
+    sound = _sound(folder, lying_as_told, report, depth, description.stage)
     for kind, counts in description.counts.items():
         if not counts.add_up():
             report.add(files.join(folder, manifest.NAME), f"{kind} do not add up: {counts}")
@@ -133,23 +154,37 @@ def _stage(folder: str, report: Report, expected: str | None = None) -> Manifest
         "index": _bank,
         "mix": _shards,
     }
+    if not depth.records:
+        return description
     with _reading(folder, report):
         checks[description.stage](folder, description, sound, report)
     return description
 
 
-def _bytes_match(folder: str, output: Output, report: Report) -> bool:
-    path = files.join(folder, output.name)
-    size = files.size(path)
+def _sound(folder: str, outputs: Sequence[Output], report: Report, depth: Depth, label: str) -> list[Output]:
+    """Those of the files that are looked into and whose bytes are what the manifest says; hashed side by side."""
+    sized = [output for output in outputs if _size_matches(folder, output, report)]
+    chosen = depth.choose(sized)
+    # Hashing lets other threads run; more of them than cores keep the disk busy.
+    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+        hashes = pool.map(lambda output: files.sha256(files.join(folder, output.name)), chosen)
+        found = list(tqdm(hashes, desc=f"verify {label}", unit="file", total=len(chosen), disable=None))
+    sound = []
+    for output, hashed in zip(chosen, found, strict=True):
+        report.bytes += output.bytes
+        if hashed == output.sha256:
+            sound.append(output)
+        else:
+            report.add(files.join(folder, output.name), "its bytes changed: the SHA-256 is not the manifest's")
+    return sound
+
+
+def _size_matches(folder: str, output: Output, report: Report) -> bool:
+    size = files.size(files.join(folder, output.name))
     report.files += 1
-    report.bytes += size
     if size != output.bytes:
-        report.add(path, f"{size} bytes, expected {output.bytes}")
-        return False
-    if files.sha256(path) != output.sha256:
-        report.add(path, "its bytes changed: the SHA-256 is not the manifest's")
-        return False
-    return True
+        report.add(files.join(folder, output.name), f"{size} bytes, expected {output.bytes}")
+    return size == output.bytes
 
 
 def _chain(folder: str, manifests: dict[str, Manifest | None], report: Report) -> None:
@@ -181,7 +216,7 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
             path = files.join(folder, output.name)
             if not files.exists(path):
                 report.add(path, "missing")
-            elif _bytes_match(folder, output, report):
+            elif _sound(folder, [output], report, EVERYTHING, "rejects"):
                 with _reading(path, report):
                     for table in _parquet(folder, output, schemas.REJECTS, report):
                         reasons.update(table["reason"].to_pylist())
@@ -201,6 +236,16 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
     for name in files.list_files(folder):
         if name not in known and not name.startswith(unfinished):
             report.add(files.join(folder, name), "not in the manifest")
+
+
+def _rejects_bytes(folder: str, manifests: dict[str, Manifest | None], report: Report, depth: Depth) -> None:
+    """Whether the reject files are there and unchanged."""
+    outputs = [output for found in manifests.values() if found is not None for output in found.rejects]
+    lying = set(files.list_files(folder))
+    for output in outputs:
+        if output.name not in lying:
+            report.add(files.join(folder, output.name), "missing")
+    _sound(folder, [output for output in outputs if output.name in lying], report, depth, "rejects")
 
 
 def _parquet(folder: str, output: Output, schema: pa.Schema, report: Report) -> Iterator[pa.Table]:
@@ -378,6 +423,7 @@ def _shards(folder: str, description: Manifest, outputs: list[Output], report: R
                     _sample(path, sample, dim, report)
         if rows != output.rows:
             report.add(path, f"{rows} samples, the manifest says {output.rows}")
+    _indexes(folder, outputs, report)
     if len(outputs) == len(description.outputs):
         for kind, counts in description.counts.items():
             if counts.written != written[kind]:
@@ -390,6 +436,19 @@ def _shards(folder: str, description: Manifest, outputs: list[Output], report: R
     for key in _twice(keys):
         report.add(folder, f"key {key} occurs twice")
     report.rows["samples"] += len(keys)
+
+
+def _indexes(folder: str, outputs: Sequence[Output], report: Report) -> None:
+    """Whether energon's index of a shard tells where its samples begin."""
+    names = {output.name for output in outputs}
+    for name in sorted(name for name in names if name.endswith(".tar") and f"{name}.idx" in names):
+        path = files.join(folder, f"{name}.idx")
+        with _reading(path, report):
+            begins = np.frombuffer(files.read_bytes(path), "<u8")
+            with files.open_read(files.join(folder, name)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+                found = [member.offset for member in tar if member.name.endswith(".json")]
+            if begins[:-1].tolist() != found:
+                report.add(path, "does not tell where the samples begin")
 
 
 def _members(path: str, report: Report) -> None:

@@ -5,14 +5,15 @@ one record batch a shard (`deal-`); then a unit a shard gathers its batches, dra
 Sentences travel through these files, features and crops through nothing: a shard's unit reads them from the bank.
 """
 
+import gc
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import pairwise
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,21 +21,37 @@ from artifacts import files, manifest, schemas
 from artifacts.errors import UserError
 from artifacts.manifest import Counts, Input, Manifest, Output
 from artifacts.rejects import RejectLog
-from artifacts.rng import generator, stable_hash
-from artifacts.samples import ImageSample, Mention, MixedSample, Patch, Sample, write_shard
+from artifacts.rng import stable_hash
+from artifacts.samples import ImageSample, MixedSample, Sample, write_shard
 from artifacts.schemas import damage_named
 from bank.building import feature_rows
-from bank.store import ConceptPatches, PatchBank
+from bank.store import PatchBank
 from pipeline.config import Config, MixSettings
 from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, progress
 from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
-from pipeline.mix.cutmix import mix
-from pipeline.mix.samples import image_sample, mixed_sample, sample_key
+from pipeline.mix.cutmix import Mix
+from pipeline.mix.samples import (
+    Sentence,
+    finish,
+    image_samples,
+    known_patches,
+    mix_sentence,
+    sample_key,
+    shard_of,
+    why_rejected,
+)  # fmt: skip
+from pipeline.mix.tally import Tally
+from pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow")
-DRAWN_AT_ONCE = 512
+PARTS_A_WORKER = 64
+"""A worker process takes longer to start than to deal out so many parts."""
+ROWS_AT_ONCE = 8192
+"""Patches whose features are read together: of 2,048 dimensions, they take 32 MB."""
+GROUPS_AT_ONCE = 32
+"""Row groups of regions/, of up to 8 images, whose image samples are shuffled among each other."""
 
 
 class MixSamples(beam.PTransform):
@@ -46,11 +63,6 @@ class MixSamples(beam.PTransform):
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         return shards | "WriteShards" >> DoUnits(self._worker.stage, self._worker)
-
-
-def shard_of(key: str, shards: int, seed: int) -> int:
-    """The shard that the sample `key` belongs to."""
-    return stable_hash(seed, "shard", key) % shards
 
 
 @dataclass(frozen=True)
@@ -98,10 +110,19 @@ class MixedShard:
 
 
 @dataclass(frozen=True)
-class ImageShard:
-    """Content of a unit that writes a shard of image samples: the parts of regions/ that it takes."""
+class Slice:
+    """Images `first` to `first + count - 1` of a part of regions/."""
 
-    parts: tuple[str, ...]
+    part: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class ImageShard:
+    """Content of a unit that writes a shard of image samples."""
+
+    slices: tuple[Slice, ...]
 
 
 @dataclass(frozen=True)
@@ -113,37 +134,109 @@ class ShardWorker:
     stage: Stage
 
     def load(self) -> PatchBank:
+        # Modules and whatever else there is by now stays: collections that look at it again and again take a quarter
+        # of the time that mixing does.
+        gc.freeze()
         return PatchBank.open(files.join(self.stage.out, FOLDERS["index"]))
 
     def run(self, unit: Unit, resource: PatchBank) -> UnitResult:
         log = RejectLog("mix")
-        replaced: Counter[str] = Counter()
-        read = 0
-        kind = "views"
+        tally = Tally(len(resource))
         samples: Iterator[Sample]
         if isinstance(unit.content, MixedShard):
-            rows = self._gather(unit.content)
-            read = len(rows)
-            samples = mixed_samples(rows, resource, self.settings, self.seed, log, replaced)
+            kind = "views"
+            samples = self._mixed(unit.content, resource, log, tally)
         else:
             kind = "images"
-            samples = image_samples(files.join(self.stage.out, FOLDERS["detect"]), unit.content.parts)
+            samples = self._images(unit.content)
         name = f"{unit.name}.tar"
+        offsets: list[int] = []
         with files.publishing(files.join(self.stage.folder, name)) as file:
-            written = write_shard(file, samples)
+            written = write_shard(file, samples, offsets)
+        files.publish_bytes(files.join(self.stage.folder, f"{name}.idx"), np.array(offsets, "<u8").tobytes())
+        if kind == "views":
+            with files.publishing(files.join(self.stage.work, f"{unit.name}.uses")) as file:
+                np.lib.format.write_array(file, tally.uses.astype(np.uint32), allow_pickle=False)
+        rejected = log.counts()
         return UnitResult(
-            counts={kind: Counts(read if kind == "views" else written, written, log.counts())},
-            outputs=(manifest.describe(self.stage.folder, name, written),),
+            counts={kind: Counts(written + sum(rejected.values()), written, rejected)},
+            outputs=tuple(manifest.describe(self.stage.folder, each, written) for each in (name, f"{name}.idx")),
             rejects=self.stage.publish_rejects(unit.name, log),
-            details={"replaced": dict(sorted(replaced.items()))},
+            details={"tally": tally.to_json()},
         )
 
+    def _mixed(self, shard: MixedShard, bank: PatchBank, log: RejectLog, tally: Tally) -> Iterator[MixedSample]:
+        """The mixed samples of a shard; counts what was made of them, and logs sentences of which nothing was."""
+
+        patches_of = known_patches(bank)
+        mixes: list[tuple[Sentence, Mix]] = []
+        rows = 0
+        for row in self._gather(shard):
+            sentence = Sentence.from_row(row, row["view"])
+            mixed = mix_sentence(sentence, patches_of, self.settings, self.seed)
+            rejected = why_rejected(sentence, mixed, self.settings)
+            tally.add(sentence, mixed, written=rejected is None)
+            if rejected is not None:
+                log.add(sentence.sentence_id, sentence.view, rejected.reason, ", ".join(rejected.concepts))
+                continue
+            mixes.append((sentence, mixed))
+            rows += len(mixed.pasted)
+            if rows >= ROWS_AT_ONCE:
+                yield from finish(mixes, bank, crops=self.settings.crops)
+                mixes, rows = [], 0
+        yield from finish(mixes, bank, crops=self.settings.crops)
+
     def _gather(self, shard: MixedShard) -> list[dict[str, Any]]:
+        """The (tagged sentence, view) rows that were dealt to a shard, in its order."""
         rows: list[dict[str, Any]] = []
         for name in shard.dealt:
             with files.open_read(files.join(self.stage.work, name)) as file, pa.ipc.open_file(file) as reader:
                 rows += reader.get_batch(shard.number).to_pylist()
         return sorted(rows, key=lambda row: _order(sample_key(row["sentence_id"], row["view"]), self.seed))
+
+    def _images(self, shard: ImageShard) -> Iterator[ImageSample]:
+        """The image samples of a shard: its row groups in the order of a hash, so many of them shuffled together."""
+        groups = [group for entry in shard.slices for group in self._groups(entry)]
+        groups.sort(key=lambda group: _order(f"{group.part}-{group.number}", self.seed))
+        for start in range(0, len(groups), GROUPS_AT_ONCE):
+            samples = [sample for group in groups[start : start + GROUPS_AT_ONCE] for sample in self._read(group)]
+            yield from sorted(samples, key=lambda sample: _order(sample.key, self.seed))
+
+    def _groups(self, entry: "Slice") -> Iterator["_Group"]:
+        """The row groups that hold a slice's images."""
+        first = 0
+        with damage_named(self._region(entry.part)) as file:
+            parquet = pq.ParquetFile(file)
+            for number in range(parquet.num_row_groups):
+                ids = dict.fromkeys(parquet.read_row_group(number, columns=["image_id"])["image_id"].to_pylist())
+                wanted = list(ids)[max(entry.first - first, 0) : max(entry.first + entry.count - first, 0)]
+                first += len(ids)
+                if wanted:
+                    yield _Group(entry.part, number, frozenset(wanted))
+
+    def _read(self, group: "_Group") -> Iterator[ImageSample]:
+        columns = ["image_id", "patch_id", "box", "concept", "score", "feature", "width", "height", "source"]
+        if self.settings.crops:
+            columns.append("crop")
+        with damage_named(self._region(group.part)) as file:
+            table = pq.ParquetFile(file).read_row_group(group.number, columns=columns)
+        features = feature_rows(table["feature"])
+        rows = table.drop_columns(["feature"]).to_pylist()
+        for sample in image_samples(rows, features, crops=self.settings.crops):
+            if sample.image_id in group.images:
+                yield sample
+
+    def _region(self, part: str) -> str:
+        return files.join(self.stage.out, FOLDERS["detect"], part)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A row group of a part of regions/, and which of its images are wanted."""
+
+    part: str
+    number: int
+    images: frozenset[str]
 
 
 def _order(key: str, seed: int) -> tuple[int, str]:
@@ -151,92 +244,22 @@ def _order(key: str, seed: int) -> tuple[int, str]:
     return stable_hash(seed, "place", key), key
 
 
-def mixed_samples(
-    rows: Sequence[dict[str, Any]],
-    bank: PatchBank,
-    settings: MixSettings,
-    seed: int,
-    log: RejectLog,
-    replaced: Counter[str],
-) -> Iterator[MixedSample]:
-    """The mixed samples of (tagged sentence, view) rows; those without any patch are rejected.
-
-    A sample is a function of (seed, sentence id, view, bank, settings). Counts replaced mentions by concept.
-    """
-    known = set(bank.counts)
-
-    def patches_of(concept: str) -> ConceptPatches:
-        return bank.patches(concept) if concept in known else ConceptPatches.none(concept)
-
-    for start in range(0, len(rows), DRAWN_AT_ONCE):
-        drawn = []
-        for row in rows[start : start + DRAWN_AT_ONCE]:
-            mentions = [Mention(**mention) for mention in row["mentions"]]
-            pasted = mix(
-                mentions,
-                patches_of,
-                replace_probability=settings.replace_probability,
-                patches_per_word=settings.patches_per_word,
-                sampler=settings.sampler,
-                min_replaced=settings.min_replaced,
-                rng=generator(seed, "mix", row["sentence_id"], row["view"]),
-            )
-            if not pasted and not any(len(patches_of(mention.concept)) for mention in mentions):
-                log.add(row["sentence_id"], row["view"], "no_patch", ", ".join(m.concept for m in mentions))
-                continue
-            drawn.append((row, mentions, pasted))
-        # One sorted read for many samples, instead of a random one for each patch.
-        features = bank.features([paste.patch.row for _, _, pasted in drawn for paste in pasted])
-        at = 0
-        for row, mentions, pasted in drawn:
-            own = features[at : at + len(pasted)]
-            at += len(pasted)
-            replaced.update(mentions[index].concept for index in {paste.mention for paste in pasted})
-            yield mixed_sample(row["sentence_id"], row["view"], row["text"], mentions, pasted, own)
-
-
-def image_samples(regions: str, parts: Sequence[str]) -> Iterator[ImageSample]:
-    """An image sample for each image of these parts of regions/, in their order."""
-    columns = ["image_id", "patch_id", "box", "concept", "score", "feature", "width", "height", "source"]
-    for part in parts:
-        with damage_named(files.join(regions, part)) as file:
-            parquet = pq.ParquetFile(file)
-            for group in range(parquet.num_row_groups):
-                table = parquet.read_row_group(group, columns=columns)
-                features = feature_rows(table["feature"])
-                rows = list(enumerate(table.drop_columns(["feature"]).to_pylist()))
-                for _, of_image in groupby(rows, key=lambda row: row[1]["image_id"]):
-                    found = list(of_image)
-                    patches = [
-                        Patch(
-                            mention=None,
-                            patch_id=row["patch_id"],
-                            image_id=row["image_id"],
-                            concept=row["concept"],
-                            score=row["score"],
-                            box=tuple(row["box"]),
-                            width=row["width"],
-                            height=row["height"],
-                        )
-                        for _, row in found
-                    ]
-                    own = features[[index for index, _ in found]]
-                    yield image_sample(patches, found[0][1]["source"], own)
-
-
 def plan_image_shards(parts: Sequence[tuple[str, int]], samples_per_shard: int) -> list[Unit]:
-    """Units of consecutive parts (name, images) of about `samples_per_shard` images each."""
-    shards: list[list[str]] = []
-    filled = samples_per_shard
-    for name, images in parts:
-        if not images:
-            continue
-        if filled >= samples_per_shard:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += images
-    return [Unit(f"images-{number:06d}", ImageShard(tuple(names))) for number, names in enumerate(shards)]
+    """Units of consecutive images of the parts (name, images), as many in each, one more or less; at most
+    `samples_per_shard`."""
+    total = sum(images for _, images in parts)
+    shards = -(-total // samples_per_shard)
+    bounds = [total * number // max(shards, 1) for number in range(shards + 1)]
+    units = []
+    for number, (begin, end) in enumerate(pairwise(bounds)):
+        slices, at = [], 0
+        for name, images in parts:
+            first, last = max(begin - at, 0), min(end - at, images)
+            if first < last:
+                slices.append(Slice(name, first, last - first))
+            at += images
+        units.append(Unit(f"images-{number:06d}", ImageShard(tuple(slices))))
+    return units
 
 
 def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
@@ -276,7 +299,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
         engine.run(
             stage,
             lambda pipeline: pipeline | "ListParts" >> beam.Create(left) | "DealOut" >> DoUnits(stage, worker),
-            len(left),
+            -(-len(left) // PARTS_A_WORKER),
         )
     left = work.pending(stage, units)
     with progress(stage, "mix", [unit.name for unit in units], "samples"):
@@ -288,18 +311,27 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
                 len(left),
             )
     results = [work.read_result(stage, unit.name) for unit in units]
-    replaced: Counter[str] = Counter()
-    for result in results:
-        replaced.update(result.details["replaced"])
-    written = [entry for result in results for entry in result.outputs]
+    patches = PatchBank.open(files.join(config.out, FOLDERS["index"]))
+    tally = Tally(len(patches))
+    for unit, result in zip(units, results, strict=True):
+        if isinstance(unit.content, MixedShard):
+            with files.open_read(files.join(stage.work, f"{unit.name}.uses")) as file:
+                uses = np.lib.format.read_array(file, allow_pickle=False)
+            tally.merge(result.details["tally"], uses)
+    counts = sum((result.counts["views"] for result in results if "views" in result.counts), Counts(0, 0))
+    image_count = sum(result.counts["images"].written for result in results if "images" in result.counts)
+    summary = MixSummary.of(tally, counts, image_count, patches)
+    written = [entry for result in results for entry in result.outputs if entry.name.endswith(".tar")]
     details = {
         "feature_dim": bank.details["feature_dim"],
-        "concepts": _concept_names(config.out),
+        "concepts": [concept.name for concept in patches.concepts],
         "vocabulary": bank.details["vocabulary"],
         "vocabulary_hash": bank.details["vocabulary_hash"],
         "detector": bank.details["detector"]["name"],
         "bank": bank.content_hash,
-        "replaced": dict(sorted(replaced.items())),
+        "replaced": dict(sorted(tally.replaced.items())),
+        "seed": config.seed,
+        "settings": asdict(config.mix),
     }
     return work.finish(
         stage,
@@ -311,16 +343,19 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
             Input(name, sum(output.bytes for output in entry.outputs), entry.content_hash)
             for name, entry in upstreams.items()
         ],
-        extra_outputs=write_reader_indexes(stage.folder, written),
+        extra_outputs=[*write_reader_indexes(stage.folder, written), *_describe_what_came_out(stage, summary, patches)],
     )
 
 
-def _concept_names(out: str) -> list[str]:
-    return [concept.name for concept in PatchBank.open(files.join(out, FOLDERS["index"])).concepts]
+def _describe_what_came_out(stage: Stage, summary: MixSummary, bank: PatchBank) -> list[Output]:
+    """Write the summary and the page."""
+    files.publish_bytes(files.join(stage.folder, SUMMARY), manifest.canonical(summary.to_json(), indent=1))
+    write_mix_page(files.join(stage.folder, PAGE), summary, bank)
+    return [manifest.describe(stage.folder, name, len(summary.concepts)) for name in (PAGE, SUMMARY)]
 
 
 def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:
-    """The small files by which open_clip (sizes.json) and timm (_info.json) know how many samples a shard holds."""
+    """The small files by which open_clip (sizes.json), timm (_info.json) and energon (.nv-meta/) know the shards."""
     splits = {}
     for split in ("mixed", "images"):
         of_split = [shard for shard in sorted(shards, key=lambda shard: shard.name) if shard.name.startswith(split)]
@@ -331,10 +366,26 @@ def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:
                 "shard_lengths": [shard.rows for shard in of_split],
                 "num_samples": sum(shard.rows for shard in of_split),
             }
+    sizes = {shard.name: shard.rows for shard in shards}
+    parts = {split: splits[name]["filenames"] if name in splits else [] for split, name in ENERGON_SPLITS.items()}
     contents = {
-        "sizes.json": {shard.name: shard.rows for shard in shards},
+        "sizes.json": sizes,
         "_info.json": {"splits": splits},
+        ".nv-meta/.info.json": {"energon_version": ENERGON_VERSION, "shard_counts": sizes},
+        # JSON is YAML.
+        ".nv-meta/split.yaml": {"split_parts": parts, "exclude": []},
+        ".nv-meta/dataset.yaml": ENERGON_TEXT,
+        ".nv-meta/crude.yaml": {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"},
     }
     for name, content in contents.items():
         files.publish_bytes(files.join(folder, name), json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
     return [manifest.describe(folder, name, len(shards)) for name in sorted(contents)]
+
+
+ENERGON_VERSION = "7.4.1"
+"""Whose layout of .nv-meta/ this is."""
+ENERGON_SPLITS = {"train": "mixed", "val": "none", "test": "none", "images": "images"}
+ENERGON_TEXT = {
+    "sample_type": {"__module__": "megatron.energon", "__class__": "TextSample"},
+    "field_map": {"text": "txt"},
+}

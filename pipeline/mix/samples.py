@@ -1,11 +1,26 @@
-"""From pasted patches, or an image's regions, to finished samples."""
+"""From sentences, or an image's regions, to finished samples.
 
-from collections.abc import Sequence
+In a training program of one's own, without shards:
+
+    bank = PatchBank.open("out/bank")
+    samples = mix_sentences([Sentence("a-1", text, mentions)], bank, CutMixSettings(), seed=0)
+
+`mentions` are those of tagged/, or `pipeline.text.tagger.Tagger`'s.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from artifacts.rng import generator, stable_hash
 from artifacts.samples import ImageSample, Mention, MixedSample, Patch
-from pipeline.mix.cutmix import Pasted
+from bank.store import ConceptPatches, PatchBank
+from pipeline.mix.crops import pack_crops
+from pipeline.mix.cutmix import Mix, mix
+from pipeline.mix.settings import CutMixSettings
 
 
 def sample_key(sentence_id: str, view: int) -> str:
@@ -13,37 +28,150 @@ def sample_key(sentence_id: str, view: int) -> str:
     return f"{sentence_id}-{view:02d}"
 
 
+def shard_of(key: str, shards: int, seed: int) -> int:
+    """The mixed shard that the sample `key` belongs to."""
+    return stable_hash(seed, "shard", key) % shards
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A tagged sentence of which a view is to be mixed."""
+
+    sentence_id: str
+    text: str
+    mentions: tuple[Mention, ...]
+    view: int = 0
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], view: int) -> "Sentence":
+        """From a row of tagged/."""
+        return cls(row["sentence_id"], row["text"], tuple(Mention(**mention) for mention in row["mentions"]), view)
+
+    @property
+    def key(self) -> str:
+        """The key of the mixed sample."""
+        return sample_key(self.sentence_id, self.view)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A sentence of which no sample was made: a reason of artifacts.rejects, and the concepts concerned."""
+
+    sentence: Sentence
+    reason: str
+    concepts: tuple[str, ...]
+
+
+def known_patches(bank: PatchBank) -> Callable[[str], ConceptPatches]:
+    """A concept's patches, none where the bank does not know the concept."""
+    known = frozenset(bank.counts)
+    return lambda concept: bank.patches(concept) if concept in known else ConceptPatches.none(concept)
+
+
+def mix_sentences(
+    sentences: Sequence[Sentence], bank: PatchBank, settings: CutMixSettings, seed: int, *, crops: bool = False
+) -> list[MixedSample]:
+    """The mixed samples of sentences, in their order, each a function of (seed, sentence id, view, bank, settings).
+
+    A sentence of which no sample can be made (`why_rejected`) is left out. crops: whether samples get a picture of
+    their patches.
+    """
+    patches_of = known_patches(bank)
+    mixes = [(sentence, mix_sentence(sentence, patches_of, settings, seed)) for sentence in sentences]
+    return finish([entry for entry in mixes if why_rejected(*entry, settings) is None], bank, crops=crops)
+
+
+def finish(mixes: Sequence[tuple[Sentence, Mix]], bank: PatchBank, *, crops: bool) -> list[MixedSample]:
+    """Samples of what was mixed. All features are read from the bank together, in ascending order."""
+    features = bank.features(np.array([paste.row for _, mixed in mixes for paste in mixed.pasted], np.int64))
+    samples = []
+    at = 0
+    for sentence, mixed in mixes:
+        own = features[at : at + len(mixed.pasted)]
+        at += len(own)
+        pictures = [bank.crop(bank.record(paste.row)) for paste in mixed.pasted] if crops else None
+        samples.append(mixed_sample(sentence, mixed, own, pictures))
+    return samples
+
+
+def mix_sentence(
+    sentence: Sentence, patches_of: Callable[[str], ConceptPatches], settings: CutMixSettings, seed: int
+) -> Mix:
+    """What CMC makes of one view of a sentence."""
+    return mix(sentence.mentions, patches_of, settings, generator(seed, "mix", sentence.sentence_id, sentence.view))
+
+
+def why_rejected(sentence: Sentence, mixed: Mix, settings: CutMixSettings) -> Rejected | None:
+    """Why no sample is made of a sentence, if so."""
+    concepts = tuple(mention.concept for mention in sentence.mentions)
+    lacking = [
+        concept for concept, verdict in zip(concepts, mixed.verdicts, strict=True) if verdict.reason == "lacking"
+    ]
+    if len(lacking) == len(concepts):
+        return Rejected(sentence, "no_patch", concepts)
+    if lacking and settings.lacking == "reject":
+        return Rejected(sentence, "lacking_patch", tuple(lacking))
+    if settings.min_replaced and not mixed.pasted:
+        return Rejected(sentence, "kept_phrase", concepts)
+    return None
+
+
 def mixed_sample(
-    sentence_id: str,
-    view: int,
-    text: str,
-    mentions: Sequence[Mention],
-    pasted: Sequence[Pasted],
-    features: np.ndarray,
+    sentence: Sentence, mixed: Mix, features: np.ndarray, crops: Sequence[bytes] | None = None
 ) -> MixedSample:
-    """A finished mixed sample. features: (len(pasted), D) float16."""
-    patches = tuple(
-        Patch(
-            mention=paste.mention,
-            patch_id=paste.patch.patch_id,
-            image_id=paste.patch.image_id,
-            concept=paste.patch.concept,
-            score=paste.patch.score,
-            box=paste.patch.box,
-            width=paste.patch.width,
-            height=paste.patch.height,
-        )
-        for paste in pasted
+    """A finished mixed sample. features: (len(mixed.pasted), D) float16; crops: the patches' JPEGs, for a picture."""
+    patches, picture = _pictured([paste.patch for paste in mixed.pasted], crops)
+    return MixedSample(
+        key=sentence.key,
+        sentence_id=sentence.sentence_id,
+        view=sentence.view,
+        text=sentence.text,
+        mentions=mixed.mentions,
+        replaced=tuple(index for index, verdict in enumerate(mixed.verdicts) if verdict.replaced),
+        patches=patches,
+        features=features,
+        patches_only=mixed.patches_only,
+        picture=picture,
     )
-    replaced = tuple(sorted({paste.mention for paste in pasted}))
-    key = sample_key(sentence_id, view)
-    return MixedSample(key, sentence_id, view, text, tuple(mentions), replaced, patches, features)
 
 
-def image_sample(patches: Sequence[Patch], source: str, features: np.ndarray) -> ImageSample:
-    """A finished image sample of all of an image's regions, best first. features: (len(patches), D) float16."""
+def image_sample(
+    patches: Sequence[Patch], source: str, features: np.ndarray, crops: Sequence[bytes] | None = None
+) -> ImageSample:
+    """A finished image sample of all of an image's regions, best first. features: (len(patches), D) float16; crops:
+    the regions' JPEGs, for a picture."""
     first = patches[0]
     tags = tuple(dict.fromkeys(patch.concept for patch in patches))
+    placed, picture = _pictured(patches, crops)
     return ImageSample(
-        first.image_id, first.image_id, source, first.width, first.height, tags, tuple(patches), features
+        first.image_id, first.image_id, source, first.width, first.height, tags, placed, features, picture
     )
+
+
+def _pictured(patches: Sequence[Patch], crops: Sequence[bytes] | None) -> tuple[tuple[Patch, ...], bytes | None]:
+    if crops is None:
+        return tuple(patches), None
+    picture, places = pack_crops(crops)
+    return tuple(replace(patch, crop=place) for patch, place in zip(patches, places, strict=True)), picture
+
+
+def image_samples(rows: Sequence[Mapping[str, Any]], features: np.ndarray, *, crops: bool) -> Iterator[ImageSample]:
+    """The image samples of rows of regions/, those of an image standing together; features: (len(rows), D) float16."""
+    begins = [at for at, row in enumerate(rows) if at == 0 or row["image_id"] != rows[at - 1]["image_id"]]
+    for begin, end in pairwise([*begins, len(rows)]):
+        own = rows[begin:end]
+        patches = [
+            Patch(
+                mention=None,
+                patch_id=row["patch_id"],
+                image_id=row["image_id"],
+                concept=row["concept"],
+                score=row["score"],
+                box=tuple(row["box"]),
+                width=row["width"],
+                height=row["height"],
+            )
+            for row in own
+        ]
+        pictures = [row["crop"] for row in own] if crops else None
+        yield image_sample(patches, own[0]["source"], features[begin:end], pictures)

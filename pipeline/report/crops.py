@@ -21,12 +21,16 @@ class Crops:
 
     def __call__(self, patch: Patch) -> str | None:
         """The patch's crop as a data URI; None if the bank does not hold this patch."""
+        record = self.record(patch)
+        return None if self._bank is None or record is None else data_uri(self._bank.crop(record))
+
+    def record(self, patch: Patch) -> PatchRecord | None:
+        """The patch as the bank knows it; None if the bank does not hold it."""
         if self._bank is None or not self._bank.counts.get(patch.concept):
             return None
         if patch.concept not in self._records:
             self._records[patch.concept] = {record.patch_id: record for record in self._bank.patches(patch.concept)}
-        record = self._records[patch.concept].get(patch.patch_id)
-        return None if record is None else data_uri(self._bank.crop(record))
+        return self._records[patch.concept].get(patch.patch_id)
 
 
 def crop_uri(bank: PatchBank, record: PatchRecord, longest: int | None) -> str:

@@ -3,14 +3,15 @@
 Reads shards and, for the pictures, a bank; it changes neither.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from artifacts import files
 from artifacts.errors import CallError
 from artifacts.samples import ImageSample, MixedSample, Patch, Sample, read_shard
-from bank.store import PatchBank
+from bank.store import PatchBank, PatchRecord
+from pipeline.report.bank import IMAGES_INSIDE, file_uri, image_uri
 from pipeline.report.crops import Crops
 from pipeline.report.pages import write_page
 from pipeline.report.sentences import PatchView, Piece, mixed_pieces, patch_view
@@ -20,15 +21,19 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class SentenceRow:
-    """A mixed sample as it is drawn; `name` is what it is called by."""
+    """A mixed sample as it is drawn; `name` is what it is called by, `concepts` are those that patches stand for. `why`
+    tells of each mention why it was replaced or not."""
 
     name: str
     pieces: tuple[Piece, ...]
+    concepts: tuple[str, ...] = ()
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """An image sample as it is drawn: boxes are xyxy in pixels of the image of `width` × `height`."""
+    """An image sample as it is drawn: boxes are xyxy in pixels of the image of `width` × `height`. `image` is where the
+    page finds the image, `picture` the image itself; empty where it cannot be shown."""
 
     name: str
     width: int
@@ -36,73 +41,110 @@ class ImageRow:
     tags: tuple[str, ...]
     boxes: tuple[Box, ...]
     patches: tuple[PatchView, ...]
+    image: str = ""
+    picture: str = ""
 
 
-def write_samples_page(path: str, samples: Iterable[Sample], bank: PatchBank | None, *, title: str) -> int:
+class Images:
+    """Whole images for a page, each held once and named "#image-…", up to IMAGES_INSIDE of them; of further ones the
+    page refers to the files. `held`: their pictures, as data URIs, by name."""
+
+    def __init__(self, bank: PatchBank | None) -> None:
+        self._bank = bank
+        self.held: dict[str, str] = {}
+
+    def __call__(self, record: PatchRecord | None) -> str:
+        """Where the page finds the image of a patch of the bank; empty where it cannot be read."""
+        if self._bank is None or record is None:
+            return ""
+        name = f"#image-{record.image_id}"
+        if name not in self.held:
+            picture = image_uri(self._bank, record) if len(self.held) < IMAGES_INSIDE else ""
+            if not picture:
+                return file_uri(self._bank, record)
+            self.held[name] = picture
+        return name
+
+
+def write_samples_page(
+    path: str, samples: Iterable[Sample], bank: PatchBank | None, *, title: str, why: Sequence[str] = ()
+) -> int:
     """Write the page at `path`; returns how many samples are on it.
 
     Pictures come from `bank`; a patch that it lacks, or all of them where there is none, is drawn as a labelled frame.
-    Raises UserError for a sample whose mentions do not fit its text.
+    Whole images come from the files that they lay in. why: for a page of one sample, why each of its mentions was
+    replaced or not. Raises UserError for a sample whose mentions do not fit its text.
     """
-    crops = Crops(bank)
+    crops, images = Crops(bank), Images(bank)
     mixed: list[SentenceRow] = []
-    images: list[ImageRow] = []
+    pictures: list[ImageRow] = []
     for sample in samples:
         if isinstance(sample, MixedSample):
-            mixed.append(sentence_row(sample, crops))
+            row = sentence_row(sample, crops, lambda patch: images(crops.record(patch)))
+            mixed.append(replace(row, why=tuple(why)))
         else:
-            images.append(image_row(sample, crops))
+            image = images(next(filter(None, map(crops.record, sample.patches)), None))
+            pictures.append(replace(image_row(sample, crops, image), picture=images.held.get(image, "")))
+    concepts = Counter(name for names in [*(row.concepts for row in mixed), *(row.tags for row in pictures)]
+                       for name in names)  # fmt: skip
     gaps_in_mixed = any(view.picture is None for row in mixed for piece in row.pieces for view in piece.patches)
-    gaps_in_images = any(view.picture is None for row in images for view in row.patches)
+    gaps_in_images = any(view.picture is None for row in pictures for view in row.patches)
+    shown = {row.image for row in pictures}
     write_page(
         path,
         "samples.html",
         title=title,
         mixed=mixed,
-        images=images,
+        images=pictures,
+        concepts=sorted(concepts.items(), key=lambda entry: (-entry[1], entry[0])),
+        held=[(name, picture) for name, picture in images.held.items() if name not in shown],
         gaps_in_mixed=gaps_in_mixed,
         gaps_in_images=gaps_in_images,
     )
-    return len(mixed) + len(images)
+    return len(mixed) + len(pictures)
 
 
-def sentence_row(sample: MixedSample, picture: Callable[[Patch], str | None]) -> SentenceRow:
-    """How a mixed sample is drawn."""
-    return SentenceRow(sample.key, tuple(mixed_pieces(sample, picture)))
+def sentence_row(
+    sample: MixedSample, picture: Callable[[Patch], str | None], image: Callable[[Patch], str | None] = lambda _: None
+) -> SentenceRow:
+    """How a mixed sample is drawn; picture, image: as in `mixed_pieces`."""
+    concepts = tuple(dict.fromkeys(patch.concept for patch in sample.patches))
+    return SentenceRow(sample.key, tuple(mixed_pieces(sample, picture, image)), concepts)
 
 
-def image_row(sample: ImageSample, picture: Callable[[Patch], str | None]) -> ImageRow:
-    """How an image sample is drawn."""
-    patches = tuple(patch_view(patch, picture(patch)) for patch in sample.patches)
+def image_row(sample: ImageSample, picture: Callable[[Patch], str | None], image: str | None = None) -> ImageRow:
+    """How an image sample is drawn. image: where the page finds the whole image, None for a page that shows none."""
+    patches = tuple(patch_view(patch, picture(patch), image) for patch in sample.patches)
     boxes = tuple(patch.box for patch in sample.patches)
-    return ImageRow(f"{sample.source} · {sample.key}", sample.width, sample.height, sample.tags, boxes, patches)
+    name = f"{sample.source} · {sample.key}"
+    return ImageRow(name, sample.width, sample.height, sample.tags, boxes, patches, image or "")
 
 
-def choose_samples(shards: str, count: int) -> list[Sample]:
+def choose_samples(shards: str, count: int, concept: str | None = None) -> list[Sample]:
     """`count` samples, fewer if there are fewer: mixed ones, then image samples, which are a quarter if there are both.
 
     shards: a folder of shards. They are shuffled over the whole corpus, so the first samples of shards that spread
-    evenly over the set are a fair choice; only these are read. Raises CallError if there is no shard, UserError for a
-    damaged one.
+    evenly over the set are a fair choice; only these are read. concept: only samples with a patch of it; as many
+    shards are read as it takes to find them. Raises CallError if there is no shard, UserError for a damaged one.
     """
     names = [name for name in files.list_files(shards) if name.endswith(".tar") and "/" not in name]
     if not names:
         raise CallError(f"{shards}: holds no shards (*.tar). Give the folder that `vlmixer mix` wrote.")
     image_names = [name for name in names if name.startswith("images-")]
     mixed_names = [name for name in names if not name.startswith("images-")]
-    images = _heads(shards, image_names, count if not mixed_names else count // 4)
-    mixed = _heads(shards, mixed_names, count - len(images))
+    images = _heads(shards, image_names, count if not mixed_names else count // 4, concept)
+    mixed = _heads(shards, mixed_names, count - len(images), concept)
     if len(mixed) + len(images) < count:
-        images = _heads(shards, image_names, count - len(mixed))
+        images = _heads(shards, image_names, count - len(mixed), concept)
     return [*mixed, *images]
 
 
-def _heads(folder: str, names: Sequence[str], count: int) -> list[Sample]:
+def _heads(folder: str, names: Sequence[str], count: int, concept: str | None) -> list[Sample]:
     """The first samples of shards in turn, `count` in all."""
     reach = min(count, len(names))
     spread = [names[place * len(names) // reach] for place in range(reach)]
     rest = [name for name in names if name not in set(spread)]
-    waiting = deque(read_shard(files.join(folder, name)) for name in [*spread, *rest])
+    waiting = deque(_with(concept, read_shard(files.join(folder, name))) for name in [*spread, *rest])
     found: list[Sample] = []
     while waiting and len(found) < count:
         shard = waiting.popleft()
@@ -111,3 +153,7 @@ def _heads(folder: str, names: Sequence[str], count: int) -> list[Sample]:
             found.append(sample)
             waiting.append(shard)
     return found
+
+
+def _with(concept: str | None, samples: Iterator[Sample]) -> Iterator[Sample]:
+    return (sample for sample in samples if concept in (None, *(patch.concept for patch in sample.patches)))

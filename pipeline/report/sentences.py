@@ -5,7 +5,7 @@ Pure functions from samples to what the templates draw; where patches' pictures 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from artifacts.errors import UserError
 from artifacts.samples import Mention, MixedSample, Patch
@@ -16,12 +16,14 @@ Kind = Literal["plain", "mention", "lookalike", "patches"]
 @dataclass(frozen=True)
 class PatchView:
     """A patch as it is drawn. `aspect` is its width by its height; without a `picture` (a data URI) a labelled box
-    of that shape stands for it. `facts` (name, value) are shown when it is pointed at."""
+    of that shape stands for it. `facts` (name, value) are shown when it is pointed at; `view` tells how it lies in its
+    image, which is shown when it is clicked: None where there is no way to."""
 
     label: str
     picture: str | None
     aspect: float
     facts: tuple[tuple[str, str], ...]
+    view: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,24 +72,29 @@ def mention_mark(text: str, mention: Mention) -> Mark:
     return Mark(mention.start, mention.end, Piece("mention", text[mention.start : mention.end], mention.concept))
 
 
-def mixed_pieces(sample: MixedSample, picture: Callable[[Patch], str | None]) -> list[Piece]:
+def mixed_pieces(
+    sample: MixedSample,
+    picture: Callable[[Patch], str | None],
+    image: Callable[[Patch], str | None] = lambda patch: None,
+) -> list[Piece]:
     """The sample's sentence with patches in place of the replaced words.
 
-    picture: a patch's crop as a data URI, None where it is not at hand. Raises UserError for mentions out of place.
+    picture: a patch's crop as a data URI, None where it is not at hand. image: where the page finds the patch's image,
+    empty where it cannot be shown, None for a page that shows none. Raises UserError for mentions out of place.
     """
     marks = []
     for index, mention in enumerate(sample.mentions):
         word = sample.text[mention.start : mention.end]
         pasted = [patch for patch in sample.patches if patch.mention == index]
         if pasted:
-            views = tuple(patch_view(patch, picture(patch), replaced=word) for patch in pasted)
+            views = tuple(patch_view(patch, picture(patch), image(patch), replaced=word) for patch in pasted)
             marks.append(Mark(mention.start, mention.end, Piece("patches", word, patches=views)))
         else:
             marks.append(mention_mark(sample.text, mention))
     return cut(sample.text, marks, sample.key)
 
 
-def patch_view(patch: Patch, picture: str | None, replaced: str = "") -> PatchView:
+def patch_view(patch: Patch, picture: str | None, image: str | None = None, replaced: str = "") -> PatchView:
     """How a sample's patch is drawn."""
     left, top, right, bottom = patch.box
     facts = [("replaces", replaced)] if replaced else []
@@ -98,7 +105,11 @@ def patch_view(patch: Patch, picture: str | None, replaced: str = "") -> PatchVi
         ("patch", patch.patch_id),
         ("size", f"{right - left:.0f} × {bottom - top:.0f} of {patch.width} × {patch.height} pixels"),
     ]
-    return PatchView(patch.concept, picture, aspect(patch.box), tuple(facts))
+    view = None
+    if image is not None and picture is not None:
+        box = [round(value, 1) for value in patch.box]
+        view = {"id": patch.patch_id, "image": image, "width": patch.width, "height": patch.height, "box": box}
+    return PatchView(patch.concept, picture, aspect(patch.box), tuple(facts), view)
 
 
 def aspect(box: tuple[float, float, float, float]) -> float:

@@ -57,7 +57,8 @@ const patches = (() => {
     for (const [name, value] of Object.entries(place)) rect.setAttribute(name, value);
     svg.append(rect);
     frame.append(image, svg);
-    image.src = view.image;
+    // "#…" is a picture that the page holds once for all patches of the image.
+    image.src = view.image.startsWith("#") ? document.querySelector(view.image).src : view.image;
     return frame;
   }
 

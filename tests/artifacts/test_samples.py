@@ -33,6 +33,12 @@ def plain():
                        np.zeros((0, 3), np.float16))  # fmt: skip
 
 
+def pictured(number=0):
+    """A sample with a picture."""
+    changed = {"patches": (patch(1, 0), Patch(**vars(patch(1, 1)) | {"crop": (3, 0, 5, 2)})), "picture": b"JPEG"}
+    return MixedSample(**vars(mixed(number)) | changed)
+
+
 def tar_of(*content):
     buffer = io.BytesIO()
     assert samples.write_shard(buffer, content) == len(content)
@@ -63,7 +69,8 @@ def retarred(*named):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [[], [mixed()], [image()], [plain()], [mixed(), image(), plain(), mixed(1)]])
+@pytest.mark.parametrize("content", [[], [mixed()], [image()], [plain()], [mixed(), image(), plain(), mixed(1)],
+                                     [pictured(), mixed(1), pictured(2)]])  # fmt: skip
 def test_what_is_written_is_read_back(content):
     found = read(tar_of(*content))
     assert len(found) == len(content)
@@ -77,6 +84,14 @@ def test_equal_samples_are_equal_bytes():
 def test_writing_again_what_was_read_gives_the_same_bytes():
     data = tar_of(mixed(), image(), plain())
     assert tar_of(*read(data)) == data
+
+
+def test_the_tar_is_the_one_that_tarfile_writes():
+    for content in ([], [mixed(number) for number in range(20)], [image(), pictured()]):
+        data = tar_of(*content)
+        assert data == retarred(*members(data))
+    with pytest.raises(ValueError, match="at most 100 letters"):
+        tar_of(MixedSample(**vars(mixed()) | {"key": "x" * 96}))
 
 
 def test_features_need_not_be_contiguous():
@@ -107,13 +122,20 @@ def test_the_members_of_a_mixed_sample_hold_what_the_contract_says():
             {"start": 2, "end": 5, "concept": "dog", "surface": "dog", "lemma": "dog"},
             {"start": 17, "end": 22, "concept": "dog", "surface": "Hünde", "lemma": "hund"},
         ],
-        "replaced": [1],
+        "replaced": [1], "patches_only": True,
         "patches": [
             {"mention": 1, "patch_id": "i0-000", "image_id": "i0", "concept": "dog", "score": 0.75} | box,
             {"mention": 1, "patch_id": "i1-000", "image_id": "i1", "concept": "dog", "score": 0.75} | box,
         ],
     }  # fmt: skip
     assert json.loads(record) == expected
+
+
+def test_a_picture_is_the_fourth_member_and_the_record_says_where_patches_are_in_it():
+    (_, record), _, _, picture = members(tar_of(pictured()))
+    assert picture == ("s0-00.jpg", b"JPEG")
+    assert ["crop" in patch for patch in json.loads(record)["patches"]] == [False, True]
+    assert json.loads(record)["patches"][1]["crop"] == [3, 0, 5, 2]
 
 
 def test_the_members_of_an_image_sample_hold_what_the_contract_says():
@@ -160,6 +182,8 @@ def record(**changed):
         ([JSON, TXT], r"s0-00\.txt \(the last sample is not complete"),
         ([JSON, ("s1-00.txt", TXT[1]), NPY], r"s1-00\.txt"),
         ([JSON, TXT, NPY, ("s1-00.jpg", b"")], r"s1-00\.jpg \(expected a member \.json"),
+        ([JSON, TXT, NPY, ("s0-00.jpg", b""), ("s0-00.jpg", b"")], r"s0-00\.jpg \(expected a member \.json"),
+        ([JSON, TXT, ("s0-00.jpg", b"")], r"s0-00\.jpg \(expected a member \.npy"),
         ([("s.0.json", JSON[1]), TXT, NPY], r"s\.0\.json"),
         ([(f"other.{name.partition('.')[2]}", data) for name, data in (JSON, TXT, NPY)],
          r"other\.npy \(the record says key 's0-00'"),

@@ -159,7 +159,7 @@ def test_features_are_memory_mapped_and_an_ordinary_npy_file(bank, folder):
     assert loaded.dtype == np.float16
     assert np.array_equal(loaded, all_features())
     bank.features([0])
-    assert isinstance(bank._features, np.memmap)
+    assert isinstance(bank._features._mapped, np.memmap)
 
 
 def test_crops(bank):

@@ -27,8 +27,9 @@ def test_every_key_has_its_default(load):
         images=ImageSettings(inputs=(), detector="torchvision:fasterrcnn_resnet50_fpn_v2", weights="default",
                              score_threshold=0.3, max_regions=36, device="auto"),
         bank=BankSettings(max_patches_per_concept=1000, selection="diverse"),
-        mix=MixSettings(replace_probability=0.5, patches_per_word=1, sampler="context", views=1, image_samples=True,
-                        samples_per_shard=5000),
+        mix=MixSettings(replace_probability=0.5, min_replaced=1, max_replaced=None, patches_per_word=1,
+                        patches_per_plural=None, sampler="context", one_image=False, phrases="whole", lacking="keep",
+                        patches_only=1.0, views=1, image_samples=True, crops=False, samples_per_shard=5000),
     )  # fmt: skip
 
 
@@ -50,8 +51,9 @@ images:
   crop_size: 64
   max_megapixels: 0.5
 bank: {max_patches_per_concept: 5, selection: score, duplicate_similarity: 0.9}
-mix: {replace_probability: 1.0e-07, patches_per_word: 2, sampler: score, views: 3, min_replaced: 0,
-      image_samples: false, samples_per_shard: 7}
+mix: {replace_probability: 1.0e-07, patches_per_word: 2, sampler: score, views: 3, min_replaced: 0, max_replaced: 4,
+      patches_per_plural: 5, one_image: true, phrases: head, lacking: reject, patches_only: 0.5, image_samples: false,
+      crops: true, samples_per_shard: 7}
 model: {layers: 1}
 train: {steps: 10, learning_rate: 0.00001}
 """
@@ -65,7 +67,11 @@ def test_a_whole_config(load):
     )
     assert config.images.detector_options["deep"] == {"x": [1, 2.5, None, True]}
     assert config.bank == BankSettings(5, "score", 0.9)
-    assert config.mix == MixSettings(1e-7, 2, "score", 3, 0, False, 7)
+    assert config.mix == MixSettings(
+        replace_probability=1e-7, min_replaced=0, max_replaced=4, patches_per_word=2, patches_per_plural=5,
+        sampler="score", one_image=True, phrases="head", lacking="reject", patches_only=0.5, views=3,
+        image_samples=False, crops=True, samples_per_shard=7,
+    )  # fmt: skip
     assert config.train == TrainConfig(steps=10, learning_rate=1e-5)
 
 
@@ -143,6 +149,9 @@ RANGES = {
     "mix.views": (1, 1000, 0, 1001),
     "mix.min_replaced": (0, 1000, -1, 1001),
     "mix.samples_per_shard": (1, 10**9, 0, 10**9 + 1),
+    "mix.max_replaced": (1, 1000, 0, 1001),
+    "mix.patches_per_plural": (1, 100, 0, 101),
+    "mix.patches_only": (0, 1, -0.1, 1.1),
 }
 
 

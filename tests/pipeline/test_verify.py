@@ -69,7 +69,8 @@ def flip(path: Path, chance: random.Random) -> None:
 
 def test_a_flipped_bit_in_every_file_is_found_and_named(out, problems):
     chance = random.Random(0)
-    paths = sorted(path for name in FOLDERS for path in (out / name).rglob("*") if path.name != "manifest.json")
+    paths = sorted(path for name in FOLDERS for path in (out / name).rglob("*") if path.is_file())
+    paths = [path for path in paths if path.name != "manifest.json"]
     for path in paths:
         flip(path, chance)
     named = {file for file, _ in problems(out)}
@@ -144,7 +145,7 @@ def test_a_stage_made_from_another_one(small_run, out, problems):
 @pytest.mark.parametrize("folder", ["tagged", "regions", "bank", "shards"])
 def test_one_stage_alone(out, problems, folder):
     assert problems(out / folder) == []
-    path = min(path for path in (out / folder).iterdir() if path.name != "manifest.json")
+    path = min(path for path in (out / folder).iterdir() if path.is_file() and path.name != "manifest.json")
     flip(path, random.Random(1))
     assert [file for file, _ in problems(out / folder)] == [path.name]
 
@@ -454,3 +455,51 @@ def test_sizes_that_are_not_the_shards(out, problems):
     path.write_text(json.dumps(json.loads(path.read_text()) | {SHARD: 1}))
     describe_again(out / "shards")
     assert problems(out / "shards") == [("sizes.json", "does not tell the shards' sizes as the manifest does")]
+
+
+def test_bytes_alone_find_changed_bytes_and_read_no_record(out, capsys, monkeypatch):
+    monkeypatch.setattr("pipeline.verify.read_samples", None)
+    monkeypatch.setattr("pipeline.verify.pq", None)
+    assert main(["verify", str(out), "--bytes", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    stored = [path for name in FOLDERS for path in (out / name).rglob("*") if path.is_file()]
+    assert report["files"] == len(stored)
+    assert report["bytes"] == sum(path.stat().st_size for path in stored if path.name != "manifest.json")
+    assert report["rows"] == {}
+    chance = random.Random(1)
+    changed = [out / "shards" / "mixed-000001.tar", sorted((out / "rejects").glob("*.parquet"))[0]]
+    for path in changed:
+        flip(path, chance)
+    assert main(["verify", str(out), "--bytes", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert {problem["file"] for problem in report["problems"]} == {str(path) for path in changed}
+
+
+def test_a_sample_looks_into_some_files_and_at_the_sizes_of_all(out, capsys):
+    assert main(["verify", str(out / "shards"), "--sample", "3", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["files"] == sum(path.is_file() for path in (out / "shards").rglob("*"))
+    sizes = [path.stat().st_size for path in (out / "shards").rglob("*") if path.is_file()]
+    assert report["bytes"] <= sum(sorted(sizes)[-3:])
+    shards = sorted((out / "shards").glob("*.tar"))
+    shards[0].write_bytes(shards[0].read_bytes()[:-512])
+    assert main(["verify", str(out / "shards"), "--sample", "1", "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["file"] == str(shards[0])
+    chance = random.Random(0)
+    for path in shards[1:]:
+        flip(path, chance)
+    found = 0
+    for _ in range(12):
+        found += main(["verify", str(out / "shards"), "--sample", "8", "--json"]) == 1
+        capsys.readouterr()
+    assert found == 12
+
+
+def test_an_index_that_does_not_fit_its_shard(out, problems):
+    path = out / "shards" / "mixed-000001.tar.idx"
+    offsets = np.fromfile(path, "<u8")
+    offsets[3] += 512
+    path.write_bytes(offsets.tobytes())
+    describe_again(out / "shards")
+    assert ("shards/mixed-000001.tar.idx", "does not tell where the samples begin") in problems(out)

@@ -16,8 +16,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bank.store import PatchBank
 from pipeline.report.bank import write_bank_page, write_hits_page
+from pipeline.report.samples import write_samples_page
 from pipeline.serve import make_server
-from tests.pipeline.report.small import BankPatch, jpeg, make_bank
+from tests.pipeline.report.small import BankPatch, jpeg, make_bank, mention, mixed, patch
 
 pytestmark = pytest.mark.browser
 
@@ -192,3 +193,32 @@ def test_a_served_page_tells_what_was_wrong_with_a_question(address: str, browse
     page.click("#ask button")
     expect(page.locator("#answer p")).to_contain_text("no concept 'dgo' in this bank. Near: dog")
     page.close()
+
+
+def test_samples_are_chosen_by_concept_and_patches_seen_in_their_image(page: Page, tmp_path: Path) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(jpeg("green", (100, 80)))
+    patches = [
+        BankPatch("p-red", "dog", jpeg("red"), str(photo)),
+        BankPatch("p-blue", "kite", jpeg("blue"), "gone.jpg"),
+    ]
+    bank = make_bank(tmp_path / "bank", [["dog"], ["kite"]], patches)
+    samples = [
+        mixed("one", "a dog", [mention("a dog", "dog")], [patch("p-red", "dog", 0)]),
+        mixed("two", "a kite", [mention("a kite", "kite")], [patch("p-blue", "kite", 0)]),
+    ]
+    write_samples_page(str(tmp_path / "page.html"), samples, bank, title="S")
+    page.goto((tmp_path / "page.html").as_uri())
+    rows = page.locator("ol.sentences > li:visible")
+    expect(rows).to_have_count(2)
+    page.click("#chips button >> text=kite")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("two")
+    page.click("#chips button >> text=kite")
+    expect(rows).to_have_count(2)
+    page.click(".patch >> nth=0")
+    whole = page.locator("#viewer .whole img")
+    expect(whole).to_be_visible()
+    assert whole.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [100, 80]
+    rect = page.locator("#viewer rect")
+    assert [rect.get_attribute(name) for name in ("x", "y", "width", "height")] == ["10", "20", "40", "20"]

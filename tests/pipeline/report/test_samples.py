@@ -96,7 +96,7 @@ def test_the_page_loads_nothing_and_is_the_same_twice(tmp_path: Path, bank: Patc
     page = read_page(tmp_path / "one.html")
     assert page.loads() == []
     (policy,) = [meta.attributes["content"] for meta in page.all("meta") if "http-equiv" in meta.attributes]
-    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert policy.startswith("default-src 'none'; img-src data: file:;")
 
 
 def test_no_samples_make_a_page_that_says_so(tmp_path: Path) -> None:
@@ -164,3 +164,32 @@ def test_only_the_shards_that_are_wanted_are_read(shards: Path) -> None:
 def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
     with pytest.raises(CallError, match=r"holds no shards \(\*\.tar\)"):
         choose_samples(str(tmp_path), 3)
+
+
+def test_a_patch_knows_its_image_which_the_page_holds_once(tmp_path: Path) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(jpeg("green", (100, 80)))
+    patches = [BankPatch("p-red", "dog", RED, str(photo)), BankPatch("p-blue", "kite", BLUE, str(photo))]
+    bank = make_bank(tmp_path / "bank", [["dog"], ["kite"], ["boat"]], patches)
+    text = "a dog and a kite"
+    mentions = [mention(text, "dog"), mention(text, "kite")]
+    both = mixed("m", text, mentions, [patch("p-red", "dog", 0), patch("p-blue", "kite", 1)])
+    for samples in ([both], [both, image("i", [patch("p-red", "dog")])]):
+        path = tmp_path / "page.html"
+        write_samples_page(str(path), samples, bank, title="S")
+        assert path.read_text().count("data:image/webp") == 1
+        views = [json.loads(found.attributes["data-view"]) for found in read_page(path).all("patch")]
+        assert {view["image"] for view in views} == {"#image-image-1"}
+        assert views[0]["box"] == [10, 20, 50, 40]
+    photo.unlink()
+    write_samples_page(str(path), [both], bank, title="S")
+    views = [json.loads(found.attributes["data-view"]) for found in read_page(path).all("patch")]
+    assert {view["image"] for view in views} == {""}
+
+
+def test_only_samples_with_a_concept(shards: Path) -> None:
+    with_kite = mixed("kite", "a kite", [mention("a kite", "kite")], [patch("p", "kite", 0)])
+    without = mixed("word", "a kite", [mention("a kite", "kite")], [])
+    write(shards, "mixed-000003.tar", [without, with_kite])
+    assert [sample.key for sample in choose_samples(str(shards), 5, "kite")] == ["kite"]
+    assert choose_samples(str(shards), 5, "boat") == []

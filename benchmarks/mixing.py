@@ -1,0 +1,298 @@
+"""How fast `mix` is and how fast its shards are read, as ratios of things run alternately.
+
+    python benchmarks/mixing.py --out OUT --spacy-model PIPELINE [--parts 4] [--rounds 3]
+
+OUT is a finished output folder; so many parts of its tagged/ are mixed again, with its regions/ and bank/.
+
+    mix            the whole stage, 1 worker: dealing out, drawing, features, tars, hashes, summary and page
+    tars           the same members, ready in memory, written by Python's tarfile and nothing else
+    writer         the same by our own writer
+    on the fly     what a collate function does instead: tag 96 sentences, draw, read features patch by patch
+    layouts        the same samples in one, two and three members: bytes, and samples read a second
+    reads          features of a shard's patches from the bank: one by one as drawn, and sorted all together
+    loader, step   the trainer's loader alone, and whole training steps of the default network
+
+CPU seconds of this process (and of its workers); the two workers' ratio is of wall seconds. Memory is the largest
+process's, for one and for ten views of every sentence.
+"""
+
+import argparse
+import io
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from artifacts import manifest
+from artifacts.samples import MixedSample, encode, read_shard, write_shard
+from bank.concepts import HARDLY_VISUAL, load_vocabulary
+from bank.store import PatchBank
+from model import tokenizer as tokenizers
+from model.config import ModelConfig, TrainConfig
+from model.data import Batch, Loader, open_shards
+from model.network import Network
+from model.train import losses_of
+from pipeline.config import Config, MixSettings
+from pipeline.jobs.engine import Engine
+from pipeline.jobs.mix import run_mix
+from pipeline.mix.samples import Sentence, mix_sentences
+from pipeline.mix.settings import CutMixSettings
+from pipeline.text.tagger import Tagger
+
+BATCH = 96
+STEPS = 40
+
+
+def clocks() -> tuple[float, float]:
+    """CPU seconds of this process and its finished children, and the wall clock."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(entry.ru_utime + entry.ru_stime for entry in used), time.monotonic()
+
+
+def timed(do: Callable[[], object]) -> tuple[float, float]:
+    """CPU and wall seconds of a call."""
+    cpu, wall = clocks()
+    do()
+    after = clocks()
+    return after[0] - cpu, after[1] - wall
+
+
+def part_of(out: Path, parts: int, folder: Path) -> Config:
+    """An output folder with `parts` parts of OUT's tagged/ and all of its regions/ and bank/."""
+    made = folder / "out"
+    (made / "tagged").mkdir(parents=True)
+    for name in ("regions", "bank"):
+        (made / name).symlink_to(out / name)
+    tagged = manifest.read(str(out / "tagged"))
+    outputs = [entry for entry in tagged.outputs if entry.name.endswith(".parquet")][:parts]
+    for entry in outputs:
+        (made / "tagged" / entry.name).symlink_to(out / "tagged" / entry.name)
+    rows = sum(entry.rows for entry in outputs)
+    counts = {"sentences": manifest.Counts(rows, rows)}
+    manifest.publish(str(made / "tagged"), replace(tagged, outputs=outputs, rejects=[], counts=counts))
+    return Config(out=str(made), mix=MixSettings())
+
+
+def members_of(shards: Path) -> list[list[tuple[str, bytes]]]:
+    """The samples of all shards as members, ready in memory."""
+    return [encode(sample) for path in sorted(shards.glob("*.tar")) for sample in read_shard(str(path))]
+
+
+def write_tars(samples: Sequence[Sequence[tuple[str, bytes]]], folder: Path) -> None:
+    """What a bare loop with tarfile does."""
+    for start in range(0, len(samples), 5000):
+        with tarfile.open(folder / f"bare-{start}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            for name, data in (member for sample in samples[start : start + 5000] for member in sample):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+
+
+def write_ours(samples: Sequence[MixedSample], folder: Path) -> None:
+    """Encoding and writing alone."""
+    with open(folder / "ours.tar", "wb") as file:
+        write_shard(file, samples)
+
+
+def on_the_fly(texts: Sequence[str], tagger: Tagger, bank: PatchBank) -> None:
+    """Batches as a collate function makes them."""
+    settings = CutMixSettings()
+    for start in range(0, len(texts), BATCH):
+        batch = list(texts[start : start + BATCH])
+        for number, (text, tagged) in enumerate(zip(batch, tagger.tag(batch), strict=True)):
+            if tagged.mentions:
+                # A sample at a time: features are read as they are drawn.
+                mix_sentences([Sentence(f"{start}-{number}", text, tuple(tagged.mentions))], bank, settings, 0)
+
+
+def layouts(samples: Sequence[MixedSample]) -> dict[str, list[list[tuple[str, bytes]]]]:
+    """The same samples with fewer members: the text only in the record, and the features there, too."""
+    three = [encode(sample) for sample in samples]
+    one = []
+    for (json_name, record), _, (_, array) in three:
+        content = json.loads(record) | {"features": np.load(io.BytesIO(array)).tolist()}
+        one.append([(json_name, json.dumps(content, ensure_ascii=False).encode())])
+    return {
+        "json txt npy": three,
+        "json npy": [[sample[0], sample[2]] for sample in three],
+        "json": one,
+    }
+
+
+def read_members(path: Path) -> int:
+    """Read a tar as loaders do, record and array decoded."""
+    count = 0
+    with tarfile.open(path, "r|") as tar:
+        for member in tar:
+            file = tar.extractfile(member)
+            assert file is not None
+            data = file.read()
+            if member.name.endswith(".json"):
+                record = json.loads(data)
+                if "features" in record:
+                    np.array(record["features"], np.float16)
+                count += 1
+            elif member.name.endswith(".npy"):
+                np.load(io.BytesIO(data), allow_pickle=False)
+    return count
+
+
+def compare_layouts(samples: Sequence[MixedSample], folder: Path, rounds: int) -> None:
+    """Bytes and reading speed of each layout."""
+    payload = sum(len(data) for sample in samples for _, data in encode(sample))
+    taken: dict[str, list[float]] = {}
+    made = layouts(samples)
+    for name, members in made.items():
+        write_tars(members, folder)
+        (folder / "bare-0.tar").rename(folder / f"{name}.tar")
+    for _ in range(rounds):
+        for name in made:
+            taken.setdefault(name, []).append(timed(partial(read_members, folder / f"{name}.tar"))[0])
+    print(f"\nlayouts: {len(samples):,} samples, {payload / len(samples):,.0f} bytes of content each")
+    for name, seconds in taken.items():
+        size = (folder / f"{name}.tar").stat().st_size / len(samples)
+        print(
+            f"  {name:<16}{size:>8,.0f} bytes a sample{len(samples) / statistics.median(seconds):>10,.0f} read a second"
+        )
+
+
+def compare_reads(bank: PatchBank, samples: Sequence[MixedSample], rounds: int) -> None:
+    """Features patch by patch, against all of a shard sorted."""
+    rows = bank.rows([patch.patch_id for sample in samples for patch in sample.patches])
+    ratios = []
+    for _ in range(rounds):
+        one = timed(lambda: [bank.features(rows[at : at + 1]) for at in range(len(rows))])[0]
+        ratios.append(one / timed(lambda: bank.features(rows))[0])
+    print(f"\nreads of {len(rows):,} features, one by one / sorted together, CPU: {statistics.median(ratios):.1f}")
+
+
+def reading(shards: Path, feature_dim: int, rounds: int) -> None:
+    """Samples a second of reading, of the trainer's loader, and of training steps; CPU seconds, one thread."""
+    torch.set_num_threads(1)
+    shard_set = open_shards(str(shards))
+    tokenizer = tokenizers.learn(islice(shard_set.texts(), 20_000), 8000)
+    model, config = replace(ModelConfig(), feature_dim=feature_dim), TrainConfig()
+    network = Network(model, tokenizer.size, feature_dim).train()
+    path = shard_set.mixed[0]
+    total = sum(shard.rows for shard in shard_set.mixed)
+
+    def epoch() -> list[Batch]:
+        """All of one epoch: reading, tokenising, sorting, masking, padding."""
+        return list(islice(Loader(shard_set, tokenizer, model, config, 0).batches(0), total // BATCH))
+
+    def steps(batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            losses_of(network, batch, config).total(config).backward()
+
+    batches = epoch()
+    some = batches[:: max(len(batches) // STEPS, 1)][:STEPS]
+    ways = {
+        "read_shard": (lambda: list(read_shard(path.path)), path.rows),
+        "loader": (epoch, sum(batch.samples for batch in batches)),
+        "step": (partial(steps, some), sum(batch.samples for batch in some)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (do, samples) in ways.items():
+            rates[name].append(samples / timed(do)[0])
+    print("\nreading, samples a second of CPU")
+    for name, values in rates.items():
+        print(f"  {name:<12}{statistics.median(values):>10,.0f}")
+    ratios = [one / other for one, other in zip(rates["loader"], rates["step"], strict=True)]
+    each = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+    print(f"  loader / step (goal 5): {statistics.median(ratios):.1f}  ({each})")
+
+
+def memory(config: Config) -> None:
+    """The largest process of `vlmixer mix` with 1 and with 10 views."""
+    peaks = []
+    for views in (1, 10):
+        script = (
+            "from pipeline.config import Config, MixSettings\nfrom pipeline.jobs.engine import Engine\n"
+            "from pipeline.jobs.mix import run_mix\n"
+            f"run_mix(Config(out={config.out!r}, mix=MixSettings(views={views})), Engine(1), overwrite=True)\n"
+            "print('PEAK', open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+        )
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True,
+                              cwd=Path(__file__).resolve().parents[1])  # fmt: skip
+        peaks.append(int(done.stdout.rsplit("PEAK", 1)[1]) / 1024)
+    ratio = peaks[1] / peaks[0]
+    print(f"\nmemory: {peaks[0]:.0f} MB for 1 view of every sentence, {peaks[1]:.0f} MB for 10: ratio {ratio:.2f}")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--spacy-model", required=True)
+    parser.add_argument("--parts", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    out = options.out.resolve()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = part_of(out, options.parts, folder)
+        shards = folder / "out" / "shards"
+        bank = PatchBank.open(config.out + "/bank")
+        vocabulary = load_vocabulary(manifest.read(config.out + "/tagged").details["vocabulary"])
+        tagger = Tagger(vocabulary, options.spacy_model, HARDLY_VISUAL)
+        parts = sorted((folder / "out" / "tagged").glob("*.parquet"))
+        texts = [text for part in parts for text in pq.read_table(part)["text"].to_pylist()][:4000]
+        tagger.tag(texts[:BATCH])  # loads what is loaded on first use
+
+        run_mix(config, Engine(1), overwrite=True)
+        members = members_of(shards)
+        samples = [sample for path in sorted(shards.glob("mixed-*.tar")) for sample in read_shard(str(path))]
+        size = sum(path.stat().st_size for path in shards.glob("*.tar"))
+        count = len(members)
+        ways: dict[str, tuple[Callable[[], object], int]] = {
+            "mix, 1 worker": (lambda: run_mix(config, Engine(1), overwrite=True), count),
+            "tars": (lambda: write_tars(members, folder), count),
+            "writer": (lambda: write_ours(samples, folder), len(samples)),
+            "on the fly": (lambda: on_the_fly(texts, tagger, bank), len(texts)),
+            "mix, 2 workers": (lambda: run_mix(config, Engine(2), overwrite=True), count),
+        }
+        taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        for _ in range(options.rounds):
+            for way, (do, _) in ways.items():
+                taken[way].append(timed(do))
+        print(f"{count:,} samples, {size / count:,.0f} bytes each in the tars")
+        for way, (_, number) in ways.items():
+            cpu, wall = (statistics.median(column) for column in zip(*taken[way], strict=True))
+            rate = number / cpu
+            megabytes = rate * size / count / 1e6
+            print(f"  {way:<16}{rate:>9,.0f} samples/s of CPU{megabytes:>8.1f} MB/s{wall:>8.1f} s wall")
+
+        def ratio(label: str, first: str, second: str, clock: int = 0) -> None:
+            scale = ways[second][1] / ways[first][1]
+            values = [two[clock] / one[clock] / scale for one, two in zip(taken[first], taken[second], strict=True)]
+            print(f"  {label:<56}{statistics.median(values):>6.2f}  ({', '.join(f'{value:.2f}' for value in values)})")
+
+        ratio("mix / tars, samples a second of CPU (goal 0.5)", "mix, 1 worker", "tars")
+        ratio("mix / on the fly (goal 5)", "mix, 1 worker", "on the fly")
+        ratio("2 workers / 1, wall", "mix, 2 workers", "mix, 1 worker", clock=1)
+        compare_layouts(samples[:5000], folder, options.rounds)
+        compare_reads(bank, samples[:5000], options.rounds)
+        reading(shards, bank.feature_dim, options.rounds)
+        memory(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Making a single sample again from its key: from tagged/ and bank/, or from regions/, by the settings that the shards'
+manifest tells. Nothing is read from the shards themselves.
+"""
+
+from dataclasses import dataclass, fields
+from fnmatch import fnmatch
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from artifacts import files, manifest, settings
+from artifacts.errors import CallError, UserError
+from artifacts.manifest import Manifest
+from artifacts.samples import Mention, MixedSample, Sample
+from artifacts.schemas import damage_named
+from bank.building import feature_rows
+from bank.store import PatchBank
+from pipeline.mix.cutmix import Mix, Verdict, patches_wanted
+from pipeline.mix.samples import Sentence, finish, image_samples, known_patches, mix_sentence, shard_of, why_rejected
+from pipeline.mix.settings import CutMixSettings
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why a mention was replaced or not, in words; `patches`: how many of its concept the bank has."""
+
+    mention: Mention
+    verdict: Verdict
+    patches: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Again:
+    """A sample made again. `shard`: where it lies, empty for an image sample; `source`: which place of which file its
+    sentence or image is. `why`: for each mention; empty for an image sample."""
+
+    sample: Sample
+    shard: str
+    source: str
+    why: tuple[Why, ...] = ()
+
+
+def make_again(out: str, key: str) -> Again:
+    """The sample `key` of the output folder `out`.
+
+    Raises CallError for a key that no sample has, with the reason where its sentence was rejected; UserError where
+    bank or regions are not those that the shards were made from.
+    """
+    shards = manifest.read(files.join(out, "shards"))
+    if "settings" not in shards.details:
+        raise UserError(f"{out}/shards: the manifest does not tell its settings. Run `vlmixer mix … --overwrite`.")
+    for entry in shards.inputs:
+        if manifest.read(files.join(out, entry.name)).content_hash != entry.sha256:
+            raise UserError(f"{out}/shards: made from another {entry.name}/ than the one that lies there. Mix again.")
+    sentence_id, dash, view = key.rpartition("-")
+    if not dash:
+        return _image_again(out, key, shards)
+    views = shards.details["settings"]["views"]
+    if not view.isascii() or not view.isdigit() or not int(view) < views:
+        raise CallError(f"{key}: no key of a sample; the shards have views 00 to {views - 1:02d}. {_SEE}")
+    return _mixed_again(out, Sentence.from_row(_tagged_row(out, sentence_id), int(view)), shards)
+
+
+_SEE = "Keys are in `vlmixer show OUT --json` and in the names of the shards' members."
+
+
+def _mixed_again(out: str, sentence: Sentence, shards: Manifest) -> Again:
+    details = shards.details
+    names = {field.name for field in fields(CutMixSettings)}
+    chosen: CutMixSettings = settings.build(
+        CutMixSettings, {name: value for name, value in details["settings"].items() if name in names}, where=out
+    )
+    bank = PatchBank.open(files.join(out, "bank"))
+    mixed = mix_sentence(sentence, known_patches(bank), chosen, details["seed"])
+    rejected = why_rejected(sentence, mixed, chosen)
+    if rejected is not None:
+        raise CallError(
+            f"{sentence.key}: no sample was made of it: {rejected.reason} ({', '.join(rejected.concepts)})."
+        )
+    sample = finish([(sentence, mixed)], bank, crops=details["settings"]["crops"])[0]
+    count = sum(fnmatch(output.name, "mixed-*.tar") for output in shards.outputs)
+    shard = f"mixed-{shard_of(sentence.key, count, details['seed']):06d}.tar"
+    sources = manifest.read(files.join(out, "tagged")).details["sources"]
+    source_id, place = sentence.sentence_id.split("-", 1)
+    return Again(sample, shard, f"{sources.get(source_id, source_id)} at {place}", explain(mixed, chosen, bank))
+
+
+def explain(mixed: Mix, chosen: CutMixSettings, bank: PatchBank) -> tuple[Why, ...]:
+    """Why each mention was replaced or not."""
+    found = []
+    for index, (mention, verdict) in enumerate(zip(mixed.mentions, mixed.verdicts, strict=True)):
+        patches = bank.counts.get(mention.concept, 0)
+        drawn = [paste.patch for paste in mixed.pasted if paste.patch.mention == index]
+        side = "below" if verdict.draw is not None and verdict.draw < chosen.replace_probability else "not below"
+        chance = "" if verdict.draw is None else f"its draw {verdict.draw:.3f} is {side} {chosen.replace_probability:g}"
+        reason = {
+            "drawn": f"replaced: {chance}",
+            "filled": f"replaced: {chance}, but at least {chosen.min_replaced} must be replaced",
+            "not_drawn": f"kept: {chance}",
+            "over_limit": f"kept: {chance}, but at most {chosen.max_replaced} may be replaced",
+            "lacking": "kept: the bank has no patch of it",
+            "phrase": "kept: phrases of several words stay (mix.phrases)",
+            "other_image": f"kept: {chance}, but the sentence's one image does not show it",
+        }[verdict.reason]
+        if drawn:
+            wanted = patches_wanted(mention, chosen)
+            where = "its image's" if chosen.one_image else f"{patches:,}"
+            reason += f"; {len(drawn)} of {where} patches, {wanted} wanted, sampler {chosen.sampler}"
+        found.append(Why(mention, verdict, patches, reason))
+    return tuple(found)
+
+
+def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
+    folder = files.join(out, "tagged")
+    for output in manifest.read(folder).outputs:
+        if not output.name.endswith(".parquet"):
+            continue
+        with damage_named(files.join(folder, output.name)) as file:
+            parquet = pq.ParquetFile(file)
+            row = pc.index(parquet.read(columns=["sentence_id"])["sentence_id"], sentence_id).as_py()
+            if row >= 0:
+                found: dict[str, Any] = parquet.read().slice(row, 1).to_pylist()[0]
+                return found
+    raise CallError(f"{sentence_id}: no such sentence in {folder}. {_SEE}")
+
+
+def _image_again(out: str, key: str, shards: Manifest) -> Again:
+    folder = files.join(out, "regions")
+    for output in manifest.read(folder).outputs:
+        with damage_named(files.join(folder, output.name)) as file:
+            parquet = pq.ParquetFile(file)
+            ids = parquet.read(columns=["image_id"])["image_id"]
+            first = pc.index(ids, key).as_py()
+            if first >= 0:
+                table = parquet.read().slice(first, pc.sum(pc.equal(ids, key)).as_py())
+                features = feature_rows(table["feature"])
+                rows = table.drop_columns(["feature"]).to_pylist()
+                sample = next(image_samples(rows, features, crops=shards.details["settings"]["crops"]))
+                return Again(sample, "", sample.source)
+    raise CallError(f"{key}: no such image in {folder}. {_SEE}")
+
+
+def to_text(again: Again, *, why: bool) -> str:
+    """The sample for a terminal: its sentence with the replaced words in brackets, its patches, and the reasons."""
+    sample = again.sample
+    lines = [f"{sample.key}{f', in {again.shard}' if again.shard else ''}", f"from {again.source}", ""]
+    if isinstance(sample, MixedSample):
+        at, text = 0, ""
+        for index, mention in enumerate(sample.mentions):
+            word = sample.text[mention.start : mention.end]
+            text += sample.text[at : mention.start] + (f"[{word}]" if index in sample.replaced else word)
+            at = mention.end
+        lines += [text + sample.text[at:], ""]
+    else:
+        lines += [", ".join(sample.tags), ""]
+    for patch in sample.patches:
+        box = ", ".join(f"{value:.0f}" for value in patch.box)
+        lines.append(f"{patch.concept}: patch {patch.patch_id}, score {patch.score:.2f}, box {box} of "
+                     f"{patch.width} × {patch.height}")  # fmt: skip
+    if why:
+        lines += ["", *(f"{entry.mention.surface} ({entry.mention.concept}): {entry.reason}" for entry in again.why)]
+    return "\n".join(lines)

@@ -1,0 +1,193 @@
+"""What came out of `vlmixer mix`: a table, and a page with the concepts and the patches that are used most."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from artifacts.manifest import Counts
+from artifacts.rejects import REASONS
+from bank.store import PatchBank
+from pipeline.mix.tally import Tally
+from pipeline.report.crops import crop_uri
+from pipeline.report.pages import write_page
+
+SUMMARY = "summary.json"
+PAGE = "report.html"
+
+CONCEPTS_IN_TABLE = 20
+MOST_USED = 12
+THUMBNAIL_SIDE = 160
+
+
+@dataclass(frozen=True)
+class ConceptMixed:
+    """A concept's mentions, how many were replaced, its patches in the bank, and how many of these were used."""
+
+    mentions: int
+    replaced: int
+    patches: int
+    used: int
+
+
+@dataclass(frozen=True)
+class MixSummary:
+    """What `mix` did.
+
+    counts: of views. grounded: mentions of concepts that the bank has patches of. concepts: by name, those that the
+    text mentions. reasons: mentions of the views written, by why they were replaced or not. by_replaced, by_mentions:
+    views by their number of replaced mentions, and of mentions. patches, used: of the bank, and those pasted at least
+    once; pasted: how often in all; reuse: the median, 90th percentile and largest number of times that a used patch was
+    pasted. most_used: patch ids and how often.
+    """
+
+    counts: Counts
+    images: int
+    mentions: int
+    grounded: int
+    reasons: Mapping[str, int]
+    by_mentions: Mapping[str, int]
+    by_replaced: Mapping[str, int]
+    patches_only: int
+    concepts: Mapping[str, ConceptMixed]
+    patches: int
+    used: int
+    pasted: int
+    reuse: Mapping[str, float]
+    most_used: Mapping[str, int]
+
+    @classmethod
+    def of(cls, tally: Tally, counts: Counts, images: int, bank: PatchBank) -> "MixSummary":
+        """The summary of a whole run."""
+        used = np.sort(tally.uses[tally.uses > 0])
+        concepts = {}
+        for name, mentions in sorted(tally.mentions.items()):
+            patches = bank.counts.get(name, 0)
+            first = bank.patches(name).first if patches else 0
+            uses = tally.uses[first : first + patches]
+            concepts[name] = ConceptMixed(mentions, tally.replaced[name], patches, int((uses > 0).sum()))
+        best = np.argsort(-tally.uses, kind="stable")[:MOST_USED]
+        return cls(
+            counts=counts,
+            images=images,
+            mentions=tally.mentions.total(),
+            grounded=tally.mentions.total() - tally.lacking.total(),
+            reasons=_sorted(tally.reasons),
+            by_mentions=_by_number(tally.by_mentions),
+            by_replaced=_by_number(tally.by_replaced),
+            patches_only=tally.patches_only,
+            concepts=concepts,
+            patches=len(tally.uses),
+            used=len(used),
+            pasted=int(used.sum()),
+            reuse={
+                "median": float(np.median(used)) if len(used) else 0.0,
+                "p90": float(np.percentile(used, 90)) if len(used) else 0.0,
+                "most": int(used[-1]) if len(used) else 0,
+            },
+            most_used={bank.record(int(row)).patch_id: int(tally.uses[row]) for row in best if tally.uses[row]},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "MixSummary":
+        """What `to_json` gave."""
+        concepts = {name: ConceptMixed(**entry) for name, entry in content["concepts"].items()}
+        return cls(**{**content, "counts": Counts(**content["counts"]), "concepts": concepts})
+
+    @property
+    def by_frequency(self) -> list[tuple[str, ConceptMixed]]:
+        """Concepts, the most mentioned first."""
+        return sorted(self.concepts.items(), key=lambda entry: (-entry[1].mentions, entry[0]))
+
+    @property
+    def missing(self) -> list[tuple[str, int]]:
+        """Concepts that the text wants and the bank lacks, with their mentions, the most mentioned first."""
+        return [(name, entry.mentions) for name, entry in self.by_frequency if not entry.patches]
+
+    @property
+    def replaced_shares(self) -> list[tuple[str, int, float]]:
+        """For each number of replaced mentions, the views and their share in per cent."""
+        return [(n, views, 100 * views / max(self.counts.written, 1)) for n, views in self.by_replaced.items()]
+
+    def to_table(self) -> str:
+        """The table that is printed."""
+        counts = self.counts
+        replaced = sum(entry.replaced for entry in self.concepts.values())
+        lines = [
+            f"{counts.written:>12,} mixed samples of {counts.read:,} views",
+            f"{self.images:>12,} image samples",
+            f"{self.patches_only:>12,} serve a patches-only view, too ({_share(self.patches_only, counts.written)})",
+            "",
+            f"{self.mentions:>12,} mentions",
+            f"{self.grounded:>12,} of concepts that the bank has ({_share(self.grounded, self.mentions)}: coverage)",
+            f"{replaced:>12,} replaced ({_share(replaced, self.mentions)})",
+            "",
+            "replaced mentions in a sample",
+            *(f"{views:>12,} have {number} ({share:.1f} %)" for number, views, share in self.replaced_shares[:8]),
+            "",
+            "patches",
+            f"{self.patches:>12,} in the bank",
+            f"{self.used:>12,} used ({_share(self.used, self.patches)})",
+            f"{self.pasted:>12,} times pasted; a used one {self.reuse['median']:,.0f} times (median), at most "
+            f"{self.reuse['most']:,}",
+        ]
+        if counts.rejected:
+            lines += ["", "not used"]
+            lines += [f"{number:>12,} {reason}: {REASONS[reason]}" for reason, number in counts.rejected.items()]
+        lines += [
+            "",
+            f"concepts: {len(self.concepts) - len(self.missing):,} of {len(self.concepts):,} wanted have patches",
+        ]
+        lines += [f"{mentions:>12,} {name}: lacking" for name, mentions in self.missing[:5]]
+        if len(self.missing) > 5:
+            lines.append(f"{'':>12} … and {len(self.missing) - 5} more")
+        shown = self.by_frequency[:CONCEPTS_IN_TABLE]
+        width = max((len(name) for name, _ in shown), default=0)
+        lines.append(f"{'mentions':>12} {'':<{width}} replaced  patches  used")
+        lines += [
+            f"{entry.mentions:>12,} {name:<{width}} {entry.replaced:>8,} {entry.patches:>8,} {entry.used:>5,}"
+            for name, entry in shown
+        ]
+        if len(self.concepts) > CONCEPTS_IN_TABLE:
+            lines.append(f"{'':>12} … and {len(self.concepts) - CONCEPTS_IN_TABLE} more")
+        return "\n".join(lines)
+
+
+def _sorted(counter: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counter.items()))
+
+
+def _by_number(counter: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counter.items(), key=lambda entry: int(entry[0])))
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.1f} %"
+
+
+@dataclass(frozen=True)
+class MostUsed:
+    """A patch that is used much, as the page shows it."""
+
+    picture: str
+    concept: str
+    uses: int
+
+
+def write_mix_page(path: str, summary: MixSummary, bank: PatchBank) -> None:
+    """Write the page at `path`."""
+    most_used = []
+    for patch_id, uses in summary.most_used.items():
+        record = bank.patch(patch_id)
+        most_used.append(MostUsed(crop_uri(bank, record, THUMBNAIL_SIDE), record.concept, uses))
+    replaced = sum(entry.replaced for entry in summary.concepts.values())
+    rejected = [(REASONS[reason], number) for reason, number in summary.counts.rejected.items()]
+    write_page(
+        path, "mixing.html", summary=summary, most_used=most_used, replaced=replaced, rejected=rejected,
+        coverage=100 * summary.grounded / max(summary.mentions, 1),
+    )  # fmt: skip

@@ -1,0 +1,221 @@
+"""The stage `mix`: what its settings do to the shards, what it says of them, and a sample made again from its key."""
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from artifacts import manifest
+from artifacts.errors import CallError, UserError
+from artifacts.samples import ImageSample, MixedSample, read_shard
+from bank.store import PatchBank
+from pipeline.cli import main
+from pipeline.jobs.mix import plan_image_shards
+from pipeline.mix.again import make_again, to_text
+from tests.pipeline.jobs.small_corpus import Corpus, contents, make_corpus, run
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Corpus:
+    """A corpus with a run up to the bank in `out`."""
+    made = make_corpus(tmp_path_factory.mktemp("mix"))
+    assert run(made.write_config(), made.folder / "out") == 0
+    return made
+
+
+@pytest.fixture
+def mixed_with(corpus, tmp_path):
+    """Mixes afresh with other settings; gives the folder and its samples."""
+
+    def mix(*arguments: str, **settings: object):
+        out = corpus.folder / "out"
+        assert run(corpus.write_config("other.yaml", mix=settings), out, "--overwrite", *arguments, command="mix") == 0
+        return out, samples_of(out)
+
+    return mix
+
+
+def samples_of(out: Path) -> list[MixedSample | ImageSample]:
+    return [sample for shard in sorted((out / "shards").glob("*.tar")) for sample in read_shard(str(shard))]
+
+
+def mixed_of(samples) -> list[MixedSample]:
+    return [sample for sample in samples if isinstance(sample, MixedSample)]
+
+
+def test_each_setting_reaches_the_shards(mixed_with):
+    _, samples = mixed_with(replace_probability=1.0, max_replaced=1, patches_only=0.0, patches_per_plural=3)
+    mixed = mixed_of(samples)
+    assert {len(sample.replaced) for sample in mixed} == {1}
+    assert not any(sample.patches_only for sample in mixed)
+    wanted = Counter((sample.mentions[sample.replaced[0]].surface[-1] == "s", len(sample.patches)) for sample in mixed)
+    assert set(wanted) == {(False, 1), (True, 3)}
+
+    _, samples = mixed_with(replace_probability=1.0, one_image=True, min_replaced=0)
+    assert all(len({patch.image_id for patch in sample.patches}) == 1 for sample in mixed_of(samples))
+
+    out, samples = mixed_with(lacking="reject", views=3)
+    assert {sample.view for sample in mixed_of(samples)} == {0, 1, 2}
+    assert not any(mention.concept == "horse" for sample in mixed_of(samples) for mention in sample.mentions)
+    assert json.loads((out / "shards" / "manifest.json").read_text())["details"]["settings"]["lacking"] == "reject"
+
+
+def test_views_of_a_sentence_differ_and_keys_are_unique(mixed_with):
+    _, samples = mixed_with(views=4)
+    assert len({sample.key for sample in samples}) == len(samples)
+    of = {}
+    for sample in mixed_of(samples):
+        of.setdefault(sample.sentence_id, []).append((sample.replaced, [patch.patch_id for patch in sample.patches]))
+    assert all(len(views) == 4 for views in of.values())
+    assert sum(len({str(view) for view in views}) > 1 for views in of.values()) > 0.9 * len(of)
+
+
+def test_crops_are_the_patches_pictures(mixed_with):
+    out, samples = mixed_with(crops=True, patches_per_word=2)
+    bank = PatchBank.open(str(out / "bank"))
+    assert {type(sample) for sample in samples} == {MixedSample, ImageSample}
+    for sample in samples:
+        with Image.open(io.BytesIO(sample.picture)) as picture:
+            pixels = np.asarray(picture.convert("RGB"), np.float32)
+        for patch in sample.patches:
+            left, top, right, bottom = patch.crop
+            assert (right - left, bottom - top) == (16, 16)
+            if isinstance(sample, MixedSample):
+                own = np.asarray(bank.patch(patch.patch_id).picture, np.float32)
+                assert abs(pixels[top:bottom, left:right].mean((0, 1)) - own.mean((0, 1))).max() < 12
+
+
+def test_image_shards_are_of_even_size_and_hold_every_image_once(mixed_with):
+    out, samples = mixed_with(samples_per_shard=40)
+    sizes = json.loads((out / "shards" / "sizes.json").read_text())
+    images = [size for name, size in sizes.items() if name.startswith("images-")]
+    assert sum(images) == 150
+    assert set(images) <= {37, 38}
+    keys = [sample.key for sample in samples if isinstance(sample, ImageSample)]
+    regions = [row for part in sorted((out / "regions").glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+    order = list(dict.fromkeys(row["image_id"] for row in regions))
+    assert sorted(keys) == sorted(order)
+    assert keys != order
+
+
+@pytest.mark.parametrize(
+    ("parts", "target", "sizes"),
+    [
+        ([5, 0, 3], 4, [4, 4]),
+        ([10], 4, [3, 3, 4]),
+        ([1, 1], 100, [2]),
+        ([], 4, []),
+        ([0], 4, []),
+        ([2] * 9, 5, [4, 5, 4, 5]),
+    ],
+)
+def test_image_shards_are_planned(parts, target, sizes):
+    units = plan_image_shards([(f"part-{number}", images) for number, images in enumerate(parts)], target)
+    assert [sum(entry.count for entry in unit.content.slices) for unit in units] == sizes
+    taken = [(entry.part, entry.first + place) for unit in units for entry in unit.content.slices
+             for place in range(entry.count)]  # fmt: skip
+    assert taken == [(f"part-{number}", place) for number, images in enumerate(parts) for place in range(images)]
+
+
+def test_the_summary_counts_what_is_in_the_shards(mixed_with, capsys):
+    out, samples = mixed_with(views=2)
+    printed = capsys.readouterr().out
+    summary = json.loads((out / "shards" / "summary.json").read_text())
+    mixed = mixed_of(samples)
+    bank = PatchBank.open(str(out / "bank"))
+    tagged = [row for part in sorted((out / "tagged").glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+    mentions = Counter(mention["concept"] for row in tagged for mention in row["mentions"])
+    assert summary["mentions"] == 2 * mentions.total()
+    assert summary["grounded"] == 2 * sum(number for name, number in mentions.items() if bank.counts[name])
+    by_replaced = Counter(str(len(sample.replaced)) for sample in mixed)
+    assert summary["by_replaced"] == dict(by_replaced)
+    uses = Counter(patch.patch_id for sample in mixed for patch in sample.patches)
+    assert (summary["used"], summary["pasted"]) == (len(uses), uses.total())
+    assert summary["reuse"]["most"] == max(uses.values())
+    assert all(uses[patch_id] == number for patch_id, number in summary["most_used"].items())
+    assert summary["concepts"]["dog"]["mentions"] == 2 * mentions["dog"]
+    assert summary["patches_only"] == len(mixed)
+    assert f"{len(mixed):,} mixed samples of {2 * len(tagged):,} views" in printed
+    assert f"{summary['by_replaced']['1']:,} have 1 (" in printed
+    assert "<title>Mixed samples</title>" in (out / "shards" / "report.html").read_text()
+
+
+def test_settings_do_not_depend_on_workers(corpus, mixed_with):
+    settings = {"crops": True, "patches_per_word": 2, "samples_per_shard": 40}
+    out, _ = mixed_with(**settings)
+    once = contents(out)
+    mixed_with("--workers", "2", **settings)
+    assert contents(out) == once
+
+
+def same(one, other):
+    plain = [vars(sample) | {"features": sample.features.tolist()} for sample in (one, other)]
+    return plain[0] == plain[1]
+
+
+@pytest.mark.parametrize("settings", [{}, {"views": 3, "crops": True, "sampler": "score", "patches_per_word": 2}])
+def test_every_sample_is_made_again_from_its_key(mixed_with, settings):
+    out, samples = mixed_with(**settings)
+    lying = {sample.key: (shard.name, sample) for shard in sorted((out / "shards").glob("mixed-*.tar"))
+             for sample in read_shard(str(shard))}  # fmt: skip
+    for key in sorted(lying)[::40]:
+        again = make_again(str(out), key)
+        assert same(again.sample, lying[key][1])
+        assert again.shard == lying[key][0]
+        assert again.source.endswith(f"captions.txt at {key.split('-')[1]}")
+        replaced = [index for index, why in enumerate(again.why) if why.reason.startswith("replaced")]
+        assert replaced == list(again.sample.replaced)
+    images = [sample for sample in samples if isinstance(sample, ImageSample)]
+    assert same(make_again(str(out), images[7].key).sample, images[7])
+
+
+def test_show_tells_why(mixed_with, capsys, tmp_path):
+    out, samples = mixed_with(max_replaced=1)
+    sample = next(sample for sample in mixed_of(samples) if len(sample.mentions) == 2)
+    capsys.readouterr()
+    page = tmp_path / "page.html"
+    assert main(["show", str(out), "--key", sample.key, "--why", "--html", str(page)]) == 0
+    said = capsys.readouterr().out
+    word = sample.mentions[sample.replaced[0]].surface
+    assert f"[{word}]" in said
+    assert said.count("replaced: its draw ") == 1
+    assert said.count("kept: its draw ") == 1
+    assert page.read_text().count('class="why"') == 2
+    assert main(["show", str(out / "shards"), "--key", sample.key, "--why", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["key"] == sample.key
+    assert len(told["why"]) == 2
+    assert to_text(make_again(str(out), sample.key), why=False).count("\n") == 5
+
+
+def test_a_key_that_there_is_not_and_a_sentence_without_a_sample(mixed_with):
+    out, samples = mixed_with(lacking="reject")
+    rows = [row for part in (out / "rejects").glob("mix-*.parquet") for row in pq.read_table(part).to_pylist()]
+    for row in rows[:1]:
+        with pytest.raises(CallError, match="no sample was made of it: lacking_patch"):
+            make_again(str(out), f"{row['source']}-00")
+    key = mixed_of(samples)[0].key
+    for wrong in (key[:-2] + "07", key[:-2] + "xx", "0123456789ab-000000000000-00", "0123456789abcdef"):
+        with pytest.raises(CallError):
+            make_again(str(out), wrong)
+    with pytest.raises(CallError, match="give its --key"):
+        main(["show", str(out), "--why", "--debug"])
+
+
+def test_a_sample_is_not_made_from_another_bank(mixed_with, tmp_path):
+    out, samples = mixed_with()
+    description = manifest.read(str(out / "shards"))
+    description.inputs[2] = type(description.inputs[2])("bank", 1, "another")
+    moved = out / "shards" / "manifest.json"
+    kept = moved.read_bytes()
+    manifest.publish(str(out / "shards"), description)
+    try:
+        with pytest.raises(UserError, match="made from another bank"):
+            make_again(str(out), mixed_of(samples)[0].key)
+    finally:
+        moved.write_bytes(kept)

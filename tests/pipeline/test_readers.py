@@ -1,0 +1,108 @@
+"""The shards as other programs read them, and the files by which these know the shards.
+
+webdataset 0.2.86, open_clip, timm and energon are tried by benchmarks/readers.py: they do not fit beside the rest.
+"""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset as wds
+from PIL import Image
+
+from artifacts.samples import read_shard
+from tests.pipeline.jobs.small_corpus import make_corpus, run
+
+KINDS = ("mixed", "images")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "crops"])
+def shards(request, tmp_path_factory) -> Path:
+    corpus = make_corpus(tmp_path_factory.mktemp("readers"))
+    settings = {"crops": request.param, "min_replaced": 0, "patches_per_word": 2}
+    assert run(corpus.write_config(mix=settings), corpus.folder / "out") == 0
+    return corpus.folder / "out" / "shards"
+
+
+def ours(path: Path):
+    return {sample.key: sample for sample in read_shard(str(path))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_webdataset(shards, kind):
+    path = shards / f"{kind}-000001.tar"
+    expected = ours(path)
+    found = list(wds.WebDataset(str(path), shardshuffle=False).decode("pil"))
+    assert [entry["__key__"] for entry in found] == list(expected)
+    for entry in found:
+        sample = expected[entry["__key__"]]
+        assert np.array_equal(entry["npy"], sample.features)
+        assert [patch["patch_id"] for patch in entry["json"]["patches"]] == [patch.patch_id for patch in sample.patches]
+        if sample.picture is not None:
+            assert entry["jpg"].size == Image.open(io.BytesIO(sample.picture)).size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hugging_face_datasets(shards, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    files = {"train": str(shards / f"{kind}-*.tar")}
+    data = datasets.load_dataset("webdataset", data_files=files, split="train", cache_dir=str(tmp_path))
+    expected = {key: sample for path in shards.glob(f"{kind}-*.tar") for key, sample in ours(path).items()}
+    assert set(data["__key__"]) == set(expected)
+    for entry in data.select(range(0, len(data), 7)):
+        sample = expected[entry["__key__"]]
+        assert np.array_equal(np.array(entry["npy"], np.float16).reshape(sample.features.shape), sample.features)
+        assert len(entry["json"]["patches"]) == len(sample.patches)
+        if sample.picture is not None:
+            assert entry["jpg"].size == Image.open(io.BytesIO(sample.picture)).size
+
+
+def test_what_every_reader_relies_on(shards):
+    """Plain USTAR files; members of a sample together; keys without dots, unique; the same members in every sample."""
+    keys = []
+    for path in sorted(shards.glob("*.tar")):
+        names = []
+        with tarfile.open(path) as tar:
+            assert not tar.pax_headers
+            for member in tar:
+                assert member.isreg()
+                names.append(tuple(member.name.split(".")))
+        extensions = (
+            ["json", "txt", "npy", "jpg"] if any(name[1] == "jpg" for name in names) else ["json", "txt", "npy"]
+        )
+        step = len(extensions)
+        assert len(names) % step == 0
+        for at in range(0, len(names), step):
+            (key,) = {name[0] for name in names[at : at + step]}
+            assert [name[1:] for name in names[at : at + step]] == [(extension,) for extension in extensions]
+            keys.append(key)
+    assert len(set(keys)) == len(keys)
+
+
+def test_index_files_tell_the_shards_sizes(shards):
+    sizes = {path.name: len(ours(path)) for path in shards.glob("*.tar")}
+    assert json.loads((shards / "sizes.json").read_text()) == sizes
+    info = json.loads((shards / "_info.json").read_text())["splits"]
+    assert set(info) == set(KINDS)
+    told = [dict(zip(split["filenames"], split["shard_lengths"], strict=True)) for split in info.values()]
+    assert {**told[0], **told[1]} == sizes
+    energon = json.loads((shards / ".nv-meta" / ".info.json").read_text())
+    assert energon["shard_counts"] == sizes
+    parts = json.loads((shards / ".nv-meta" / "split.yaml").read_text())["split_parts"]
+    assert sorted(name for names in parts.values() for name in names) == sorted(sizes)
+    assert parts["train"] == sorted(name for name in sizes if name.startswith("mixed"))
+
+
+def test_energons_index_tells_where_samples_begin(shards):
+    for path in shards.glob("*.tar"):
+        offsets = np.fromfile(f"{path}.idx", "<u8")
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+        begins = [member.offset for member in members if member.name.endswith(".json")]
+        assert offsets[:-1].tolist() == begins
+        last = members[-1]
+        assert offsets[-1] == last.offset_data + -(-last.size // 512) * 512
