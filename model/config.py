@@ -31,6 +31,7 @@ class ModelConfig:
     projection_size: int = 128  # dimensions of the space in which sentences and images are compared
     pooling: Literal["mean", "cls"] = "mean"  # what is projected: all states' mean (sketch) or [CLS]'s
     patch_positions: bool = True  # whether a pasted patch carries the position of the word it replaces
+    patch_segments: bool = False  # whether regions carry the segment of the text beside them; not so in Oscar, VinVL
     vocabulary_size: int = 8000  # word pieces to learn from the shards' texts, at most
     tokenizer: str | None = None  # a vocab.txt or tokenizer.json of yours; null learns one from the shards
     init: str | None = None  # BERT weights in the Hugging Face layout (.safetensors) to start from

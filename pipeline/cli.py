@@ -150,6 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("config", metavar="CONFIG.yaml")
     train.add_argument("--out", help="folder of the run (default: OUT/run)")
     train.add_argument("--resume", action="store_true", help="continue a run that stopped")
+    train.add_argument(
+        "--init", metavar="PATH", help="start from BERT weights in Hugging Face's layout (.safetensors), as model.init"
+    )
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
     train.set_defaults(do=_train)
 
@@ -449,7 +452,8 @@ def _train(options: argparse.Namespace) -> int:
     from artifacts import files
     from pipeline.config import load_config
 
-    config = load_config(options.config, options.set)
+    given = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
+    config = load_config(options.config, [*options.set, *given])
     _train_run(config, options.out or files.join(config.out, "run"), resume=options.resume)
     return 0
 
