@@ -15,8 +15,8 @@ import gzip
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from artifacts import files
 from artifacts.rng import stable_hash
+from bank.concepts import load_vocabulary
+from model.evaluate import ImageRegions
 from pipeline.config import Config, ImageSettings, MixSettings, TextSettings
-from pipeline.evaluate import read_pairs
+from pipeline.evaluate import detect_pairs, read_pairs
+from pipeline.jobs.tag import make_tagger
+
+IMPORT_PATHS = (str(Path(__file__).resolve().parents[1]),)
 
 THUMBNAIL = 16
 ALIKE = 6.0
@@ -96,3 +101,68 @@ def pipeline_config(options: argparse.Namespace, out: Path) -> Config:
         ),
         mix=MixSettings(),
     )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The test: photos as the detector sees them, their captions, and the concepts that the tagger finds in these.
+
+    `seen`: concepts that can be seen in each photo, by --classes; None without that file.
+    """
+
+    names: tuple[str, ...]
+    images: tuple[ImageRegions, ...]
+    captions: tuple[tuple[str, ...], ...]
+    concepts: tuple[tuple[frozenset[str], ...], ...]
+    seen: tuple[frozenset[str], ...] | None
+
+    def part(self, part: str) -> "Gallery":
+        """The photos that belong to `part`."""
+        rows = [row for row, name in enumerate(self.names) if in_part(name, part)]
+        fields = (self.names, self.images, self.captions, self.concepts)
+        seen = None if self.seen is None else tuple(self.seen[row] for row in rows)
+        return Gallery(*(tuple(field[row] for row in rows) for field in fields), seen)
+
+
+def load_gallery(options: argparse.Namespace, config: Config, out: Path) -> Gallery:
+    """The whole test list; what the detector finds is kept in `out`, because it takes longest."""
+    vocabulary = load_vocabulary(config.vocabulary)
+    found, skipped = see(options.test, config, out / "gallery")
+    for name, reason in skipped.items():
+        print(f"not used: {name}: {reason}", file=sys.stderr)
+    pairs = dict(read_pairs(options.test))
+    captions = tuple(tuple(pairs[name]) for name in found)
+    tagger = make_tagger(config.text, vocabulary)
+    concepts = tuple(
+        tuple(frozenset(mention.concept for mention in tagged.mentions) for tagged in tagger.tag(group))
+        for group in captions
+    )
+    seen = None
+    if options.classes:
+        records = {(record := json.loads(line))["image"]: record["classes"] for line in lines_of(options.classes)}
+        ids = {label: vocabulary.map_labels([label])[0] for group in records.values() for label in group}
+        seen = tuple(
+            frozenset(vocabulary.names[ids[label]] for label in records[Path(name).name] if ids[label] is not None)
+            for name in found
+        )
+    return Gallery(tuple(found), tuple(found.values()), captions, concepts, seen)
+
+
+def see(pairs: str, config: Config, folder: Path) -> tuple[dict[str, ImageRegions], dict[str, str]]:
+    """What the detector finds in the photos of the list, by name; kept in `folder`."""
+    kept = folder / "regions.json"
+    if not kept.exists():
+        found, skipped = detect_pairs(pairs, config, IMPORT_PATHS)
+        folder.mkdir(exist_ok=True)
+        arrays = {f"{row}.{name}": getattr(image, name) for row, image in enumerate(found.values())
+                  for name in ("features", "boxes")}  # fmt: skip
+        np.savez(folder / "regions.npz", **arrays)
+        rows = [[name, image.width, image.height, list(image.tags)] for name, image in found.items()]
+        files.publish_bytes(str(kept), json.dumps({"images": rows, "skipped": skipped}).encode())
+    content = json.loads(kept.read_text())
+    with np.load(folder / "regions.npz") as arrays:
+        images = {
+            name: ImageRegions(arrays[f"{row}.features"], arrays[f"{row}.boxes"], width, height, tuple(tags))
+            for row, (name, width, height, tags) in enumerate(content["images"])
+        }
+    return images, content["skipped"]

@@ -66,8 +66,10 @@ class TrainConfig:
     warmup_steps: int = 100  # linear rise to the peak; then linear fall to 0 at the last step
     weight_decay: float = 0.01  # not on biases and LayerNorms
     clip_norm: float = 1.0  # largest gradient norm
+    accumulate: int = 1  # batches of an update; the contrast's negatives come from one batch all the same
     mask_probability: float = 0.15  # share of words masked for masked language modelling (BERT's)
     tag_mask_probability: float = 0.25  # share of tags masked; images have few, so more than of words
+    predict_replaced: bool = False  # whether a pasted patch must predict the word that it replaced, too
     drop_words: float = 1.0  # how often the contrastive view loses the words that no patch replaced (sketch)
     temperature: float = 0.1  # of the contrastive loss (sketch)
     masked_language_weight: float = 1.0  # weights of the three losses; 0 leaves one out
@@ -76,14 +78,21 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
     shards_in_memory: int = 8  # samples are shuffled within so many shards at a time
+    readers: int | None = None  # parts into which an epoch is divided; null: one for each rank and worker
+    workers: int = 1  # processes a rank that read ahead; 0 reads in the training's own
+    compile: bool = False  # compile the encoder with torch.compile: a minute at the start, less time a step
     log_every: int = 10  # steps between lines of log.jsonl
+    tensorboard: bool = False  # whether RUN/tensorboard is written, too
     checkpoint_every: int = 500  # steps between checkpoints
+    keep_checkpoints: int = 2  # so many of the last are kept, and the one of the lowest training loss
 
     def __post_init__(self) -> None:
         _positive("train", self, "steps", "batch_size", "learning_rate", "clip_norm", "temperature")
-        _positive("train", self, "shards_in_memory", "log_every", "checkpoint_every")
+        _positive("train", self, "shards_in_memory", "log_every", "checkpoint_every", "keep_checkpoints", "accumulate")
+        if self.readers is not None:
+            _positive("train", self, "readers")
         _fraction("train", self, "mask_probability", "tag_mask_probability", "drop_words")
-        _not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay")
+        _not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay", "workers")
         _not_negative("train", self, "masked_language_weight", "masked_tags_weight", "contrastive_weight")
         if not self.masked_language_weight + self.masked_tags_weight + self.contrastive_weight:
             raise CallError("train: all three loss weights are 0, so nothing is learned. Give one a weight.")
@@ -115,6 +124,7 @@ class Settings:
 
     seed: int = 0
     out: str = "out/"
+    vocabulary: str | None = None  # of concepts; if given, the shards must have been made with it
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
 

@@ -196,11 +196,11 @@ class Network(nn.Module):
         self.apply(_initialise)
 
     def words(self, batch: Sequences, chosen: Tensor) -> Tensor:
-        """Logits (n, vocabulary) of the word pieces at `chosen`: (n, 2) int64, row and column of `ids`."""
+        """Logits (n, vocabulary) of word pieces at `chosen`: (n, 2) int64, the sequence and the item of it."""
         return self._predict(self.cls["predictions"], batch, chosen)
 
     def tag_pieces(self, batch: Sequences, chosen: Tensor) -> Tensor:
-        """Logits (n, vocabulary) of the tags' pieces at `chosen`: (n, 2) int64, row and column of `ids`."""
+        """Logits (n, vocabulary) of tags' pieces at `chosen`: (n, 2) int64, the sequence and the item of it."""
         return self._predict(self.tags["predictions"], batch, chosen)
 
     def embed(self, batch: Sequences) -> Tensor:
@@ -214,7 +214,6 @@ class Network(nn.Module):
         return functional.normalize(self.projection(pooled).float(), dim=-1)
 
     def _predict(self, head: nn.Module, batch: Sequences, chosen: Tensor) -> Tensor:
-        # Text comes first in `order`, so a piece's column in `ids` is its column in the states as well.
         states = self.bert(batch)[chosen[:, 0], chosen[:, 1]]
         return head(states, self.bert.embeddings.word_embeddings.weight)
 

@@ -462,12 +462,13 @@ def _train_run(config: "Config", run: str, *, resume: bool) -> None:
     import torch
 
     from artifacts import files
+    from bank.concepts import load_vocabulary
     from model.config import Settings, TrainConfig
     from model.train import train
 
     torch.set_num_threads(os.cpu_count() or 1)
-    settings = Settings(seed=config.seed, out=config.out, model=config.model, train=config.train or TrainConfig())
-    train(settings, out=run, resume=resume)
+    settings = Settings(config.seed, config.out, config.vocabulary, config.model, config.train or TrainConfig())
+    train(settings, out=run, resume=resume, vocabulary_hash=load_vocabulary(config.vocabulary).hash)
     # Evaluation needs the detector and the vocabulary, of which the trainer itself knows nothing.
     files.publish_bytes(files.join(run, "pipeline.yaml"), config.to_yaml().encode())
 
