@@ -69,6 +69,7 @@ class TrainConfig:
     accumulate: int = 1  # batches of an update; the contrast's negatives come from one batch all the same
     mask_probability: float = 0.15  # share of words masked for masked language modelling (BERT's)
     tag_mask_probability: float = 0.25  # share of tags masked; images have few, so more than of words
+    cutmix: bool = True  # false, for ablations: no patches; the contrastive view is the words they would replace
     predict_replaced: bool = False  # whether a pasted patch must predict the word that it replaced, too
     drop_words: float = 1.0  # how often the contrastive view loses the words that no patch replaced (sketch)
     temperature: float = 0.1  # of the contrastive loss (sketch)

@@ -21,14 +21,25 @@ from model.config import ModelConfig, TrainConfig
 from model.network import Sequences
 from model.shards import Shard, ShardSet, Stream, read_rows
 from model.tokenizer import Tokenizer
-from model.views import IGNORED, View, mask_words, mixed_view, no_regions, regions_of, set_view, tag_view, text_view
+from model.views import (
+    IGNORED,
+    View,
+    mask_words,
+    mixed_view,
+    no_regions,
+    regions_of,
+    set_view,
+    tag_view,
+    text_view,
+    words_view,
+)
 
 Kind = TypeVar("Kind", MixedSample, ImageSample)
 
 
 @dataclass(frozen=True)
 class EncodedSentence:
-    """A mixed sample's views: its `text`, the text `mixed` with patches, and the `patches` alone, as a set.
+    """A mixed sample's views: its `text`, the text `mixed` with patches, and what was pasted `alone`, as a set.
 
     `replaced`: (k, 2) int64, a patch of the mixed view and a word piece that it replaced. `number` is equal for
     equal texts.
@@ -36,7 +47,7 @@ class EncodedSentence:
 
     text: View
     mixed: View
-    patches: View
+    alone: View
     replaced: np.ndarray
     number: int
 
@@ -45,16 +56,19 @@ class EncodedSentence:
 
 
 def encode_sentences(
-    samples: Sequence[MixedSample], tokenizer: Tokenizer, config: ModelConfig, feature_dim: int
+    samples: Sequence[MixedSample], tokenizer: Tokenizer, config: ModelConfig, feature_dim: int, cutmix: bool = True
 ) -> list[EncodedSentence]:
-    """Mixed samples as views."""
+    """Mixed samples as views. Without `cutmix` there are no patches, and `alone` holds the words they would replace."""
     nothing = no_regions(feature_dim)
     encoded = []
     for sample, pieces in zip(samples, tokenizer.encode([sample.text for sample in samples]), strict=True):
         text = text_view(pieces, tokenizer, config.max_text_tokens, nothing)
         mixed, replaced = mixed_view(sample, pieces, text, config.max_regions, config.patch_positions)
-        patches = set_view(mixed.regions, tokenizer)
-        encoded.append(EncodedSentence(text, mixed, patches, replaced, stable_hash(text.ids.tobytes(), bits=56)))
+        alone = set_view(mixed.regions, tokenizer)
+        if not cutmix:
+            mixed, replaced = text, replaced[:0]
+            alone = words_view(sample, pieces, tokenizer, config.max_text_tokens)
+        encoded.append(EncodedSentence(text, mixed, alone, replaced, stable_hash(text.ids.tobytes(), bits=56)))
     return encoded
 
 
@@ -219,7 +233,7 @@ class Loader:
 
         def sentences(shard: Shard, start: int, stop: int) -> list[EncodedSentence]:
             samples = self._samples(shard, start, stop, MixedSample)
-            return encode_sentences(samples, self._tokenizer, model, shards.feature_dim)
+            return encode_sentences(samples, self._tokenizer, model, shards.feature_dim, train.cutmix)
 
         def images(shard: Shard, start: int, stop: int) -> list[View]:
             return encode_images(self._samples(shard, start, stop, ImageSample), self._tokenizer, model)
@@ -252,13 +266,14 @@ class Loader:
             mixed = with_replaced(mixed, [sentence.replaced for sentence in sentences])
         tags = self._masked(images, self._train.tag_mask_probability, random)
         dropped = random.random(len(sentences)) < self._train.drop_words
-        paired = [(one, alone) for one, alone in zip(sentences, dropped, strict=True) if len(one.mixed.regions)]
+        # [CLS] and [SEP] alone are a view of nothing.
+        paired = [(one, alone) for one, alone in zip(sentences, dropped, strict=True) if len(one.alone) > 2]
         return Part(
             epoch,
             mixed,
             tags,
             tuple(one.text for one, _ in paired),
-            tuple(one.patches if alone else one.mixed for one, alone in paired),
+            tuple(one.alone if alone else one.mixed for one, alone in paired),
             tuple(one.number for one, _ in paired),
         )
 

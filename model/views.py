@@ -109,6 +109,16 @@ def set_view(regions: Regions, tokenizer: Tokenizer) -> View:
     return _framed(nothing, nothing, tokenizer, TEXT_SEGMENT, replace(regions, positions=nowhere))
 
 
+def words_view(sample: MixedSample, pieces: Pieces, tokenizer: Tokenizer, limit: int) -> View:
+    """[CLS], the pieces of the replaced mentions, [SEP]: the contrastive view of an ablation without CMC."""
+    spans = pieces.spans[: limit - 2]
+    kept = np.zeros(len(spans), bool)
+    for mention in (sample.mentions[index] for index in sample.replaced):
+        kept |= (spans[:, 0] < mention.end) & (spans[:, 1] > mention.start)
+    ids, words = (part[: limit - 2][kept] for part in (pieces.ids, pieces.words))
+    return _framed(ids, words, tokenizer, TEXT_SEGMENT, no_regions(sample.features.shape[1]))
+
+
 def mixed_view(
     sample: MixedSample, pieces: Pieces, text: View, max_regions: int, patch_positions: bool
 ) -> tuple[View, np.ndarray]:

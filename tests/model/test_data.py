@@ -83,6 +83,28 @@ def test_other_words_are_dropped_from_the_contrastive_view_as_often_as_asked(fol
     assert 0 < sum(dropped) < sum(len(batch.sentences) for batch in some)
 
 
+def test_without_cutmix_there_is_no_patch_anywhere_and_the_contrast_is_with_the_replaced_words(folder):
+    batch, usual = (next(loader(folder, cutmix=cutmix).batches(0)) for cutmix in (False, True))
+    assert batch.mixed.sequences.regions.shape[1] == batch.view.regions.shape[1] == 0
+    assert torch.equal(batch.text.ids, usual.text.ids)
+    for text, view in zip(batch.text.ids.tolist(), batch.view.ids.tolist(), strict=True):
+        words = [piece for piece in view if piece]
+        assert 2 < len(words) < len([piece for piece in text if piece])
+        assert set(words) <= set(text)
+
+
+def test_a_patch_that_must_predict_its_word_is_asked_for_each_piece_of_it(folder):
+    plain, more = (next(loader(folder, predict_replaced=value).batches(0)).mixed for value in (False, True))
+    count = len(plain.targets)
+    assert torch.equal(more.targets[:count], plain.targets)
+    assert torch.equal(more.chosen[:count], plain.chosen)
+    text = (more.sequences.order < more.sequences.ids.shape[1]) & more.sequences.mask
+    rows, items = more.chosen[count:].T
+    # Items behind the text are patches, of which each is asked.
+    assert (items >= text.sum(1)[rows]).all()
+    assert len({(int(row), int(item)) for row, item in more.chosen[count:]}) == int((~text & more.sequences.mask).sum())
+
+
 def test_sentences_without_a_patch_are_left_out_of_the_contrast_only(tmp_path):
     world = World()
     bare = [replace(world.mixed(n), replaced=(), patches=(), features=world.mixed(n).features[:0]) for n in range(3)]

@@ -15,6 +15,7 @@ from model.views import (
     set_view,
     tag_view,
     text_view,
+    words_view,
 )
 
 CLS, SEP, MASK = 2, 3, 4
@@ -169,3 +170,10 @@ def test_masking_keeps_berts_shares(tokenizer):
 def test_masking_none_or_all(tokenizer, probability, expected):
     _, targets = mask_words(IDS, WORDS, tokenizer, probability, np.random.default_rng(0))
     assert (targets != IGNORED).sum() == expected
+
+
+def test_without_patches_the_contrastive_view_is_the_words_that_they_would_replace(sample, pieces, tokenizer):
+    view = words_view(sample, pieces, tokenizer, 64)
+    assert view.ids.tolist() == [CLS, 6, 9, 10, SEP]
+    assert len(view.regions) == 0
+    assert words_view(sample, pieces, tokenizer, 6).ids.tolist() == [CLS, 6, SEP]
