@@ -31,7 +31,7 @@ CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
 
 # Settings that may change between a run and its continuation: they do not change what is learned.
-FREE = {"device", "shards", "log_every", "keep_checkpoints", "tensorboard", "workers", "compile"}
+FREE = {"device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "workers", "compile"}
 
 
 @dataclass(frozen=True)

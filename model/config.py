@@ -79,6 +79,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
     shards_in_memory: int = 8  # samples are shuffled within so many shards at a time
+    batches_sorted_together: int = 32  # from so many batches' samples those of like length are put together; 1: none
     readers: int | None = None  # parts into which an epoch is divided; null: one for each rank and worker
     workers: int = 1  # processes a rank that read ahead; 0 reads in the training's own
     compile: bool = False  # compile the encoder with torch.compile: a minute at the start, less time a step
@@ -89,7 +90,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _positive("train", self, "steps", "batch_size", "learning_rate", "clip_norm", "temperature")
-        _positive("train", self, "shards_in_memory", "log_every", "checkpoint_every", "keep_checkpoints", "accumulate")
+        _positive(
+            "train",
+            self,
+            "shards_in_memory",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "accumulate",
+            "batches_sorted_together",
+        )
         if self.readers is not None:
             _positive("train", self, "readers")
         _fraction("train", self, "mask_probability", "tag_mask_probability", "drop_words")

@@ -238,11 +238,11 @@ class Loader:
         def images(shard: Shard, start: int, stop: int) -> list[View]:
             return encode_images(self._samples(shard, start, stop, ImageSample), self._tokenizer, model)
 
-        window, place = train.shards_in_memory, (reader, self._readers)
-        text = Stream("sentences", shards.mixed, sentences, len, train.batch_size, window, self._seed, *place)
+        how = (train.shards_in_memory, train.batches_sorted_together, self._seed, reader, self._readers)
+        text = Stream("sentences", shards.mixed, sentences, len, train.batch_size, *how)
         if not self._image_batch:
             return text, None
-        return text, Stream("images", shards.images, images, len, self._image_batch, window, self._seed, *place)
+        return text, Stream("images", shards.images, images, len, self._image_batch, *how)
 
     def _samples(self, shard: Shard, start: int, stop: int, kind: type[Kind]) -> list[Kind]:
         samples: list[Kind] = []

@@ -19,10 +19,6 @@ from artifacts.errors import UserError
 from artifacts.rng import generator
 from artifacts.samples import MixedSample, Sample, read_shard
 
-# Samples of so many batches are sorted by length together: enough to find batches of like length, few enough
-# that a batch still is a random draw.
-BATCHES_SORTED_TOGETHER = 32
-
 Encoded = TypeVar("Encoded")
 
 
@@ -107,6 +103,7 @@ class Stream(Generic[Encoded]):
         length: Callable[[Encoded], int],
         batch_size: int,
         shards_in_memory: int,
+        sorted_together: int,
         seed: int,
         reader: int = 0,
         readers: int = 1,
@@ -114,9 +111,11 @@ class Stream(Generic[Encoded]):
         """The batches of reader number `reader` of `readers`.
 
         `name` tells this randomness from other streams'; `read` gives rows of a shard, `length` a sample's length;
-        `batch_size` counts all readers' samples. Raises UserError if there are fewer samples than readers.
+        `batch_size` counts all readers' samples; from `sorted_together` batches' samples those of like length are put
+        together. Raises UserError if there are fewer samples than readers.
         """
         self._name, self._shards, self._read, self._length, self._seed = name, shards, read, length, seed
+        self._together = sorted_together
         rows = sum(shard.rows for shard in shards)
         if min(rows, batch_size) < readers:
             raise UserError(
@@ -174,8 +173,8 @@ class Stream(Generic[Encoded]):
         order = mixing.permutation(len(samples))
         bounds = [self._row(batch) - self._row(first) for batch in range(first, last + 1)]
         batches: list[list[Encoded]] = []
-        for start in range(0, last - first, BATCHES_SORTED_TOGETHER):
-            edges = bounds[start : start + BATCHES_SORTED_TOGETHER + 1]
+        for start in range(0, last - first, self._together):
+            edges = bounds[start : start + self._together + 1]
             pool = order[edges[0] : edges[-1]]
             pool = pool[np.argsort([self._length(samples[row]) for row in pool], kind="stable")]
             parts = np.split(pool, np.array(edges[1:-1], np.int64) - edges[0])

@@ -162,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     retrieval.add_argument("--images", required=True, metavar="CAPTIONS.jsonl")
     retrieval.add_argument("--config", help="config with detector and vocabulary (default: the one saved in the run)")
     retrieval.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it")
+    retrieval.add_argument("--html", metavar="FILE", help="write a page: captions found for photos, words on regions")
+    retrieval.add_argument("-n", type=_positive, default=24, metavar="N", help="photos on the page (default: 24)")
     retrieval.add_argument("--json", action="store_true")
     retrieval.set_defaults(do=_eval_retrieval)
     return parser
@@ -483,7 +485,11 @@ def _eval_retrieval(options: argparse.Namespace) -> int:
         raise CallError(f"{saved}: not there, so detector and vocabulary are not known. Give --config CONFIG.yaml.")
     path = options.config or saved
     config = load_config(path, options.set)
-    report, skipped = evaluate_retrieval(options.run, options.images, config, _import_paths(path))
+    report, skipped = evaluate_retrieval(
+        options.run, options.images, config, _import_paths(path), options.html, options.n
+    )
+    if options.html:
+        LOG.info("page: %s", options.html)
     if options.json:
         _print_json({**report.to_json(), "skipped": skipped})
     else:

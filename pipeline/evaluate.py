@@ -26,11 +26,12 @@ from pipeline.jobs.tag import make_tagger
 
 
 def evaluate_retrieval(
-    run: str, pairs: str, config: Config, import_paths: Sequence[str]
+    run: str, pairs: str, config: Config, import_paths: Sequence[str], html: str | None = None, shown: int = 24
 ) -> tuple[RetrievalReport, dict[str, str]]:
     """Zero-shot retrieval of `run` on the pairs in the JSON lines file `pairs`, and the images that were not used.
 
-    Regions come from the config's detector, concepts of captions from its tagger. Raises UserError, CallError.
+    Regions come from the config's detector, concepts of captions from its tagger. `html`: where to write a page of
+    `shown` of the photos, if at all. Raises UserError, CallError.
     """
     found, skipped = detect_pairs(pairs, config, import_paths)
     if not found:
@@ -41,7 +42,12 @@ def evaluate_retrieval(
         [{mention.concept for mention in tagged.mentions} for tagged in tagger.tag(texts)] for texts in captions
     ]
     _use_all_cores()
-    return retrieval(run, list(found.values()), captions, concepts, seed=config.seed), skipped
+    report = retrieval(run, list(found.values()), captions, concepts, seed=config.seed)
+    if html is not None:
+        from pipeline.report.alignment import write_alignment_page
+
+        write_alignment_page(html, run, list(found), list(found.values()), captions, shown, config.seed)
+    return report, skipped
 
 
 def detect_pairs(

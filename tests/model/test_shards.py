@@ -18,7 +18,7 @@ def names_in(shard, start=0, stop=None):
 
 
 def stream(seed=0, shards=SHARDS, read=names_in, in_memory=2, batch_size=4, reader=0, readers=1, length=len):
-    return Stream("test", shards, read, length, batch_size, in_memory, seed, reader, readers)
+    return Stream("test", shards, read, length, batch_size, in_memory, 32, seed, reader, readers)
 
 
 def epochs(batches, count):
