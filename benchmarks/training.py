@@ -165,8 +165,9 @@ def compare(options: argparse.Namespace, folder: str, scratch: str) -> None:
     print(f"device {device}, {torch.get_num_threads()} threads, {chosen.train.batch_size} sentences a batch")
     for name, values in speeds.items():
         ratios = [one / other for one, other in zip(speeds["ours"], values, strict=True)]
-        print(f"{name:<6} {statistics.median(values):>9.0f} real tokens/s   ours is {statistics.median(ratios):.2f} times"
-              f" that ({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
+        span = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        speed = f"{statistics.median(values):>9.0f} real tokens/s"
+        print(f"{name:<6} {speed}   ours is {statistics.median(ratios):.2f} times that ({span})")
 
     training = replace(chosen.train, steps=4 * options.steps, log_every=options.steps, device=device.type)
     run = train(replace(chosen, train=training), shards=folder, out=os.path.join(scratch, "run"))
