@@ -26,14 +26,12 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from artifacts import files, manifest, settings
-from artifacts.rng import generator, stable_hash
-from artifacts.samples import MixedSample, write_shard
+from artifacts import files, settings
+from artifacts.rng import stable_hash
 from bank.concepts import load_vocabulary
 from model.config import Settings
-from model.evaluate import CUTOFFS, ImageRegions, RetrievalReport, retrieval, score_matrix, tag_overlap
-from model.shards import open_shards, read_rows
-from model.train import train
+from model.evaluate import ImageRegions, RetrievalReport, RetrievalScore, retrieval, score_matrix, tag_overlap
+from pipeline.ablation import VARIANTS, run_variant, table
 from pipeline.config import Config, ImageSettings, TextSettings
 from pipeline.evaluate import detect_pairs, read_pairs
 from pipeline.jobs.chain import run_stages
@@ -111,56 +109,6 @@ def pipeline_config(options: argparse.Namespace, out: Path) -> Config:
     )
 
 
-VARIANTS: dict[str, dict[str, object]] = {
-    "a": {"cutmix": False, "contrastive_weight": 0.0},
-    "b": {"contrastive_weight": 0.0},
-    "c": {},
-    "d": {"cutmix": False},
-    "c, words kept": {"drop_words": 0.0},
-    "c, labels shuffled": {},
-}
-NAMES = {
-    "a": "(a) masked language + masked tags",
-    "b": "(b) a + CMC",
-    "c": "(c) b + contrast",
-    "d": "(d) a + contrast with the words, no patches",
-    "c, words kept": "(c), the mixed view keeps its other words",
-    "c, labels shuffled": "(c), the gallery's labels shuffled",
-}
-METHODS = ("regions", "tags", "regions + tags", "regions + overlap")
-
-
-def shuffle_labels(source: Path, folder: Path) -> None:
-    """Shards as if the gallery's patches had swapped labels: each patch has a label that is not its own, for good."""
-    if (folder / manifest.NAME).exists():
-        return
-    folder.mkdir(exist_ok=True)
-    content = manifest.read(str(source))
-    patches = {}
-    for sample in open_shards(str(source)).samples():
-        for patch, feature in zip(sample.patches, sample.features, strict=True):
-            patches[patch.patch_id] = (patch, feature)
-    ids = sorted(patches)
-    other = dict(zip(ids, [ids[row] for row in generator(0, "shuffle").permutation(len(ids))], strict=True))
-    outputs = []
-    for shard in (*(shards := open_shards(str(source))).mixed, *shards.images):
-        samples = []
-        for sample in read_rows(shard, 0, shard.rows):
-            if isinstance(sample, MixedSample):
-                drawn = [patches[other[patch.patch_id]] for patch in sample.patches]
-                pasted = tuple(
-                    replace(new, mention=old.mention) for old, (new, _) in zip(sample.patches, drawn, strict=True)
-                )
-                features = np.array([feature for _, feature in drawn], np.float16).reshape(sample.features.shape)
-                sample = replace(sample, patches=pasted, features=features)
-            samples.append(sample)
-        name = Path(shard.path).name
-        with files.publishing(str(folder / name)) as file:
-            rows = write_shard(file, samples)
-        outputs.append(manifest.describe(str(folder), name, rows))
-    manifest.publish(str(folder), replace(content, outputs=outputs))
-
-
 @dataclass(frozen=True)
 class Gallery:
     """The test: photos as the detector sees them, their captions, and the concepts that the tagger finds in these.
@@ -226,59 +174,14 @@ def see(pairs: str, config: Config, folder: Path) -> tuple[dict[str, ImageRegion
     return images, content["skipped"]
 
 
-def run_variant(name: str, seed: int, config: Config, overrides: Sequence[str], out: Path) -> str:
-    """The trained run of a variant; what was done before is not done again."""
-    shards = out / "shards"
-    if name == "c, labels shuffled":
-        shuffle_labels(shards, shards := out / "shards-shuffled")
-    asked = settings.override({"train": {"device": "auto", **VARIANTS[name]}}, overrides)
-    chosen = settings.build(Settings, asked, where="--set")
-    chosen = replace(chosen, seed=seed, out=str(out))
-    run = out / "runs" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-    return train(chosen, shards=str(shards), out=str(run), resume=True)
-
-
-def baselines(gallery: Gallery) -> list[tuple[str, dict[int, float], float, float]]:
-    """Rows of the table that need no network: name, R@k, half of R@10's interval, median rank."""
+def perfect_tags(gallery: Gallery) -> list[RetrievalScore]:
+    """What tag overlap would reach with a detector that sees all that can be seen, where that is known."""
+    if gallery.seen is None:
+        return []
     owner = np.repeat(np.arange(len(gallery.images)), [len(group) for group in gallery.captions])
     concepts = [set(found) for group in gallery.concepts for found in group]
-    tags = [set(image.tags) for image in gallery.images]
-    matrices = {"chance": np.zeros((len(owner), len(tags))), "tag overlap": tag_overlap(concepts, tags)}
-    if gallery.seen is not None:
-        matrices["perfect tags"] = tag_overlap(concepts, [set(seen) for seen in gallery.seen])
-    rows = []
-    for name, matrix in matrices.items():
-        score = score_matrix(name, matrix, owner, True, 1000, 0)
-        ten = score.recall[CUTOFFS[-1]]
-        rows.append(
-            (name, {k: score.recall[k].value for k in CUTOFFS}, (ten.high - ten.low) / 2, score.median_rank.value)
-        )
-    return rows
-
-
-def table(gallery: Gallery, reports: dict[str, list[RetrievalReport]], told: Sequence[str]) -> str:
-    """The result as Markdown: text to image, means over seeds; ± is half of R@10's 95 % bootstrap interval."""
-    captions = sum(map(len, gallery.captions))
-    lines = [
-        f"{len(gallery.images)} photos, {captions} captions, text to image. {' '.join(told)}",
-        "",
-        "| | seeds | R@1 | R@5 | R@10 | ± | R@10 of each seed | median rank |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, recall, half, median in baselines(gallery):
-        lines.append(f"| {name} | | {' | '.join(f'{recall[k]:.1f}' for k in CUTOFFS)} | {half:.1f} | | {median:.0f} |")
-    for variant, found in reports.items():
-        for method in METHODS:
-            scores = [report.score(method) for report in found]
-            means = [np.mean([score.recall[k].value for score in scores]) for k in CUTOFFS]
-            half = np.mean([(score.recall[10].high - score.recall[10].low) / 2 for score in scores])
-            each = ", ".join(f"{score.recall[10].value:.1f}" for score in scores)
-            median = np.mean([score.median_rank.value for score in scores])
-            cells = " | ".join(f"{mean:.1f}" for mean in means)
-            lines.append(
-                f"| {NAMES[variant]}: {method} | {len(found)} | {cells} | {half:.1f} | {each} | {median:.0f} |"
-            )
-    return "\n".join(lines) + "\n"
+    matrix = tag_overlap(concepts, [set(seen) for seen in gallery.seen])
+    return [score_matrix("perfect tags", matrix, owner, True, 1000, 0)]
 
 
 def main() -> None:
@@ -309,10 +212,11 @@ def main() -> None:
     reports: dict[str, list[RetrievalReport]] = {}
     for seed in options.seeds:
         for name in options.only:
-            run = run_variant(name, seed, config, options.set, out)
+            asked = settings.build(Settings, settings.override({}, options.set), where="--set")
+            run = run_variant(name, replace(asked, seed=seed, out=str(out)))
             reports.setdefault(name, []).append(retrieval(run, gallery.images, captions, concepts))
-            told = [f"Part {options.part} of the list; {' '.join(options.set) or 'default settings'}."]
-            text = table(gallery, {name: reports[name] for name in VARIANTS if name in reports}, told)
+            told = f"Part {options.part} of the list; {' '.join(options.set) or 'default settings'}."
+            text = table(reports, perfect_tags(gallery), told)
             files.publish_bytes(str(out / "evidence.md"), text.encode())
             print(f"{name}, seed {seed}: {reports[name][-1].score('regions').recall[10].value:.1f}", file=sys.stderr)
             if name == "c" and seed == options.seeds[0]:

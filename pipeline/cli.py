@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="demo-out", help="folder for all of it (default: demo-out)")
     demo.add_argument("--seed", type=int, default=0, help="another seed draws another world")
     demo.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="local processes")
+    demo.add_argument(
+        "--evidence", action="store_true", help="train with parts of the method left out, too; takes long"
+    )
     demo.set_defaults(do=_demo)
 
     staged = argparse.ArgumentParser(add_help=False, parents=[common])
@@ -188,7 +191,9 @@ def _print_json(content: Any) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from pipeline.demo.run import run_demo
 
-    table, page = run_demo(options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args)
+    table, page = run_demo(
+        options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args, evidence=options.evidence
+    )
     print(table)
     LOG.info("page: %s", page)
     return 0
