@@ -61,9 +61,16 @@ def made_up(folder: str, count: int = 4000, per_shard: int = 1000) -> str:
             )
         name = f"mixed-{number:06d}.tar"
         with files.publishing(files.join(folder, name)) as file:
-            outputs.append(manifest.describe(folder, name, write_shard(file, samples)))
+            rows = write_shard(file, samples)
+        outputs.append(manifest.describe(folder, name, rows))
     details = {"feature_dim": FEATURE_DIM}
-    manifest.publish(folder, Manifest("mix", {}, [], outputs, [], {}, details, config_hash="-", plan_hash="-"))
+    hashes = {"config_hash": "-", "plan_hash": "-"}
+    manifest.publish(
+        folder,
+        Manifest(
+            stage="mix", versions={}, inputs=[], outputs=outputs, rejects=[], counts={}, details=details, **hashes
+        ),
+    )
     return folder
 
 
