@@ -14,9 +14,9 @@ from typing import Any
 
 from artifacts import files
 from artifacts.errors import UserError
-from artifacts.schemas import SCHEMA_VERSION
 
 NAME = "manifest.json"
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ import pyarrow.parquet as pq
 from artifacts import files
 from artifacts.errors import UserError
 
-SCHEMA_VERSION = 1
-
 MENTION = pa.struct(
     [
         pa.field("start", pa.int32(), nullable=False),

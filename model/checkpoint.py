@@ -1,10 +1,10 @@
-"""A run's folder: its config, tokenizer and weights, and the checkpoint from which it goes on exactly.
+"""A run's folder: its config, tokenizer and weights, and the checkpoints from which it goes on exactly.
 
-RUN/config.yaml         the resolved seed, model and train sections
-RUN/tokenizer.json      the vocabulary
-RUN/log.jsonl           a line of losses every few steps
-RUN/checkpoint/         model.safetensors, optimizer.pt, state.json; replaced whole
-RUN/model.safetensors   the finished network; not there before the last step
+RUN/config.yaml                 the resolved seed, model and train sections
+RUN/tokenizer.json              the vocabulary
+RUN/log.jsonl, tensorboard/     losses every few steps, see model.progress
+RUN/checkpoints/step-00000500/  model.safetensors, optimizer.pt, state.json; the last few and the best
+RUN/model.safetensors           the finished network; not there before the last step
 """
 
 import json
@@ -27,23 +27,25 @@ from model.config import ModelConfig, Settings
 from model.network import Network
 from model.tokenizer import Tokenizer
 
-CONFIG, TOKENIZER, LOG, CHECKPOINT = "config.yaml", "tokenizer.json", "log.jsonl", "checkpoint"
+CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
 
 # Settings that may change between a run and its continuation: they do not change what is learned.
-FREE = {"device", "shards", "log_every", "checkpoint_every"}
+FREE = {"device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "workers", "compile"}
 
 
 @dataclass(frozen=True)
 class State:
     """Where a checkpoint stands: `step` updates done, in `epoch`. `config`: seed, model and train sections.
 
-    `shards` is the content hash of the shards' manifest. Samples and random numbers of later steps follow from
-    the seed and the step, so nothing else need be kept.
+    `loss` is the mean of the steps since the former checkpoint, by which the best one is known. `shards` is the content
+    hash of the shards' manifest. Shards, places in them and random numbers of later steps follow from the seed and the
+    step, so nothing else need be kept.
     """
 
     step: int
     epoch: int
+    loss: float
     shards: str
     config: dict[str, Any]
 
@@ -71,9 +73,10 @@ def save_config(run: str, config: Settings, tokenizer: Tokenizer) -> None:
 
 def sweep(run: str) -> None:
     """Remove what a kill left of files and checkpoints that were being written."""
-    for name in os.listdir(run) if os.path.isdir(run) else ():
-        if files.TEMPORARY in name:
-            files.remove(files.join(run, name))
+    for folder in (run, files.join(run, CHECKPOINTS)):
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if files.TEMPORARY in name:
+                files.remove(files.join(folder, name))
 
 
 def save_network(run: str, network: Network) -> None:
@@ -81,36 +84,55 @@ def save_network(run: str, network: Network) -> None:
     files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(_plain(network)))
 
 
-def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer, state: State) -> None:
-    """Replace the checkpoint whole: one that is killed while writing leaves the former one readable."""
-    temporary = files.join(run, f"{CHECKPOINT}{files.TEMPORARY}{uuid.uuid4().hex}")
+def folder_of(run: str, step: int) -> str:
+    """Where the checkpoint of `step` lies."""
+    return files.join(run, CHECKPOINTS, f"step-{step:08d}")
+
+
+def checkpoints(run: str) -> list[str]:
+    """The folders of the whole checkpoints of `run`, the last one last."""
+    folder = files.join(run, CHECKPOINTS)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [files.join(folder, name) for name in sorted(names) if files.TEMPORARY not in name]
+
+
+def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer, state: State, keep: int) -> None:
+    """Write a checkpoint, which is there whole or not at all; keep the last `keep` and the one with the lowest loss."""
+    folder = folder_of(run, state.step)
+    temporary = f"{folder}{files.TEMPORARY}{uuid.uuid4().hex}"
     os.makedirs(temporary)
     safetensors.torch.save_file(_plain(network), files.join(temporary, MODEL))
     torch.save(optimizer.state_dict(), files.join(temporary, OPTIMIZER))
     with open(files.join(temporary, STATE), "w", encoding="utf-8") as file:
         json.dump(asdict(state), file, indent=1)
-    current, former = files.join(run, CHECKPOINT), _former(run)
-    # A folder cannot be renamed over another; between the two renames `former` is what there is.
-    if os.path.isdir(current):
-        shutil.rmtree(former, ignore_errors=True)
-        os.rename(current, former)
-    os.rename(temporary, current)
-    shutil.rmtree(former, ignore_errors=True)
+    os.rename(temporary, folder)
+    found = checkpoints(run)
+    best = min(found, key=lambda place: _state(place).loss)
+    for place in found[:-keep]:
+        if place != best:
+            shutil.rmtree(place)
 
 
 def load_checkpoint(run: str) -> Checkpoint | None:
     """The last checkpoint of `run`, or None. Raises UserError if it is damaged."""
-    folder = next((place for place in (files.join(run, CHECKPOINT), _former(run)) if os.path.isdir(place)), None)
-    if folder is None:
+    found = checkpoints(run)
+    if not found:
         return None
+    folder = found[-1]
     try:
-        with open(files.join(folder, STATE), encoding="utf-8") as file:
-            state = State(**json.load(file))
+        state = _state(folder)
         network = safetensors.torch.load_file(files.join(folder, MODEL))
         optimizer = torch.load(files.join(folder, OPTIMIZER), map_location="cpu", weights_only=True)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, EOFError) as error:
-        raise UserError(f"{folder}: damaged checkpoint ({error}). Remove the run's folder and train anew.") from None
+        raise UserError(
+            f"{folder}: damaged checkpoint ({error}). Remove it to go on from the one before, if there is one."
+        ) from None
     return Checkpoint(network, optimizer, state)
+
+
+def _state(folder: str) -> State:
+    with open(files.join(folder, STATE), encoding="utf-8") as file:
+        return State(**json.load(file))
 
 
 def check_continuation(run: str, former: State, config: Settings, shards: str) -> None:
@@ -196,7 +218,3 @@ def with_feature_dim(config: Settings, feature_dim: int, where: str) -> Settings
 
 def _plain(network: Network) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-
-
-def _former(run: str) -> str:
-    return files.join(run, f"{CHECKPOINT}.former")

@@ -31,6 +31,7 @@ class ModelConfig:
     projection_size: int = 128  # dimensions of the space in which sentences and images are compared
     pooling: Literal["mean", "cls"] = "mean"  # what is projected: all states' mean (sketch) or [CLS]'s
     patch_positions: bool = True  # whether a pasted patch carries the position of the word it replaces
+    patch_segments: bool = False  # whether regions carry the segment of the text beside them; not so in Oscar, VinVL
     vocabulary_size: int = 8000  # word pieces to learn from the shards' texts, at most
     tokenizer: str | None = None  # a vocab.txt or tokenizer.json of yours; null learns one from the shards
     init: str | None = None  # BERT weights in the Hugging Face layout (.safetensors) to start from
@@ -65,8 +66,11 @@ class TrainConfig:
     warmup_steps: int = 100  # linear rise to the peak; then linear fall to 0 at the last step
     weight_decay: float = 0.01  # not on biases and LayerNorms
     clip_norm: float = 1.0  # largest gradient norm
+    accumulate: int = 1  # batches of an update; the contrast's negatives come from one batch all the same
     mask_probability: float = 0.15  # share of words masked for masked language modelling (BERT's)
     tag_mask_probability: float = 0.25  # share of tags masked; images have few, so more than of words
+    cutmix: bool = True  # false, for ablations: no patches; the contrastive view is the words they would replace
+    predict_replaced: bool = False  # whether a pasted patch must predict the word that it replaced, too
     drop_words: float = 1.0  # how often the contrastive view loses the words that no patch replaced (sketch)
     temperature: float = 0.1  # of the contrastive loss (sketch)
     masked_language_weight: float = 1.0  # weights of the three losses; 0 leaves one out
@@ -75,14 +79,31 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
     shards_in_memory: int = 8  # samples are shuffled within so many shards at a time
+    batches_sorted_together: int = 32  # from so many batches' samples those of like length are put together; 1: none
+    readers: int | None = None  # parts into which an epoch is divided; null: one for each rank and worker
+    workers: int = 1  # processes a rank that read ahead; 0 reads in the training's own
+    compile: bool = False  # compile the encoder with torch.compile: a minute at the start, less time a step
     log_every: int = 10  # steps between lines of log.jsonl
+    tensorboard: bool = False  # whether RUN/tensorboard is written, too
     checkpoint_every: int = 500  # steps between checkpoints
+    keep_checkpoints: int = 2  # so many of the last are kept, and the one of the lowest training loss
 
     def __post_init__(self) -> None:
         _positive("train", self, "steps", "batch_size", "learning_rate", "clip_norm", "temperature")
-        _positive("train", self, "shards_in_memory", "log_every", "checkpoint_every")
+        _positive(
+            "train",
+            self,
+            "shards_in_memory",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "accumulate",
+            "batches_sorted_together",
+        )
+        if self.readers is not None:
+            _positive("train", self, "readers")
         _fraction("train", self, "mask_probability", "tag_mask_probability", "drop_words")
-        _not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay")
+        _not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay", "workers")
         _not_negative("train", self, "masked_language_weight", "masked_tags_weight", "contrastive_weight")
         if not self.masked_language_weight + self.masked_tags_weight + self.contrastive_weight:
             raise CallError("train: all three loss weights are 0, so nothing is learned. Give one a weight.")
@@ -114,6 +135,7 @@ class Settings:
 
     seed: int = 0
     out: str = "out/"
+    vocabulary: str | None = None  # of concepts; if given, the shards must have been made with it
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
 

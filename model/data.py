@@ -1,99 +1,55 @@
-"""From shards to batches: which samples a step reads is a function of (seed, step) alone.
+"""From samples to batches: views of a step's samples, masked, padded and put together.
 
-An epoch goes through the shards in an order drawn from (seed, epoch), a few shards at a time; those samples are
-shuffled among each other and cut into batches of like length, so that little of a batch is padding. As the
-manifest tells how many samples a shard holds, a stopped run is taken up again without reading what it has
-already seen. Samples are tokenised once, when their shard is read.
+Which samples a step reads is decided by model.shards; masks and views follow from (seed, step, reader). Samples are
+tokenised once, when their shard is read; worker processes may do that ahead of the training.
 """
 
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatch
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from artifacts import files, manifest
 from artifacts.errors import UserError
 from artifacts.rng import generator, stable_hash
-from artifacts.samples import ImageSample, MixedSample, Sample, read_shard
+from artifacts.samples import ImageSample, MixedSample
 from model.config import ModelConfig, TrainConfig
 from model.network import Sequences
+from model.shards import Shard, ShardSet, Stream, read_rows
 from model.tokenizer import Tokenizer
-from model.views import IGNORED, View, mask_words, mixed_view, no_regions, regions_of, set_view, tag_view, text_view
+from model.views import (
+    IGNORED,
+    View,
+    mask_words,
+    mixed_view,
+    no_regions,
+    regions_of,
+    set_view,
+    tag_view,
+    text_view,
+    words_view,
+)
 
-# Samples of so many batches are sorted by length together: enough to find batches of like length, few enough
-# that a batch still is a random draw.
-BATCHES_SORTED_TOGETHER = 32
-
-Encoded = TypeVar("Encoded")
 Kind = TypeVar("Kind", MixedSample, ImageSample)
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A tar and the number of samples in it, by the manifest."""
-
-    path: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class ShardSet:
-    """What a folder of shards holds. `content_hash` is its manifest's."""
-
-    folder: str
-    mixed: tuple[Shard, ...]
-    images: tuple[Shard, ...]
-    feature_dim: int
-    content_hash: str
-
-    def samples(self) -> Iterator[Sample]:
-        """All samples, shard by shard."""
-        for shard in (*self.mixed, *self.images):
-            yield from read_shard(shard.path)
-
-    def texts(self) -> Iterator[str]:
-        """All sentences and tags, for learning a vocabulary from."""
-        for sample in self.samples():
-            yield from (sample.text,) if isinstance(sample, MixedSample) else sample.tags
-
-
-def open_shards(folder: str) -> ShardSet:
-    """The shards that `folder`'s manifest lists. Raises UserError if there is none or no mixed sample in them."""
-    content = manifest.read(folder)
-    mixed, images = (
-        tuple(
-            Shard(files.join(folder, output.name), output.rows)
-            for output in content.outputs
-            if output.rows and fnmatch(output.name, pattern)
-        )
-        for pattern in ("mixed-*.tar", "images-*.tar")
-    )
-    if not mixed:
-        raise UserError(f"{folder}: no mixed samples in these shards. Give the text and image stages more input.")
-    try:
-        feature_dim = int(content.details["feature_dim"])
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder}: the manifest's details lack feature_dim. Run the mix stage again.") from None
-    return ShardSet(folder, mixed, images, feature_dim, content.content_hash)
-
-
-@dataclass(frozen=True)
 class EncodedSentence:
-    """A mixed sample's views: its `text`, the text `mixed` with patches, and the `patches` alone, as a set (or `mixed`
+    """A mixed sample's views: its `text`, the text `mixed` with patches, and what was pasted `alone`, as a set (or `mixed`
     again where the sample does not serve that view).
 
-    `number` is equal for equal texts.
+    `replaced`: (k, 2) int64, a patch of the mixed view and a word piece that it replaced. `number` is equal for
+    equal texts.
     """
 
     text: View
     mixed: View
-    patches: View
+    alone: View
+    replaced: np.ndarray
     number: int
 
     def __len__(self) -> int:
@@ -101,16 +57,19 @@ class EncodedSentence:
 
 
 def encode_sentences(
-    samples: Sequence[MixedSample], tokenizer: Tokenizer, config: ModelConfig, feature_dim: int
+    samples: Sequence[MixedSample], tokenizer: Tokenizer, config: ModelConfig, feature_dim: int, cutmix: bool = True
 ) -> list[EncodedSentence]:
-    """Mixed samples as views."""
+    """Mixed samples as views. Without `cutmix` there are no patches, and `alone` holds the words they would replace."""
     nothing = no_regions(feature_dim)
     encoded = []
     for sample, pieces in zip(samples, tokenizer.encode([sample.text for sample in samples]), strict=True):
         text = text_view(pieces, tokenizer, config.max_text_tokens, nothing)
-        mixed = mixed_view(sample, pieces, text, config.max_regions, config.patch_positions)
-        patches = set_view(mixed.regions, tokenizer) if sample.patches_only else mixed
-        encoded.append(EncodedSentence(text, mixed, patches, stable_hash(text.ids.tobytes(), bits=56)))
+        mixed, replaced = mixed_view(sample, pieces, text, config.max_regions, config.patch_positions)
+        alone = set_view(mixed.regions, tokenizer) if sample.patches_only else mixed
+        if not cutmix:
+            mixed, replaced = text, replaced[:0]
+            alone = words_view(sample, pieces, tokenizer, config.max_text_tokens)
+        encoded.append(EncodedSentence(text, mixed, alone, replaced, stable_hash(text.ids.tobytes(), bits=56)))
     return encoded
 
 
@@ -129,67 +88,39 @@ def encode_images(samples: Sequence[ImageSample], tokenizer: Tokenizer, config: 
     ]
 
 
-class Stream(Generic[Encoded]):
-    """The batches of one kind of sample, without end, epoch after epoch."""
+@dataclass(frozen=True)
+class MaskedViews:
+    """Views with masked pieces, not yet padded.
 
-    def __init__(
-        self,
-        name: str,
-        shards: Sequence[Shard],
-        read: Callable[[Shard], list[Encoded]],
-        length: Callable[[Encoded], int],
-        batch_size: int,
-        shards_in_memory: int,
-        seed: int,
-    ) -> None:
-        """`name` tells its randomness from other streams'; `read` gives a shard's samples, `length` a sample's."""
-        self._name, self._shards, self._read, self._length = name, shards, read, length
-        self._batch_size, self._window, self._seed = batch_size, shards_in_memory, seed
-        self._memory: dict[int, list[Encoded]] = {}
+    `chosen`: (n, 2) int64, the view and the item of it that must predict; items are the view's pieces, then its
+    regions. `targets`: (n,) int64, the piece that was there. `words`: (n,) int64, which masked word or tag it belongs
+    to, from 0 without gaps.
+    """
 
-    def batches(self, start: int = 0) -> Iterator[tuple[int, list[Encoded]]]:
-        """(epoch, samples) of batch number `start`, counted over all epochs, and of all that follow.
+    views: tuple[View, ...]
+    chosen: np.ndarray
+    targets: np.ndarray
+    words: np.ndarray
 
-        In an epoch each sample occurs once. The last batch of a group of shards may be smaller.
-        """
-        for epoch in itertools.count():
-            order = generator(self._seed, self._name, epoch).permutation(len(self._shards))
-            for group in range(0, len(order), self._window):
-                chosen = [int(number) for number in order[group : group + self._window]]
-                count = math.ceil(sum(self._shards[number].rows for number in chosen) / self._batch_size)
-                if start >= count:
-                    start -= count
-                    continue
-                random = generator(self._seed, self._name, epoch, group)
-                yield from ((epoch, batch) for batch in self._cut(self._load(chosen), random)[start:])
-                start = 0
 
-    def _load(self, chosen: Sequence[int]) -> list[Encoded]:
-        self._memory = {number: samples for number, samples in self._memory.items() if number in chosen}
-        for number in chosen:
-            if number not in self._memory:
-                self._memory[number] = samples = self._read(self._shards[number])
-                if len(samples) != (expected := self._shards[number].rows):
-                    raise UserError(
-                        f"{self._shards[number].path}: holds {len(samples)} samples, its manifest says {expected}. "
-                        "Run `vlmixer verify` on the folder, then make this shard again."
-                    )
-        return [sample for number in chosen for sample in self._memory[number]]
+@dataclass(frozen=True)
+class Part:
+    """What one reader has for a step: mixed sentences and images, masked, and the pairs for the contrast.
 
-    def _cut(self, samples: list[Encoded], random: np.random.Generator) -> list[list[Encoded]]:
-        order = random.permutation(len(samples))
-        batches = []
-        for first in range(0, len(order), BATCHES_SORTED_TOGETHER * self._batch_size):
-            pool = order[first : first + BATCHES_SORTED_TOGETHER * self._batch_size]
-            pool = pool[np.argsort([self._length(samples[row]) for row in pool], kind="stable")]
-            batches += [pool[row : row + self._batch_size] for row in range(0, len(pool), self._batch_size)]
-        return [[samples[row] for row in batches[number]] for number in random.permutation(len(batches))]
+    `text`, `view`, `sentences`: rows belonging together; sentences without a patch are left out.
+    """
+
+    epoch: int
+    mixed: MaskedViews
+    images: MaskedViews
+    text: tuple[View, ...]
+    view: tuple[View, ...]
+    sentences: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Sequences with masked pieces. `chosen`: (n, 2) int64, row and column of each in `ids`; `targets`: (n,)
-    int64, what was there; `words`: (n,) int64, which masked word or tag it belongs to, from 0 without gaps."""
+    """Sequences with masked pieces. `chosen`, `targets` and `words` as in MaskedViews."""
 
     sequences: Sequences
     chosen: Tensor
@@ -204,16 +135,19 @@ class Masked:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step reads.
+    """What one step of one rank reads.
 
     `mixed`: masked mixed sentences. `images`: images with masked tags, None in runs without image samples.
     `text`, `view`, `sentences`: for the contrast, rows belonging together; sentences without a patch are left out.
-    `samples`: how many mixed and image samples; `items`: how many word pieces and regions the encoder sees.
+    `samples`: how many mixed and image samples; `items`: how many word pieces and regions the encoder sees;
+    `pieces`, `tags`: how many pieces and how many tags are to be predicted.
     """
 
     epoch: int
     samples: int
     items: int
+    pieces: int
+    tags: int
     mixed: Masked
     images: Masked | None
     text: Sequences | None
@@ -222,57 +156,98 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
-        return Batch(
-            self.epoch,
-            self.samples,
-            self.items,
-            self.mixed.to(device),
-            self.images and self.images.to(device),
-            self.text and self.text.to(device),
-            self.view and self.view.to(device),
-            self.sentences.to(device),
+        return replace(
+            self,
+            mixed=self.mixed.to(device),
+            images=self.images and self.images.to(device),
+            text=self.text and self.text.to(device),
+            view=self.view and self.view.to(device),
+            sentences=self.sentences.to(device),
         )
 
 
 class Loader:
-    """Batches of a folder of shards for training."""
+    """The batches of one rank from a folder of shards. Readers, of which each rank has some, share the samples."""
 
     def __init__(
-        self, shards: ShardSet, tokenizer: Tokenizer, model: ModelConfig, train: TrainConfig, seed: int
+        self,
+        shards: ShardSet,
+        tokenizer: Tokenizer,
+        model: ModelConfig,
+        train: TrainConfig,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
+        """Raises UserError if ranks and workers cannot share the readers, or readers the samples."""
         self._shards, self._tokenizer, self._model, self._train, self._seed = shards, tokenizer, model, train, seed
-        self._sentences: Stream[EncodedSentence] = Stream(
-            "sentences",
-            shards.mixed,
-            lambda shard: encode_sentences(self._samples(shard, MixedSample), tokenizer, model, shards.feature_dim),
-            len,
-            train.batch_size,
-            train.shards_in_memory,
-            seed,
-        )
-        image_batch = round(train.batch_size * train.image_ratio)
-        self._images: Stream[View] | None = None
-        if shards.images and image_batch:
-            self._images = Stream(
-                "images",
-                shards.images,
-                lambda shard: encode_images(self._samples(shard, ImageSample), tokenizer, model),
-                len,
-                image_batch,
-                train.shards_in_memory,
-                seed,
+        processes = world * max(train.workers, 1)
+        self._readers = train.readers or processes
+        if self._readers % processes:
+            raise UserError(
+                f"train.readers: {self._readers} cannot be shared evenly among {world} ranks with "
+                f"{max(train.workers, 1)} workers each. Give a multiple of {processes}, or fewer train.workers."
             )
+        self._own = range(rank, self._readers, world)
+        self._image_batch = round(train.batch_size * train.image_ratio) if shards.images else 0
+        for reader in self._own:
+            self._streams(reader)  # says what does not fit, before any work is done
 
     def batches(self, start: int) -> Iterator[Batch]:
         """The batches of step `start` (from 0) and of all that follow."""
-        images = itertools.repeat((0, [])) if self._images is None else self._images.batches(start)
-        for step, (epoch, sentences) in enumerate(self._sentences.batches(start), start):
-            _, pictures = next(images)
-            yield self._assemble(step, epoch, sentences, pictures)
+        parts: Iterator[Part | UserError]
+        if self._train.workers:
+            parts = iter(
+                DataLoader(_Parts(self, start), batch_size=None, num_workers=self._train.workers, prefetch_factor=4)
+            )
+        else:
+            parts = self.parts(start, self._own)
+        while True:
+            step = list(itertools.islice(parts, len(self._own)))
+            for part in step:
+                if isinstance(part, UserError):
+                    raise part
+            yield assemble([part for part in step if isinstance(part, Part)])
 
-    def _samples(self, shard: Shard, kind: type[Kind]) -> list[Kind]:
+    def parts(self, start: int, readers: Sequence[int]) -> Iterator[Part]:
+        """The parts of these readers, step by step, from step `start`."""
+        streams = []
+        for reader in readers:
+            sentences, images = self._streams(reader)
+            pictures = itertools.repeat((0, [])) if images is None else images.batches(start)
+            streams.append((reader, sentences.batches(start), pictures))
+        for step in itertools.count(start):
+            for reader, sentences_of, images_of in streams:
+                epoch, encoded = next(sentences_of)
+                yield self._part(step, reader, epoch, encoded, next(images_of)[1])
+
+    def worker_parts(self, start: int, worker: int, workers: int) -> Iterator[Part | UserError]:
+        """The parts of a worker process. A UserError is handed on as a part, as raising it would change its form."""
+        # A rank's readers are dealt out so that turns of the workers give their parts in the readers' order.
+        try:
+            yield from self.parts(start, self._own[worker::workers])
+        except UserError as error:
+            yield error
+
+    def _streams(self, reader: int) -> tuple[Stream[EncodedSentence], Stream[View] | None]:
+        shards, train, model = self._shards, self._train, self._model
+
+        def sentences(shard: Shard, start: int, stop: int) -> list[EncodedSentence]:
+            samples = self._samples(shard, start, stop, MixedSample)
+            return encode_sentences(samples, self._tokenizer, model, shards.feature_dim, train.cutmix)
+
+        def images(shard: Shard, start: int, stop: int) -> list[View]:
+            return encode_images(self._samples(shard, start, stop, ImageSample), self._tokenizer, model)
+
+        how = (train.shards_in_memory, train.batches_sorted_together, self._seed, reader, self._readers)
+        text = Stream("sentences", shards.mixed, sentences, len, train.batch_size, *how)
+        if not self._image_batch:
+            return text, None
+        return text, Stream("images", shards.images, images, len, self._image_batch, *how)
+
+    def _samples(self, shard: Shard, start: int, stop: int, kind: type[Kind]) -> list[Kind]:
         samples: list[Kind] = []
-        for sample in read_shard(shard.path):
+        for sample in read_rows(shard, start, stop):
             if not isinstance(sample, kind):
                 raise UserError(f"{shard.path}: {sample.key} is a {type(sample).__name__}, expected {kind.__name__}.")
             if sample.features.shape[1] != self._shards.feature_dim:
@@ -283,46 +258,109 @@ class Loader:
             samples.append(sample)
         return samples
 
-    def _assemble(self, step: int, epoch: int, sentences: Sequence[EncodedSentence], pictures: Sequence[View]) -> Batch:
-        random = generator(self._seed, "views", step)
-        mixed = [sentence.mixed for sentence in sentences]
-        masked = self._masked(mixed, self._train.mask_probability, random)
-        images = self._masked(pictures, self._train.tag_mask_probability, random) if pictures else None
+    def _part(
+        self, step: int, reader: int, epoch: int, sentences: Sequence[EncodedSentence], images: Sequence[View]
+    ) -> Part:
+        random = generator(self._seed, "views", step, reader)
+        mixed = self._masked([sentence.mixed for sentence in sentences], self._train.mask_probability, random)
+        if self._train.predict_replaced:
+            mixed = with_replaced(mixed, [sentence.replaced for sentence in sentences])
+        tags = self._masked(images, self._train.tag_mask_probability, random)
         dropped = random.random(len(sentences)) < self._train.drop_words
-        paired = [(one, alone) for one, alone in zip(sentences, dropped, strict=True) if len(one.mixed.regions)]
-        text = [one.text for one, _ in paired]
-        view = [one.patches if alone else one.mixed for one, alone in paired]
-        return Batch(
+        # [CLS] and [SEP] alone are a view of nothing.
+        paired = [(one, alone) for one, alone in zip(sentences, dropped, strict=True) if len(one.alone) > 2]
+        return Part(
             epoch,
-            len(sentences) + len(pictures),
-            sum(len(sequence) for sequence in itertools.chain(mixed, pictures, text, view)),
-            masked,
-            images,
-            pad(text) if paired else None,
-            pad(view) if paired else None,
-            torch.tensor([one.number for one, _ in paired], dtype=torch.int64),
+            mixed,
+            tags,
+            tuple(one.text for one, _ in paired),
+            tuple(one.alone if alone else one.mixed for one, alone in paired),
+            tuple(one.number for one, _ in paired),
         )
 
-    def _masked(self, views: Sequence[View], probability: float, random: np.random.Generator) -> Masked:
+    def _masked(self, views: Sequence[View], probability: float, random: np.random.Generator) -> MaskedViews:
+        if not views:
+            none = np.zeros(0, np.int64)
+            return MaskedViews((), none.reshape(0, 2), none, none)
         ids = _columns([view.ids for view in views], 0)
         words = _columns([view.words for view in views], -1)
         changed, targets = mask_words(ids, words, self._tokenizer, probability, random)
         rows, columns = np.nonzero(targets != IGNORED)
         # Pieces of one word of one row get one number.
         _, numbers = np.unique(rows * ids.shape[1] + words[rows, columns], return_inverse=True)
-        return Masked(
-            pad(views, changed),
-            torch.from_numpy(np.stack([rows, columns], axis=1)),
-            torch.from_numpy(targets[rows, columns]),
-            torch.from_numpy(numbers.reshape(-1)),
-        )
+        masked = tuple(replace(view, ids=row[: len(view.ids)]) for view, row in zip(views, changed, strict=True))
+        return MaskedViews(masked, np.stack([rows, columns], axis=1), targets[rows, columns], numbers.reshape(-1))
 
 
-def pad(views: Sequence[View], ids: np.ndarray | None = None) -> Sequences:
-    """Views as a padded batch; `ids`: (B, T) replaces the views' own pieces, for masked ones."""
+class _Parts(IterableDataset[Part | UserError]):
+    """A loader's parts, as PyTorch's DataLoader wants them."""
+
+    def __init__(self, loader: Loader, start: int) -> None:
+        self._loader, self._start = loader, start
+
+    def __iter__(self) -> Iterator[Part | UserError]:
+        worker = get_worker_info()
+        assert worker is not None
+        return self._loader.worker_parts(self._start, worker.id, worker.num_workers)
+
+
+def with_replaced(masked: MaskedViews, replaced: Sequence[np.ndarray]) -> MaskedViews:
+    """`masked`, in which patches must predict, too, the pieces of the words that they replaced.
+
+    `replaced`: for each view (k, 2) int64, a patch of it and a piece. A patch of several pieces predicts each of them.
+    """
+    rows = np.repeat(np.arange(len(replaced)), [len(pairs) for pairs in replaced])
+    pairs = np.concatenate([np.zeros((0, 2), np.int64), *replaced])
+    columns = np.array([len(view.ids) for view in masked.views], np.int64)[rows] + pairs[:, 0]
+    numbers = int(masked.words.max(initial=-1)) + 1 + np.arange(len(rows))
+    return MaskedViews(
+        masked.views,
+        np.concatenate([masked.chosen, np.stack([rows, columns], axis=1)]),
+        np.concatenate([masked.targets, pairs[:, 1]]),
+        np.concatenate([masked.words, numbers]),
+    )
+
+
+def assemble(parts: Sequence[Part]) -> Batch:
+    """One batch of the parts that a rank's readers have for a step."""
+    mixed, images = _joined([part.mixed for part in parts]), _joined([part.images for part in parts])
+    text = [view for part in parts for view in part.text]
+    view = [view for part in parts for view in part.view]
+    return Batch(
+        parts[0].epoch,
+        len(mixed.views) + len(images.views),
+        sum(len(sequence) for sequence in itertools.chain(mixed.views, images.views, text, view)),
+        len(mixed.targets),
+        int(images.words.max(initial=-1)) + 1,
+        _padded(mixed),
+        _padded(images) if images.views else None,
+        pad(text) if text else None,
+        pad(view) if view else None,
+        torch.tensor([number for part in parts for number in part.sentences], dtype=torch.int64),
+    )
+
+
+def _joined(parts: Sequence[MaskedViews]) -> MaskedViews:
+    """The views of all parts, their rows and words numbered on."""
+    rows = np.cumsum([0, *(len(part.views) for part in parts)])
+    words = np.cumsum([0, *(int(part.words.max(initial=-1)) + 1 for part in parts)])
+    return MaskedViews(
+        tuple(view for part in parts for view in part.views),
+        np.concatenate([part.chosen + np.array([row, 0]) for part, row in zip(parts, rows[:-1], strict=True)]),
+        np.concatenate([part.targets for part in parts]),
+        np.concatenate([part.words + word for part, word in zip(parts, words[:-1], strict=True)]),
+    )
+
+
+def _padded(masked: MaskedViews) -> Masked:
+    return Masked(pad(masked.views), *map(torch.from_numpy, (masked.chosen, masked.targets, masked.words)))
+
+
+def pad(views: Sequence[View]) -> Sequences:
+    """Views as a padded batch."""
     text = np.array([len(view.ids) for view in views])[:, None]
     total = np.array([len(view) for view in views])[:, None]
-    padded = _columns([view.ids for view in views], 0) if ids is None else ids
+    padded = _columns([view.ids for view in views], 0)
     column = np.arange(total.max(initial=0))[None, :]
     mask = column < total
     # A row's regions stand after all T columns of text, wherever its own text ends.

@@ -59,18 +59,25 @@ class TextEmbeddings(nn.Module):
 
 
 class RegionEmbeddings(nn.Module):
-    """LayerNorm(Linear(feature and box)), as in Oscar and VinVL; pasted patches add their word's position."""
+    """LayerNorm(Linear(feature and box)), as in Oscar and VinVL; pasted patches add their word's position.
+
+    With `patch_segments` they add the segment of the text beside them, too.
+    """
 
     def __init__(self, config: ModelConfig, feature_dim: int) -> None:
         super().__init__()
+        self.segments = config.patch_segments
         self.dense = nn.Linear(feature_dim + BOX_NUMBERS, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, LAYER_NORM_EPSILON)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, regions: Tensor, positions: Tensor, table: nn.Embedding) -> Tensor:
-        """`regions`: (B, P, D + 6); `positions`: (B, P), -1 for none; `table`: the text's position embeddings."""
-        place = table(positions.clamp(min=0)) * (positions >= 0).unsqueeze(-1)
-        return self.dropout(self.LayerNorm(self.dense(regions) + place))
+    def forward(self, regions: Tensor, positions: Tensor, segments: Tensor, text: TextEmbeddings) -> Tensor:
+        """`regions`: (B, P, D + 6); `positions`: (B, P), -1 for none; `segments`: (B, 1); `text` has the tables."""
+        total = self.dense(regions)
+        total = total + text.position_embeddings(positions.clamp(min=0)) * (positions >= 0).unsqueeze(-1)
+        if self.segments:
+            total = total + text.token_type_embeddings(segments)
+        return self.dropout(self.LayerNorm(total))
 
 
 class SelfAttention(nn.Module):
@@ -150,8 +157,8 @@ class Encoder(nn.Module):
     def forward(self, batch: Sequences) -> Tensor:
         """(B, L, hidden): a sequence's text states, then its regions' states, then padding."""
         text = self.embeddings(batch.ids, batch.positions, batch.segments)
-        table = self.embeddings.position_embeddings
-        regions = self.region_embeddings(batch.regions, batch.region_positions, table)
+        segments = batch.segments[:, :1]  # a text is of one segment
+        regions = self.region_embeddings(batch.regions, batch.region_positions, segments, self.embeddings)
         states = torch.cat([text, regions], dim=1)
         states = states.gather(1, batch.order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
         return self.encoder(states, batch.mask[:, None, None, :])
@@ -189,11 +196,11 @@ class Network(nn.Module):
         self.apply(_initialise)
 
     def words(self, batch: Sequences, chosen: Tensor) -> Tensor:
-        """Logits (n, vocabulary) of the word pieces at `chosen`: (n, 2) int64, row and column of `ids`."""
+        """Logits (n, vocabulary) of word pieces at `chosen`: (n, 2) int64, the sequence and the item of it."""
         return self._predict(self.cls["predictions"], batch, chosen)
 
     def tag_pieces(self, batch: Sequences, chosen: Tensor) -> Tensor:
-        """Logits (n, vocabulary) of the tags' pieces at `chosen`: (n, 2) int64, row and column of `ids`."""
+        """Logits (n, vocabulary) of tags' pieces at `chosen`: (n, 2) int64, the sequence and the item of it."""
         return self._predict(self.tags["predictions"], batch, chosen)
 
     def embed(self, batch: Sequences) -> Tensor:
@@ -207,7 +214,6 @@ class Network(nn.Module):
         return functional.normalize(self.projection(pooled).float(), dim=-1)
 
     def _predict(self, head: nn.Module, batch: Sequences, chosen: Tensor) -> Tensor:
-        # Text comes first in `order`, so a piece's column in `ids` is its column in the states as well.
         states = self.bert(batch)[chosen[:, 0], chosen[:, 1]]
         return head(states, self.bert.embeddings.word_embeddings.weight)
 

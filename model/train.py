@@ -1,4 +1,4 @@
-"""Training: one loop from shards to a network, on one process and one device.
+"""Training: one loop from shards to a network, on one device or, started by torchrun, on several.
 
 `python -m model.train CONFIG.yaml` and `vlmixer train` are this program. A run that is stopped anywhere and
 continued with --resume goes on with the losses that it would have had; on a CPU they agree bit for bit.
@@ -12,12 +12,12 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from artifacts import files
 from artifacts.errors import CallError, UserError
@@ -26,58 +26,85 @@ from model import checkpoint, objectives
 from model import tokenizer as tokenizers
 from model.checkpoint import State
 from model.config import Settings, TrainConfig, load_settings
-from model.data import Batch, Loader, ShardSet, open_shards
+from model.data import Batch, Loader
 from model.network import Network
+from model.progress import Progress, say
+from model.ranks import Ranks, joined
+from model.shards import ShardSet, open_shards
 from model.tokenizer import Tokenizer
 
-SECONDS_BETWEEN_LINES = 10.0
+LOSSES = ("masked_language", "masked_tags", "contrastive")
 
 
-@dataclass(frozen=True)
-class Losses:
-    """The three losses of a step, scalars; 0 for one that is switched off or had nothing to predict."""
+class Losses(nn.Module):
+    """The network with its objectives: a batch in, three losses out, in one forward pass as DDP wants it.
 
-    masked_language: Tensor
-    masked_tags: Tensor
-    contrastive: Tensor
+    Masked words are predicted from the mixed view, tags beside an image's regions. The mean of a loss over the ranks
+    is the loss of all ranks' batches taken as one batch, and so is the mean of its gradients.
+    """
 
-    def total(self, config: TrainConfig) -> Tensor:
-        """Their weighted sum."""
-        return (
-            config.masked_language_weight * self.masked_language
-            + config.masked_tags_weight * self.masked_tags
-            + config.contrastive_weight * self.contrastive
-        )
+    def __init__(self, network: Network, config: TrainConfig, ranks: Ranks) -> None:
+        super().__init__()
+        self.network, self.config, self.ranks = network, config, ranks
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(3,) float32, in the order of LOSSES; 0 for one that is switched off or had nothing to predict."""
+        network, config, ranks = self.network, self.config, self.ranks
+        nothing = torch.zeros((), device=batch.sentences.device)
+        language = tags = contrast = nothing
+        mine = torch.tensor([batch.pieces, batch.tags], dtype=torch.float32, device=nothing.device)
+        # A rank's mean counts by its share of what all ranks have to predict.
+        weights = ranks.world * mine / ranks.total(mine).clamp(min=1)
+        if config.masked_language_weight:
+            logits = network.words(batch.mixed.sequences, batch.mixed.chosen)
+            language = weights[0] * objectives.masked_language_modelling(logits, batch.mixed.targets)
+        if config.masked_tags_weight and batch.images is not None:
+            logits = network.tag_pieces(batch.images.sequences, batch.images.chosen)
+            tags = weights[1] * objectives.masked_tag_prediction(logits, batch.images.targets, batch.images.words)
+        if config.contrastive_weight:
+            none = torch.zeros(0, network.projection.out_features, device=nothing.device)
+            text, view = (none if part is None else network.embed(part) for part in (batch.text, batch.view))
+            text, view, sentences = (ranks.gathered(part) for part in (text, view, batch.sentences))
+            contrast = ranks.summed_gradient(objectives.contrastive(text, view, sentences, config.temperature))
+        return torch.stack([language, tags, contrast])
+
+    def total(self, losses: Tensor) -> Tensor:
+        """The weighted sum of `losses`: (3,)."""
+        config = self.config
+        weights = [config.masked_language_weight, config.masked_tags_weight, config.contrastive_weight]
+        return (losses * torch.tensor(weights, device=losses.device)).sum()
 
 
-def losses_of(network: Network, batch: Batch, config: TrainConfig) -> Losses:
-    """The losses of one batch. Masked words are predicted from the mixed view, tags beside an image's regions."""
-    nothing = torch.zeros((), device=batch.sentences.device)
-    language = tags = contrast = nothing
-    if config.masked_language_weight:
-        logits = network.words(batch.mixed.sequences, batch.mixed.chosen)
-        language = objectives.masked_language_modelling(logits, batch.mixed.targets)
-    if config.masked_tags_weight and batch.images is not None:
-        logits = network.tag_pieces(batch.images.sequences, batch.images.chosen)
-        tags = objectives.masked_tag_prediction(logits, batch.images.targets, batch.images.words)
-    if config.contrastive_weight and batch.text is not None and batch.view is not None:
-        text, view = network.embed(batch.text), network.embed(batch.view)
-        contrast = objectives.contrastive(text, view, batch.sentences, config.temperature)
-    return Losses(language, tags, contrast)
-
-
-def train(settings: Settings, shards: str | None = None, out: str | None = None, resume: bool = False) -> str:
+def train(
+    settings: Settings,
+    shards: str | None = None,
+    out: str | None = None,
+    resume: bool = False,
+    vocabulary_hash: str | None = None,
+) -> str:
     """Train on the folder `shards` (default: train.shards, or OUT/shards) into the folder `out` (default OUT/run).
 
-    With `resume` a stopped run is continued, and a finished one left as it is. Returns the run's folder. Raises
-    CallError or UserError for what the user can mend, such as shards of another width or a loss that is no number.
+    With `resume` a stopped run is continued, and a finished one left as it is. `vocabulary_hash`: of the vocabulary of
+    concepts that the shards must have been made with. Returns the run's folder. Raises CallError or UserError for what
+    the user can mend, such as shards of another width or a loss that is no number.
     """
     run = out or files.join(settings.out, "run")
     source = shards or settings.train.shards or files.join(settings.out, "shards")
-    _check_place(run)
+    if files.is_url(run):
+        raise CallError(f"{run}: training writes to a local folder. Give one with --out, and copy it afterwards.")
     device = _device(settings.train)
     shard_set = open_shards(source)
+    _check_vocabulary(shard_set, settings, vocabulary_hash)
     settings = checkpoint.with_feature_dim(settings, shard_set.feature_dim, source)
+    with joined(device.type == "cuda") as ranks:
+        _train(run, settings, shard_set, resume, ranks, device)
+    return run
+
+
+def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, ranks: Ranks, device: torch.device) -> None:
+    config = settings.train
+    readers = config.readers or ranks.world * max(config.workers, 1)
+    settings = replace(settings, train=replace(config, readers=readers))
     former = checkpoint.load_checkpoint(run)
     if former is not None:
         if not resume:
@@ -87,8 +114,8 @@ def train(settings: Settings, shards: str | None = None, out: str | None = None,
             )
         checkpoint.check_continuation(run, former.state, settings, shard_set.content_hash)
         if os.path.exists(files.join(run, checkpoint.MODEL)):
-            _say(f"{run} is finished ({former.state.step} steps); nothing to do.")
-            return run
+            say(f"{run} is finished ({former.state.step} steps); nothing to do.")
+            return
 
     tokenizer = _tokenizer(settings, shard_set, run if former else None)
     torch.manual_seed(_torch_seed(settings.seed, "weights"))
@@ -98,62 +125,84 @@ def train(settings: Settings, shards: str | None = None, out: str | None = None,
     elif settings.model.init is not None:
         checkpoint.load_bert(network, settings.model.init, settings.model)
     network.to(device).train()
-    optimizer = _optimizer(network, settings.train)
+    if config.compile:
+        network.bert.compile(dynamic=True)
+    optimizer = _optimizer(network, config)
     if former is not None:
         optimizer.load_state_dict(former.optimizer)
-    else:
-        checkpoint.save_config(run, settings, tokenizer)
-    checkpoint.sweep(run)
+    loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed, ranks.rank, ranks.world)
     start = former.state.step if former else 0
-    _cut_log(run, start)
-    loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed)
-    _loop(run, settings, shard_set, network, optimizer, loader, start, device)
-    checkpoint.save_network(run, network)
-    return run
+    if ranks.first:
+        if former is None:
+            checkpoint.save_config(run, settings, tokenizer)
+        checkpoint.sweep(run)
+    with Progress(run, config.steps, start, tensorboard=config.tensorboard, quiet=not ranks.first) as progress:
+        _loop(run, settings, shard_set, Losses(network, config, ranks), optimizer, loader, start, device, progress)
+    if ranks.first:
+        checkpoint.save_network(run, network)
 
 
 def _loop(
     run: str,
     settings: Settings,
     shard_set: ShardSet,
-    network: Network,
+    module: Losses,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
     start: int,
     device: torch.device,
+    progress: Progress,
 ) -> None:
     """Steps `start` to the last one, with log lines and checkpoints."""
-    config = settings.train
-    saved = start or None
+    config, ranks, network = settings.train, module.ranks, module.network
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    batches = loader.batches(start)
-    with _Progress(run, config.steps, start) as progress:
-        for step in range(start, config.steps):
-            batch = next(batches).to(device)
-            # Dropout, too, follows from the seed and the step alone.
-            torch.manual_seed(_torch_seed(settings.seed, step))
-            rate = learning_rate(step, config)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                losses = losses_of(network, batch, config)
-            total = losses.total(config)
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-            # Before the update, so that the weights stay what they were at the last sound step.
-            if not math.isfinite(norm.item()) or not math.isfinite(total.item()):
-                raise UserError(_not_finite(run, step + 1, losses, norm, saved))
-            optimizer.step()
+    # Which heads a batch uses depends on what it holds.
+    losses_of: nn.Module = DistributedDataParallel(module, find_unused_parameters=True) if ranks.world > 1 else module
+    batches = loader.batches(start * config.accumulate)
+    saved = start or None
+    since_saved: list[float] = []
+    for step in range(start, config.steps):
+        rate = learning_rate(step, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        losses = torch.zeros(len(LOSSES), device=device)
+        samples = items = 0
+        waited = 0.0
+        for turn in range(config.accumulate):
+            began = time.monotonic()
+            batch = next(batches)
+            waited += time.monotonic() - began
+            batch = batch.to(device)
+            # Dropout, too, follows from the seed, the step and the rank alone.
+            torch.manual_seed(_torch_seed(settings.seed, step * config.accumulate + turn, ranks.rank))
+            last = turn == config.accumulate - 1
+            with nullcontext() if last or ranks.world == 1 else losses_of.no_sync():  # type: ignore[operator]
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    found = losses_of(batch)
+                (module.total(found) / config.accumulate).backward()
+            losses += found.detach() / config.accumulate
+            samples, items, epoch = samples + batch.samples, items + batch.items, batch.epoch
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+        sums = ranks.total(torch.cat([losses / ranks.world, losses.new_tensor([samples, items])])).tolist()
+        values = dict(zip(LOSSES, sums, strict=False))
+        values = {"loss": module.total(losses.new_tensor(sums[:3])).item()} | values
+        # Before the update, so that the weights stay what they were at the last sound step.
+        if not math.isfinite(norm.item()) or not math.isfinite(values["loss"]):
+            raise UserError(_not_finite(run, step + 1, values, norm.item(), saved))
+        optimizer.step()
 
-            done = step + 1
-            progress.count(batch)
-            if done % config.log_every == 0 or done == config.steps:
-                progress.report(done, batch.epoch, losses, total, rate, norm)
-            if done % config.checkpoint_every == 0 or done == config.steps:
-                state = State(done, batch.epoch, shard_set.content_hash, checkpoint.resolved(settings))
-                checkpoint.save_checkpoint(run, network, optimizer, state)
-                saved = done
+        done = step + 1
+        since_saved.append(values["loss"])
+        progress.count(int(sums[-2]), int(sums[-1]), waited)
+        if done % config.log_every == 0 or done == config.steps:
+            progress.report(done, epoch, values | {"learning_rate": rate, "gradient_norm": norm.item()})
+        if done % config.checkpoint_every == 0 or done == config.steps:
+            mean = sum(since_saved) / len(since_saved)
+            state = State(done, epoch, mean, shard_set.content_hash, checkpoint.resolved(settings))
+            if ranks.first:
+                checkpoint.save_checkpoint(run, network, optimizer, state, config.keep_checkpoints)
+            saved, since_saved = done, []
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -162,65 +211,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     return config.learning_rate * (config.steps - step) / max(config.steps - warmup, 1)
-
-
-class _Progress:
-    """The run's log.jsonl, and on stderr a bar, or a plain line now and then where that is no terminal."""
-
-    def __init__(self, run: str, steps: int, start: int) -> None:
-        self._steps, self._start = steps, start
-        self._log = open(files.join(run, checkpoint.LOG), "a", encoding="utf-8")  # noqa: SIM115
-        self._bar = tqdm(total=steps, initial=start, unit="step", disable=not sys.stderr.isatty())
-        self._began = self._last_count = self._last_line = time.monotonic()
-        self._samples = self._items = 0
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        self._log.close()
-
-    def count(self, batch: Batch) -> None:
-        """A step was done with `batch`."""
-        self._samples += batch.samples
-        self._items += batch.items
-        self._bar.update()
-
-    def report(self, done: int, epoch: int, losses: Losses, total: Tensor, rate: float, norm: Tensor) -> None:
-        """Write the losses of the step just done, and the speed since the last report."""
-        now = time.monotonic()
-        elapsed = max(now - self._last_count, 1e-9)
-        left = (now - self._began) / (done - self._start) * (self._steps - done)
-        line: dict[str, Any] = {"step": done, "epoch": epoch, "loss": total.item()}
-        line |= {name: value.item() for name, value in vars(losses).items()}
-        line |= {"learning_rate": rate, "gradient_norm": norm.item()}
-        line |= {
-            "samples_per_second": round(self._samples / elapsed, 1),
-            "items_per_second": round(self._items / elapsed, 1),
-            "seconds_left": round(left, 1),
-        }
-        self._log.write(json.dumps(line) + "\n")
-        self._log.flush()
-        shown = f"loss {line['loss']:.3f}, {line['samples_per_second']:.0f} samples/s"
-        self._bar.set_postfix_str(shown)
-        if self._bar.disable and (now - self._last_line > SECONDS_BETWEEN_LINES or done == self._steps):
-            _say(f"train: step {done} of {self._steps}, {shown}, {left:.0f} s left")
-            self._last_line = now
-        self._last_count, self._samples, self._items = now, 0, 0
-
-
-def _cut_log(run: str, step: int) -> None:
-    """Take out of log.jsonl what was logged after `step`, because those steps come again."""
-    path = files.join(run, checkpoint.LOG)
-    lines = files.read_bytes(path).decode().splitlines() if os.path.exists(path) else []
-    kept = []
-    for line in lines:
-        # A kill may have cut the last line short.
-        if not line.endswith("}") or json.loads(line)["step"] > step:
-            break
-        kept.append(line + "\n")
-    files.publish_bytes(path, "".join(kept).encode())
 
 
 def _optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
@@ -243,34 +233,34 @@ def _tokenizer(settings: Settings, shard_set: ShardSet, former_run: str | None) 
 def _device(config: TrainConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device: cuda, but PyTorch finds no CUDA device here. Set it to auto or cpu.")
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    return torch.device(name, int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
 
 
-def _check_place(run: str) -> None:
-    if files.is_url(run):
-        raise CallError(f"{run}: training writes to a local folder. Give one with --out, and copy it afterwards.")
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise CallError(f"torchrun started {processes} processes; training runs on one. Use --nproc-per-node=1.")
+def _check_vocabulary(shards: ShardSet, settings: Settings, vocabulary_hash: str | None) -> None:
+    asked, found = (
+        (settings.vocabulary, shards.vocabulary)
+        if vocabulary_hash is None
+        else (vocabulary_hash, shards.vocabulary_hash)
+    )
+    if None not in (asked, found) and asked != found:
+        raise UserError(
+            f"vocabulary: {settings.vocabulary or 'of the config'}, but {shards.folder} was made with "
+            f"{shards.vocabulary} (hash {shards.vocabulary_hash}). Give the shards of that vocabulary, or its name."
+        )
 
 
-def _not_finite(run: str, step: int, losses: Losses, norm: Tensor, saved: int | None) -> str:
-    values = ", ".join(f"{name} {value.item():g}" for name, value in vars(losses).items())
-    good = f"{files.join(run, checkpoint.CHECKPOINT)} (step {saved})" if saved else "none yet"
+def _not_finite(run: str, step: int, values: dict[str, float], norm: float, saved: int | None) -> str:
+    listed = ", ".join(f"{name} {values[name]:g}" for name in LOSSES)
+    good = f"{checkpoint.folder_of(run, saved)} (step {saved})" if saved else "none yet"
     return (
-        f"step {step}: the loss is no finite number ({values}, gradient norm {norm.item():g}). Last good "
+        f"step {step}: the loss is no finite number ({listed}, gradient norm {norm:g}). Last good "
         f"checkpoint: {good}. Look for features that are not finite, or train anew with a lower train.learning_rate."
     )
 
 
-def _torch_seed(seed: int, key: str | int) -> int:
-    return stable_hash(seed, "torch", key, bits=56)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _torch_seed(seed: int, *key: str | int) -> int:
+    return stable_hash(seed, "torch", *key, bits=56)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -279,15 +269,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("config", help="the config file (YAML)")
     parser.add_argument("--out", help="folder of the run (default: OUT/run)")
     parser.add_argument("--resume", action="store_true", help="continue a run that stopped")
+    parser.add_argument("--init", metavar="PATH", help="BERT weights to start from, as model.init")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the config")
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     options = parser.parse_args(arguments)
     try:
-        train(load_settings(options.config, options.set), out=options.out, resume=options.resume)
+        given = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
+        train(load_settings(options.config, [*options.set, *given]), out=options.out, resume=options.resume)
     except UserError as error:
         if options.debug:
             traceback.print_exc()
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return 2 if isinstance(error, CallError) else 1
     return 0
 

@@ -109,27 +109,44 @@ def set_view(regions: Regions, tokenizer: Tokenizer) -> View:
     return _framed(nothing, nothing, tokenizer, TEXT_SEGMENT, replace(regions, positions=nowhere))
 
 
-def mixed_view(sample: MixedSample, pieces: Pieces, text: View, max_regions: int, patch_positions: bool) -> View:
+def words_view(sample: MixedSample, pieces: Pieces, tokenizer: Tokenizer, limit: int) -> View:
+    """[CLS], the pieces of the replaced mentions, [SEP]: the contrastive view of an ablation without CMC."""
+    spans = pieces.spans[: limit - 2]
+    kept = np.zeros(len(spans), bool)
+    for mention in (sample.mentions[index] for index in sample.replaced):
+        kept |= (spans[:, 0] < mention.end) & (spans[:, 1] > mention.start)
+    ids, words = (part[: limit - 2][kept] for part in (pieces.ids, pieces.words))
+    return _framed(ids, words, tokenizer, TEXT_SEGMENT, no_regions(sample.features.shape[1]))
+
+
+def mixed_view(
+    sample: MixedSample, pieces: Pieces, text: View, max_regions: int, patch_positions: bool
+) -> tuple[View, np.ndarray]:
     """The text view without the replaced mentions' pieces, with their patches in those places.
 
     `pieces` and `text` are the sample's sentence. A mention of which the text's limit leaves nothing is not
-    replaced, and has no patches. At most `max_regions` patches are taken.
+    replaced, and has no patches. At most `max_regions` patches are taken. Returned beside the view: (k, 2) int64,
+    the number of a patch and a piece that it replaced, for all of them.
     """
     spans = pieces.spans[: len(text.ids) - 2]
     kept = np.ones(len(text.ids), bool)
     positions: dict[int | None, int] = {}
+    lost: dict[int | None, np.ndarray] = {}
     for index in sample.replaced:
         mention = sample.mentions[index]
         covered = np.flatnonzero((spans[:, 0] < mention.end) & (spans[:, 1] > mention.start)) + 1  # after [CLS]
         if len(covered):
             positions[index] = int(covered[0])
+            lost[index] = text.ids[covered]
             kept[covered] = False
     rows = [row for row, patch in enumerate(sample.patches) if patch.mention in positions][:max_regions]
     pasted = regions_of([sample.patches[row] for row in rows], sample.features[rows], max_regions)
     if patch_positions:
         at = np.array([positions[sample.patches[row].mention] for row in rows], np.int64)
         pasted = replace(pasted, positions=at)
-    return View(text.ids[kept], text.positions[kept], text.words[kept], TEXT_SEGMENT, pasted)
+    replaced = [(number, int(piece)) for number, row in enumerate(rows) for piece in lost[sample.patches[row].mention]]
+    view = View(text.ids[kept], text.positions[kept], text.words[kept], TEXT_SEGMENT, pasted)
+    return view, np.array(replaced, np.int64).reshape(-1, 2)
 
 
 def _framed(ids: np.ndarray, words: np.ndarray, tokenizer: Tokenizer, segment: int, regions: Regions) -> View:

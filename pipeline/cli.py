@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="demo-out", help="folder for all of it (default: demo-out)")
     demo.add_argument("--seed", type=int, default=0, help="another seed draws another world")
     demo.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="local processes")
+    demo.add_argument(
+        "--evidence", action="store_true", help="train with parts of the method left out, too; takes long"
+    )
     demo.set_defaults(do=_demo)
 
     staged = argparse.ArgumentParser(add_help=False, parents=[common])
@@ -160,6 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("config", metavar="CONFIG.yaml")
     train.add_argument("--out", help="folder of the run (default: OUT/run)")
     train.add_argument("--resume", action="store_true", help="continue a run that stopped")
+    train.add_argument(
+        "--init", metavar="PATH", help="start from BERT weights in Hugging Face's layout (.safetensors), as model.init"
+    )
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
     train.set_defaults(do=_train)
 
@@ -169,6 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     retrieval.add_argument("--images", required=True, metavar="CAPTIONS.jsonl")
     retrieval.add_argument("--config", help="config with detector and vocabulary (default: the one saved in the run)")
     retrieval.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it")
+    retrieval.add_argument("--html", metavar="FILE", help="write a page: captions found for photos, words on regions")
+    retrieval.add_argument("-n", type=_positive, default=24, metavar="N", help="photos on the page (default: 24)")
     retrieval.add_argument("--json", action="store_true")
     retrieval.set_defaults(do=_eval_retrieval)
     return parser
@@ -193,7 +201,9 @@ def _print_json(content: Any) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from pipeline.demo.run import run_demo
 
-    table, page = run_demo(options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args)
+    table, page = run_demo(
+        options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args, evidence=options.evidence
+    )
     print(table)
     LOG.info("page: %s", page)
     return 0
@@ -499,7 +509,8 @@ def _train(options: argparse.Namespace) -> int:
     from artifacts import files
     from pipeline.config import load_config
 
-    config = load_config(options.config, options.set)
+    given = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
+    config = load_config(options.config, [*options.set, *given])
     _train_run(config, options.out or files.join(config.out, "run"), resume=options.resume)
     return 0
 
@@ -508,12 +519,13 @@ def _train_run(config: "Config", run: str, *, resume: bool) -> None:
     import torch
 
     from artifacts import files
+    from bank.concepts import load_vocabulary
     from model.config import Settings, TrainConfig
     from model.train import train
 
     torch.set_num_threads(os.cpu_count() or 1)
-    settings = Settings(seed=config.seed, out=config.out, model=config.model, train=config.train or TrainConfig())
-    train(settings, out=run, resume=resume)
+    settings = Settings(config.seed, config.out, config.vocabulary, config.model, config.train or TrainConfig())
+    train(settings, out=run, resume=resume, vocabulary_hash=load_vocabulary(config.vocabulary).hash)
     # Evaluation needs the detector and the vocabulary, of which the trainer itself knows nothing.
     files.publish_bytes(files.join(run, "pipeline.yaml"), config.to_yaml().encode())
 
@@ -528,7 +540,11 @@ def _eval_retrieval(options: argparse.Namespace) -> int:
         raise CallError(f"{saved}: not there, so detector and vocabulary are not known. Give --config CONFIG.yaml.")
     path = options.config or saved
     config = load_config(path, options.set)
-    report, skipped = evaluate_retrieval(options.run, options.images, config, _import_paths(path))
+    report, skipped = evaluate_retrieval(
+        options.run, options.images, config, _import_paths(path), options.html, options.n
+    )
+    if options.html:
+        LOG.info("page: %s", options.html)
     if options.json:
         _print_json({**report.to_json(), "skipped": skipped})
     else:

@@ -26,28 +26,42 @@ from pipeline.jobs.tag import make_tagger
 
 
 def evaluate_retrieval(
-    run: str, pairs: str, config: Config, import_paths: Sequence[str]
+    run: str, pairs: str, config: Config, import_paths: Sequence[str], html: str | None = None, shown: int = 24
 ) -> tuple[RetrievalReport, dict[str, str]]:
     """Zero-shot retrieval of `run` on the pairs in the JSON lines file `pairs`, and the images that were not used.
 
-    Regions come from the config's detector, concepts of captions from its tagger. Raises UserError, CallError.
+    Regions come from the config's detector, concepts of captions from its tagger. `html`: where to write a page of
+    `shown` of the photos, if at all. Raises UserError, CallError.
     """
-    vocabulary = load_vocabulary(config.vocabulary)
-    tagger = make_tagger(config.text, vocabulary)
-    detector = load_with_concepts(detector_spec(config.images, import_paths), vocabulary)
-    images: list[ImageRegions] = []
-    captions: list[list[str]] = []
+    found, skipped = detect_pairs(pairs, config, import_paths)
+    if not found:
+        raise UserError(f"{pairs}: none of its images could be used: {json.dumps(skipped, ensure_ascii=False)[:500]}")
+    captions = [texts for path, texts in read_pairs(pairs) if path in found]
+    tagger = make_tagger(config.text, load_vocabulary(config.vocabulary))
+    concepts = [
+        [{mention.concept for mention in tagged.mentions} for tagged in tagger.tag(texts)] for texts in captions
+    ]
+    _use_all_cores()
+    report = retrieval(run, list(found.values()), captions, concepts, seed=config.seed)
+    if html is not None:
+        from pipeline.report.alignment import write_alignment_page
+
+        write_alignment_page(html, run, list(found), list(found.values()), captions, shown, config.seed)
+    return report, skipped
+
+
+def detect_pairs(
+    pairs: str, config: Config, import_paths: Sequence[str]
+) -> tuple[dict[str, ImageRegions], dict[str, str]]:
+    """What the config's detector finds in the images of the list, by path, and why others could not be used."""
+    detector = load_with_concepts(detector_spec(config.images, import_paths), load_vocabulary(config.vocabulary))
+    images: dict[str, ImageRegions] = {}
     skipped: dict[str, str] = {}
-    for path, texts in tqdm(read_pairs(pairs), desc="eval: images", unit="image", disable=None):
+    for path, _ in tqdm(read_pairs(pairs), desc="eval: images", unit="image", disable=None):
         found = _regions(path, detector, config, skipped)
         if found is not None:
-            images.append(found)
-            captions.append(texts)
-    if not images:
-        raise UserError(f"{pairs}: none of its images could be used: {json.dumps(skipped, ensure_ascii=False)[:500]}")
-    concepts = [[{mention.concept for mention in found.mentions} for found in tagger.tag(texts)] for texts in captions]
-    _use_all_cores()
-    return retrieval(run, images, captions, concepts, seed=config.seed), skipped
+            images[path] = found
+    return images, skipped
 
 
 def _use_all_cores() -> None:
@@ -60,7 +74,8 @@ def _use_all_cores() -> None:
 def read_pairs(path: str) -> list[tuple[str, list[str]]]:
     """(path of the image, its captions) for each line {"image": name, "captions": [...]}.
 
-    Names are relative to the list's folder or to `images/` in it. Raises CallError naming the line at fault.
+    Names are relative to the list's folder or to `images/` in it; lines of one image are put together. Raises
+    CallError naming the line at fault.
     """
     folder = path.rpartition("/")[0] or "."
     try:
@@ -69,7 +84,7 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
         raise CallError(f"{path}: no such file; expected JSON lines of an image and its captions.") from None
     except UnicodeDecodeError as error:
         raise CallError(f"{path}: expected UTF-8 text: {error}") from None
-    pairs = []
+    pairs: dict[str, list[str]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -86,10 +101,10 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
         places = [name, files.join(folder, name), files.join(folder, "images", name)]
         found = next((place for place in places[1:] if files.exists(place)), places[0])
         if captions:
-            pairs.append((found, list(captions)))
+            pairs.setdefault(found, []).extend(captions)
     if not pairs:
         raise CallError(f"{path}: holds no image with captions.")
-    return pairs
+    return list(pairs.items())
 
 
 def _regions(path: str, detector: LoadedDetector, config: Config, skipped: dict[str, str]) -> ImageRegions | None:

@@ -11,7 +11,9 @@ import torch
 
 from artifacts import files, manifest
 from model.config import ModelConfig, Settings, TrainConfig
+from model.evaluate import RetrievalReport
 from model.train import train
+from pipeline.ablation import VARIANTS, run_variant, table
 from pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 from pipeline.demo.world import write_world
 from pipeline.evaluate import evaluate_retrieval
@@ -27,6 +29,7 @@ PHOTOS = 1500
 SENTENCES = 20_000
 PAIRS = 200
 TRAIN_STEPS = 400
+EVIDENCE_SEEDS = 3
 WORLD = "world"
 PAGE = "report.html"
 
@@ -46,9 +49,12 @@ def demo_config(seed: int) -> Config:
     )
 
 
-def run_demo(out: str, *, seed: int, workers: int, beam_args: Sequence[str] = ()) -> tuple[str, str]:
+def run_demo(
+    out: str, *, seed: int, workers: int, beam_args: Sequence[str] = (), evidence: bool = False
+) -> tuple[str, str]:
     """Everything, into the folder `out`; returns the table of scores and the path of the page.
 
+    With `evidence` the table compares what is left of the method when parts of it are left out, over three seeds.
     A demo that was stopped goes on where it ended. Raises UserError if the folder holds another seed's demo.
     """
     folder = Path(out)
@@ -63,7 +69,8 @@ def run_demo(out: str, *, seed: int, workers: int, beam_args: Sequence[str] = ()
         report, _ = evaluate_retrieval("run", f"{WORLD}/pairs/captions.jsonl", config, import_paths=())
         files.publish_bytes("scores.json", manifest.canonical(report.to_json(), indent=1))
         write_report(PAGE, gather(".", WORLD, report.to_json(), seed))
-        return report.to_table(), str(folder / PAGE)
+        shown = _evidence(config) if evidence else report.to_table()
+        return shown, str(folder / PAGE)
 
 
 def _step(what: str, do: Callable[[], object]) -> None:
@@ -83,6 +90,20 @@ def _draw_world(seed: int, workers: int) -> None:
 def _run_stages(config: Config, workers: int, beam_args: Sequence[str]) -> None:
     engine = Engine(workers, tuple(beam_args))
     run_stages(config, STAGES, engine, overwrite=False, import_paths=())
+
+
+def _evidence(config: Config) -> str:
+    assert config.train is not None
+    torch.set_num_threads(os.cpu_count() or 1)
+    reports: dict[str, list[RetrievalReport]] = {}
+    for seed in range(config.seed, config.seed + EVIDENCE_SEEDS):
+        for name in VARIANTS:
+            run = run_variant(name, Settings(seed, config.out, model=config.model, train=config.train))
+            report, _ = evaluate_retrieval(run, f"{WORLD}/pairs/captions.jsonl", config, import_paths=())
+            reports.setdefault(name, []).append(report)
+    text = table(reports, [], f"The drawn world of seed {config.seed}, {config.train.steps} steps.")
+    files.publish_bytes("evidence.md", text.encode())
+    return text
 
 
 def _train(config: Config) -> None:

@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 from artifacts import files, manifest
 from artifacts.errors import CallError, UserError
-from artifacts.manifest import Counts, Input, Manifest, Output
+from artifacts.manifest import SCHEMA_VERSION, Counts, Input, Manifest, Output
 from artifacts.rejects import BAD, RejectLog, bad_count
-from artifacts.schemas import SCHEMA_VERSION
 from pipeline.jobs.layout import FOLDERS
 
 _ERROR = ".error"

@@ -10,88 +10,24 @@ from artifacts.errors import UserError
 from artifacts.samples import MixedSample
 from model import tokenizer as tokenizers
 from model.config import ModelConfig, TrainConfig
-from model.data import Loader, Shard, Stream, open_shards
+from model.data import Loader
+from model.shards import open_shards
 from tests.model.world import FEATURE_DIM, World, write_shards
 
-SHARDS = [Shard(f"shard {number}", rows) for number, rows in enumerate((7, 10, 3, 5, 9))]
-
-
-def names_in(shard):
-    return [f"{shard.path}, sample {row}" for row in range(shard.rows)]
-
-
-def stream(seed=0, shards=SHARDS, read=names_in, in_memory=2):
-    return Stream("test", shards, read, len, 4, in_memory, seed)
-
-
-def epochs(batches, count):
-    """The batches of the first `count` epochs."""
-    return list(itertools.takewhile(lambda item: item[0] < count, batches))
-
-
-def test_every_sample_occurs_once_an_epoch():
-    everything = Counter(name for shard in SHARDS for name in names_in(shard))
-    batches = epochs(stream().batches(), 3)
-    for epoch in range(3):
-        assert Counter(name for number, batch in batches if number == epoch for name in batch) == everything
-
-
-def test_the_order_follows_from_the_seed_and_differs_between_epochs():
-    def order(seed, epoch):
-        return [batch for number, batch in epochs(stream(seed).batches(), 2) if number == epoch]
-
-    assert order(0, 0) == order(0, 0)
-    assert order(0, 0) != order(0, 1)
-    assert order(0, 0) != order(1, 0)
-
-
-def test_starting_late_is_the_same_as_skipping():
-    batches = epochs(stream().batches(), 3)
-    for start in range(len(batches) - 1):
-        assert next(stream().batches(start)) == batches[start]
-
-
-def test_starting_late_reads_only_the_shards_that_are_needed():
-    read = []
-    first_group = len({name.split(",")[0] for _, batch in epochs(stream(in_memory=1).batches(), 1) for name in batch})
-    assert first_group == len(SHARDS)
-    total = len(epochs(stream(in_memory=1).batches(), 1))
-    next(stream(in_memory=1, read=lambda shard: read.append(shard.path) or names_in(shard)).batches(total - 1))
-    assert len(read) == 1
-
-
-def test_shards_that_stay_in_memory_are_read_once():
-    read = []
-    epochs(stream(in_memory=5, read=lambda shard: read.append(shard.path) or names_in(shard)).batches(), 3)
-    assert sorted(read) == [shard.path for shard in SHARDS]
-
-
-def test_like_lengths_stand_together():
-    shard = Shard("one", 40)
-    texts = ["x" * length for length in np.random.default_rng(0).permutation(40)]
-    batches = [batch for _, batch in epochs(stream(shards=[shard], read=lambda _: texts).batches(), 1)]
-    assert all(max(map(len, batch)) - min(map(len, batch)) == 3 for batch in batches)
-
-
-def test_a_shard_with_other_than_its_manifests_samples_is_named():
-    with pytest.raises(UserError, match="shard 0: holds 1 samples, its manifest says 7"):
-        next(stream(shards=SHARDS[:1], read=lambda shard: ["one"]).batches())
+MODEL = ModelConfig()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     world = World()
-    samples = [world.mixed(number) for number in range(30)] + [world.image(number) for number in range(12)]
+    samples = [world.mixed(number) for number in range(32)] + [world.image(number) for number in range(12)]
     return write_shards(str(tmp_path_factory.mktemp("data") / "shards"), samples, per_shard=8)
-
-
-MODEL = ModelConfig()
 
 
 def loader(folder, **settings):
     shards = open_shards(folder)
     tokenizer = tokenizers.learn(shards.texts(), 200)
-    return Loader(shards, tokenizer, MODEL, TrainConfig(batch_size=8, **settings), seed=5)
+    return Loader(shards, tokenizer, MODEL, TrainConfig(batch_size=8, workers=0, **settings), seed=5)
 
 
 def tensors(value):
@@ -104,7 +40,7 @@ def tensors(value):
 
 def test_open_shards_reads_the_manifest(folder):
     shards = open_shards(folder)
-    assert [shard.rows for shard in shards.mixed] == [8, 8, 8, 6]
+    assert [shard.rows for shard in shards.mixed] == [8, 8, 8, 8]
     assert [shard.rows for shard in shards.images] == [8, 4]
     assert shards.feature_dim == FEATURE_DIM
 
@@ -145,6 +81,28 @@ def test_other_words_are_dropped_from_the_contrastive_view_as_often_as_asked(fol
         int((batch.view.mask.sum(1) - (batch.view.regions.abs().sum(-1) > 0).sum(1) == 2).sum()) for batch in some
     ]
     assert 0 < sum(dropped) < sum(len(batch.sentences) for batch in some)
+
+
+def test_without_cutmix_there_is_no_patch_anywhere_and_the_contrast_is_with_the_replaced_words(folder):
+    batch, usual = (next(loader(folder, cutmix=cutmix).batches(0)) for cutmix in (False, True))
+    assert batch.mixed.sequences.regions.shape[1] == batch.view.regions.shape[1] == 0
+    assert torch.equal(batch.text.ids, usual.text.ids)
+    for text, view in zip(batch.text.ids.tolist(), batch.view.ids.tolist(), strict=True):
+        words = [piece for piece in view if piece]
+        assert 2 < len(words) < len([piece for piece in text if piece])
+        assert set(words) <= set(text)
+
+
+def test_a_patch_that_must_predict_its_word_is_asked_for_each_piece_of_it(folder):
+    plain, more = (next(loader(folder, predict_replaced=value).batches(0)).mixed for value in (False, True))
+    count = len(plain.targets)
+    assert torch.equal(more.targets[:count], plain.targets)
+    assert torch.equal(more.chosen[:count], plain.chosen)
+    text = (more.sequences.order < more.sequences.ids.shape[1]) & more.sequences.mask
+    rows, items = more.chosen[count:].T
+    # Items behind the text are patches, of which each is asked.
+    assert (items >= text.sum(1)[rows]).all()
+    assert len({(int(row), int(item)) for row, item in more.chosen[count:]}) == int((~text & more.sequences.mask).sum())
 
 
 def test_sentences_without_a_patch_are_left_out_of_the_contrast_only(tmp_path):

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import transformers
 
 from artifacts.errors import UserError
 from model.checkpoint import load_bert
@@ -152,3 +155,68 @@ def test_a_file_that_holds_no_weights_is_named(network, tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"model\.init: .*bert\.safetensors"):
         load_bert(network, str(path), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def huggingface():
+    """transformers.BertModel with random weights, also in biases and LayerNorms, where its own start has 0 and 1."""
+    torch.manual_seed(3)
+    bert = transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=60,
+            hidden_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=96,
+            max_position_embeddings=40,
+        )
+    ).eval()
+    with torch.no_grad():
+        for parameter in bert.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return bert
+
+
+def test_every_layers_hidden_states_are_those_of_transformers_bert_model(huggingface, tmp_path):
+    path = str(tmp_path / "model.safetensors")
+    safetensors.torch.save_file({name: value.contiguous() for name, value in huggingface.state_dict().items()}, path)
+    config = ModelConfig(layers=3, hidden_size=48, heads=4, feed_forward_size=96, max_text_tokens=30)
+    torch.manual_seed(4)
+    network = Network(config, 60, FEATURE_DIM).eval()
+    load_bert(network, path, config)
+    states = []
+    for layer in network.bert.encoder.layer:
+        layer.register_forward_hook(lambda module, given, found: states.append(found))
+    random = np.random.default_rng(5)
+    views = [
+        view(random.integers(0, 60, length).tolist(), 0, segment=segment)
+        for length, segment in ((30, 0), (7, 1), (2, 0), (19, 1))
+    ]
+    batch = pad(views)
+    with torch.no_grad():
+        last = network.bert(batch)
+        theirs = huggingface(
+            input_ids=batch.ids,
+            token_type_ids=batch.segments,
+            attention_mask=batch.mask.long(),
+            output_hidden_states=True,
+        )
+    assert len(states) == 3
+    for own, expected in zip([*states, last], [*theirs.hidden_states[1:], theirs.last_hidden_state], strict=True):
+        assert (own - expected)[batch.mask].abs().max() < 1e-5
+
+
+def test_regions_carry_the_segment_of_their_text_where_the_setting_says_so():
+    def embed(segment, **settings):
+        torch.manual_seed(0)
+        network = Network(replace(CONFIG, **settings), VOCABULARY, FEATURE_DIM).eval()
+        with torch.no_grad():
+            network.bert.embeddings.token_type_embeddings.weight.mul_(50)
+        batch = pad([view([2, 3], 2, segment=segment)])
+        return network.bert.region_embeddings(
+            batch.regions, batch.region_positions, batch.segments[:, :1], network.bert.embeddings
+        )
+
+    assert torch.equal(embed(0), embed(1))
+    assert not torch.allclose(embed(0, patch_segments=True), embed(1, patch_segments=True), atol=1e-3)
+    assert not torch.allclose(embed(0, patch_segments=True), embed(0), atol=1e-3)

@@ -11,7 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from tensorboardX.proto import event_pb2
 
+import model.train
 from artifacts.errors import CallError, UserError
 from model import checkpoint
 from model.checkpoint import load_run
@@ -23,7 +25,7 @@ from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
 
 SMALL = ModelConfig(layers=1, hidden_size=16, heads=2, feed_forward_size=32, projection_size=8, vocabulary_size=200)
 STEPS = 12
-SHORT = TrainConfig(steps=STEPS, batch_size=8, log_every=1, checkpoint_every=4, warmup_steps=3)
+SHORT = TrainConfig(steps=STEPS, batch_size=8, log_every=1, checkpoint_every=4, warmup_steps=3, workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def settings(shards, **changes):
 def losses(run):
     """The log without what depends on the clock."""
     lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
-    clock = ("samples_per_second", "items_per_second", "seconds_left")
+    clock = ("samples_per_second", "items_per_second", "share_waiting", "seconds_left")
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
 
@@ -52,13 +54,16 @@ def straight(shards, tmp_path_factory):
 
 def test_a_run_leaves_what_is_needed_to_use_it(straight):
     assert sorted(os.listdir(straight)) == [
-        "checkpoint",
+        "checkpoints",
         "config.yaml",
         "log.jsonl",
         "model.safetensors",
         "tokenizer.json",
     ]
-    assert sorted(os.listdir(f"{straight}/checkpoint")) == ["model.safetensors", "optimizer.pt", "state.json"]
+    # The last two, and the best, which here is the last.
+    assert sorted(os.listdir(f"{straight}/checkpoints")) == ["step-00000008", "step-00000012"]
+    for folder in checkpoint.checkpoints(straight):
+        assert sorted(os.listdir(folder)) == ["model.safetensors", "optimizer.pt", "state.json"]
     config = yaml.safe_load(Path(straight, "config.yaml").read_text())
     assert config["model"]["feature_dim"] == FEATURE_DIM
     assert config["seed"] == 1
@@ -104,7 +109,7 @@ def test_a_stopped_and_resumed_run_is_bit_for_bit_the_run_that_was_not(shards, s
         assert losses(run)[-1]["step"] == stop
     train(settings(shards), out=run, resume=True)
     assert losses(run) == losses(straight)
-    for name in ("model.safetensors", "config.yaml", "tokenizer.json", "checkpoint/state.json"):
+    for name in ("model.safetensors", "config.yaml", "tokenizer.json", "checkpoints/step-00000012/state.json"):
         assert Path(run, name).read_bytes() == Path(straight, name).read_bytes(), name
 
 
@@ -153,31 +158,27 @@ def test_a_run_goes_on_where_its_shards_were_moved_and_it_logs_less(shards, stop
     assert [line["step"] for line in losses(stopped)] == [1, 2, 3, 4, 5, 10, 12]
 
 
-def test_a_kill_between_the_two_renames_leaves_the_former_checkpoint(stopped):
-    os.rename(f"{stopped}/checkpoint", f"{stopped}/checkpoint.former")
-    assert checkpoint.load_checkpoint(stopped).state.step == 4
-
-
 def test_what_a_kill_left_half_written_is_swept_away(shards, stopped, straight):
-    os.makedirs(f"{stopped}/checkpoint.tmp-0123/")
-    for name in ("checkpoint.tmp-0123/model.safetensors", "model.safetensors.tmp-4567"):
+    os.makedirs(f"{stopped}/checkpoints/step-00000008.tmp-0123/")
+    for name in ("checkpoints/step-00000008.tmp-0123/model.safetensors", "model.safetensors.tmp-4567"):
         Path(stopped, name).write_bytes(b"half")
     with open(f"{stopped}/log.jsonl", "a") as log:
         log.write('{"step": 7, "lo')
     train(settings(shards), out=stopped, resume=True)
-    assert sorted(os.listdir(stopped)) == sorted(os.listdir(straight))
+    for folder in ("", "checkpoints"):
+        assert sorted(os.listdir(f"{stopped}/{folder}")) == sorted(os.listdir(f"{straight}/{folder}"))
     assert losses(stopped) == losses(straight)
 
 
 def test_a_damaged_checkpoint_is_named(shards, stopped):
-    with open(f"{stopped}/checkpoint/model.safetensors", "r+b") as file:
+    with open(f"{stopped}/checkpoints/step-00000004/model.safetensors", "r+b") as file:
         file.truncate(100)
-    with pytest.raises(UserError, match="checkpoint: damaged"):
+    with pytest.raises(UserError, match="step-00000004: damaged checkpoint"):
         train(settings(shards), out=stopped, resume=True)
 
 
 def test_the_optimizer_file_loads_without_pickle(straight):
-    state = torch.load(f"{straight}/checkpoint/optimizer.pt", weights_only=True)
+    state = torch.load(f"{straight}/checkpoints/step-00000012/optimizer.pt", weights_only=True)
     assert {group["weight_decay"] for group in state["param_groups"]} == {0.0, 0.01}
 
 
@@ -192,9 +193,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(shard
 
     monkeypatch.setattr(Loader, "batches", poisoned)
     run = str(tmp_path / "run")
-    with pytest.raises(UserError, match=r"step 7: the loss is no finite number .*checkpoint \(step 4\)"):
+    with pytest.raises(UserError, match=r"step 7: the loss is no finite number .*step-00000004 \(step 4\)"):
         train(settings(shards), out=run)
-    kept = safetensors.torch.load_file(f"{run}/checkpoint/model.safetensors")
+    kept = safetensors.torch.load_file(f"{run}/checkpoints/step-00000004/model.safetensors")
     assert all(torch.isfinite(value).all() for value in kept.values())
 
 
@@ -210,10 +211,96 @@ def test_a_run_that_is_not_finished_cannot_be_used(stopped):
         load_run(stopped)
 
 
-def test_more_than_one_process_is_refused(shards, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CallError, match="2 processes"):
-        train(settings(shards), out=str(tmp_path / "run"))
+def test_shards_of_another_vocabulary_are_refused_at_the_start(shards, tmp_path):
+    for arguments in ({"vocabulary_hash": "other"}, {}):
+        asked = replace(settings(shards), vocabulary="lvis")
+        with pytest.raises(UserError, match=r"vocabulary: lvis, but .*shards was made with toy"):
+            train(asked, out=str(tmp_path / "run"), **arguments)
+    assert not (tmp_path / "run").exists()
+    train(replace(settings(shards, steps=1), vocabulary="toy"), out=str(tmp_path / "run"), vocabulary_hash="-")
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(shards, tmp_path, monkeypatch):
+    """With a rate that ruins the network after a while, the best checkpoint is not among the last."""
+    monkeypatch.setattr(model.train, "learning_rate", lambda step, config: 1e-3 if step < 6 else 0.5)
+    run = train(settings(shards, checkpoint_every=2, keep_checkpoints=1), out=str(tmp_path / "run"))
+    kept = [json.loads(Path(folder, "state.json").read_text()) for folder in checkpoint.checkpoints(run)]
+    log = [line["loss"] for line in losses(run)]
+    means = {step: np.mean(log[step - 2 : step]) for step in range(2, STEPS + 1, 2)}
+    best = min(means, key=means.get)
+    assert best < STEPS
+    assert [(state["step"], state["loss"]) for state in kept] == [
+        (step, pytest.approx(means[step])) for step in (best, STEPS)
+    ]
+
+
+def test_tensorboard_gets_the_same_numbers(shards, tmp_path):
+    run = train(settings(shards, steps=2, tensorboard=True), out=str(tmp_path / "run"))
+    (events,) = Path(run, "tensorboard").iterdir()
+    scalars = {}
+    data = events.read_bytes()
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        scalars |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+        data = data[16 + length :]
+    for line in losses(run):
+        for name in ("loss", "masked_language", "masked_tags", "contrastive", "learning_rate"):
+            assert scalars[name, line["step"]] == pytest.approx(line[name], rel=1e-6)
+
+
+def test_tensorboard_where_it_is_not_installed_is_an_error(shards, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match=r"train.tensorboard: needs tensorboardX. Run `pip install"):
+        train(settings(shards, tensorboard=True), out=str(tmp_path / "run"))
+
+
+def test_accumulated_batches_are_one_update(shards, tmp_path):
+    """Losses are means over the batches, and the gradient is that of their mean."""
+    model_settings = replace(SMALL, dropout=0.0)
+    base = settings(shards, learning_rate=1e-12, clip_norm=1e9, weight_decay=0.0)
+    plain = losses(train(replace(base, model=model_settings), out=str(tmp_path / "plain")))
+    two = replace(base, model=model_settings, train=replace(base.train, accumulate=2, steps=6))
+    summed = losses(train(two, out=str(tmp_path / "two")))
+    for step, line in enumerate(summed):
+        for name in ("loss", "masked_language", "masked_tags", "contrastive"):
+            expected = (plain[2 * step][name] + plain[2 * step + 1][name]) / 2
+            assert line[name] == pytest.approx(expected, rel=1e-5)
+        assert line["gradient_norm"] <= (plain[2 * step]["gradient_norm"] + plain[2 * step + 1]["gradient_norm"]) / 2
+
+
+def test_worker_processes_change_nothing(shards, straight, tmp_path):
+    with_workers = settings(shards, workers=2, readers=2)
+    without = settings(shards, workers=0, readers=2)
+    runs = [train(one, out=str(tmp_path / name)) for one, name in ((with_workers, "with"), (without, "without"))]
+    assert losses(runs[0]) == losses(runs[1])
+
+
+def torchrun(processes, config, run, *more):
+    call = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    call += ["-m", "model.train", config, "--out", run, *more]
+    return subprocess.run(call, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_two_processes_have_the_losses_of_one_with_the_same_batches_and_resume(shards, tmp_path):
+    model_settings = vars(SMALL) | {"dropout": 0.0}
+    training = vars(SHORT) | {"readers": 2, "shards": shards, "device": "cpu", "accumulate": 2}
+    config = str(tmp_path / "config.yaml")
+    Path(config).write_text(yaml.safe_dump({"seed": 1, "model": model_settings, "train": training}))
+    assert main([config, "--out", str(tmp_path / "one")]) == 0
+    done = torchrun(2, config, str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == len(two) == STEPS
+    for expected, found in zip(one, two, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+    assert done.stderr.count("step 12 of 12") == 1
+    for place in ("model.safetensors", "checkpoints/step-00000012"):
+        shutil.rmtree(tmp_path / "two" / place, ignore_errors=True)
+    (tmp_path / "two" / "model.safetensors").unlink()
+    again = torchrun(2, config, str(tmp_path / "two"), "--resume")
+    assert again.returncode == 0, again.stderr
+    assert losses(tmp_path / "two") == two
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -225,8 +312,8 @@ def test_cuda_where_there_is_none_is_an_error(shards, tmp_path):
 @pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"masked_language_weight": 0.0}, {"image_ratio": 0.0}])
 def test_variants_train(shards, tmp_path, changes):
     log = losses(train(settings(shards, **changes, steps=2), out=str(tmp_path / "run")))
-    assert (log[-1]["masked_language"] == 0) == ("masked_language_weight" in changes)
-    assert (log[-1]["masked_tags"] == 0) == ("image_ratio" in changes)
+    assert all(line["masked_language"] == 0 for line in log) == ("masked_language_weight" in changes)
+    assert all(line["masked_tags"] == 0 for line in log) == ("image_ratio" in changes)
     assert log[-1]["contrastive"] > 0
 
 

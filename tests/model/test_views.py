@@ -15,6 +15,7 @@ from model.views import (
     set_view,
     tag_view,
     text_view,
+    words_view,
 )
 
 CLS, SEP, MASK = 2, 3, 4
@@ -52,7 +53,7 @@ def test_the_text_view_is_the_whole_sentence(pieces, tokenizer):
 
 
 def test_the_mixed_view_has_patches_in_place_of_the_replaced_pieces(sample, pieces, text, tokenizer):
-    view = mixed_view(sample, pieces, text, 50, True)
+    view, _ = mixed_view(sample, pieces, text, 50, True)
     assert view.ids.tolist() == [CLS, 5, 7, 8, SEP]
     assert view.positions.tolist() == [0, 1, 3, 4, 7]
     assert view.words.tolist() == [NOWHERE, 0, 2, 3, NOWHERE]
@@ -61,8 +62,15 @@ def test_the_mixed_view_has_patches_in_place_of_the_replaced_pieces(sample, piec
     assert view.regions.geometry[0].tolist() == pytest.approx([0.1, 0.25, 0.6, 0.5, 0.5, 0.25])
 
 
+def test_a_patch_knows_the_pieces_that_it_replaced(sample, pieces, text, tokenizer):
+    _, replaced = mixed_view(sample, pieces, text, 2, True)
+    assert replaced.tolist() == [[0, 6], [1, 9], [1, 10]]
+    bare = MixedSample(**{**vars(sample), "replaced": (), "patches": (), "features": sample.features[:0]})
+    assert mixed_view(bare, pieces, text, 2, True)[1].shape == (0, 2)
+
+
 def test_patches_carry_no_position_where_the_setting_says_so(sample, pieces, text, tokenizer):
-    view = mixed_view(sample, pieces, text, 50, False)
+    view, _ = mixed_view(sample, pieces, text, 50, False)
     assert view.regions.positions.tolist() == [NOWHERE] * 3
     assert view.positions.tolist() == [0, 1, 3, 4, 7]
 
@@ -71,27 +79,27 @@ def test_a_mention_that_was_not_replaced_stays(sample, pieces, text, tokenizer):
     partly = MixedSample(
         **{**vars(sample), "replaced": (1,), "patches": sample.patches[1:], "features": sample.features[1:]}
     )
-    view = mixed_view(partly, pieces, text, 50, True)
+    view, _ = mixed_view(partly, pieces, text, 50, True)
     assert view.ids.tolist() == [CLS, 5, 6, 7, 8, SEP]
     assert view.regions.features.tolist() == [[2, 3], [4, 5]]
 
 
 def test_a_sentence_without_replacement_is_its_own_mixed_view(sample, pieces, text, tokenizer):
     plain = MixedSample(**{**vars(sample), "replaced": (), "patches": (), "features": sample.features[:0]})
-    view = mixed_view(plain, pieces, text, 50, True)
+    view, _ = mixed_view(plain, pieces, text, 50, True)
     assert view.ids.tolist() == text_view(pieces, tokenizer, 64, no_regions(2)).ids.tolist()
     assert view.regions.features.shape == (0, 2)
     assert view.regions.geometry.shape == (0, 6)
 
 
 def test_a_mention_beyond_the_cut_takes_its_patches_with_it(sample, pieces, text, tokenizer):
-    view = mixed_view(sample, pieces, text_view(pieces, tokenizer, 6, no_regions(2)), 50, True)  # a dog chases two |
+    view, _ = mixed_view(sample, pieces, text_view(pieces, tokenizer, 6, no_regions(2)), 50, True)  # a dog chases two |
     assert view.ids.tolist() == [CLS, 5, 7, 8, SEP]
     assert view.regions.features.tolist() == [[0, 1]]
 
 
 def test_a_mention_that_the_cut_splits_is_replaced(sample, pieces, text, tokenizer):
-    view = mixed_view(
+    view, _ = mixed_view(
         sample, pieces, text_view(pieces, tokenizer, 7, no_regions(2)), 50, True
     )  # a dog chases two kite | s
     assert view.ids.tolist() == [CLS, 5, 7, 8, SEP]
@@ -99,11 +107,11 @@ def test_a_mention_that_the_cut_splits_is_replaced(sample, pieces, text, tokeniz
 
 
 def test_at_most_max_regions_patches_are_taken(sample, pieces, text, tokenizer):
-    assert mixed_view(sample, pieces, text, 2, True).regions.features.tolist() == [[0, 1], [2, 3]]
+    assert mixed_view(sample, pieces, text, 2, True)[0].regions.features.tolist() == [[0, 1], [2, 3]]
 
 
 def test_the_contrastive_view_without_words_is_what_an_image_is(sample, pieces, text, tokenizer):
-    mixed = mixed_view(sample, pieces, text, 50, True)
+    mixed, _ = mixed_view(sample, pieces, text, 50, True)
     alone = set_view(mixed.regions, tokenizer)
     image = set_view(regions_of(sample.patches, sample.features, 50), tokenizer)
     assert alone.ids.tolist() == image.ids.tolist() == [CLS, SEP]
@@ -162,3 +170,10 @@ def test_masking_keeps_berts_shares(tokenizer):
 def test_masking_none_or_all(tokenizer, probability, expected):
     _, targets = mask_words(IDS, WORDS, tokenizer, probability, np.random.default_rng(0))
     assert (targets != IGNORED).sum() == expected
+
+
+def test_without_patches_the_contrastive_view_is_the_words_that_they_would_replace(sample, pieces, tokenizer):
+    view = words_view(sample, pieces, tokenizer, 64)
+    assert view.ids.tolist() == [CLS, 6, 9, 10, SEP]
+    assert len(view.regions) == 0
+    assert words_view(sample, pieces, tokenizer, 6).ids.tolist() == [CLS, 6, SEP]

@@ -97,7 +97,13 @@ def write_shards(folder: str, samples: Sequence[Sample], per_shard: int = 100, f
             with files.publishing(files.join(folder, name)) as file:
                 rows = write_shard(file, chosen[first : first + per_shard])
             outputs.append(manifest.describe(folder, name, rows))
-    details = {"feature_dim": feature_dim, "concepts": list(CONCEPTS), "vocabulary_hash": "-", "detector": "toy"}
+    details = {
+        "feature_dim": feature_dim,
+        "concepts": list(CONCEPTS),
+        "vocabulary": "toy",
+        "vocabulary_hash": "-",
+        "detector": "toy",
+    }
     hashes = {"config_hash": "-", "plan_hash": "-"}
     content = Manifest(
         stage="mix", versions={}, inputs=[], outputs=outputs, rejects=[], counts={}, details=details, **hashes

@@ -1,0 +1,228 @@
+"""Does training align photos and sentences, and which part of it does? Retrieval on pairs never trained on.
+
+    python benchmarks/evidence.py --text CAPTIONS.txt.gz --images 'photos/*.jpg' … --test CAPTIONS.jsonl --out DIR
+           [--detector pkg.module:Class --weights FILE] [--spacy-model PIPELINE] [--classes CLASSES.jsonl]
+           [--part all|test|development] [--seeds 0 1 2] [--only VARIANT …] [--set train.steps=700 …]
+
+CAPTIONS.jsonl holds lines of {"image": name, "captions": [text, …]}, CLASSES.jsonl lines of {"image", "classes"} with
+what can be seen in each. Captions of the test are taken out of the text, photos that look like one of the test out of
+the images. Everything is kept in DIR, so the command goes on where it was stopped; DIR/evidence.md has the table,
+DIR/evidence.html the held-out photos as the first seed's full model sees them. Settings are chosen on the part
+"development" of the list, results told of the part "test".
+"""
+
+import argparse
+import gzip
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from artifacts import files, settings
+from artifacts.rng import stable_hash
+from bank.concepts import load_vocabulary
+from model.config import Settings
+from model.evaluate import ImageRegions, RetrievalReport, RetrievalScore, retrieval, score_matrix, tag_overlap
+from pipeline.ablation import VARIANTS, run_variant, table
+from pipeline.config import Config, ImageSettings, TextSettings
+from pipeline.evaluate import detect_pairs, read_pairs
+from pipeline.jobs.chain import run_stages
+from pipeline.jobs.engine import Engine
+from pipeline.jobs.tag import make_tagger
+from pipeline.report.alignment import write_alignment_page
+
+IMPORT_PATHS = (str(Path(__file__).resolve().parents[1]),)
+
+THUMBNAIL = 16
+ALIKE = 6.0
+"""Photos are taken for the same one if their grey thumbnails differ by less than this on average, of 255."""
+AMBIGUOUS = ("orange", "glass")
+"""Words of the vocabulary that in captions mostly mean something else: the colour, the material."""
+DEVELOPMENT_SHARE = 0.3
+
+
+def words_of(text: str) -> str:
+    """A caption's words in lower case, by which equal captions are known whatever their marks."""
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def in_part(image: str, part: str) -> bool:
+    """Whether a photo of the list belongs to `part`; settings are chosen on "development" alone."""
+    development = stable_hash("development", Path(image).name) % 1000 < 1000 * DEVELOPMENT_SHARE
+    return part == "all" or development == (part == "development")
+
+
+def thumbnail(path: str) -> np.ndarray:
+    """(THUMBNAIL ** 2,) float32, the photo in grey, stretched to a square."""
+    with Image.open(path) as photo:
+        photo.draft("L", (4 * THUMBNAIL, 4 * THUMBNAIL))
+        grey = ImageOps.exif_transpose(photo).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(grey, np.float32).reshape(-1)
+
+
+def unlike(candidates: Sequence[str], held_out: Sequence[str]) -> list[str]:
+    """The candidates that look like none of `held_out`."""
+    theirs = np.stack([thumbnail(path) for path in held_out])
+    return [path for path in candidates if np.abs(theirs - thumbnail(path)).mean(1).min() >= ALIKE]
+
+
+def lines_of(path: str) -> Iterator[str]:
+    with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                yield line.strip()
+
+
+def write_corpora(options: argparse.Namespace, out: Path) -> None:
+    """The text without the test's captions and the list of the images without the test's photos, into `out`."""
+    pairs = read_pairs(options.test)
+    captions = {words_of(caption) for _, group in pairs for caption in group}
+    kept = [line for line in lines_of(options.text) if words_of(line) not in captions]
+    total = sum(1 for _ in lines_of(options.text))
+    found = [stat.name for stat in files.expand(options.images, key="--images")]
+    photos = unlike([str(Path(path).resolve()) for path in found], [path for path, _ in pairs])
+    files.publish_bytes(str(out / "images.txt"), "".join(f"{path}\n" for path in photos).encode())
+    files.publish_bytes(str(out / "text.txt"), "".join(f"{line}\n" for line in kept).encode())
+    print(f"text: {len(kept):,} of {total:,} captions; images: {len(photos):,} of {len(found):,}", file=sys.stderr)
+
+
+def pipeline_config(options: argparse.Namespace, out: Path) -> Config:
+    """The config of the stages and of the training."""
+    return Config(
+        out=str(out),
+        text=TextSettings(
+            inputs=(str(out / "text.txt"),),
+            spacy_model=options.spacy_model,
+            stop_words=(*TextSettings().stop_words, *AMBIGUOUS),
+        ),
+        images=ImageSettings(
+            inputs=(str(out / "images.txt"),), detector=options.detector, weights=options.weights, device="cpu"
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The test: photos as the detector sees them, their captions, and the concepts that the tagger finds in these.
+
+    `seen`: concepts that can be seen in each photo, by --classes; None without that file.
+    """
+
+    names: tuple[str, ...]
+    images: tuple[ImageRegions, ...]
+    captions: tuple[tuple[str, ...], ...]
+    concepts: tuple[tuple[frozenset[str], ...], ...]
+    seen: tuple[frozenset[str], ...] | None
+
+    def part(self, part: str) -> "Gallery":
+        """The photos that belong to `part`."""
+        rows = [row for row, name in enumerate(self.names) if in_part(name, part)]
+        fields = (self.names, self.images, self.captions, self.concepts)
+        seen = None if self.seen is None else tuple(self.seen[row] for row in rows)
+        return Gallery(*(tuple(field[row] for row in rows) for field in fields), seen)
+
+
+def load_gallery(options: argparse.Namespace, config: Config, out: Path) -> Gallery:
+    """The whole test list; what the detector finds is kept in `out`, because it takes longest."""
+    vocabulary = load_vocabulary(config.vocabulary)
+    found, skipped = see(options.test, config, out / "gallery")
+    for name, reason in skipped.items():
+        print(f"not used: {name}: {reason}", file=sys.stderr)
+    pairs = dict(read_pairs(options.test))
+    captions = tuple(tuple(pairs[name]) for name in found)
+    tagger = make_tagger(config.text, vocabulary)
+    concepts = tuple(
+        tuple(frozenset(mention.concept for mention in tagged.mentions) for tagged in tagger.tag(group))
+        for group in captions
+    )
+    seen = None
+    if options.classes:
+        records = {(record := json.loads(line))["image"]: record["classes"] for line in lines_of(options.classes)}
+        ids = {label: vocabulary.map_labels([label])[0] for group in records.values() for label in group}
+        seen = tuple(
+            frozenset(vocabulary.names[ids[label]] for label in records[Path(name).name] if ids[label] is not None)
+            for name in found
+        )
+    return Gallery(tuple(found), tuple(found.values()), captions, concepts, seen)
+
+
+def see(pairs: str, config: Config, folder: Path) -> tuple[dict[str, ImageRegions], dict[str, str]]:
+    """What the detector finds in the photos of the list, by name; kept in `folder`."""
+    kept = folder / "regions.json"
+    if not kept.exists():
+        found, skipped = detect_pairs(pairs, config, IMPORT_PATHS)
+        folder.mkdir(exist_ok=True)
+        arrays = {f"{row}.{name}": getattr(image, name) for row, image in enumerate(found.values())
+                  for name in ("features", "boxes")}  # fmt: skip
+        np.savez(folder / "regions.npz", **arrays)
+        rows = [[name, image.width, image.height, list(image.tags)] for name, image in found.items()]
+        files.publish_bytes(str(kept), json.dumps({"images": rows, "skipped": skipped}).encode())
+    content = json.loads(kept.read_text())
+    with np.load(folder / "regions.npz") as arrays:
+        images = {
+            name: ImageRegions(arrays[f"{row}.features"], arrays[f"{row}.boxes"], width, height, tuple(tags))
+            for row, (name, width, height, tags) in enumerate(content["images"])
+        }
+    return images, content["skipped"]
+
+
+def perfect_tags(gallery: Gallery) -> list[RetrievalScore]:
+    """What tag overlap would reach with a detector that sees all that can be seen, where that is known."""
+    if gallery.seen is None:
+        return []
+    owner = np.repeat(np.arange(len(gallery.images)), [len(group) for group in gallery.captions])
+    concepts = [set(found) for group in gallery.concepts for found in group]
+    matrix = tag_overlap(concepts, [set(seen) for seen in gallery.seen])
+    return [score_matrix("perfect tags", matrix, owner, True, 1000, 0)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--images", required=True, nargs="+")
+    parser.add_argument("--test", required=True)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--detector", default=ImageSettings().detector)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--spacy-model", default="auto")
+    parser.add_argument("--classes")
+    parser.add_argument("--part", choices=("all", "test", "development"), default="all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of model or train")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "text.txt").exists():
+        write_corpora(options, out)
+    config = pipeline_config(options, out)
+    run_stages(config, ("tag", "detect", "index", "mix"), Engine(), overwrite=False, import_paths=IMPORT_PATHS)
+    gallery = load_gallery(options, config, out).part(options.part)
+    captions = [list(group) for group in gallery.captions]
+    concepts = [[set(found) for found in group] for group in gallery.concepts]
+    reports: dict[str, list[RetrievalReport]] = {}
+    for seed in options.seeds:
+        for name in options.only:
+            asked = settings.build(Settings, settings.override({}, options.set), where="--set")
+            run = run_variant(name, replace(asked, seed=seed, out=str(out)))
+            reports.setdefault(name, []).append(retrieval(run, gallery.images, captions, concepts))
+            told = f"Part {options.part} of the list; {' '.join(options.set) or 'default settings'}."
+            text = table(reports, perfect_tags(gallery), told)
+            files.publish_bytes(str(out / "evidence.md"), text.encode())
+            print(f"{name}, seed {seed}: {reports[name][-1].score('regions').recall[10].value:.1f}", file=sys.stderr)
+            if name == "c" and seed == options.seeds[0]:
+                write_alignment_page(str(out / "evidence.html"), run, gallery.names, gallery.images, captions)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

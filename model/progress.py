@@ -1,0 +1,108 @@
+"""What a run tells while it trains: log.jsonl, TensorBoard's files if wanted, and a bar or plain lines on stderr."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from artifacts import files
+from artifacts.errors import UserError
+
+LOG, TENSORBOARD = "log.jsonl", "tensorboard"
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(line: str) -> None:
+    """A line for people."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """The log of one run from step `start` of `steps`; silent if `quiet`, as on all ranks but the first."""
+
+    def __init__(self, run: str, steps: int, start: int, *, tensorboard: bool = False, quiet: bool = False) -> None:
+        """Takes out of log.jsonl what was logged after `start`. Raises UserError if TensorBoard's writer is missing."""
+        self._steps, self._start, self._quiet = steps, start, quiet
+        self._board = None
+        self._log = None
+        if not quiet:
+            if tensorboard:
+                self._board = _board(files.join(run, TENSORBOARD), start)
+            cut_log(run, start)
+            self._log = open(files.join(run, LOG), "a", encoding="utf-8")  # noqa: SIM115
+        self._bar = tqdm(total=steps, initial=start, unit="step", disable=quiet or not sys.stderr.isatty())
+        self._began = self._last_report = self._last_line = time.monotonic()
+        self._samples = self._items = 0
+        self._waited = 0.0
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        if self._log is not None:
+            self._log.close()
+        if self._board is not None:
+            self._board.close()
+
+    def count(self, samples: int, items: int, waited: float) -> None:
+        """A step was done with so many samples and items; its data were waited for so many seconds."""
+        self._samples += samples
+        self._items += items
+        self._waited += waited
+        self._bar.update()
+
+    def report(self, done: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Log `values` of step `done`, and the speed since the last report."""
+        if self._log is None:
+            return
+        now = time.monotonic()
+        elapsed = max(now - self._last_report, 1e-9)
+        left = (now - self._began) / (done - self._start) * (self._steps - done)
+        speed = {
+            "samples_per_second": round(self._samples / elapsed, 1),
+            "items_per_second": round(self._items / elapsed, 1),
+            "share_waiting": round(self._waited / elapsed, 4),
+            "seconds_left": round(left, 1),
+        }
+        line: dict[str, Any] = {"step": done, "epoch": epoch} | dict(values) | speed
+        self._log.write(json.dumps(line) + "\n")
+        self._log.flush()
+        if self._board is not None:
+            for name, value in (dict(values) | speed).items():
+                self._board.add_scalar(name, value, done)
+        shown = f"loss {values['loss']:.3f}, {speed['samples_per_second']:.0f} samples/s"
+        self._bar.set_postfix_str(shown)
+        if self._bar.disable and (now - self._last_line > SECONDS_BETWEEN_LINES or done == self._steps):
+            say(f"train: step {done} of {self._steps}, {shown}, {left:.0f} s left")
+            self._last_line = now
+        self._last_report, self._samples, self._items, self._waited = now, 0, 0, 0.0
+
+
+def cut_log(run: str, step: int) -> None:
+    """Take out of log.jsonl what was logged after `step`, because those steps come again."""
+    path = files.join(run, LOG)
+    lines = files.read_bytes(path).decode().splitlines() if os.path.exists(path) else []
+    kept = []
+    for line in lines:
+        # A kill may have cut the last line short.
+        if not line.endswith("}") or json.loads(line)["step"] > step:
+            break
+        kept.append(line + "\n")
+    files.publish_bytes(path, "".join(kept).encode())
+
+
+def _board(folder: str, start: int) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ModuleNotFoundError:
+        raise UserError(
+            "train.tensorboard: needs tensorboardX. Run `pip install 'vlmixer[tensorboard]'`, or leave the key out; "
+            "log.jsonl has the same numbers."
+        ) from None
+    # A resumed run's viewer drops what was logged after the checkpoint.
+    return SummaryWriter(folder, purge_step=start + 1 if start else None)

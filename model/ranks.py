@@ -1,0 +1,79 @@
+"""The processes that train together, one a device: who they are, and what they tell each other.
+
+torchrun says in the environment how many there are; without it there is one, and nothing is sent.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from artifacts.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process is number `rank` of `world`, and number `local` on its machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of all ranks' `values`, element by element; without gradient."""
+        values = values.detach().clone()
+        if self.world > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """All ranks' rows, (sum of their numbers, …), rank by rank; only this rank's own carry a gradient."""
+        if self.world == 1:
+            return rows
+        sizes = torch.zeros(self.world, dtype=torch.int64, device=rows.device)
+        sizes[self.rank] = len(rows)
+        counts = self.total(sizes).tolist()
+        sent = rows.new_zeros(max(counts), *rows.shape[1:])
+        sent[: len(rows)] = rows.detach()
+        received = [torch.empty_like(sent) for _ in counts]
+        distributed.all_gather(received, sent)
+        parts = [part[:count] for part, count in zip(received, counts, strict=True)]
+        parts[self.rank] = rows
+        return torch.cat(parts)
+
+    def summed_gradient(self, loss: Tensor) -> Tensor:
+        """`loss`, whose gradient DDP's mean over ranks makes the sum over ranks."""
+        return loss.detach() + self.world * (loss - loss.detach())
+
+
+@contextmanager
+def joined(cuda: bool) -> Iterator[Ranks]:
+    """The processes that torchrun started, connected as long as the context lasts.
+
+    Raises UserError where there are more processes on a machine than CUDA devices.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Ranks()
+        return
+    ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ["LOCAL_RANK"]))
+    if cuda:
+        if ranks.local >= torch.cuda.device_count():
+            raise UserError(
+                f"torchrun started more processes than the {torch.cuda.device_count()} CUDA devices here. "
+                "Give --nproc-per-node that number, or set train.device to cpu."
+            )
+        torch.cuda.set_device(ranks.local)
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield ranks
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,113 @@
+"""The page of held-out photos: which captions a run finds for each, and how close each word lies to each region."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from artifacts import files
+from artifacts.rng import generator
+from model.checkpoint import load_run
+from model.evaluate import ImageRegions, embed_images, embed_texts
+from pipeline.image.decoding import decode
+from pipeline.report.pages import data_uri, write_page
+
+PHOTO_SIDE = 480
+TOP_CAPTIONS = 5
+MOST_REGIONS = 8
+MOST_PIXELS = 1e9
+
+
+@dataclass(frozen=True)
+class RegionView:
+    """A region as it is drawn: its number, its box in percent of the photo, the detector's name for it."""
+
+    number: int
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class WordRow:
+    """A word of the photo's caption and its cosine similarity to each region."""
+
+    word: str
+    similarities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PhotoView:
+    """A photo with its regions, the captions found for it as (text, similarity, whether its own), and its words.
+
+    `rank` is that of its first own caption among all.
+    """
+
+    name: str
+    picture: str
+    regions: tuple[RegionView, ...]
+    tags: tuple[str, ...]
+    rank: int
+    found: tuple[tuple[str, float, bool], ...]
+    words: tuple[WordRow, ...]
+
+
+def write_alignment_page(
+    path: str,
+    run: str,
+    names: Sequence[str],
+    images: Sequence[ImageRegions],
+    captions: Sequence[Sequence[str]],
+    count: int = 24,
+    seed: int = 0,
+) -> None:
+    """Write the page at `path` for `count` photos, drawn from `seed`, of those in which something was found.
+
+    `names` are the photos' paths, `images` what the detector saw in them, `captions` theirs; all captions compete.
+    """
+    network, tokenizer, settings = load_run(run)
+    texts = [caption for group in captions for caption in group]
+    owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
+    text_vectors = embed_texts(network, tokenizer, settings.model, texts)
+    image_vectors = embed_images(network, tokenizer, settings.model, images)
+    seen = [row for row, image in enumerate(images) if len(image.features)]
+    drawn = generator(seed, "alignment page").permutation(len(seen))[:count]
+    views = []
+    for row in sorted(seen[number] for number in drawn):
+        image, scores = images[row], text_vectors @ image_vectors[row]
+        order = np.argsort(-scores, kind="stable")
+        words = list(dict.fromkeys(re.findall(r"[\w'-]+", captions[row][0].lower())))
+        shown = min(len(image.features), MOST_REGIONS)
+        alone = [replace(image, features=image.features[n : n + 1], boxes=image.boxes[n : n + 1]) for n in range(shown)]
+        similarities = embed_texts(network, tokenizer, settings.model, words) @ (
+            embed_images(network, tokenizer, settings.model, alone).T
+        )
+        scale = 100 / np.array([image.width, image.height] * 2)
+        boxes = [
+            RegionView(number, box[0], box[1], box[2] - box[0], box[3] - box[1])
+            for number, box in enumerate(image.boxes[:shown] * scale, 1)
+        ]
+        views.append(
+            PhotoView(
+                names[row].rsplit("/", 1)[-1],
+                _picture(names[row]),
+                tuple(boxes),
+                image.tags,
+                int(np.flatnonzero(owner[order] == row)[0]) + 1,
+                tuple((texts[i], float(scores[i]), bool(owner[i] == row)) for i in order[:TOP_CAPTIONS]),
+                tuple(WordRow(word, tuple(map(float, line))) for word, line in zip(words, similarities, strict=True)),
+            )
+        )
+    write_page(path, "alignment.html", photos=views, captions=len(texts), most=MOST_REGIONS)
+
+
+def _picture(path: str) -> str:
+    photo = Image.fromarray(decode(files.read_bytes(path), max_pixels=MOST_PIXELS))
+    photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=80)
+    return data_uri(buffer.getvalue())

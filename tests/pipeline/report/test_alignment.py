@@ -1,0 +1,54 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.config import ModelConfig, Settings, TrainConfig
+from model.evaluate import ImageRegions
+from model.train import train
+from pipeline.report.alignment import MOST_REGIONS, write_alignment_page
+from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alignment")
+    shards = write_shards(str(folder / "shards"), [World().mixed(number) for number in range(20)])
+    model = ModelConfig(layers=1, hidden_size=16, heads=2, feed_forward_size=32, projection_size=8, vocabulary_size=200)
+    return train(Settings(model=model, train=TrainConfig(steps=1, workers=0)), shards, str(folder / "run"))
+
+
+def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_path):
+    names, images, captions = [], [], []
+    for number in range(4):
+        path = tmp_path / f"photo<{number}>.jpg"
+        Image.new("RGB", (SIDE, SIDE)).save(path)
+        scene = World().scene(number)
+        names.append(str(path))
+        tags = tuple(CONCEPTS[concept] for concept in scene.concepts)
+        images.append(ImageRegions(scene.features, scene.boxes, SIDE, SIDE, tags))
+        captions.append([scene.caption, f"Another & caption {number}"])
+    nothing = np.zeros((0, FEATURE_DIM), np.float16), np.zeros((0, 4), np.float32)
+    many = [np.repeat(part, 4, axis=0) for part in (images[3].features, images[3].boxes)]
+    images[2:] = [ImageRegions(*nothing, SIDE, SIDE, ()), ImageRegions(*many, SIDE, SIDE, images[3].tags)]
+    page = tmp_path / "page.html"
+    write_alignment_page(str(page), run, names, images, captions, count=9)
+    content = Path(page).read_text()
+    # One without regions is not shown; of twelve regions the first are.
+    shown = content.split('<section class="photo">')[1:]
+    assert [re.search(r"photo&lt;(\d)", section).group(1) for section in shown] == ["0", "1", "3"]
+    assert [section.count('<span style="left:25.0%;top:25.0%;width:50.0%') for section in shown] == [3, 3, MOST_REGIONS]
+    for section, number in zip(shown, (0, 1, 3), strict=True):
+        found = re.findall(r"<li( class=\"own\")?>(.*) \((-?\d\.\d\d)\)</li>", section)
+        assert len(found) == 5
+        similarities = [float(value) for _, _, value in found]
+        assert similarities == sorted(similarities, reverse=True)
+        rank = int(re.search(r"first own caption at rank (\d)", section).group(1))
+        own = [place for place, (mark, _, _) in enumerate(found, 1) if mark]
+        assert own[:1] == [rank] * (rank <= 5)
+        words = re.findall(r"<tr><th>([\w'-]+)</th><td", section)
+        assert words == list(dict.fromkeys(captions[number][0].lower().split()))
+        assert section.count("<td ") == len(words) * section.count("<span style")
+    assert "Another & caption" not in content
