@@ -39,8 +39,8 @@ Kind = TypeVar("Kind", MixedSample, ImageSample)
 
 @dataclass(frozen=True)
 class EncodedSentence:
-    """A mixed sample's views: its `text`, the text `mixed` with patches, and what was pasted `alone`, as a set (or `mixed`
-    again where the sample does not serve that view).
+    """A mixed sample's views: its `text`, the text `mixed` with patches, and what was pasted `alone`, as a set (or
+    `mixed` again where the sample does not serve that view).
 
     `replaced`: (k, 2) int64, a patch of the mixed view and a word piece that it replaced. `number` is equal for
     equal texts.
