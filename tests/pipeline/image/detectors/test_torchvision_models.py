@@ -288,12 +288,14 @@ def test_a_trained_network_finds_the_same_in_bfloat16(tmp_path):
         network.load_state_dict(load_file(WEIGHTS))
         network.float().eval()
         set_precision(network, precision, "cpu")
+        results = []
         with torch.inference_mode():
             for path in sorted((tmp_path / "photos").iterdir()):
                 pixels = torch.tensor(fit(np.asarray(Image.open(path)))).permute(2, 0, 1) / 255
                 (result,) = network([pixels])
                 kept = result["scores"] > 0.5
-                yield {key: value[kept] for key, value in result.items()}
+                results.append({key: value[kept] for key, value in result.items()})
+        return results
 
     number = 0
     for one, other in zip(found("float32"), found("bfloat16"), strict=True):
