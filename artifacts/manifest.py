@@ -16,7 +16,7 @@ from artifacts import files
 from artifacts.errors import UserError
 
 NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)

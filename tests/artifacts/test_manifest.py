@@ -42,7 +42,7 @@ def test_equal_manifests_are_equal_bytes_whatever_the_order_of_keys():
 def test_the_content_hash_covers_every_field():
     changes = [
         {"stage": "mix"}, {"config_hash": "c1"}, {"plan_hash": "p1"}, {"versions": {}}, {"inputs": []},
-        {"outputs": []}, {"rejects": []}, {"counts": {}}, {"details": {}}, {"schema_version": 2},
+        {"outputs": []}, {"rejects": []}, {"counts": {}}, {"details": {}}, {"schema_version": 3},
     ]  # fmt: skip
     assert len({small(**change).content_hash for change in [{}, *changes]}) == len(changes) + 1
 
@@ -64,7 +64,7 @@ def test_any_single_flipped_bit_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"schema_version": 1}', small().to_bytes()[:-1],
+    [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"schema_version": 2}', small().to_bytes()[:-1],
      small().to_bytes() + b" ", small().to_bytes().replace(b"rules", b"\\ud800"),
      small().to_bytes().replace(b"2.5", b"NaN"), small().to_bytes().replace(b'"rows": 2', b'"lines": 2')],
 )  # fmt: skip
@@ -76,7 +76,7 @@ def test_a_damaged_manifest_is_a_user_error_that_names_the_file(tmp_path, conten
 
 def test_another_schema_version_is_refused_with_both_versions(tmp_path):
     published(tmp_path, small(schema_version=7).to_bytes())
-    with pytest.raises(UserError, match=r"manifest\.json: written with schema version 7, this program reads 1"):
+    with pytest.raises(UserError, match=r"manifest\.json: written with schema version 7, this program reads 2"):
         manifest.read(str(tmp_path))
 
 
