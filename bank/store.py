@@ -342,7 +342,7 @@ class PatchBank:
 
     @cached_property
     def _patch_ids(self) -> pa.Array:
-        return self._patches_file.read(columns=["patch_id"])["patch_id"].combine_chunks()
+        return self._patches_file.read(columns=["patch_id"], use_threads=False)["patch_id"].combine_chunks()
 
     @cached_property
     def _index(self) -> Any:
@@ -368,7 +368,7 @@ class PatchBank:
         if not self._lengths[number]:
             return ConceptPatches.none(concept, first)
         try:
-            table = self._patches_file.read_row_group(int(self._row_groups[number]))
+            table = self._patches_file.read_row_group(int(self._row_groups[number]), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise UserError(
                 f"{files.join(self.folder, PATCHES)}: damaged ({_short(error)}). Run `vlmixer verify` on the bank's "

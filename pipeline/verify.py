@@ -381,7 +381,7 @@ def _bank_tables(folder: str, by_name: dict[str, Output], bank: PatchBank, repor
         for _ in _parquet(folder, by_name[name], schema, report):
             pass
     with files.open_read(files.join(folder, building.PATCHES)) as file:
-        found = pq.read_table(file, columns=["concept_id"])["concept_id"].to_pylist()
+        found = pq.read_table(file, columns=["concept_id"], use_threads=False)["concept_id"].to_pylist()
     expected = [concept.id for concept in bank.concepts for _ in range(bank.counts[concept.name])]
     if found != expected:
         report.add(files.join(folder, building.PATCHES), "concept_id is not what concepts.parquet says of the rows")

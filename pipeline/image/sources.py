@@ -573,7 +573,7 @@ def _parquet_rows(
         if not columns:
             yield from ((row, None, {}) for row in range(start, stop))
             return
-        for batch in parquet.iter_batches(batch_size=16, row_groups=groups, columns=columns):
+        for batch in parquet.iter_batches(16, row_groups=groups, columns=columns, use_threads=False):
             held = batch.column(batch.schema.get_field_index(top)) if image in columns else None
             for index in range(batch.num_rows):
                 if row >= stop:

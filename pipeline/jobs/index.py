@@ -103,7 +103,7 @@ class Ranking:
         """Columns of a part, and for each of its rows the concept's id and its place (PLACE)."""
         path = files.join(self.regions, name)
         with damage_named(path) as file:
-            table = pq.read_table(file, columns=list(columns))
+            table = pq.read_table(file, columns=list(columns), use_threads=False)
         words = table["concept"].combine_chunks().dictionary_encode()
         unknown = [word for word in words.dictionary.to_pylist() if word not in self.ids]
         if unknown:
@@ -326,7 +326,7 @@ class GatherWorker:
                 end = begin + parquet.metadata.row_group(row_group).num_rows
                 rows = np.flatnonzero(wanted[begin:end])
                 if len(rows):
-                    taken = parquet.read_row_group(row_group).take(pa.array(rows))
+                    taken = parquet.read_row_group(row_group, use_threads=False).take(pa.array(rows))
                     finite = np.isfinite(building.feature_rows(taken["feature"])).all(axis=1)
                     for bad in taken.filter(pa.array(~finite)).select(["source", "patch_id"]).to_pylist():
                         log.add(bad["source"], bad["patch_id"], "bad_feature", "the region's feature is not finite")

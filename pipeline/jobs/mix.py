@@ -79,7 +79,7 @@ class DealWorker:
     def run(self, unit: Unit, resource: None) -> UnitResult:
         part, shards = unit.content
         with damage_named(files.join(self.stage.out, FOLDERS["tag"], part)) as file:
-            table = pq.read_table(file, schema=schemas.TAGGED)
+            table = pq.read_table(file, schema=schemas.TAGGED, use_threads=False)
         rows: list[list[int]] = [[] for _ in range(shards)]
         views: list[list[int]] = [[] for _ in range(shards)]
         for row, sentence_id in enumerate(table["sentence_id"].to_pylist()):
@@ -208,7 +208,8 @@ class ShardWorker:
         with damage_named(self._region(entry.part)) as file:
             parquet = pq.ParquetFile(file)
             for number in range(parquet.num_row_groups):
-                ids = dict.fromkeys(parquet.read_row_group(number, columns=["image_id"])["image_id"].to_pylist())
+                column = parquet.read_row_group(number, columns=["image_id"], use_threads=False)["image_id"]
+                ids = dict.fromkeys(column.to_pylist())
                 wanted = list(ids)[max(entry.first - first, 0) : max(entry.first + entry.count - first, 0)]
                 first += len(ids)
                 if wanted:
@@ -219,7 +220,7 @@ class ShardWorker:
         if self.settings.crops:
             columns.append("crop")
         with damage_named(self._region(group.part)) as file:
-            table = pq.ParquetFile(file).read_row_group(group.number, columns=columns)
+            table = pq.ParquetFile(file).read_row_group(group.number, columns=columns, use_threads=False)
         features = feature_rows(table["feature"])
         rows = table.drop_columns(["feature"]).to_pylist()
         for sample in image_samples(rows, features, crops=self.settings.crops):

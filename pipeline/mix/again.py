@@ -119,9 +119,9 @@ def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
             continue
         with damage_named(files.join(folder, output.name)) as file:
             parquet = pq.ParquetFile(file)
-            row = pc.index(parquet.read(columns=["sentence_id"])["sentence_id"], sentence_id).as_py()
+            row = pc.index(parquet.read(columns=["sentence_id"], use_threads=False)["sentence_id"], sentence_id).as_py()
             if row >= 0:
-                found: dict[str, Any] = parquet.read().slice(row, 1).to_pylist()[0]
+                found: dict[str, Any] = parquet.read(use_threads=False).slice(row, 1).to_pylist()[0]
                 return found
     raise CallError(f"{sentence_id}: no such sentence in {folder}. {_SEE}")
 
@@ -131,10 +131,10 @@ def _image_again(out: str, key: str, shards: Manifest) -> Again:
     for output in manifest.read(folder).outputs:
         with damage_named(files.join(folder, output.name)) as file:
             parquet = pq.ParquetFile(file)
-            ids = parquet.read(columns=["image_id"])["image_id"]
+            ids = parquet.read(columns=["image_id"], use_threads=False)["image_id"]
             first = pc.index(ids, key).as_py()
             if first >= 0:
-                table = parquet.read().slice(first, pc.sum(pc.equal(ids, key)).as_py())
+                table = parquet.read(use_threads=False).slice(first, pc.sum(pc.equal(ids, key)).as_py())
                 features = feature_rows(table["feature"])
                 rows = table.drop_columns(["feature"]).to_pylist()
                 sample = next(image_samples(rows, features, crops=shards.details["settings"]["crops"]))

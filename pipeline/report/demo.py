@@ -233,7 +233,7 @@ def _tagged(folder: str) -> dict[str, list[Mention]]:
     mentions: dict[str, list[Mention]] = {}
     for entry in (output for output in manifest.read(folder).outputs if output.name.endswith(".parquet")):
         with files.open_read(files.join(folder, entry.name)) as file:
-            for row in pq.read_table(file, columns=["text", "mentions"]).to_pylist():
+            for row in pq.read_table(file, columns=["text", "mentions"], use_threads=False).to_pylist():
                 mentions[row["text"]] = [Mention(**mention) for mention in row["mentions"]]
     return mentions
 
@@ -290,7 +290,7 @@ def _scenes(folder: str, world_folder: str) -> tuple[tuple[SceneView, ...], Dete
     columns = ["box", "concept", "score", "width", "height", "source"]
     for part in manifest.read(folder).outputs:
         with files.open_read(files.join(folder, part.name)) as file:
-            rows = pq.read_table(file, columns=columns).to_pylist()
+            rows = pq.read_table(file, columns=columns, use_threads=False).to_pylist()
         by_scene: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_scene.setdefault(row["source"].rsplit("/", 1)[-1], []).append(row)

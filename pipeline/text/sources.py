@@ -224,7 +224,7 @@ class Reading:
             row += rows
 
     def _row_group(self, name: str, table: pq.ParquetFile, group: int, row: int) -> Iterator[Line]:
-        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[self.field]):
+        for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[self.field], use_threads=False):
             for value in batch.column(0):
                 try:
                     record = {self.field: value.as_py()}
