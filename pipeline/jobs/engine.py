@@ -1,5 +1,6 @@
 """Running units on Beam: the local runner chosen explicitly, or whatever the arguments after `--` ask for."""
 
+import atexit
 import gc
 import logging
 import shlex
@@ -102,6 +103,7 @@ class _DoUnit(beam.DoFn):
                 # the time of tagging.
                 gc.collect()
                 gc.freeze()
+                atexit.register(gc.unfreeze)  # or libraries complain about what they find left at the end
             # A runner that retries may bring a unit again that is done.
             if not files.exists(self._stage.stats(unit.name)):
                 publish_result(self._stage, unit, self._worker.run(unit, self._resource.value))
