@@ -37,7 +37,7 @@ class TextSettings:
     """Words and phrases that are not to be tagged, in any form; `default` in a config file's list stands for
     HARDLY_VISUAL."""
     tag_modifiers: bool = False
-    """Whether a concept that only modifies the next noun is tagged ("a *dog* bed")."""
+    """Whether a concept that only modifies the next noun is tagged ("*cat* food")."""
 
 
 @dataclass(frozen=True)

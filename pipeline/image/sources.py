@@ -605,11 +605,6 @@ def read_images(refs: Sequence[ImageRef], max_bytes: float) -> Iterator[tuple[Im
             yield from _read_tar(source, list(run), max_bytes)
 
 
-def read_file(name: str, max_bytes: float) -> bytes | Unreadable:
-    """The bytes of a whole file."""
-    return _read_file(ImageRef(name), max_bytes)
-
-
 def _read_file(ref: ImageRef, max_bytes: float) -> bytes | Unreadable:
     if ref.reason:
         return Unreadable(ref.reason, ref.detail)

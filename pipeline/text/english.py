@@ -60,7 +60,7 @@ def guess(words: Words, match: Match, following: Match | None, tag_modifiers: bo
     """Whether the match is meant as a thing, where nothing but the words themselves can tell.
 
     A word after "to" is a verb, and so is one without a plural ending after one that has ("the students *train*"); a
-    word straight before another match or before a noun that others often modify, modifies it ("a *dog* bed"); and "a
+    word straight before another match or before a noun that others often modify, modifies it ("*cat* food"); and "a
     *bear* of a problem" is an idiom.
     """
     before, after = _before(words, match), _after(words, match)

@@ -47,7 +47,7 @@ class Tagged:
 class Tagger:
     """Finds the grounded words of sentences. `description` names what decides, for manifests and logs.
 
-    `tag_modifiers`: whether a concept that only modifies the next noun is tagged, too ("a *dog* bed"). `matcher`: what
+    `tag_modifiers`: whether a concept that only modifies the next noun is tagged, too ("*cat* food"). `matcher`: what
     `make_matcher` gives for the same arguments, if it is at hand: deriving all forms of the words takes seconds.
     """
 
