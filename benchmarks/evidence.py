@@ -180,8 +180,9 @@ def perfect_tags(gallery: Gallery) -> list[RetrievalScore]:
         return []
     owner = np.repeat(np.arange(len(gallery.images)), [len(group) for group in gallery.captions])
     concepts = [set(found) for group in gallery.concepts for found in group]
-    matrix = tag_overlap(concepts, [set(seen) for seen in gallery.seen])
-    return [score_matrix("perfect tags", matrix, owner, True, 1000, 0)]
+    detected = [image.tags for image in gallery.images]
+    matrix, overlap = (tag_overlap(concepts, [set(tags) for tags in found]) for found in (gallery.seen, detected))
+    return [score_matrix("perfect tags", matrix, overlap, owner, True, 1000, 0)]
 
 
 def main() -> None:

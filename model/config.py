@@ -78,6 +78,7 @@ class TrainConfig:
     contrastive_weight: float = 1.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
+    balance: float = 0.5  # sentences are drawn by (1 / how many show their rarest concept) ** balance; 0: each once
     shards_in_memory: int = 8  # samples are shuffled within so many shards at a time
     batches_sorted_together: int = 32  # from so many batches' samples those of like length are put together; 1: none
     readers: int | None = None  # parts into which an epoch is divided; null: one for each rank and worker
@@ -102,7 +103,7 @@ class TrainConfig:
         )
         if self.readers is not None:
             _positive("train", self, "readers")
-        _fraction("train", self, "mask_probability", "tag_mask_probability", "drop_words")
+        _fraction("train", self, "mask_probability", "tag_mask_probability", "drop_words", "balance")
         _not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay", "workers")
         _not_negative("train", self, "masked_language_weight", "masked_tags_weight", "contrastive_weight")
         if not self.masked_language_weight + self.masked_tags_weight + self.contrastive_weight:

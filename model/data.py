@@ -5,8 +5,10 @@ tokenised once, when their shard is read; worker processes may do that ahead of 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -42,14 +44,15 @@ class EncodedSentence:
     """A mixed sample's views: its `text`, the text `mixed` with patches, and what was pasted `alone`, as a set (or
     `mixed` again where the sample does not serve that view).
 
-    `replaced`: (k, 2) int64, a patch of the mixed view and a word piece that it replaced. `number` is equal for
-    equal texts.
+    `replaced`: (k, 2) int64, a patch of the mixed view and a word piece that it replaced. `concepts`: the patches'.
+    `number` is equal for equal texts.
     """
 
     text: View
     mixed: View
     alone: View
     replaced: np.ndarray
+    concepts: tuple[str, ...]
     number: int
 
     def __len__(self) -> int:
@@ -69,8 +72,22 @@ def encode_sentences(
         if not cutmix:
             mixed, replaced = text, replaced[:0]
             alone = words_view(sample, pieces, tokenizer, config.max_text_tokens)
-        encoded.append(EncodedSentence(text, mixed, alone, replaced, stable_hash(text.ids.tobytes(), bits=56)))
+        concepts = tuple(patch.concept for patch in sample.patches)
+        number = stable_hash(text.ids.tobytes(), bits=56)
+        encoded.append(EncodedSentence(text, mixed, alone, replaced, concepts, number))
     return encoded
+
+
+def rarity(sentences: Sequence[EncodedSentence], power: float) -> np.ndarray:
+    """(n,) float64: how often to draw each sentence, (1 / n of its rarest concept) ** power.
+
+    n counts the sentences in which a patch of the concept stands. Sentences without a patch count as the commonest.
+    The rule is that of the repeat factors of LVIS (Gupta et al., CVPR 2019), where the power is 0.5.
+    """
+    counts = Counter(concept for sentence in sentences for concept in set(sentence.concepts))
+    common = max(counts.values(), default=1)
+    rarest = [min((counts[concept] for concept in sentence.concepts), default=common) for sentence in sentences]
+    return np.array(rarest, np.float64) ** -power
 
 
 def encode_images(samples: Sequence[ImageSample], tokenizer: Tokenizer, config: ModelConfig) -> list[View]:
@@ -240,7 +257,8 @@ class Loader:
             return encode_images(self._samples(shard, start, stop, ImageSample), self._tokenizer, model)
 
         how = (train.shards_in_memory, train.batches_sorted_together, self._seed, reader, self._readers)
-        text = Stream("sentences", shards.mixed, sentences, len, train.batch_size, *how)
+        weigh = partial(rarity, power=train.balance) if train.balance else None
+        text = Stream("sentences", shards.mixed, sentences, len, train.batch_size, *how, weigh=weigh)
         if not self._image_batch:
             return text, None
         return text, Stream("images", shards.images, images, len, self._image_batch, *how)

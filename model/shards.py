@@ -107,15 +107,17 @@ class Stream(Generic[Encoded]):
         seed: int,
         reader: int = 0,
         readers: int = 1,
+        weigh: Callable[[Sequence[Encoded]], np.ndarray] | None = None,
     ) -> None:
         """The batches of reader number `reader` of `readers`.
 
         `name` tells this randomness from other streams'; `read` gives rows of a shard, `length` a sample's length;
         `batch_size` counts all readers' samples; from `sorted_together` batches' samples those of like length are put
-        together. Raises UserError if there are fewer samples than readers.
+        together. With `weigh` each of the n samples in memory is taken as often as its weight among the (n,) weights
+        says, n in all, rather than each once. Raises UserError if there are fewer samples than readers.
         """
         self._name, self._shards, self._read, self._length, self._seed = name, shards, read, length, seed
-        self._together = sorted_together
+        self._together, self._weigh = sorted_together, weigh
         rows = sum(shard.rows for shard in shards)
         if min(rows, batch_size) < readers:
             raise UserError(
@@ -133,7 +135,7 @@ class Stream(Generic[Encoded]):
     def batches(self, start: int = 0) -> Iterator[tuple[int, list[Encoded]]]:
         """(epoch, samples) of batch number `start`, counted over all epochs, and of all that follow.
 
-        In an epoch each of the reader's samples occurs once.
+        In an epoch each of the reader's samples occurs once, or as often as its weight says.
         """
         for epoch in itertools.count(start // self.steps):
             order = generator(self._seed, self._name, epoch).permutation(len(self._shards))
@@ -170,7 +172,8 @@ class Stream(Generic[Encoded]):
         mixing = generator(self._seed, self._name, epoch, first, self._first)
         # The same for all readers, so that their parts of one step are of like length as well.
         ordering = generator(self._seed, self._name, epoch, first)
-        order = mixing.permutation(len(samples))
+        rows = np.arange(len(samples)) if self._weigh is None else drawn(self._weigh(samples), mixing.random())
+        order = mixing.permutation(rows)
         bounds = [self._row(batch) - self._row(first) for batch in range(first, last + 1)]
         batches: list[list[Encoded]] = []
         for start in range(0, last - first, self._together):
@@ -180,3 +183,12 @@ class Stream(Generic[Encoded]):
             parts = np.split(pool, np.array(edges[1:-1], np.int64) - edges[0])
             batches += [[samples[row] for row in parts[number]] for number in ordering.permutation(len(parts))]
         return batches
+
+
+def drawn(weights: np.ndarray, offset: float) -> np.ndarray:
+    """(n,) int64, rows in rising order, each as often as its share of the (n,) `weights` times n, rounded up or down.
+
+    Systematic sampling: n equal steps through the running sum, from `offset`, a number from 0 to 1, of a step.
+    """
+    ends = np.cumsum(weights / weights.sum())
+    return np.minimum(np.searchsorted(ends, (np.arange(len(weights)) + offset) / len(weights), "right"), len(ends) - 1)

@@ -89,15 +89,15 @@ def _with_swapped(sample: Sample, swapped: Mapping[str, tuple[Any, np.ndarray]])
 def table(reports: Mapping[str, Sequence[RetrievalReport]], more: Sequence[RetrievalScore], told: str) -> str:
     """The scores as Markdown: text to image, means over the reports of a variant, one a seed.
 
-    ± is half of R@10's 95 % bootstrap interval. `more` are scores of methods without a network, beside chance and tag
-    overlap.
+    ± is half of R@10's 95 % bootstrap interval; "ahead" is R@10 less that of tag overlap, with its own interval.
+    `more` are scores of methods without a network, beside chance and tag overlap.
     """
     first = next(iter(reports.values()))[0]
     lines = [
         f"{first.images} photos, {first.captions} captions, text to image. {told}",
         "",
-        "| | R@1 | R@5 | R@10 | ± | R@10 of each seed | median rank |",
-        "|---|---|---|---|---|---|---|",
+        "| | R@1 | R@5 | R@10 | ± | R@10 of each seed | ahead | median rank |",
+        "|---|---|---|---|---|---|---|---|",
         *(_row(score.method, [score]) for score in (first.score("chance"), first.score("tag overlap"), *more)),
     ]
     for name, variant in VARIANTS.items():
@@ -111,5 +111,7 @@ def _row(title: str, scores: Sequence[RetrievalScore]) -> str:
     ten = [score.recall[CUTOFFS[-1]] for score in scores]
     half = np.mean([(estimate.high - estimate.low) / 2 for estimate in ten])
     each = ", ".join(f"{estimate.value:.1f}" for estimate in ten)
+    ahead, low, high = (np.mean([getattr(score.ahead, end) for score in scores]) for end in ("value", "low", "high"))
     median = np.mean([score.median_rank.value for score in scores])
-    return f"| {title} | {' | '.join(f'{mean:.1f}' for mean in means)} | {half:.1f} | {each} | {median:.0f} |"
+    cells = [*(f"{mean:.1f}" for mean in means), f"{half:.1f}", each, f"{ahead:+.1f} ({low:+.1f} to {high:+.1f})"]
+    return f"| {title} | {' | '.join(cells)} | {median:.0f} |"

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,7 @@ from PIL import Image
 from artifacts import files
 from artifacts.rng import generator
 from model.checkpoint import load_run
-from model.evaluate import ImageRegions, embed_images, embed_texts
+from model.evaluate import ImageRegions, embed_images, embed_texts, similarity
 from pipeline.image.decoding import decode
 from pipeline.report.pages import data_uri, write_page
 
@@ -23,13 +23,16 @@ MOST_PIXELS = 1e9
 
 @dataclass(frozen=True)
 class RegionView:
-    """A region as it is drawn: its number, its box in percent of the photo, the detector's name for it."""
+    """A region as it is drawn: its number, its box in percent of the photo, the caption's word that lies closest to
+    it, and the cosine similarity of each of the caption's words."""
 
     number: int
     left: float
     top: float
     width: float
     height: float
+    word: str
+    similarities: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -73,23 +76,26 @@ def write_alignment_page(
     texts = [caption for group in captions for caption in group]
     owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
     text_vectors = embed_texts(network, tokenizer, settings.model, texts)
-    image_vectors = embed_images(network, tokenizer, settings.model, images)
+    embedded = embed_images(network, tokenizer, settings.model, images)
+    scores = similarity(text_vectors, embedded, settings.train.temperature)
     seen = [row for row, image in enumerate(images) if len(image.features)]
     drawn = generator(seed, "alignment page").permutation(len(seen))[:count]
     views = []
     for row in sorted(seen[number] for number in drawn):
-        image, scores = images[row], text_vectors @ image_vectors[row]
-        order = np.argsort(-scores, kind="stable")
+        image = images[row]
+        order = np.argsort(-scores[:, row], kind="stable")
         words = list(dict.fromkeys(re.findall(r"[\w'-]+", captions[row][0].lower())))
         shown = min(len(image.features), MOST_REGIONS)
-        alone = [replace(image, features=image.features[n : n + 1], boxes=image.boxes[n : n + 1]) for n in range(shown)]
-        similarities = embed_texts(network, tokenizer, settings.model, words) @ (
-            embed_images(network, tokenizer, settings.model, alone).T
-        )
+        vectors = embedded.vectors[embedded.starts[row] :][:shown]
+        similarities = embed_texts(network, tokenizer, settings.model, words) @ vectors.T
         scale = 100 / np.array([image.width, image.height] * 2)
         boxes = [
-            RegionView(number, box[0], box[1], box[2] - box[0], box[3] - box[1])
-            for number, box in enumerate(image.boxes[:shown] * scale, 1)
+            RegionView(
+                n + 1, left, top, right - left, bottom - top, words[int(column.argmax())], tuple(column.tolist())
+            )
+            for n, ((left, top, right, bottom), column) in enumerate(
+                zip((image.boxes[:shown] * scale).tolist(), similarities.T, strict=True)
+            )
         ]
         views.append(
             PhotoView(
@@ -98,7 +104,7 @@ def write_alignment_page(
                 tuple(boxes),
                 image.tags,
                 int(np.flatnonzero(owner[order] == row)[0]) + 1,
-                tuple((texts[i], float(scores[i]), bool(owner[i] == row)) for i in order[:TOP_CAPTIONS]),
+                tuple((texts[i], float(scores[i, row]), bool(owner[i] == row)) for i in order[:TOP_CAPTIONS]),
                 tuple(WordRow(word, tuple(map(float, line))) for word, line in zip(words, similarities, strict=True)),
             )
         )

@@ -10,7 +10,7 @@ from artifacts.errors import UserError
 from artifacts.samples import MixedSample
 from model import tokenizer as tokenizers
 from model.config import ModelConfig, TrainConfig
-from model.data import Loader
+from model.data import Loader, encode_sentences, rarity
 from model.shards import open_shards
 from tests.model.world import FEATURE_DIM, World, write_shards
 
@@ -103,6 +103,44 @@ def test_a_patch_that_must_predict_its_word_is_asked_for_each_piece_of_it(folder
     # Items behind the text are patches, of which each is asked.
     assert (items >= text.sum(1)[rows]).all()
     assert len({(int(row), int(item)) for row, item in more.chosen[count:]}) == int((~text & more.sequences.mask).sum())
+
+
+def test_a_sentence_is_as_rare_as_the_rarest_concept_pasted_into_it(folder):
+    tokenizer = tokenizers.learn(["a dog"], 100)
+    samples = [World().mixed(number) for number in range(4)]
+    shown = [("dog", "dog", "cat"), ("dog",), ("dog", "kite"), ()]
+    samples = [
+        replace(
+            sample,
+            patches=tuple(replace(samples[0].patches[0], concept=concept) for concept in concepts),
+            features=np.zeros((len(concepts), FEATURE_DIM), np.float16),
+        )
+        for sample, concepts in zip(samples, shown, strict=True)
+    ]
+    encoded = encode_sentences(samples, tokenizer, MODEL, FEATURE_DIM)
+    # Three sentences show a dog, one each a cat and a kite; one without a patch is taken for the commonest.
+    assert rarity(encoded, 1.0).tolist() == [1.0, 1 / 3, 1.0, 1 / 3]
+    assert rarity(encoded, 0.5).tolist() == pytest.approx([1.0, 3**-0.5, 1.0, 3**-0.5])
+
+
+def test_rare_concepts_come_more_often_with_balance(tmp_path):
+    world = World()
+    samples = []
+    for number in range(40):
+        sample = world.mixed(number)
+        patches = tuple(replace(patch, concept="cat" if number < 4 else "dog") for patch in sample.patches)
+        samples.append(replace(sample, patches=patches))
+    shards = write_shards(str(tmp_path / "shards"), samples)
+
+    def cats(balance):
+        made = loader(shards, balance=balance)
+        numbers = Counter(int(number) for batch in itertools.islice(made.batches(0), 5) for number in batch.sentences)
+        own = encode_sentences(samples[:4], made._tokenizer, MODEL, FEATURE_DIM)
+        return sum(numbers[sentence.number] for sentence in own)
+
+    # In an epoch of 40: each once, or half of all draws where (1/4) * 4 stands against (1/36) * 36.
+    assert cats(0.0) == 4
+    assert cats(1.0) == 20
 
 
 def test_sentences_without_a_patch_are_left_out_of_the_contrast_only(tmp_path):

@@ -3,7 +3,21 @@ import itertools
 import numpy as np
 import pytest
 
-from model.evaluate import RetrievalReport, expected_hits, expected_ranks, score_matrix, tag_overlap
+from model import tokenizer as tokenizers
+from model.config import ModelConfig
+from model.evaluate import (
+    TOGETHER,
+    EmbeddedImages,
+    ImageRegions,
+    RetrievalReport,
+    embed_images,
+    expected_hits,
+    expected_ranks,
+    score_matrix,
+    similarity,
+    tag_overlap,
+)
+from model.network import Network
 
 
 def brute_force(scores, right, cutoffs):
@@ -45,7 +59,7 @@ def test_queries_of_different_ties_are_scored_together():
 
 
 def test_chance_is_the_cutoffs_share_of_the_gallery():
-    score = score_matrix("chance", np.zeros((40, 20)), np.repeat(np.arange(20), 2), True, 10, 0)
+    score = score_matrix("chance", np.zeros((40, 20)), np.zeros((40, 20)), np.repeat(np.arange(20), 2), True, 10, 0)
     assert [score.recall[k].value for k in (1, 5, 10)] == pytest.approx([5, 25, 50])
     assert score.median_rank.value == 10.5
 
@@ -56,13 +70,13 @@ SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.4], [0.1, 0.7]])
 
 
 def test_text_to_image_asks_for_each_captions_own_image():
-    score = score_matrix("x", SCORES, OWNER, True, 10, 0)
+    score = score_matrix("x", SCORES, SCORES, OWNER, True, 10, 0)
     assert (score.direction, score.recall[1].value, score.recall[5].value) == ("text to image", 75, 100)
     assert score.median_rank.value == 1
 
 
 def test_image_to_text_asks_for_any_of_the_images_captions():
-    score = score_matrix("x", SCORES, OWNER, False, 10, 0)
+    score = score_matrix("x", SCORES, SCORES, OWNER, False, 10, 0)
     # Image 0 ranks its caption 0 first; image 1 has caption 1, of image 0, before its own.
     assert (score.direction, score.recall[1].value, score.recall[5].value) == ("image to text", 50, 100)
     assert score.median_rank.value == 1.5
@@ -71,7 +85,7 @@ def test_image_to_text_asks_for_any_of_the_images_captions():
 def test_the_bootstrap_is_the_same_for_the_same_seed_and_brackets_the_value():
     scores = np.random.default_rng(0).normal(size=(60, 30))
     owner = np.repeat(np.arange(30), 2)
-    one, again, other = (score_matrix("x", scores, owner, True, 200, seed) for seed in (0, 0, 1))
+    one, again, other = (score_matrix("x", scores, scores, owner, True, 200, seed) for seed in (0, 0, 1))
     assert one == again
     assert one != other
     for estimate in (*one.recall.values(), one.median_rank):
@@ -83,8 +97,76 @@ def test_captions_of_one_image_are_drawn_together():
     # All captions of image 0 fail and all others succeed, so a draw scores 100 or less by whole images.
     scores = np.eye(4).repeat(5, axis=0)
     scores[:5] = [0, 1, 1, 1]
-    score = score_matrix("x", scores, np.repeat(np.arange(4), 5), True, 500, 0)
+    score = score_matrix("x", scores, scores, np.repeat(np.arange(4), 5), True, 500, 0)
     assert (score.recall[1].value, score.recall[1].low, score.recall[1].high) == (75, 25, 100)
+
+
+def test_the_lead_over_tag_overlap_is_taken_on_the_same_draws():
+    owner = np.arange(20)
+    overlap = np.random.default_rng(0).normal(size=(20, 20))
+    better = overlap.copy()
+    better[3:7, 3:7] += 99 * np.eye(4)
+    one, same = (score_matrix("x", scores, overlap, owner, True, 300, 0) for scores in (better, overlap))
+    assert (same.ahead.value, same.ahead.low, same.ahead.high) == (0, 0, 0)
+    plain = score_matrix("overlap", overlap, overlap, owner, True, 300, 0)
+    assert one.ahead.value == pytest.approx(one.recall[10].value - plain.recall[10].value)
+    # Nowhere worse, so in no draw: the interval of the difference says so, where those of the two overlap.
+    assert 0 <= one.ahead.low <= one.ahead.value <= one.ahead.high
+    assert plain.recall[10].high > one.recall[10].low
+
+
+def images_of(counts, vectors=None, weights=None):
+    total = sum(counts)
+    vectors = np.random.default_rng(0).normal(size=(total, 8)) if vectors is None else vectors
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    starts = np.cumsum([0, *counts[:-1]])
+    if weights is None:
+        weights = np.concatenate([np.full(count, 1 / count) for count in counts])
+    return EmbeddedImages(vectors.astype(np.float32), np.array(weights), starts)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
+def test_an_image_is_as_close_as_the_weighted_mean_of_its_regions_likelihoods(temperature):
+    counts, random = [3, 1, 2], np.random.default_rng(1)
+    weights = np.concatenate([random.dirichlet(np.ones(count)) for count in counts])
+    images = images_of(counts, weights=weights)
+    texts = random.normal(size=(600, 8)).astype(np.float32)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    found = similarity(texts, images, temperature)
+    for text in (0, 255, 256, 599):
+        for image, (first, count) in enumerate(zip(images.starts, counts, strict=True)):
+            rows = slice(first, first + count)
+            cosines = (texts[text].astype(np.float64) * images.vectors[rows]).sum(1)
+            likelier = (images.weights[rows] * np.exp(cosines / temperature)).sum()
+            assert found[text, image] == pytest.approx(temperature * np.log(likelier))
+
+
+def test_an_image_of_one_region_is_as_close_as_its_cosine():
+    images = images_of([1, 1])
+    assert similarity(images.vectors[:1], images, 0.1)[0, 0] == pytest.approx(1)
+    assert similarity(images.vectors[:1], images, 0.1)[0, 1] == pytest.approx(images.vectors[0] @ images.vectors[1])
+
+
+def test_images_are_embedded_region_by_region_and_all_together():
+    config = ModelConfig(feature_dim=4, max_regions=3)
+    tokenizer = tokenizers.learn(["a dog"], 100)
+    network = Network(config, tokenizer.size, 4)
+    features = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float16)
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 20, 20], [5, 5, 5, 9], [0, 0, 9, 9], [0, 0, 9, 9]], np.float32)
+    images = [ImageRegions(features[:count], boxes[:count], 100, 100, ("dog",)) for count in (2, 0, 1, len(boxes))]
+    found = embed_images(network, tokenizer, config, images)
+    # Of the last image's five regions the first three are taken; one of them has no area and still some weight.
+    assert found.starts.tolist() == [0, 3, 4, 5]
+    assert found.vectors.shape == (9, config.projection_size)
+    quarter = TOGETHER
+    assert found.weights[:5].tolist() == pytest.approx([(1 - quarter) / 3, (1 - quarter) * 2 / 3, quarter, 1, 1])
+    assert found.weights[5:].sum() == pytest.approx(1)
+    assert found.weights[-1] == quarter
+    assert (found.weights > 0).all()
+    # A region lies where it lies, whatever else is in its image; all together lie elsewhere.
+    assert np.allclose(found.vectors[[0, 0, 1]], found.vectors[[4, 5, 6]], atol=1e-6)
+    assert not np.allclose(found.vectors[2], found.vectors[0], atol=1e-3)
+    assert np.allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
 
 
 def test_tag_overlap_weighs_rare_tags_more():
@@ -103,7 +185,7 @@ def test_tag_overlap_of_images_without_any_tag_is_zero():
 
 
 def test_the_table_and_the_json_hold_every_score():
-    scores = tuple(score_matrix("x", SCORES, OWNER, first, 10, 0) for first in (True, False))
+    scores = tuple(score_matrix("x", SCORES, SCORES, OWNER, first, 10, 0) for first in (True, False))
     report = RetrievalReport(2, 4, scores)
     table = report.to_table()
     assert [line.split()[:1] for line in table.splitlines() if line.startswith("x")] == [["x"], ["x"]]

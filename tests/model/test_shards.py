@@ -6,7 +6,7 @@ import pytest
 
 from artifacts import files
 from artifacts.errors import UserError
-from model.shards import Shard, Stream, open_shards, read_rows
+from model.shards import Shard, Stream, drawn, open_shards, read_rows
 from tests.model.world import FEATURE_DIM, World, write_shards
 
 SHARDS = [Shard(f"shard {number}", rows) for number, rows in enumerate((7, 10, 3, 5, 9))]
@@ -17,8 +17,10 @@ def names_in(shard, start=0, stop=None):
     return [f"{shard.path}, sample {row}" for row in range(shard.rows)[start:stop]]
 
 
-def stream(seed=0, shards=SHARDS, read=names_in, in_memory=2, batch_size=4, reader=0, readers=1, length=len):
-    return Stream("test", shards, read, length, batch_size, in_memory, 32, seed, reader, readers)
+def stream(
+    seed=0, shards=SHARDS, read=names_in, in_memory=2, batch_size=4, reader=0, readers=1, length=len, weigh=None
+):
+    return Stream("test", shards, read, length, batch_size, in_memory, 32, seed, reader, readers, weigh)
 
 
 def epochs(batches, count):
@@ -102,6 +104,43 @@ def test_like_lengths_stand_together_also_across_readers():
         assert all(max(map(len, batch)) - min(map(len, batch)) <= 20 for _, batch in batches)
     means = np.array([[np.mean([len(text) for text in batch]) for _, batch in batches] for batches in found])
     assert np.corrcoef(means)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("weights", "offset", "expected"),
+    [
+        ([1, 1, 1, 1], 0.0, [0, 1, 2, 3]),
+        ([1, 1, 1, 1], 0.99, [0, 1, 2, 3]),
+        ([3, 1, 0, 0], 0.5, [0, 0, 0, 1]),
+        ([0.5, 0.5, 3, 0], 0.1, [0, 2, 2, 2]),
+        ([0.5, 0.5, 3, 0], 0.6, [1, 2, 2, 2]),
+    ],
+)
+def test_rows_are_drawn_as_often_as_their_share_rounded_up_or_down(weights, offset, expected):
+    assert drawn(np.array(weights, float), offset).tolist() == expected
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+def test_weights_say_how_often_a_sample_comes_in_an_epoch_and_change_nothing_else(readers):
+    def weigh(names):
+        return np.array([3.0 if name.startswith("a") else 1.0 for name in names])
+
+    shards = [Shard("a", 10), Shard("b", 30)]
+    for number in range(readers):
+        plain, weighted = (
+            epochs(stream(shards=shards, in_memory=9, reader=number, readers=readers, weigh=how).batches(), 2)
+            for how in (None, weigh)
+        )
+        assert [(epoch, len(batch)) for epoch, batch in weighted] == [(epoch, len(batch)) for epoch, batch in plain]
+        for epoch in range(2):
+            names = [name for found, batch in weighted if found == epoch for name in batch]
+            once = [name for found, batch in plain if found == epoch for name in batch]
+            weights = weigh(once) * len(once) / weigh(once).sum()
+            assert set(names) <= set(once)
+            for name, share in zip(once, weights, strict=True):
+                assert int(share) <= names.count(name) <= int(share) + 1
+        late = stream(shards=shards, in_memory=9, reader=number, readers=readers, weigh=weigh)
+        assert next(late.batches(5)) == weighted[5]
 
 
 def test_fewer_samples_than_readers_are_refused():

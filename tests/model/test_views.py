@@ -177,3 +177,26 @@ def test_without_patches_the_contrastive_view_is_the_words_that_they_would_repla
     assert view.ids.tolist() == [CLS, 6, 9, 10, SEP]
     assert len(view.regions) == 0
     assert words_view(sample, pieces, tokenizer, 6).ids.tolist() == [CLS, 6, SEP]
+
+
+def test_masking_agrees_with_a_plain_reference_word_by_word(tokenizer):
+    """The same draws, taken in the same order, used one word and one piece at a time."""
+    ids = np.array([[2, 11, 12, 13, 14, 3], [2, 15, 16, 3, 0, 0]])
+    words = np.array([[-1, 0, 0, 1, 2, -1], [-1, 0, 1, -1, -1, -1]])
+    for seed in range(200):
+        changed, targets = mask_words(ids, words, tokenizer, 0.4, np.random.default_rng(seed))
+        random = np.random.default_rng(seed)
+        by_word = random.random((2, 4))
+        by_piece = random.random(ids.shape)
+        strangers = random.integers(len(tokenizer.ordinary), size=ids.shape)
+        for row in range(len(ids)):
+            for place, word in enumerate(words[row]):
+                piece, expected = ids[row, place], (ids[row, place], IGNORED)
+                if word >= 0 and by_word[row, word] < 0.4:
+                    if by_piece[row, place] < 0.8:
+                        expected = (tokenizer.mask, piece)
+                    elif by_piece[row, place] < 0.9:
+                        expected = (tokenizer.ordinary[strangers[row, place]], piece)
+                    else:
+                        expected = (piece, piece)
+                assert (changed[row, place], targets[row, place]) == expected

@@ -43,7 +43,8 @@ def test_a_gallery_with_shuffled_labels_has_the_same_patches_each_with_one_label
 
 def score(method, value):
     estimate = Estimate(value, value - 4, value + 4)
-    return RetrievalScore(method, "text to image", dict.fromkeys((1, 5, 10), estimate), Estimate(7.0, 6.0, 8.0))
+    ahead = Estimate(value - 20, value - 22, value - 19)
+    return RetrievalScore(method, "text to image", dict.fromkeys((1, 5, 10), estimate), Estimate(7.0, 6.0, 8.0), ahead)
 
 
 def test_the_table_has_means_over_seeds_and_each_seed():
@@ -52,9 +53,10 @@ def test_the_table_has_means_over_seeds_and_each_seed():
     lines = table({"c": reports}, [score("perfect tags", 50.0)], "Told.").splitlines()
     assert lines[0] == "9 photos, 45 captions, text to image. Told."
     assert lines[4:7] == [
-        "| chance | 20.0 | 20.0 | 20.0 | 4.0 | 20.0 | 7 |",
-        "| tag overlap | 20.0 | 20.0 | 20.0 | 4.0 | 20.0 | 7 |",
-        "| perfect tags | 50.0 | 50.0 | 50.0 | 4.0 | 50.0 | 7 |",
+        "| chance | 20.0 | 20.0 | 20.0 | 4.0 | 20.0 | +0.0 (-2.0 to +1.0) | 7 |",
+        "| tag overlap | 20.0 | 20.0 | 20.0 | 4.0 | 20.0 | +0.0 (-2.0 to +1.0) | 7 |",
+        "| perfect tags | 50.0 | 50.0 | 50.0 | 4.0 | 50.0 | +30.0 (+28.0 to +31.0) | 7 |",
     ]
-    assert lines[7] == f"| {VARIANTS['c'].title}: regions | 25.0 | 25.0 | 25.0 | 4.0 | 20.0, 30.0 | 7 |"
+    row = "25.0 | 25.0 | 25.0 | 4.0 | 20.0, 30.0 | +5.0 (+3.0 to +6.0) | 7 |"
+    assert lines[7] == f"| {VARIANTS['c'].title}: regions | {row}"
     assert len(lines) == 11

@@ -48,7 +48,14 @@ def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_pa
         rank = int(re.search(r"first own caption at rank (\d)", section).group(1))
         own = [place for place, (mark, _, _) in enumerate(found, 1) if mark]
         assert own[:1] == [rank] * (rank <= 5)
-        words = re.findall(r"<tr><th>([\w'-]+)</th><td", section)
+        words = re.findall(r"<tr><th>.*?>([\w'-]+)</label></th><td", section)
         assert words == list(dict.fromkeys(captions[number][0].lower().split()))
         assert section.count("<td ") == len(words) * section.count("<span style")
+        table = np.array(re.findall(r"<td [^>]*>(-?\d\.\d\d)</td>", section), float).reshape(len(words), -1)
+        drawn = re.findall(r"<span [^>]*?;((?:--w\d+:\d\.\d\d;)+)\"><b>(\d) ([\w'-]+)</b>", section)
+        assert [int(number) for _, number, _ in drawn] == list(range(1, table.shape[1] + 1))
+        for column, (style, _, word) in zip(table.T, drawn, strict=True):
+            assert column[words.index(word)] == column.max()
+            shades = [float(value) for value in re.findall(r":(\d\.\d\d)", style)]
+            assert shades == pytest.approx(0.8 * column.clip(min=0), abs=0.01)
     assert "Another & caption" not in content
