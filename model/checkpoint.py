@@ -4,6 +4,7 @@ RUN/config.yaml                 the resolved seed, model and train sections
 RUN/tokenizer.json              the vocabulary
 RUN/log.jsonl, tensorboard/     losses every few steps, see model.progress
 RUN/checkpoints/step-00000500/  model.safetensors, optimizer.pt, state.json; the last few and the best
+RUN/usual.safetensors           embedded sentences of the training, see model.evaluate.similarity
 RUN/model.safetensors           the finished network; not there before the last step
 """
 
@@ -14,6 +15,8 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 import yaml
@@ -29,6 +32,7 @@ from model.tokenizer import Tokenizer
 
 CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
+USUAL = "usual.safetensors"
 
 # Settings that may change between a run and its continuation: they do not change what is learned.
 FREE = {"device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "workers", "compile"}
@@ -79,8 +83,9 @@ def sweep(run: str) -> None:
                 files.remove(files.join(folder, name))
 
 
-def save_network(run: str, network: Network) -> None:
-    """Write the finished network."""
+def save_network(run: str, network: Network, usual: np.ndarray) -> None:
+    """Write the finished network and, before it, the (m, projection_size) float32 vectors of `usual` texts."""
+    files.publish_bytes(files.join(run, USUAL), safetensors.numpy.save({"texts": usual}))
     files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(_plain(network)))
 
 
@@ -173,6 +178,16 @@ def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{files.join(run, MODEL)}: not the weights of this run's config ({error}).") from None
     return network.eval(), tokenizer, config
+
+
+def load_usual(run: str) -> np.ndarray:
+    """(m, projection_size) float32, the vectors of usual texts of a finished run. Raises UserError."""
+    path = files.join(run, USUAL)
+    try:
+        texts: np.ndarray = safetensors.numpy.load_file(path)["texts"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f"{path}: expected the usual texts of a finished run ({error}). Train anew.") from None
+    return texts
 
 
 def load_bert(network: Network, path: str, config: ModelConfig) -> None:

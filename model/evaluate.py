@@ -4,6 +4,7 @@ Images come as regions and tags, from any detector; finding them is not done her
 captions by images, and everything from there on is a pure function of such a matrix.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,21 +16,25 @@ import torch
 
 from artifacts.errors import UserError
 from artifacts.rng import generator
-from model.checkpoint import load_run
+from artifacts.samples import MixedSample
+from model.checkpoint import load_run, load_usual
 from model.config import ModelConfig
 from model.data import pad
 from model.network import Network
+from model.shards import ShardSet
 from model.tokenizer import Tokenizer
 from model.views import NOWHERE, Regions, View, geometry, no_regions, set_view, text_view
 
 CUTOFFS = (1, 5, 10)
 CONFIDENCE = 0.95
 OVERLAP_WEIGHT = 0.1
-"""What tag overlap counts beside a cosine in their sum; chosen on photos that no score is reported of."""
+"""What tag overlap counts beside `similarity` in their sum; chosen on photos that no score is reported of."""
 TOGETHER = 0.25
 """The weight of all regions as one view beside the regions one by one; chosen on the same photos."""
 TEXTS_TOGETHER = 256
 """Texts compared with all views at a time, which bounds memory."""
+USUAL = 1000
+"""Sentences of the training by which it is known how likely texts are beside a view in general."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,8 @@ def retrieval(
     texts = [caption for group in captions for caption in group]
     owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
     words = embed_texts(network, tokenizer, settings.model, texts)
-    regions = similarity(words, embed_images(network, tokenizer, settings.model, images), settings.train.temperature)
+    embedded = embed_images(network, tokenizer, settings.model, images)
+    regions = similarity(words, embedded, load_usual(str(run)), settings.train.temperature)
     tags = words @ embed_texts(network, tokenizer, settings.model, [" ".join(image.tags) for image in images]).T
     concepts = [found for group in caption_concepts for found in group]
     overlap = tag_overlap(concepts, [set(image.tags) for image in images])
@@ -201,21 +207,34 @@ def embed_images(
     return EmbeddedImages(_embed(network, views), np.concatenate(weights), np.array(starts))
 
 
-def similarity(texts: np.ndarray, images: EmbeddedImages, temperature: float) -> np.ndarray:
-    """(texts, images) float64, at most 1: how close each text lies to the image as a mixture of its views.
+def similarity(texts: np.ndarray, images: EmbeddedImages, usual: np.ndarray, temperature: float) -> np.ndarray:
+    """(texts, images) float64: `temperature` times the log of how many times likelier a text is beside the image.
 
-    The contrastive loss teaches exp(cosine / temperature) as how much likelier a text is beside a view than
-    elsewhere. A caption tells of one or another region of its image, or of all, so that for an image this is the
-    weighted mean over its views; what is returned is the cosine that a single view would need to have for it. This is
-    ours, not the paper's (docs/evidence.md). `texts`: (n, projection_size) of length 1.
+    The contrastive loss teaches exp(cosine / temperature) as how much likelier a text is beside a view than elsewhere,
+    up to a factor of the view's own, which the mean over `usual` texts takes out. A caption tells of one or another
+    region of its image, or of all, so that for an image this is the weighted mean over its views. It needs no pair. It
+    is ours, not the paper's (docs/evidence.md). `texts`, `usual`: (n, projection_size) and (m, projection_size) of
+    length 1.
     """
+
+    def likelier(rows: np.ndarray) -> np.ndarray:
+        # A cosine is at most 1, so that this is, too, whatever the temperature.
+        factors: np.ndarray = np.exp((rows.astype(np.float64) @ images.vectors.T - 1) / temperature)
+        return factors
+
+    weights = images.weights / likelier(usual).mean(axis=0)
     result = np.empty((len(texts), len(images.starts)))
     for first in range(0, len(texts), TEXTS_TOGETHER):
-        rows = slice(first, first + TEXTS_TOGETHER)
-        cosines = texts[rows].astype(np.float64) @ images.vectors.T
-        likelier = images.weights * np.exp((cosines - 1) / temperature)
-        result[rows] = 1 + temperature * np.log(np.add.reduceat(likelier, images.starts, axis=1))
+        part = slice(first, first + TEXTS_TOGETHER)
+        sums = np.add.reduceat(weights * likelier(texts[part]), images.starts, axis=1)
+        result[part] = temperature * np.log(sums)
     return result
+
+
+def embed_usual(network: Network, tokenizer: Tokenizer, config: ModelConfig, shards: ShardSet) -> np.ndarray:
+    """(m, projection_size) float32: the first USUAL sentences of the shards, which are a fair sample of all."""
+    sentences = (sample.text for sample in shards.samples() if isinstance(sample, MixedSample))
+    return embed_texts(network, tokenizer, config, list(itertools.islice(sentences, USUAL)))
 
 
 @torch.inference_mode()

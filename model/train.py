@@ -27,6 +27,7 @@ from model import tokenizer as tokenizers
 from model.checkpoint import State
 from model.config import Settings, TrainConfig, load_settings
 from model.data import Batch, Loader
+from model.evaluate import embed_usual
 from model.network import Network
 from model.progress import Progress, say
 from model.ranks import Ranks, joined
@@ -139,7 +140,7 @@ def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, rank
     with Progress(run, config.steps, start, tensorboard=config.tensorboard, quiet=not ranks.first) as progress:
         _loop(run, settings, shard_set, Losses(network, config, ranks), optimizer, loader, start, device, progress)
     if ranks.first:
-        checkpoint.save_network(run, network)
+        checkpoint.save_network(run, network, embed_usual(network, tokenizer, settings.model, shard_set))
 
 
 def _loop(

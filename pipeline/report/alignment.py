@@ -10,7 +10,7 @@ from PIL import Image
 
 from artifacts import files
 from artifacts.rng import generator
-from model.checkpoint import load_run
+from model.checkpoint import load_run, load_usual
 from model.evaluate import ImageRegions, embed_images, embed_texts, similarity
 from pipeline.image.decoding import decode
 from pipeline.report.pages import data_uri, write_page
@@ -77,7 +77,7 @@ def write_alignment_page(
     owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
     text_vectors = embed_texts(network, tokenizer, settings.model, texts)
     embedded = embed_images(network, tokenizer, settings.model, images)
-    scores = similarity(text_vectors, embedded, settings.train.temperature)
+    scores = similarity(text_vectors, embedded, load_usual(run), settings.train.temperature)
     seen = [row for row, image in enumerate(images) if len(image.features)]
     drawn = generator(seed, "alignment page").permutation(len(seen))[:count]
     views = []

@@ -125,26 +125,32 @@ def images_of(counts, vectors=None, weights=None):
     return EmbeddedImages(vectors.astype(np.float32), np.array(weights), starts)
 
 
+def unit_rows(count, seed):
+    rows = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
-def test_an_image_is_as_close_as_the_weighted_mean_of_its_regions_likelihoods(temperature):
+def test_an_image_is_the_weighted_mean_of_its_views_each_beside_usual_texts(temperature):
     counts, random = [3, 1, 2], np.random.default_rng(1)
     weights = np.concatenate([random.dirichlet(np.ones(count)) for count in counts])
-    images = images_of(counts, weights=weights)
-    texts = random.normal(size=(600, 8)).astype(np.float32)
-    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    found = similarity(texts, images, temperature)
+    images, texts, usual = images_of(counts, weights=weights), unit_rows(600, 2), unit_rows(50, 3)
+    found = similarity(texts, images, usual, temperature)
     for text in (0, 255, 256, 599):
         for image, (first, count) in enumerate(zip(images.starts, counts, strict=True)):
-            rows = slice(first, first + count)
-            cosines = (texts[text].astype(np.float64) * images.vectors[rows]).sum(1)
-            likelier = (images.weights[rows] * np.exp(cosines / temperature)).sum()
-            assert found[text, image] == pytest.approx(temperature * np.log(likelier))
+            times = 0.0
+            for row in range(first, first + count):
+                view = images.vectors[row].astype(np.float64)
+                beside = np.mean([np.exp(one @ view / temperature) for one in usual.astype(np.float64)])
+                times += images.weights[row] * np.exp(texts[text].astype(np.float64) @ view / temperature) / beside
+            assert found[text, image] == pytest.approx(temperature * np.log(times))
 
 
-def test_an_image_of_one_region_is_as_close_as_its_cosine():
-    images = images_of([1, 1])
-    assert similarity(images.vectors[:1], images, 0.1)[0, 0] == pytest.approx(1)
-    assert similarity(images.vectors[:1], images, 0.1)[0, 1] == pytest.approx(images.vectors[0] @ images.vectors[1])
+def test_what_is_close_to_all_texts_is_close_to_none_in_particular():
+    usual = unit_rows(1, 4).repeat(5, axis=0)
+    images = images_of([1, 1], vectors=np.concatenate([usual[:1], unit_rows(1, 5)]))
+    found = similarity(usual[:1], images, usual, 0.1)
+    assert found.tolist() == [pytest.approx([0, 0], abs=1e-6)]
 
 
 def test_images_are_embedded_region_by_region_and_all_together():

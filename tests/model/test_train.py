@@ -59,6 +59,7 @@ def test_a_run_leaves_what_is_needed_to_use_it(straight):
         "log.jsonl",
         "model.safetensors",
         "tokenizer.json",
+        "usual.safetensors",
     ]
     # The last two, and the best, which here is the last.
     assert sorted(os.listdir(f"{straight}/checkpoints")) == ["step-00000008", "step-00000012"]
