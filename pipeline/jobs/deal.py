@@ -98,7 +98,8 @@ class DealWorker:
                 shard_of(sample_key(sentence_id, view), layout.shards, layout.seed)
                 for sentence_id in table["sentence_id"].to_pylist()
                 for view in range(layout.views)
-            ]
+            ],
+            np.int64,
         )
         order = np.argsort(shards, kind="stable")
         dealt = (
@@ -132,8 +133,10 @@ class BucketWorker:
         places = [order_in_shard(sample_key(*view), self.layout.seed) for view in zip(ids, views, strict=True)]
         order = sorted(range(len(ids)), key=lambda row: (shards[row], places[row]))
         own = self.layout.shards_of(bucket)
-        bounds = np.searchsorted(np.sort(shards), [*own, own.stop])
-        _write(self.stage, unit.name, dealt.drop_columns([SHARD.name]).take(order), bounds.tolist())
+        bounds = np.searchsorted(sorted(shards), [*own, own.stop])
+        _write(
+            self.stage, unit.name, dealt.drop_columns([SHARD.name]).take(pa.array(order, pa.int64())), bounds.tolist()
+        )
         return UnitResult()
 
 
