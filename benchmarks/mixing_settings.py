@@ -64,6 +64,11 @@ def judged(bank: PatchBank, images: Path) -> dict[int, bool]:
     return found
 
 
+def mean(values: list[int] | list[bool]) -> float:
+    """The mean; nan of none."""
+    return float(np.mean(values)) if values else float("nan")
+
+
 def described(
     bank: PatchBank,
     sentences: list[Sentence],
@@ -98,9 +103,9 @@ def described(
         f"{rejected:>9,}", f"{replaced.mean():>9.2f}", f"{(replaced > 1).mean():>7.1%}",
         f"{(replaced > 2).mean():>7.1%}",
         f"{sum(uses.values()) / len(mixes):>9.2f}",
-        f"{np.mean([len({paste.patch.image_id for paste in mixed.pasted}) for mixed in several]):>8.2f}",
-        f"{np.mean(shares):>8.1%}", f"{len(uses):>9,}", f"{max(uses.values()):>6,}",
-        f"{np.mean(right) if right else float('nan'):>7.1%}",
+        f"{mean([len({paste.patch.image_id for paste in mixed.pasted}) for mixed in several]):>8.2f}",
+        f"{mean(shares):>8.1%}", f"{len(uses):>9,}", f"{max(uses.values()):>6,}",
+        f"{mean(right):>7.1%}",
     ]  # fmt: skip
     return "".join(values)
 
