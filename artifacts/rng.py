@@ -1,8 +1,13 @@
 """Randomness that depends on (seed, stable key) alone, never on a worker, a bundle or the order of work."""
 
 import hashlib
+import itertools
+import struct
+from collections.abc import Iterator
 
 import numpy as np
+
+_EIGHT = struct.Struct("<8Q")
 
 
 def stable_hash(*keys: object, bits: int = 64) -> int:
@@ -10,9 +15,12 @@ def stable_hash(*keys: object, bits: int = 64) -> int:
 
     Keys are strings, numbers, or tuples of them; they are told apart by type, so 1 and "1" differ.
     """
+    return int.from_bytes(hashlib.blake2b(_name(keys), digest_size=bits // 8).digest(), "little")
+
+
+def _name(keys: tuple[object, ...]) -> bytes:
     # ascii, not repr: which characters repr escapes depends on the Python version.
-    digest = hashlib.blake2b("\x1f".join(map(ascii, keys)).encode(), digest_size=bits // 8)
-    return int.from_bytes(digest.digest(), "little")
+    return "\x1f".join(map(ascii, keys)).encode()
 
 
 def stable_id(*keys: object, digits: int = 16) -> str:
@@ -23,3 +31,14 @@ def stable_id(*keys: object, digits: int = 16) -> str:
 def generator(seed: int, *keys: object) -> np.random.Generator:
     """A random generator for one thing, for example `generator(seed, "mix", sentence_id, view)`."""
     return np.random.Generator(np.random.PCG64(stable_hash(seed, *keys, bits=128)))
+
+
+def uniforms(seed: int, *keys: object) -> Iterator[float]:
+    """Numbers from [0, 1) for one thing, evenly spread and without end: hashes of `keys` and a counter.
+
+    For a handful of numbers: they are there in a fifth of the time that seeding a `generator` takes.
+    """
+    name = _name((seed, *keys))
+    for block in itertools.count():
+        for number in _EIGHT.unpack(hashlib.blake2b(b"%b\x1f%d" % (name, block)).digest()):
+            yield (number >> 11) * 2.0**-53

@@ -10,6 +10,7 @@ import tarfile
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO, Any
 
 import numpy as np
@@ -109,9 +110,10 @@ def write_shard(file: IO[bytes], samples: Iterable[Sample], offsets: list[int] |
         if offsets is not None:
             offsets.append(written)
         count += 1
+        blocks: list[bytes] = []
         for name, data in encode(sample):
-            padding = -len(data) % tarfile.BLOCKSIZE
-            written += file.write(b"".join((_header(name, len(data)), data, bytes(padding))))
+            blocks += (_header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE))
+        written += file.write(b"".join(blocks))
     if offsets is not None:
         offsets.append(written)
     end = 2 * tarfile.BLOCKSIZE
@@ -144,21 +146,28 @@ def sample_record(sample: Sample) -> dict[str, Any]:
     record |= {name: value for name, value in vars(sample).items() if name not in apart}
     if isinstance(sample, MixedSample):
         record["mentions"] = [dict(vars(mention)) for mention in sample.mentions]
-    record["patches"] = [
-        {name: value for name, value in vars(patch).items() if name != "crop" or value is not None}
-        for patch in sample.patches
-    ]
+    record["patches"] = [dict(vars(patch)) for patch in sample.patches]
+    for patch in record["patches"]:
+        if patch["crop"] is None:
+            del patch["crop"]
     return record
 
 
 def encode(sample: Sample) -> list[tuple[str, bytes]]:
     """The names and contents of a sample's members, in order."""
     text = sample.text if isinstance(sample, MixedSample) else ", ".join(sample.tags)
-    array = io.BytesIO()
-    np.lib.format.write_array(array, np.ascontiguousarray(sample.features), version=(1, 0), allow_pickle=False)
-    contents = [_to_json(sample_record(sample)).encode(), text.encode(), array.getvalue()]
+    features = _npy_header(sample.features.dtype.str, sample.features.shape) + sample.features.tobytes()
+    contents = [_to_json(sample_record(sample)).encode(), text.encode(), features]
     named = [(f"{sample.key}.{extension}", data) for extension, data in zip(MEMBERS, contents, strict=True)]
     return named if sample.picture is None else [*named, (f"{sample.key}.{PICTURE}", sample.picture)]
+
+
+@lru_cache(maxsize=1024)
+def _npy_header(dtype: str, shape: tuple[int, int]) -> bytes:
+    """How a .npy file of an array in C order begins."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 _to_json = json.JSONEncoder(ensure_ascii=False).encode

@@ -166,7 +166,7 @@ class ConceptPatches(Sequence[PatchRecord]):
         """For each patch its image's id and file."""
         return list(zip(self._columns["image_id"].to_pylist(), self._columns["source"].to_pylist(), strict=True))
 
-    @property
+    @cached_property
     def boxes(self) -> np.ndarray:
         """(n, 4) float32, as in the records."""
         boxes: np.ndarray = self._columns["box"].flatten().to_numpy().reshape(-1, 4)
@@ -382,7 +382,7 @@ class PatchBank:
 
     def concept_named(self, word: str) -> Concept:
         """The concept that `word` names, its qualifier given or not. Raises CallError, with near words, for none."""
-        wanted = " ".join(word.lower().replace("_", " ").split())
+        wanted = word if word in self._words else " ".join(word.lower().replace("_", " ").split())
         if wanted in self._words:
             return self._words[wanted]
         near = difflib.get_close_matches(wanted, self._words, n=8)

@@ -1,10 +1,12 @@
 """How fast `mix` is and how fast its shards are read, as ratios of things run alternately.
 
-    python benchmarks/mixing.py --out OUT --spacy-model PIPELINE [--parts 4] [--rounds 3]
+    python benchmarks/mixing.py --out OUT --spacy-model PIPELINE [--sentences N] [--copies 1] [--rounds 3] [--memory]
 
-OUT is a finished output folder; so many parts of its tagged/ are mixed again, with its regions/ and bank/.
+OUT is a finished output folder; its sentences, or the first N, --copies times under other ids, are mixed again with its
+regions/ and bank/.
 
-    mix            the whole stage, 1 worker: dealing out, drawing, features, tars, hashes, summary and page
+    mix            `vlmixer mix` in a process of its own: imports, Beam, dealing out, drawing, features, tars, hashes,
+                   summary and page; start is the same for a single sentence
     tars           the same members, ready in memory, written by Python's tarfile and nothing else
     writer         the same by our own writer
     on the fly     what a collate function does instead: tag 96 sentences, draw, read features patch by patch
@@ -12,8 +14,8 @@ OUT is a finished output folder; so many parts of its tagged/ are mixed again, w
     reads          features of a shard's patches from the bank: one by one as drawn, and sorted all together
     loader, step   the trainer's loader alone, and whole training steps of the default network
 
-CPU seconds of this process (and of its workers); the two workers' ratio is of wall seconds. Memory is the largest
-process's, for one and for ten views of every sentence.
+CPU seconds of all processes; the two workers' ratio is of wall seconds. --memory compares the own memory (mapped files
+apart) of the largest process with that for ten times as many sentences.
 """
 
 import argparse
@@ -40,7 +42,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from artifacts import manifest
+from artifacts import manifest, schemas
 from artifacts.samples import MixedSample, encode, read_shard, write_shard
 from bank.concepts import HARDLY_VISUAL, load_vocabulary
 from bank.store import PatchBank
@@ -49,15 +51,41 @@ from model.config import ModelConfig, TrainConfig
 from model.data import Batch, Loader, open_shards
 from model.network import Network
 from model.train import losses_of
-from pipeline.config import Config, MixSettings
-from pipeline.jobs.engine import Engine
-from pipeline.jobs.mix import run_mix
 from pipeline.mix.samples import Sentence, mix_sentences
 from pipeline.mix.settings import CutMixSettings
 from pipeline.text.tagger import Tagger
 
+ROOT = Path(__file__).resolve().parents[1]
+PEAK = """
+import os, sys, threading, time
+from pathlib import Path
+from pipeline.cli import main
+
+peak = 0
+
+def look():
+    global peak
+    while True:
+        for path in Path("/proc").glob("[0-9]*/status"):
+            try:
+                said = dict(line.split(":", 1) for line in path.read_text().splitlines())
+            except (OSError, ValueError):
+                continue
+            if str(os.getpid()) in (path.parent.name, said["PPid"].strip()):
+                peak = max(peak, int(said.get("RssAnon", "0").split()[0]))
+        time.sleep(1)
+
+threading.Thread(target=look, daemon=True).start()
+code = main(sys.argv[1:])
+print("PEAK", peak)
+sys.exit(code)
+"""
+"""Runs the command, and looks once a second how large it and its children are."""
+
 BATCH = 96
 STEPS = 40
+SHARDS_HELD = 4
+"""Shards whose samples are held ready in memory, for what is measured against."""
 
 
 def clocks() -> tuple[float, float]:
@@ -74,25 +102,42 @@ def timed(do: Callable[[], object]) -> tuple[float, float]:
     return after[0] - cpu, after[1] - wall
 
 
-def part_of(out: Path, parts: int, folder: Path) -> Config:
-    """An output folder with `parts` parts of OUT's tagged/ and all of its regions/ and bank/."""
-    made = folder / "out"
+def make_corpus(out: Path, folder: Path, sentences: int | None, copies: int = 1) -> Path:
+    """An output folder with the first sentences of OUT's tagged/, so many times with other ids, and its regions/ and
+    bank/."""
+    made = folder / f"out-{sentences}-{copies}"
     (made / "tagged").mkdir(parents=True)
     for name in ("regions", "bank"):
         (made / name).symlink_to(out / name)
     tagged = manifest.read(str(out / "tagged"))
-    outputs = [entry for entry in tagged.outputs if entry.name.endswith(".parquet")][:parts]
-    for entry in outputs:
-        (made / "tagged" / entry.name).symlink_to(out / "tagged" / entry.name)
+    outputs: list[manifest.Output] = []
+    for copy in range(copies):
+        left = sentences
+        for part in (entry for entry in tagged.outputs if entry.name.endswith(".parquet")):
+            table = pq.read_table(out / "tagged" / part.name).slice(0, left)
+            left = None if left is None else left - len(table)
+            if not len(table):
+                break
+            ids = [f"{copy:012d}-{sentence_id.partition('-')[2]}" for sentence_id in table["sentence_id"].to_pylist()]
+            name = f"part-{len(outputs):05d}.parquet"
+            with schemas.writing_parquet(str(made / "tagged" / name), schemas.TAGGED) as writer:
+                writer.write_table(table.set_column(0, schemas.TAGGED.field("sentence_id"), [ids]))
+            outputs.append(manifest.describe(str(made / "tagged"), name, len(table)))
     rows = sum(entry.rows for entry in outputs)
     counts = {"sentences": manifest.Counts(rows, rows)}
     manifest.publish(str(made / "tagged"), replace(tagged, outputs=outputs, rejects=[], counts=counts))
-    return Config(out=str(made), mix=MixSettings())
+    return made
 
 
-def members_of(shards: Path) -> list[list[tuple[str, bytes]]]:
-    """The samples of all shards as members, ready in memory."""
-    return [encode(sample) for path in sorted(shards.glob("*.tar")) for sample in read_shard(str(path))]
+def stage(out: Path, workers: int, *settings: str) -> int:
+    """`vlmixer mix` in a process of its own; peak of its own memory (not of mapped files), of all its processes."""
+    config = out / "config.yaml"
+    config.write_text(f"out: {out}\n")
+    arguments = ["mix", str(config), "--overwrite", "--workers", str(workers), *settings]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *arguments], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    return int(done.stdout.rsplit("PEAK", 1)[1])
 
 
 def write_tars(samples: Sequence[Sequence[tuple[str, bytes]]], folder: Path) -> None:
@@ -220,59 +265,53 @@ def reading(shards: Path, feature_dim: int, rounds: int) -> None:
     print(f"  loader / step (goal 5): {statistics.median(ratios):.1f}  ({each})")
 
 
-def memory(config: Config) -> None:
-    """The largest process of `vlmixer mix` with 1 and with 10 views."""
-    peaks = []
-    for views in (1, 10):
-        script = (
-            "from pipeline.config import Config, MixSettings\nfrom pipeline.jobs.engine import Engine\n"
-            "from pipeline.jobs.mix import run_mix\n"
-            f"run_mix(Config(out={config.out!r}, mix=MixSettings(views={views})), Engine(1), overwrite=True)\n"
-            "print('PEAK', open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-        )
-        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True,
-                              cwd=Path(__file__).resolve().parents[1])  # fmt: skip
-        peaks.append(int(done.stdout.rsplit("PEAK", 1)[1]) / 1024)
-    ratio = peaks[1] / peaks[0]
-    print(f"\nmemory: {peaks[0]:.0f} MB for 1 view of every sentence, {peaks[1]:.0f} MB for 10: ratio {ratio:.2f}")
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--spacy-model", required=True)
-    parser.add_argument("--parts", type=int, default=12)
+    parser.add_argument("--sentences", type=int, help="of OUT's tagged/; all")
+    parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--memory", action="store_true", help="mix ten times as many sentences, too")
+    parser.add_argument("--stage-only", action="store_true", help="leave layouts, reads and the loader out")
+    parser.add_argument("--work", help="folder for the shards; the system's for temporary files")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     out = options.out.resolve()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=options.work) as name:
         folder = Path(name)
-        config = part_of(out, options.parts, folder)
-        shards = folder / "out" / "shards"
-        bank = PatchBank.open(config.out + "/bank")
-        vocabulary = load_vocabulary(manifest.read(config.out + "/tagged").details["vocabulary"])
+        made = make_corpus(out, folder, options.sentences, options.copies)
+        tiny = make_corpus(out, folder, 1)
+        shards = made / "shards"
+        bank = PatchBank.open(str(made / "bank"))
+        vocabulary = load_vocabulary(manifest.read(str(made / "tagged")).details["vocabulary"])
         tagger = Tagger(vocabulary, options.spacy_model, HARDLY_VISUAL)
-        parts = sorted((folder / "out" / "tagged").glob("*.parquet"))
-        texts = [text for part in parts for text in pq.read_table(part)["text"].to_pylist()][:4000]
+        parts = sorted((made / "tagged").glob("*.parquet"))
+        texts = list(islice((text for part in parts for text in pq.read_table(part)["text"].to_pylist()), 4000))
         tagger.tag(texts[:BATCH])  # loads what is loaded on first use
 
-        run_mix(config, Engine(1), overwrite=True)
-        members = members_of(shards)
-        samples = [sample for path in sorted(shards.glob("mixed-*.tar")) for sample in read_shard(str(path))]
+        peak = stage(made, 1)
+        sizes = json.loads((shards / "sizes.json").read_text())
+        count = sum(sizes.values())
         size = sum(path.stat().st_size for path in shards.glob("*.tar"))
-        count = len(members)
+        paths = sorted(shards.glob("mixed-*.tar"))[:SHARDS_HELD]
+        samples = [sample for path in paths for sample in read_shard(str(path))]
+        members = [encode(sample) for sample in samples]
         ways: dict[str, tuple[Callable[[], object], int]] = {
-            "mix, 1 worker": (lambda: run_mix(config, Engine(1), overwrite=True), count),
-            "tars": (lambda: write_tars(members, folder), count),
+            "start": (lambda: stage(tiny, 1, "--set", "mix.image_samples=false"), 1),
+            "mix, 1 worker": (lambda: stage(made, 1), count),
+            "tars": (lambda: write_tars(members, folder), len(members)),
             "writer": (lambda: write_ours(samples, folder), len(samples)),
             "on the fly": (lambda: on_the_fly(texts, tagger, bank), len(texts)),
-            "mix, 2 workers": (lambda: run_mix(config, Engine(2), overwrite=True), count),
+            "mix, 2 workers": (lambda: stage(made, 2), count),
         }
         taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
         for _ in range(options.rounds):
             for way, (do, _) in ways.items():
                 taken[way].append(timed(do))
+        for start, whole in zip(taken["start"], taken["mix, 1 worker"], strict=True):
+            taken.setdefault("mix without its start", []).append((whole[0] - start[0], whole[1] - start[1]))
+        ways["mix without its start"] = (lambda: None, count)
         print(f"{count:,} samples, {size / count:,.0f} bytes each in the tars")
         for way, (_, number) in ways.items():
             cpu, wall = (statistics.median(column) for column in zip(*taken[way], strict=True))
@@ -286,12 +325,19 @@ def main() -> None:
             print(f"  {label:<56}{statistics.median(values):>6.2f}  ({', '.join(f'{value:.2f}' for value in values)})")
 
         ratio("mix / tars, samples a second of CPU (goal 0.5)", "mix, 1 worker", "tars")
+        ratio("the same without its start", "mix without its start", "tars")
         ratio("mix / on the fly (goal 5)", "mix, 1 worker", "on the fly")
+        ratio("the same without its start", "mix without its start", "on the fly")
         ratio("2 workers / 1, wall", "mix, 2 workers", "mix, 1 worker", clock=1)
+        if options.memory:
+            more = stage(make_corpus(out, folder, options.sentences, options.copies * 10), 1)
+            print(f"\nown memory of the largest process: {peak / 1024:.0f} MB, for ten times the sentences "
+                  f"{more / 1024:.0f} MB: ratio {more / peak:.2f}")  # fmt: skip
+        if options.stage_only:
+            return
         compare_layouts(samples[:5000], folder, options.rounds)
         compare_reads(bank, samples[:5000], options.rounds)
         reading(shards, bank.feature_dim, options.rounds)
-        memory(config)
 
 
 if __name__ == "__main__":

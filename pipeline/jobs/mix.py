@@ -1,11 +1,10 @@
 """Stage `mix`: tagged/ + bank/ → shards/mixed-*.tar, and regions/ → shards/images-*.tar.
 
-Samples are shuffled over the whole corpus by a stable hash. First every part of tagged/ is dealt out into a file with
-one record batch a shard (`deal-`); then a unit a shard gathers its batches, draws the patches and writes the tar.
-Sentences travel through these files, features and crops through nothing: a shard's unit reads them from the bank.
+Samples are shuffled over the whole corpus by a stable hash: see pipeline/jobs/deal.py. Then a unit a shard draws the
+patches of its sentences and writes the tar. Sentences travel through files, features and crops through nothing: a
+shard's unit reads them from the bank.
 """
 
-import gc
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,20 +13,27 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from artifacts import files, manifest, schemas
+from artifacts import files, manifest
 from artifacts.errors import UserError
 from artifacts.manifest import Counts, Input, Manifest, Output
 from artifacts.rejects import RejectLog
-from artifacts.rng import stable_hash
 from artifacts.samples import ImageSample, MixedSample, Sample, write_shard
 from artifacts.schemas import damage_named
 from bank.building import feature_rows
 from bank.store import PatchBank
 from pipeline.config import Config, MixSettings
 from pipeline.jobs import work
+from pipeline.jobs.deal import (
+    BucketWorker,
+    DealWorker,
+    Layout,
+    order_in_shard,
+    plan_buckets,
+    plan_deals,
+    read_shard_views,
+)
 from pipeline.jobs.engine import DoUnits, Engine, progress
 from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
@@ -38,75 +44,61 @@ from pipeline.mix.samples import (
     image_samples,
     known_patches,
     mix_sentence,
-    sample_key,
-    shard_of,
     why_rejected,
 )  # fmt: skip
 from pipeline.mix.tally import Tally
 from pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow")
-PARTS_A_WORKER = 64
-"""A worker process takes longer to start than to deal out so many parts."""
-ROWS_AT_ONCE = 8192
-"""Patches whose features are read together: of 2,048 dimensions, they take 32 MB."""
+VIEWS_AT_ONCE = 4096
+"""Sentences whose features are read together: with two patches each of 2,048 dimensions, these take 32 MB."""
 GROUPS_AT_ONCE = 32
 """Row groups of regions/, of up to 8 images, whose image samples are shuffled among each other."""
 
 
 class MixSamples(beam.PTransform):
-    """PCollection[Unit] of shards, whose sentences were dealt out → PCollection[str] of the shards done."""
+    """PCollection[Unit] of deals (`plan_deals`) → PCollection[str] of the shards done.
 
-    def __init__(self, settings: MixSettings, seed: int, out: str) -> None:
+    images: units of the shards of image samples.
+    """
+
+    def __init__(self, settings: MixSettings, layout: Layout, images: Sequence[Unit], out: str) -> None:
         super().__init__()
-        self._worker = ShardWorker(settings, seed, Stage("mix", out))
+        self._settings = settings
+        self._layout = layout
+        self._images = images
+        self._stage = Stage("mix", out)
 
-    def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        return shards | "WriteShards" >> DoUnits(self._worker.stage, self._worker)
+    def expand(self, deals: beam.PCollection) -> beam.PCollection:
+        layout, stage = self._layout, self._stage
+        return (
+            deals
+            | "DealOut" >> DoUnits(stage, DealWorker(layout, stage))
+            | "CountDeals" >> beam.combiners.Count.Globally()
+            | "ListBuckets" >> beam.FlatMap(_bucket_units, layout, stage)
+            | "SortBuckets" >> DoUnits(stage, BucketWorker(layout, stage))
+            | "CountBuckets" >> beam.combiners.Count.Globally()
+            | "ListShards" >> beam.FlatMap(_shard_units, layout, self._images, stage)
+            | "WriteShards" >> DoUnits(stage, ShardWorker(self._settings, layout, stage))
+        )
 
 
-@dataclass(frozen=True)
-class DealWorker:
-    """Deals a part of tagged/ out to the shards; unit content: (name of the part, number of shards)."""
+def _bucket_units(deals: int, layout: Layout, stage: Stage) -> list[Unit]:
+    """Units of buckets, once all is dealt out; none where a unit failed."""
+    return [] if work.failed(stage) else plan_buckets(layout, deals)
 
-    views: int
-    seed: int
-    stage: Stage
 
-    def load(self) -> None:
-        return None
-
-    def run(self, unit: Unit, resource: None) -> UnitResult:
-        part, shards = unit.content
-        with damage_named(files.join(self.stage.out, FOLDERS["tag"], part)) as file:
-            table = pq.read_table(file, schema=schemas.TAGGED, use_threads=False)
-        rows: list[list[int]] = [[] for _ in range(shards)]
-        views: list[list[int]] = [[] for _ in range(shards)]
-        for row, sentence_id in enumerate(table["sentence_id"].to_pylist()):
-            for view in range(self.views):
-                shard = shard_of(sample_key(sentence_id, view), shards, self.seed)
-                rows[shard].append(row)
-                views[shard].append(view)
-        schema = schemas.TAGGED.append(pa.field("view", pa.int32(), nullable=False))
-        with (
-            files.publishing(files.join(self.stage.work, f"{unit.name}.arrow")) as file,
-            pa.ipc.new_file(file, schema) as writer,
-        ):
-            for shard in range(shards):
-                dealt = table.take(pa.array(rows[shard], pa.int64())).combine_chunks()
-                dealt = dealt.append_column(schema.field("view"), pa.array(views[shard], pa.int32()))
-                # Exactly one batch a shard, also an empty one: the batch's number is the shard's.
-                columns = [column.combine_chunks() for column in dealt.columns]
-                writer.write_batch(pa.record_batch(columns, schema=schema))
-        return UnitResult()
+def _shard_units(buckets: int, layout: Layout, images: Sequence[Unit], stage: Stage) -> list[Unit]:
+    """Units of shards, once all buckets are sorted; none where a unit failed before."""
+    ready = buckets == layout.buckets and not work.failed(stage)
+    return [*plan_mixed_shards(layout), *images] if ready else []
 
 
 @dataclass(frozen=True)
 class MixedShard:
-    """Content of a unit that writes a mixed shard: its number, and the files with dealt-out sentences."""
+    """Content of a unit that writes a mixed shard."""
 
     number: int
-    dealt: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -130,18 +122,15 @@ class ShardWorker:
     """Writes shards, mixed ones and ones of image samples."""
 
     settings: MixSettings
-    seed: int
+    layout: Layout
     stage: Stage
 
     def load(self) -> PatchBank:
-        # Modules and whatever else there is by now stays: collections that look at it again and again take a quarter
-        # of the time that mixing does.
-        gc.freeze()
         return PatchBank.open(files.join(self.stage.out, FOLDERS["index"]))
 
     def run(self, unit: Unit, resource: PatchBank) -> UnitResult:
         log = RejectLog("mix")
-        tally = Tally(len(resource))
+        tally = Tally()
         samples: Iterator[Sample]
         if isinstance(unit.content, MixedShard):
             kind = "views"
@@ -156,7 +145,8 @@ class ShardWorker:
         files.publish_bytes(files.join(self.stage.folder, f"{name}.idx"), np.array(offsets, "<u8").tobytes())
         if kind == "views":
             with files.publishing(files.join(self.stage.work, f"{unit.name}.uses")) as file:
-                np.lib.format.write_array(file, tally.uses.astype(np.uint32), allow_pickle=False)
+                uses = np.array(sorted(tally.uses.items()), np.int64).reshape(-1, 2)
+                np.lib.format.write_array(file, uses, allow_pickle=False)
         rejected = log.counts()
         return UnitResult(
             counts={kind: Counts(written + sum(rejected.values()), written, rejected)},
@@ -167,40 +157,28 @@ class ShardWorker:
 
     def _mixed(self, shard: MixedShard, bank: PatchBank, log: RejectLog, tally: Tally) -> Iterator[MixedSample]:
         """The mixed samples of a shard; counts what was made of them, and logs sentences of which nothing was."""
-
         patches_of = known_patches(bank)
-        mixes: list[tuple[Sentence, Mix]] = []
-        rows = 0
-        for row in self._gather(shard):
-            sentence = Sentence.from_row(row, row["view"])
-            mixed = mix_sentence(sentence, patches_of, self.settings, self.seed)
-            rejected = why_rejected(sentence, mixed, self.settings)
-            tally.add(sentence, mixed, written=rejected is None)
-            if rejected is not None:
-                log.add(sentence.sentence_id, sentence.view, rejected.reason, ", ".join(rejected.concepts))
-                continue
-            mixes.append((sentence, mixed))
-            rows += len(mixed.pasted)
-            if rows >= ROWS_AT_ONCE:
-                yield from finish(mixes, bank, crops=self.settings.crops)
-                mixes, rows = [], 0
-        yield from finish(mixes, bank, crops=self.settings.crops)
-
-    def _gather(self, shard: MixedShard) -> list[dict[str, Any]]:
-        """The (tagged sentence, view) rows that were dealt to a shard, in its order."""
-        rows: list[dict[str, Any]] = []
-        for name in shard.dealt:
-            with files.open_read(files.join(self.stage.work, name)) as file, pa.ipc.open_file(file) as reader:
-                rows += reader.get_batch(shard.number).to_pylist()
-        return sorted(rows, key=lambda row: _order(sample_key(row["sentence_id"], row["view"]), self.seed))
+        views = read_shard_views(self.stage, self.layout, shard.number)
+        for first in range(0, len(views), VIEWS_AT_ONCE):
+            mixes: list[tuple[Sentence, Mix]] = []
+            for row in views.slice(first, VIEWS_AT_ONCE).to_pylist():
+                sentence = Sentence.from_row(row, row["view"])
+                mixed = mix_sentence(sentence, patches_of, self.settings, self.layout.seed)
+                rejected = why_rejected(sentence, mixed, self.settings)
+                tally.add(sentence, mixed, written=rejected is None)
+                if rejected is None:
+                    mixes.append((sentence, mixed))
+                else:
+                    log.add(sentence.sentence_id, sentence.view, rejected.reason, ", ".join(rejected.concepts))
+            yield from finish(mixes, bank, crops=self.settings.crops)
 
     def _images(self, shard: ImageShard) -> Iterator[ImageSample]:
         """The image samples of a shard: its row groups in the order of a hash, so many of them shuffled together."""
         groups = [group for entry in shard.slices for group in self._groups(entry)]
-        groups.sort(key=lambda group: _order(f"{group.part}-{group.number}", self.seed))
+        groups.sort(key=lambda group: order_in_shard(f"{group.part}-{group.number}", self.layout.seed))
         for start in range(0, len(groups), GROUPS_AT_ONCE):
             samples = [sample for group in groups[start : start + GROUPS_AT_ONCE] for sample in self._read(group)]
-            yield from sorted(samples, key=lambda sample: _order(sample.key, self.seed))
+            yield from sorted(samples, key=lambda sample: order_in_shard(sample.key, self.layout.seed))
 
     def _groups(self, entry: "Slice") -> Iterator["_Group"]:
         """The row groups that hold a slice's images."""
@@ -240,9 +218,9 @@ class _Group:
     images: frozenset[str]
 
 
-def _order(key: str, seed: int) -> tuple[int, str]:
-    """What the samples of a shard are ordered by."""
-    return stable_hash(seed, "place", key), key
+def plan_mixed_shards(layout: Layout) -> list[Unit]:
+    """A unit a mixed shard."""
+    return [Unit(f"mixed-{number:06d}", MixedShard(number)) for number in range(layout.shards)]
 
 
 def plan_image_shards(parts: Sequence[tuple[str, int]], samples_per_shard: int) -> list[Unit]:
@@ -286,42 +264,36 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     finished = work.begin(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
-    shards = -(-sentences * config.mix.views // config.mix.samples_per_shard)
-    parts = [entry.name for entry in tagged.outputs if entry.name.endswith(".parquet") and entry.rows]
-    deals = [Unit(f"deal-{name.removesuffix('.parquet')}", (name, shards)) for name in parts]
-    dealt = tuple(f"{unit.name}.arrow" for unit in deals)
-    units = [Unit(f"mixed-{number:06d}", MixedShard(number, dealt)) for number in range(shards)]
+    layout = Layout.of(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
+    deals = plan_deals([part for part in tagged.outputs if part.name.endswith(".parquet")], config.mix.views)
+    image_shards: list[Unit] = []
     if config.mix.image_samples:
         images = list(zip([entry.name for entry in regions.outputs], regions.details["images_by_part"], strict=True))
-        units += plan_image_shards(images, config.mix.samples_per_shard)
-    left = work.pending(stage, deals)
-    if left:
-        worker = DealWorker(config.mix.views, config.seed, stage)
-        engine.run(
-            stage,
-            lambda pipeline: pipeline | "ListParts" >> beam.Create(left) | "DealOut" >> DoUnits(stage, worker),
-            -(-len(left) // PARTS_A_WORKER),
-        )
+        image_shards = plan_image_shards(images, config.mix.samples_per_shard)
+    shards = [*plan_mixed_shards(layout), *image_shards]
+    units = [*deals, *plan_buckets(layout, len(deals)), *shards]
     left = work.pending(stage, units)
     with progress(stage, "mix", [unit.name for unit in units], "samples"):
         if left:
-            transform = MixSamples(config.mix, config.seed, config.out)
+            transform = MixSamples(config.mix, layout, image_shards, config.out)
             engine.run(
                 stage,
-                lambda pipeline: pipeline | "ListShards" >> beam.Create(left) | "MixSamples" >> transform,
+                lambda pipeline: pipeline | "ListDeals" >> beam.Create(deals) | "MixSamples" >> transform,
                 len(left),
             )
-    results = [work.read_result(stage, unit.name) for unit in units]
+    results = [work.read_result(stage, unit.name) for unit in shards]
     patches = PatchBank.open(files.join(config.out, FOLDERS["index"]))
-    tally = Tally(len(patches))
-    for unit, result in zip(units, results, strict=True):
+    tally = Tally()
+    uses = np.zeros(len(patches), np.int64)
+    for unit, result in zip(shards, results, strict=True):
         if isinstance(unit.content, MixedShard):
+            tally.merge(result.details["tally"])
             with files.open_read(files.join(stage.work, f"{unit.name}.uses")) as file:
-                uses = np.lib.format.read_array(file, allow_pickle=False)
-            tally.merge(result.details["tally"], uses)
+                rows, times = np.lib.format.read_array(file, allow_pickle=False).T
+            uses[rows] += times
     counts = sum((result.counts["views"] for result in results if "views" in result.counts), Counts(0, 0))
     image_count = sum(result.counts["images"].written for result in results if "images" in result.counts)
-    summary = MixSummary.of(tally, counts, image_count, patches)
+    summary = MixSummary.of(tally, uses, counts, image_count, patches)
     written = [entry for result in results for entry in result.outputs if entry.name.endswith(".tar")]
     details = {
         "feature_dim": bank.details["feature_dim"],
@@ -330,7 +302,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
         "vocabulary_hash": bank.details["vocabulary_hash"],
         "detector": bank.details["detector"]["name"],
         "bank": bank.content_hash,
-        "replaced": dict(sorted(tally.replaced.items())),
+        "replaced": {name: entry.replaced for name, entry in summary.concepts.items()},
         "seed": config.seed,
         "settings": asdict(config.mix),
     }

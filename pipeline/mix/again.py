@@ -2,10 +2,12 @@
 manifest tells. Nothing is read from the shards themselves.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, fields
 from fnmatch import fnmatch
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -19,6 +21,7 @@ from bank.store import PatchBank
 from pipeline.mix.cutmix import Mix, Verdict, patches_wanted
 from pipeline.mix.samples import Sentence, finish, image_samples, known_patches, mix_sentence, shard_of, why_rejected
 from pipeline.mix.settings import CutMixSettings
+from pipeline.text.slices import source_id
 
 
 @dataclass(frozen=True)
@@ -113,17 +116,32 @@ def explain(mixed: Mix, chosen: CutMixSettings, bank: PatchBank) -> tuple[Why, .
 
 
 def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
+    """The sentence's row. Parts hold the sentences in the order of the inputs, and of the places there, so that the one
+    that holds it is found by looking into a few."""
     folder = files.join(out, "tagged")
-    for output in manifest.read(folder).outputs:
-        if not output.name.endswith(".parquet"):
-            continue
-        with damage_named(files.join(folder, output.name)) as file:
-            parquet = pq.ParquetFile(file)
-            row = pc.index(parquet.read(columns=["sentence_id"], use_threads=False)["sentence_id"], sentence_id).as_py()
-            if row >= 0:
-                found: dict[str, Any] = parquet.read(use_threads=False).slice(row, 1).to_pylist()[0]
-                return found
+    tagged = manifest.read(folder)
+    places = {source_id(name): place for place, name in enumerate(dict.fromkeys(entry.name for entry in tagged.inputs))}
+
+    def order(some_id: str) -> tuple[int, str]:
+        return places.get(some_id.partition("-")[0], len(places)), some_id
+
+    parts = [output.name for output in tagged.outputs if output.name.endswith(".parquet") and output.rows]
+    parts.sort(key=lambda name: (len(name), name))  # by number, also where it has more digits
+    number = bisect_right(parts, order(sentence_id), key=lambda name: order(_ids(folder, name)[0].as_py())) - 1
+    if number >= 0:
+        ids = _ids(folder, parts[number])
+        row = pc.index(ids, sentence_id).as_py()
+        if row >= 0:
+            with damage_named(files.join(folder, parts[number])) as file:
+                table = pq.ParquetFile(file).read(use_threads=False)
+            found: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
+            return found
     raise CallError(f"{sentence_id}: no such sentence in {folder}. {_SEE}")
+
+
+def _ids(folder: str, part: str) -> pa.ChunkedArray:
+    with damage_named(files.join(folder, part)) as file:
+        return pq.ParquetFile(file).read(columns=["sentence_id"], use_threads=False)["sentence_id"]
 
 
 def _image_again(out: str, key: str, shards: Manifest) -> Again:

@@ -5,10 +5,10 @@ same concept label. How many, which, and how drawn the paper's sources leave ope
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,11 +20,13 @@ from pipeline.text.english_words import IRREGULAR_PLURALS
 CONTEXT_WEIGHT = 10.0
 """`context` draws a patch with weight 1 + this × the number of the sentence's other concepts in its image (ours)."""
 
+WEIGHTS_HELD = 1024
+"""Sums of weights that are kept: of a concept's patches, next to certain other concepts of a sentence."""
+
 Reason = Literal["drawn", "filled", "not_drawn", "over_limit", "lacking", "phrase", "other_image"]
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Why a mention was replaced or not. `draw` is what chance gave it, replaced if below `replace_probability`; None
     for a mention that could not be replaced anyhow.
 
@@ -42,16 +44,14 @@ class Verdict:
         return self.reason in ("drawn", "filled")
 
 
-@dataclass(frozen=True)
-class Pasted:
+class Pasted(NamedTuple):
     """A patch drawn for a mention (`patch.mention`), and its row in the bank."""
 
     row: int
     patch: Patch
 
 
-@dataclass(frozen=True)
-class Mix:
+class Mix(NamedTuple):
     """What CMC made of a sentence: its mentions (narrowed where a phrase's head alone is replaced), a verdict for each,
     the patches in the order of their mentions, and whether they also serve as a view without the other words.
     """
@@ -66,42 +66,41 @@ def mix(
     mentions: Sequence[Mention],
     patches_of: Callable[[str], ConceptPatches],
     settings: CutMixSettings,
-    rng: np.random.Generator,
+    numbers: Iterator[float],
 ) -> Mix:
     """Choose the mentions of a sentence that are replaced, and draw their patches.
 
-    patches_of: a concept's patches; an empty ConceptPatches where the bank has none.
+    patches_of: a concept's patches; an empty ConceptPatches where the bank has none. numbers: chance, from [0, 1).
     """
     banks = [patches_of(mention.concept) for mention in mentions]
     barred = [_barred(mention, bank, settings) for mention, bank in zip(mentions, banks, strict=True)]
-    candidates = [index for index, reason in enumerate(barred) if reason is None]
-    verdicts = {index: Verdict(reason) for index, reason in enumerate(barred) if reason is not None}
-    verdicts |= choose_mentions(candidates, settings, rng)
-    chosen = [index for index in candidates if verdicts[index].replaced]
+    chances = choose_mentions([index for index, reason in enumerate(barred) if reason is None], settings, numbers)
+    verdicts = [chances[index] if reason is None else Verdict(reason) for index, reason in enumerate(barred)]
+    chosen = [index for index, verdict in enumerate(verdicts) if verdict.replaced]
     concepts = frozenset(mention.concept for mention in mentions)
-    weights = {
-        mentions[index].concept: patch_weights(banks[index], settings.sampler, concepts - {mentions[index].concept})
-        for index in chosen
-    }
     image = None
     if settings.one_image and chosen:
-        image = choose_image({mentions[index].concept: banks[index] for index in chosen}, weights, rng)
+        image = choose_image({mentions[index].concept: banks[index] for index in chosen}, concepts, settings, numbers)
     pasted: list[Pasted] = []
     for index in chosen:
-        bank, weight = banks[index], weights[mentions[index].concept]
+        bank, mention = banks[index], mentions[index]
         places = None if image is None else bank.rows_by_image.get(image)
         if image is not None and places is None:
             verdicts[index] = Verdict("other_image", verdicts[index].draw)
             continue
-        drawn = draw(weight if places is None else weight[places], patches_wanted(mentions[index], settings), rng)
-        for place in drawn if places is None else places[drawn]:
-            pasted.append(Pasted(bank.first + int(place), _patch(bank, int(place), index)))
-    patches_only = bool(pasted) and rng.random() < settings.patches_only
-    narrowed = tuple(
-        _head(mention) if settings.phrases == "head" and verdicts[index].replaced else mention
-        for index, mention in enumerate(mentions)
-    )
-    return Mix(narrowed, tuple(verdicts[index] for index in range(len(mentions))), tuple(pasted), patches_only)
+        weights, sums = weighed(bank, settings.sampler, concepts)
+        wanted = patches_wanted(mention, settings)
+        if places is None:
+            drawn = draw(weights, wanted, numbers, sums)
+        else:
+            drawn = places[draw(weights[places], wanted, numbers)].tolist()
+        pasted += [Pasted(bank.first + place, _patch(bank, place, index)) for place in drawn]
+    patches_only = bool(pasted) and next(numbers) < settings.patches_only
+    if settings.phrases == "head":
+        mentions = [
+            _head(mention) if verdict.replaced else mention for mention, verdict in zip(mentions, verdicts, strict=True)
+        ]
+    return Mix(tuple(mentions), tuple(verdicts), tuple(pasted), patches_only)
 
 
 def _barred(mention: Mention, bank: ConceptPatches, settings: CutMixSettings) -> Reason | None:
@@ -112,80 +111,98 @@ def _barred(mention: Mention, bank: ConceptPatches, settings: CutMixSettings) ->
 
 
 def choose_mentions(
-    candidates: Sequence[int], settings: CutMixSettings, rng: np.random.Generator
+    candidates: Sequence[int], settings: CutMixSettings, numbers: Iterator[float]
 ) -> dict[int, Verdict]:
     """A verdict for each of the mentions that can be replaced, given by their indices.
 
     Each is replaced with `replace_probability`. Where chance chose fewer than `min_replaced` or more than
     `max_replaced`, those that make up the difference are drawn evenly.
     """
-    draws = dict(zip(candidates, rng.random(len(candidates)).tolist(), strict=True))
+    chances = {index: next(numbers) for index in candidates}
+    chosen = [index for index, chance in chances.items() if chance < settings.replace_probability]
+    others = [index for index, chance in chances.items() if chance >= settings.replace_probability]
     verdicts = {
-        index: Verdict("drawn" if draw < settings.replace_probability else "not_drawn", draw)
-        for index, draw in draws.items()
+        index: Verdict("drawn" if chance < settings.replace_probability else "not_drawn", chance)
+        for index, chance in chances.items()
     }
-    chosen = [index for index in candidates if verdicts[index].replaced]
-    others = [index for index in candidates if not verdicts[index].replaced]
-    missing = min(settings.min_replaced - len(chosen), len(others))
-    if missing > 0:
-        for place in rng.permutation(len(others))[:missing]:
-            verdicts[others[place]] = Verdict("filled", draws[others[place]])
-    most = len(candidates) if settings.max_replaced is None else settings.max_replaced
-    if len(chosen) > most:
-        for place in rng.permutation(len(chosen))[most:]:
-            verdicts[chosen[place]] = Verdict("over_limit", draws[chosen[place]])
+    over = 0 if settings.max_replaced is None else len(chosen) - settings.max_replaced
+    for _ in range(min(settings.min_replaced - len(chosen), len(others))):
+        index = others.pop(int(next(numbers) * len(others)))
+        verdicts[index] = Verdict("filled", chances[index])
+    for _ in range(over):
+        index = chosen.pop(int(next(numbers) * len(chosen)))
+        verdicts[index] = Verdict("over_limit", chances[index])
     return verdicts
 
 
-def patch_weights(patches: ConceptPatches, sampler: Sampler, other_concepts: frozenset[str]) -> np.ndarray:
+def patch_weights(patches: ConceptPatches, sampler: Sampler, concepts: frozenset[str]) -> np.ndarray:
     """(n,) float64 above 0: how likely each patch of a concept is drawn, next to the others.
 
-    uniform: all alike. score: by the detector's score. context: 1 + CONTEXT_WEIGHT × how many of `other_concepts`,
-    those that the sentence mentions besides this one, the patch's image holds.
+    uniform: all alike. score: by the detector's score. context: 1 + CONTEXT_WEIGHT × how many of `concepts`, those that
+    the sentence mentions, the patch's image holds besides its own.
     """
     if sampler == "score":
         return patches.scores.astype(np.float64) + 1e-6
-    seen = patches.rows_by_context if sampler == "context" else {}
-    matching = [name for name in sorted(other_concepts) if name in seen]
-    if not matching:
-        return _alike(len(patches))
-    weights = _alike(len(patches)).copy()
-    for name in matching:
-        weights[seen[name]] += CONTEXT_WEIGHT
+    weights = np.ones(len(patches), np.float64)
+    if sampler == "context":
+        for name in _others(patches, concepts):
+            weights[patches.rows_by_context[name]] += CONTEXT_WEIGHT
     return weights
 
 
-@lru_cache(maxsize=1024)
-def _alike(count: int) -> np.ndarray:
-    weights = np.ones(count, np.float64)
-    weights.flags.writeable = False
-    return weights
+def weighed(patches: ConceptPatches, sampler: Sampler, concepts: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of a concept's patches, and their sums up to each."""
+    return _weighed(patches, sampler, _others(patches, concepts) if sampler == "context" else frozenset())
 
 
-def draw(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` places drawn by weight without putting back, in the order drawn; all of them if there are no more."""
-    if count == 1:
-        sums = np.cumsum(weights)
-        return np.searchsorted(sums, rng.random(1) * sums[-1], side="right")
-    # The k smallest of exponential waiting times are k draws by weight without putting back (Efraimidis and Spirakis).
-    return np.argsort(rng.exponential(size=len(weights)) / weights, kind="stable")[:count]
+def _others(patches: ConceptPatches, concepts: frozenset[str]) -> frozenset[str]:
+    """Those of the concepts, besides the patches' own, that any of their images holds."""
+    seen = patches.rows_by_context
+    return frozenset([name for name in concepts if name in seen and name != patches.concept])
 
 
-def choose_image(banks: dict[str, ConceptPatches], weights: dict[str, np.ndarray], rng: np.random.Generator) -> str:
+@lru_cache(maxsize=WEIGHTS_HELD)
+def _weighed(patches: ConceptPatches, sampler: Sampler, matching: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
+    weights = patch_weights(patches, sampler, matching)
+    sums = np.cumsum(weights)
+    weights.flags.writeable = sums.flags.writeable = False
+    return weights, sums
+
+
+def draw(weights: np.ndarray, count: int, numbers: Iterator[float], sums: np.ndarray | None = None) -> list[int]:
+    """`count` places drawn by weight without putting back, in the order drawn; all of them if there are no more.
+
+    sums: np.cumsum(weights), where it is at hand.
+    """
+    found: list[int] = []
+    while len(found) < min(count, len(weights)):
+        if found:
+            weights = weights.copy()
+            weights[found] = 0
+        if found or sums is None:
+            sums = np.cumsum(weights)
+        found.append(int(sums.searchsorted(next(numbers) * sums[-1], "right")))
+    return found
+
+
+def choose_image(
+    banks: dict[str, ConceptPatches], concepts: frozenset[str], settings: CutMixSettings, numbers: Iterator[float]
+) -> str:
     """An image with patches of as many of these concepts as possible.
 
-    Of several, one is drawn by the sum over its concepts of its best patch's weight.
+    Of several, one is drawn by the sum over its concepts of its best patch's weight. concepts: all of the sentence's.
     """
     shown: Counter[str] = Counter()
     for patches in banks.values():
         shown.update(patches.rows_by_image.keys())
     most = max(shown.values())
     images = sorted(image for image, count in shown.items() if count == most)
+    weights = {name: weighed(patches, settings.sampler, concepts)[0] for name, patches in banks.items()}
     worth = [
         sum(weights[name][rows].max() for name in banks if (rows := banks[name].rows_by_image.get(image)) is not None)
         for image in images
     ]
-    return images[int(draw(np.array(worth), 1, rng)[0])]
+    return images[draw(np.array(worth), 1, numbers)[0]]
 
 
 def patches_wanted(mention: Mention, settings: CutMixSettings) -> int:
@@ -221,8 +238,8 @@ def _patch(patches: ConceptPatches, place: int, mention: int) -> Patch:
         patch_id=columns["patch_id"][place].as_py(),
         image_id=columns["image_id"][place].as_py(),
         concept=patches.concept,
-        score=columns["score"][place].as_py(),
-        box=tuple(columns["box"][place].as_py()),
+        score=patches.scores[place].item(),
+        box=tuple(patches.boxes[place].tolist()),
         width=columns["width"][place].as_py(),
         height=columns["height"][place].as_py(),
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.rng import generator, stable_hash
+from artifacts.rng import stable_hash, uniforms
 from artifacts.samples import ImageSample, Mention, MixedSample, Patch
 from bank.store import ConceptPatches, PatchBank
 from pipeline.mix.crops import pack_crops
@@ -98,7 +98,7 @@ def mix_sentence(
     sentence: Sentence, patches_of: Callable[[str], ConceptPatches], settings: CutMixSettings, seed: int
 ) -> Mix:
     """What CMC makes of one view of a sentence."""
-    return mix(sentence.mentions, patches_of, settings, generator(seed, "mix", sentence.sentence_id, sentence.view))
+    return mix(sentence.mentions, patches_of, settings, uniforms(seed, "mix", sentence.sentence_id, sentence.view))
 
 
 def why_rejected(sentence: Sentence, mixed: Mix, settings: CutMixSettings) -> Rejected | None:

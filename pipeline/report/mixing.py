@@ -58,27 +58,29 @@ class MixSummary:
     most_used: Mapping[str, int]
 
     @classmethod
-    def of(cls, tally: Tally, counts: Counts, images: int, bank: PatchBank) -> "MixSummary":
-        """The summary of a whole run."""
-        used = np.sort(tally.uses[tally.uses > 0])
+    def of(cls, tally: Tally, uses: np.ndarray, counts: Counts, images: int, bank: PatchBank) -> "MixSummary":
+        """The summary of a whole run. uses: (patches of the bank,) int64, how often each was pasted."""
+        used = np.sort(uses[uses > 0])
+        mentions, lacking = tally.mentions(), tally.mentions("lacking")
+        replaced = tally.mentions("drawn", "filled", written=True)
         concepts = {}
-        for name, mentions in sorted(tally.mentions.items()):
+        for name, number in sorted(mentions.items()):
             patches = bank.counts.get(name, 0)
             first = bank.patches(name).first if patches else 0
-            uses = tally.uses[first : first + patches]
-            concepts[name] = ConceptMixed(mentions, tally.replaced[name], patches, int((uses > 0).sum()))
-        best = np.argsort(-tally.uses, kind="stable")[:MOST_USED]
+            own = uses[first : first + patches]
+            concepts[name] = ConceptMixed(number, replaced[name], patches, int((own > 0).sum()))
+        best = np.argsort(-uses, kind="stable")[:MOST_USED]
         return cls(
             counts=counts,
             images=images,
-            mentions=tally.mentions.total(),
-            grounded=tally.mentions.total() - tally.lacking.total(),
-            reasons=_sorted(tally.reasons),
+            mentions=mentions.total(),
+            grounded=mentions.total() - lacking.total(),
+            reasons=dict(sorted(tally.reasons.items())),
             by_mentions=_by_number(tally.by_mentions),
             by_replaced=_by_number(tally.by_replaced),
             patches_only=tally.patches_only,
             concepts=concepts,
-            patches=len(tally.uses),
+            patches=len(uses),
             used=len(used),
             pasted=int(used.sum()),
             reuse={
@@ -86,7 +88,7 @@ class MixSummary:
                 "p90": float(np.percentile(used, 90)) if len(used) else 0.0,
                 "most": int(used[-1]) if len(used) else 0,
             },
-            most_used={bank.record(int(row)).patch_id: int(tally.uses[row]) for row in best if tally.uses[row]},
+            most_used={bank.record(int(row)).patch_id: int(uses[row]) for row in best if uses[row]},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -158,12 +160,8 @@ class MixSummary:
         return "\n".join(lines)
 
 
-def _sorted(counter: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counter.items()))
-
-
-def _by_number(counter: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counter.items(), key=lambda entry: int(entry[0])))
+def _by_number(counter: Mapping[int, int]) -> dict[str, int]:
+    return {str(number): count for number, count in sorted(counter.items())}
 
 
 def _share(part: int, whole: int) -> str:

@@ -1,8 +1,10 @@
 """These values are on disk in everybody's results: a change of them is a change of the format."""
 
+from itertools import islice
+
 import numpy as np
 
-from artifacts.rng import generator, stable_hash, stable_id
+from artifacts.rng import generator, stable_hash, stable_id, uniforms
 
 
 def test_hashes_are_the_same_everywhere():
@@ -18,6 +20,20 @@ def test_generators_give_the_same_numbers_everywhere():
     rng = generator(0, "mix", "s-1", 2)
     assert rng.integers(0, 1000, 5).tolist() == [347, 457, 201, 825, 614]
     assert float(rng.random()) == 0.35527107994841156
+
+
+def test_uniform_numbers_are_the_same_everywhere():
+    found = list(islice(uniforms(0, "mix", "s-1", 2), 10))
+    assert found[:2] + found[8:] == [0.2742867787646618, 0.05059453469091568, 0.44629883984676855, 0.7126501930144198]
+    assert found != list(islice(uniforms(1, "mix", "s-1", 2), 10))
+
+
+def test_uniform_numbers_are_even_and_do_not_follow_each_other():
+    found = np.array([list(islice(uniforms(0, number), 20)) for number in range(2000)])
+    assert found.min() >= 0
+    assert found.max() < 1
+    assert np.abs(np.histogram(found, 10, (0, 1))[0] / found.size - 0.1).max() < 0.006
+    assert np.abs(np.corrcoef(found.T) - np.eye(20)).max() < 0.1
 
 
 def test_keys_are_told_apart_by_type_number_and_place():

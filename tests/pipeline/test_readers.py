@@ -1,10 +1,15 @@
 """The shards as other programs read them, and the files by which these know the shards.
 
-webdataset 0.2.86, open_clip, timm and energon are tried by benchmarks/readers.py: they do not fit beside the rest.
+webdataset 0.2.86, open_clip and timm do not fit beside webdataset 1.x: `make install` puts them into a folder of their
+own (readers.txt), and processes of their own read with them. Energon is tried by benchmarks/readers.py, which makes
+an environment for it: it brings too much.
 """
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -14,9 +19,19 @@ import webdataset as wds
 from PIL import Image
 
 from artifacts.samples import read_shard
+from benchmarks.readers import PAGE, ROOT, blocks
 from tests.pipeline.jobs.small_corpus import make_corpus, run
 
 KINDS = ("mixed", "images")
+READERS = Path(sys.prefix) / "readers"
+BLOCKS = [block for block in blocks(PAGE.read_text(encoding="utf-8")) if "energon" not in " ".join(block.packages)]
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory) -> Path:
+    corpus = make_corpus(tmp_path_factory.mktemp("pictures"))
+    assert run(corpus.write_config(mix={"crops": True}), corpus.folder / "out") == 0
+    return corpus.folder / "out" / "shards"
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "crops"])
@@ -59,6 +74,23 @@ def test_hugging_face_datasets(shards, kind, tmp_path, monkeypatch):
         assert len(entry["json"]["patches"]) == len(sample.patches)
         if sample.picture is not None:
             assert entry["jpg"].size == Image.open(io.BytesIO(sample.picture)).size
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.section} {' '.join(block.packages[:2])}" for block in BLOCKS])
+def test_every_block_of_the_page_runs(crops, block, tmp_path):
+    """Energon's apart. What a section installs is what it gets, if it is kept in two versions."""
+    (tmp_path / "out").symlink_to(crops.parent)
+    old = any(package == "webdataset==0.2.86" for package in block.packages)
+    path = [str(ROOT), *([str(READERS)] if old else [])]
+    code = f"import sys\nsys.path[:0] = {path[::-1]!r}\n{block.code}"
+    if "webdataset" in " ".join(block.packages):
+        code += f"\nimport webdataset\nassert webdataset.__version__.startswith({'0.2.86' if old else '1.'!r})\n"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 def test_what_every_reader_relies_on(shards):

@@ -1,11 +1,13 @@
 """The stage `mix`: what its settings do to the shards, what it says of them, and a sample made again from its key."""
 
+import gzip
 import io
 import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -15,7 +17,9 @@ from artifacts.errors import CallError, UserError
 from artifacts.samples import ImageSample, MixedSample, read_shard
 from bank.store import PatchBank
 from pipeline.cli import main
+from pipeline.jobs import tag
 from pipeline.jobs.mix import plan_image_shards
+from pipeline.mix import again
 from pipeline.mix.again import make_again, to_text
 from tests.pipeline.jobs.small_corpus import Corpus, contents, make_corpus, run
 
@@ -172,6 +176,31 @@ def test_every_sample_is_made_again_from_its_key(mixed_with, settings):
         assert replaced == list(again.sample.replaced)
     images = [sample for sample in samples if isinstance(sample, ImageSample)]
     assert same(make_again(str(out), images[7].key).sample, images[7])
+
+
+def test_a_sentence_is_found_by_looking_into_a_few_parts(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(tag, "ROWS_A_BATCH", 16)
+    lines = corpus.captions.read_text().splitlines()
+    (tmp_path / "b.txt").write_text("\n".join(lines[:90]))
+    (tmp_path / "c.jsonl").write_text("\n".join(json.dumps({"caption": line}) for line in lines[90:150]))
+    (tmp_path / "d.txt.gz").write_bytes(gzip.compress("\n".join(lines[150:230]).encode()))
+    pq.write_table(pa.table({"caption": lines[230:]}), tmp_path / "a.parquet", row_group_size=25)
+    inputs = [str(tmp_path / name) for name in ("c.jsonl", "b.txt", "a.parquet", "d.txt.gz")]
+    config = corpus.write_config("kinds.yaml", text={"inputs": inputs, "field": "caption"})
+    out = tmp_path / "out"
+    assert run(config, out, command="tag") == 0
+    parts = sorted((out / "tagged").glob("*.parquet"))
+    assert len(parts) > 16
+    looked: list[str] = []
+    ids = again._ids
+    monkeypatch.setattr(again, "_ids", lambda folder, part: looked.append(part) or ids(folder, part))
+    for row in (row for part in parts for row in pq.read_table(part).to_pylist()):
+        looked.clear()
+        assert again._tagged_row(str(out), row["sentence_id"]) == row
+        assert len(looked) <= 7
+    for wrong in ("0" * 12 + "-" + "0" * 12, "f" * 12 + "-000000000007", ""):
+        with pytest.raises(CallError, match="no such sentence"):
+            again._tagged_row(str(out), wrong)
 
 
 def test_show_tells_why(mixed_with, capsys, tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from artifacts.rng import generator
+from artifacts.rng import uniforms
 from artifacts.samples import Mention
 from artifacts.schemas import PATCHES, PROVENANCE
 from bank.store import ConceptPatches
@@ -42,7 +42,7 @@ BANK = {
 
 def made(*mentions, seed=0, bank=BANK, **settings):
     mentions = [mention(entry) if isinstance(entry, str) else entry for entry in mentions]
-    return mix(mentions, bank.__getitem__, replace(PLAIN, **settings), generator(seed))
+    return mix(mentions, bank.__getitem__, replace(PLAIN, **settings), uniforms(seed))
 
 
 def mixed(*mentions, **settings):
@@ -54,7 +54,7 @@ def replaced(*mentions, **settings):
 
 
 def chosen(candidates, seed=0, **settings):
-    verdicts = choose_mentions(candidates, replace(PLAIN, **settings), generator(seed, "test"))
+    verdicts = choose_mentions(candidates, replace(PLAIN, **settings), uniforms(seed, "test"))
     return [index for index in candidates if verdicts[index].replaced]
 
 
@@ -89,7 +89,7 @@ def test_at_most_max_replaced_and_those_drawn_evenly():
 
 
 def test_why_a_mention_is_replaced_or_not():
-    verdicts = choose_mentions([0, 1, 2], replace(PLAIN, replace_probability=0.5, max_replaced=1), generator(3))
+    verdicts = choose_mentions([0, 1, 2], replace(PLAIN, replace_probability=0.5, max_replaced=1), uniforms(3))
     for verdict in verdicts.values():
         assert verdict.draw is not None
         if verdict.reason in ("drawn", "over_limit"):
@@ -104,24 +104,43 @@ def test_why_a_mention_is_replaced_or_not():
 
 
 def test_the_same_seed_chooses_and_draws_the_same():
-    assert [chosen(list(range(8)), seed) for seed in range(3)] == [[1, 2, 5, 7], [6], [0, 1, 4, 5, 6, 7]]
-    assert draw(np.array([1.0, 11, 1, 11]), 3, generator(0)).tolist() == [3, 1, 0]
+    assert [chosen(list(range(8)), seed) for seed in range(3)] == [[0, 1, 2, 3, 4, 5, 6], [0, 2, 3], [0, 3, 5, 6]]
+    assert draw(np.array([1.0, 11, 1, 11]), 3, uniforms(0)) == [1, 3, 2]
     runs = [mixed("dog", "kite", "dog", seed=seed) for seed in range(30)]
     assert runs == [mixed("dog", "kite", "dog", seed=seed) for seed in range(30)]
     assert len({tuple(run) for run in runs}) > 5
 
 
+def test_each_choice_takes_the_next_number():
+    """Chances of both mentions, which one is filled up, the patch by weight, whether patches serve alone."""
+    numbers = iter([0.6, 0.9, 0.5, 11.9 / 12, 0.3])
+    found = mix([mention("dog"), mention("kite", 9)], BANK.__getitem__, CutMixSettings(patches_only=0.4), numbers)
+    assert [(verdict.reason, verdict.draw) for verdict in found.verdicts] == [("not_drawn", 0.6), ("filled", 0.9)]
+    assert [(paste.row, paste.patch.patch_id) for paste in found.pasted] == [(4, "kite-0")]
+    assert found.patches_only
+    assert list(numbers) == []
+
+
+def test_what_was_drawn_is_not_put_back():
+    weights = np.array([1.0, 2, 1])
+    assert draw(weights, 3, iter([0.3, 0.6, 0.0])) == [1, 2, 0]
+    assert draw(weights, 1, iter([0.2499])) == [0]
+    assert draw(weights, 1, iter([0.25]), np.cumsum(weights)) == [1]
+    assert draw(weights, 1, iter([1 - 2.0**-53])) == [2]
+    assert weights.tolist() == [1, 2, 1]
+
+
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
 def test_no_patch_is_drawn_twice_and_fewer_where_there_are_fewer(count):
     for seed in range(50):
-        places = draw(np.array([1.0, 11, 1, 11]), count, generator(seed)).tolist()
+        places = draw(np.array([1.0, 11, 1, 11]), count, uniforms(seed))
         assert len(places) == len(set(places)) == min(count, 4)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_first_place_is_drawn_by_weight(count):
     weights = np.array([4.0, 2, 1, 1])
-    counts = Counter(int(draw(weights, count, generator(seed))[0]) for seed in range(6000))
+    counts = Counter(draw(weights, count, uniforms(seed))[0] for seed in range(6000))
     assert [counts[place] / 6000 for place in range(4)] == pytest.approx((weights / 8).tolist(), abs=0.02)
 
 

@@ -1,0 +1,156 @@
+"""What each setting of mixing concerns, and does, on a finished run: the table in docs/paper.md.
+
+    python benchmarks/mixing_settings.py --out OUT [--data ../shared/data] [--sentences 10000]
+
+Mixes sentences of OUT/tagged, evenly chosen, with OUT/bank, one setting changed at a time.
+
+    replaced    mentions replaced in a sentence, mean; "two" and "three": sentences with at least so many
+    patches     pasted in a sentence, mean; "images": from so many images, of sentences with two patches or more
+    shares      pasted patches whose image holds another concept of the sentence, of sentences with two or more
+    distinct    patches used at least once; "most": how often the most used one is
+    right       with --data (images/voc, images/coco128): pasted patches that overlap a gold box of their concept, of
+                those that are of a photo and a concept with gold boxes
+"""
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bank.store import PatchBank
+from benchmarks.bank_quality import VOC_LABELS, gold_boxes
+from pipeline.demo.scoring import box_iou
+from pipeline.mix import cutmix
+from pipeline.mix.cutmix import Mix, is_plural
+from pipeline.mix.samples import Sentence, known_patches, mix_sentence, why_rejected
+from pipeline.mix.settings import CutMixSettings
+
+CHANGES: dict[str, dict[str, object]] = {
+    "defaults": {},
+    "replace_probability 0.3": {"replace_probability": 0.3},
+    "replace_probability 1": {"replace_probability": 1.0},
+    "min_replaced 0": {"min_replaced": 0},
+    "max_replaced 1": {"max_replaced": 1},
+    "max_replaced 2": {"max_replaced": 2},
+    "patches_per_word 4": {"patches_per_word": 4},
+    "patches_per_plural 3": {"patches_per_plural": 3},
+    "phrases keep": {"phrases": "keep"},
+    "lacking reject": {"lacking": "reject"},
+    "one_image": {"one_image": True},
+    "sampler uniform": {"sampler": "uniform"},
+    "sampler score": {"sampler": "score"},
+}
+
+
+def judged(bank: PatchBank, images: Path) -> dict[int, bool]:
+    """Rows of the bank that gold boxes can judge, and whether their label is right."""
+    gold = gold_boxes(images)
+    found = {}
+    for row in range(len(bank)):
+        record = bank.record(row)
+        path = Path(record.source)
+        key = f"{path.parts[-3]}/{path.name}" if len(path.parts) > 2 else ""
+        if key not in gold or (key.startswith("voc") and record.concept not in VOC_LABELS):
+            continue
+        scale = [1.0] * 4 if key.startswith("voc") else [record.width, record.height] * 2
+        boxes = np.array([box for name, box in gold[key] if name == record.concept], float).reshape(-1, 4) * scale
+        found[row] = bool(len(boxes) and box_iou(np.array([record.box]), boxes).max() >= 0.5)
+    return found
+
+
+def mean(values: list[int] | list[bool]) -> float:
+    """The mean; nan of none."""
+    return float(np.mean(values)) if values else float("nan")
+
+
+def described(
+    bank: PatchBank,
+    sentences: list[Sentence],
+    settings: CutMixSettings,
+    contexts: list[frozenset[str]],
+    right_rows: dict[int, bool],
+) -> str:
+    """A row of the table."""
+    patches_of = known_patches(bank)
+    mixes: list[tuple[Sentence, Mix]] = []
+    rejected = 0
+    for sentence in sentences:
+        mixed = mix_sentence(sentence, patches_of, settings, 0)
+        if why_rejected(sentence, mixed, settings) is None:
+            mixes.append((sentence, mixed))
+        else:
+            rejected += 1
+    replaced = np.array([sum(verdict.replaced for verdict in mixed.verdicts) for _, mixed in mixes])
+    several = [mixed for _, mixed in mixes if len(mixed.pasted) > 1]
+    uses: Counter[int] = Counter()
+    shares: list[bool] = []
+    right: list[bool] = []
+    for sentence, mixed in mixes:
+        concepts = {mention.concept for mention in sentence.mentions}
+        for row, patch in mixed.pasted:
+            uses[row] += 1
+            if len(concepts) > 1:
+                shares.append(bool((concepts - {patch.concept}) & contexts[row]))
+            if row in right_rows:
+                right.append(right_rows[row])
+    values = [
+        f"{rejected:>9,}", f"{replaced.mean():>9.2f}", f"{(replaced > 1).mean():>7.1%}",
+        f"{(replaced > 2).mean():>7.1%}",
+        f"{sum(uses.values()) / len(mixes):>9.2f}",
+        f"{mean([len({paste.patch.image_id for paste in mixed.pasted}) for mixed in several]):>8.2f}",
+        f"{mean(shares):>8.1%}", f"{len(uses):>9,}", f"{max(uses.values()):>6,}",
+        f"{mean(right):>7.1%}",
+    ]  # fmt: skip
+    return "".join(values)
+
+
+def main() -> None:
+    """Print what the settings concern, and the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--sentences", type=int, default=10_000)
+    options = parser.parse_args()
+    bank = PatchBank.open(str(options.out / "bank"))
+    rows = [
+        row for part in sorted((options.out / "tagged").glob("*.parquet")) for row in pq.read_table(part).to_pylist()
+    ]
+    sentences = [Sentence.from_row(row, 0) for row in rows[:: max(len(rows) // options.sentences, 1)]]
+    mentions = [mention for sentence in sentences for mention in sentence.mentions]
+    contexts = [frozenset(bank.record(row).context) for row in range(len(bank))]
+    right = judged(bank, options.data / "images") if options.data else {}
+
+    def told(name: str, wanted: list[bool], of: str) -> None:
+        print(f"{np.mean(wanted):>7.2%} of {len(wanted):,} {of}: {name}")
+
+    told("of several words", [" " in mention.surface for mention in mentions], "mentions")
+    told("plural", [is_plural(mention) for mention in mentions], "mentions")
+    told("of a concept that the bank lacks", [not bank.counts.get(mention.concept) for mention in mentions], "mentions")
+    for count in (2, 3, 4):
+        told(f"with {count} mentions or more", [len(sentence.mentions) >= count for sentence in sentences], "sentences")
+    if right:
+        told("with the right label", list(right.values()), "patches of the bank that gold boxes can judge")
+    heads = ("rejected", "replaced", "two", "three", "patches", "images", "shares", "distinct", "most", "right")
+    widths = (9, 9, 7, 7, 9, 8, 8, 9, 6, 7)
+    print(f"\n{'':<26}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
+
+    def row(name: str, **change: object) -> None:
+        settings = replace(CutMixSettings(), **change)
+        print(f"{name:<26}" + described(bank, sentences, settings, contexts, right), flush=True)
+
+    for name, change in CHANGES.items():
+        row(name, **change)
+    for weight in (1.0, 100.0):
+        cutmix.CONTEXT_WEIGHT = weight
+        cutmix._weighed.cache_clear()
+        row(f"CONTEXT_WEIGHT {weight:g}")
+
+
+if __name__ == "__main__":
+    main()
