@@ -48,9 +48,11 @@ from bank.concepts import HARDLY_VISUAL, load_vocabulary
 from bank.store import PatchBank
 from model import tokenizer as tokenizers
 from model.config import ModelConfig, TrainConfig
-from model.data import Batch, Loader, open_shards
+from model.data import Batch, Loader
 from model.network import Network
-from model.train import losses_of
+from model.ranks import joined
+from model.shards import open_shards
+from model.train import Losses
 from pipeline.mix.samples import Sentence, mix_sentences
 from pipeline.mix.settings import CutMixSettings
 from pipeline.text.tagger import Tagger
@@ -243,8 +245,10 @@ def reading(shards: Path, feature_dim: int, rounds: int) -> None:
         return list(islice(Loader(shard_set, tokenizer, model, config, 0).batches(0), total // BATCH))
 
     def steps(batches: Sequence[Batch]) -> None:
-        for batch in batches:
-            losses_of(network, batch, config).total(config).backward()
+        with joined(False) as ranks:
+            module = Losses(network, config, ranks)
+            for batch in batches:
+                module.total(module(batch)).backward()
 
     batches = epoch()
     some = batches[:: max(len(batches) // STEPS, 1)][:STEPS]
