@@ -7,6 +7,7 @@ tokenised once, when their shard is read; worker processes may do that ahead of 
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -212,13 +213,13 @@ class Loader:
 
     def batches(self, start: int) -> Iterator[Batch]:
         """The batches of step `start` (from 0) and of all that follow."""
-        parts: Iterator[Part | UserError]
-        if self._train.workers:
-            parts = iter(
-                DataLoader(_Parts(self, start), batch_size=None, num_workers=self._train.workers, prefetch_factor=4)
-            )
-        else:
-            parts = self.parts(start, self._own)
+        if not self._train.workers:
+            return self._assembled(self.parts(start, self._own))
+        workers = self._train.workers
+        parts = DataLoader(_Parts(self, start), batch_size=None, num_workers=workers, prefetch_factor=4)
+        return ahead(self._assembled(iter(parts)))
+
+    def _assembled(self, parts: Iterator[Part | UserError]) -> Iterator[Batch]:
         while True:
             step = list(itertools.islice(parts, len(self._own)))
             for part in step:
@@ -308,6 +309,16 @@ class Loader:
         _, numbers = np.unique(rows * ids.shape[1] + words[rows, columns], return_inverse=True)
         masked = tuple(replace(view, ids=row[: len(view.ids)]) for view, row in zip(views, changed, strict=True))
         return MaskedViews(masked, np.stack([rows, columns], axis=1), targets[rows, columns], numbers.reshape(-1))
+
+
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, the next one put together by a thread while the caller is busy with one."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches)
+        while True:
+            batch = coming.result()
+            coming = thread.submit(next, batches)
+            yield batch
 
 
 class _Parts(IterableDataset[Part | UserError]):
