@@ -475,11 +475,7 @@ def run_detect(
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left:
             transform = DetectRegions(config.images, spec, vocabulary, config.out)
-            engine.run(
-                stage,
-                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "DetectRegions" >> transform,
-                len(left),
-            )
+            engine.run(stage, left, tuple[Run, ...], lambda units: units | "DetectRegions" >> transform, label="detect")
     results = [work.read_result(stage, unit.name) for unit in units]
     concepts: Counter[str] = Counter()
     for result in results:

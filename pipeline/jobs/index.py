@@ -161,6 +161,11 @@ class IndexPatches(beam.PTransform):
         )
 
 
+def _content(unit: Unit) -> Group:
+    group: Group = unit.content
+    return group
+
+
 def _cuts_unit(found: Sequence[tuple[int, Cut]], stage: Stage) -> list[Unit]:
     """The unit that keeps the cuts; none where a group could not be read, as then they are not those of all regions."""
     return [] if work.failed(stage) else [Unit(CUTS, dict(found))]
@@ -464,10 +469,14 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     with progress(stage, "index", units, "regions"):
         if work.pending(stage, [Unit(name, None) for name in units]):
             transform = IndexPatches(config.bank, vocabulary, feature_dim, config.seed, config.out)
+            listed = [Unit(group.unit, group) for group in groups]
             engine.run(
                 stage,
-                lambda pipeline: pipeline | "ListGroups" >> beam.Create(groups) | "IndexPatches" >> transform,
-                len(units),
+                listed,
+                Group,
+                lambda listed: listed | "TakeGroups" >> beam.Map(_content) | "IndexPatches" >> transform,
+                label="index",
+                processes=len(units),
             )
     results = {name: work.read_result(stage, name) for name in units}
     outputs = building.write_bank(

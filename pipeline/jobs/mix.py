@@ -299,18 +299,18 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
         worker = DealWorker(config.mix.views, config.seed, stage)
         engine.run(
             stage,
-            lambda pipeline: pipeline | "ListParts" >> beam.Create(left) | "DealOut" >> DoUnits(stage, worker),
-            -(-len(left) // PARTS_A_WORKER),
+            left,
+            tuple[str, int],
+            lambda units: units | "DealOut" >> DoUnits(stage, worker),
+            label="mix: deal",
+            processes=-(-len(left) // PARTS_A_WORKER),
         )
     left = work.pending(stage, units)
     with progress(stage, "mix", [unit.name for unit in units], "samples"):
         if left:
             transform = MixSamples(config.mix, config.seed, config.out)
-            engine.run(
-                stage,
-                lambda pipeline: pipeline | "ListShards" >> beam.Create(left) | "MixSamples" >> transform,
-                len(left),
-            )
+            shard = MixedShard | ImageShard
+            engine.run(stage, left, shard, lambda units: units | "MixSamples" >> transform, label="mix")
     results = [work.read_result(stage, unit.name) for unit in units]
     patches = PatchBank.open(files.join(config.out, FOLDERS["index"]))
     tally = Tally(len(patches))

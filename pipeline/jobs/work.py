@@ -5,10 +5,13 @@ OUT/work/STAGE; a unit with stats is done and is never done again. When all are 
 from the stats and published, and the work folder goes. A plan that differs from the one that was begun is refused.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
+
+from pydantic import TypeAdapter
 
 from artifacts import files, manifest
 from artifacts.errors import CallError, UserError
@@ -21,7 +24,8 @@ _ERROR = ".error"
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work. `name` is unique in the stage and names the unit's stats file."""
+    """One piece of work. `name` is unique in the stage and names the unit's stats file; `content` is what its kind of
+    worker expects: numbers, text, and tuples and frozen dataclasses of these."""
 
     name: str
     content: Any
@@ -164,6 +168,28 @@ def pending(stage: Stage, units: Sequence[Unit]) -> list[Unit]:
     """The units that have no stats yet."""
     done = set(files.list_files(stage.work))
     return [unit for unit in units if f"{unit.name}.json" not in done]
+
+
+def publish_units(stage: Stage, units: Sequence[Unit], content: Any) -> str:
+    """List the units, whose contents are of type `content`, in a file of the work folder; its name."""
+    types = TypeAdapter(content)
+    lines = b"".join(
+        manifest.canonical({"name": unit.name, "content": types.dump_python(unit.content, mode="json")})
+        for unit in units
+    )
+    # Named by what it holds: a run that comes upon another's list reads the same.
+    name = f"units-{hashlib.sha256(lines).hexdigest()[:16]}.jsonl"
+    files.publish_bytes(files.join(stage.work, name), lines)
+    return name
+
+
+def read_units(stage: Stage, name: str, content: Any) -> Iterator[Unit]:
+    """The units that `publish_units` listed in file `name`."""
+    types = TypeAdapter(content)
+    with files.open_read(files.join(stage.work, name)) as file:
+        for line in file:
+            raw = json.loads(line)
+            yield Unit(raw["name"], types.validate_python(raw["content"]))
 
 
 def publish_result(stage: Stage, unit: Unit, result: UnitResult) -> None:
