@@ -9,6 +9,7 @@ before its first step (certificates, settings of pip); `--env` passes variables 
 """
 
 import argparse
+import io
 import json
 import os
 import re
@@ -62,7 +63,7 @@ def main() -> int:
     options = parser.parse_args()
     given = dict(entry.split("=", 1) for entry in options.arg)
     passed = {name: os.environ[name] for name in options.env if name in os.environ}
-    steps = DockerfileParser(str(CONTEXT / "docker"), fileobj=(CONTEXT / "docker" / "Dockerfile").open("rb")).structure
+    steps = DockerfileParser(fileobj=io.BytesIO((CONTEXT / "docker" / "Dockerfile").read_bytes())).structure
     outer: dict[str, str] = {}
     stages: dict[str, Stage] = {}
     stage = Stage(None)
@@ -90,7 +91,14 @@ def main() -> int:
         elif verb == "COPY":
             note = copy(stage, stages, expand(text, values))
         elif verb == "RUN":
-            command = ["chroot", f"--userspec={stage.user}", str(stage.root), "/bin/sh", "-c", f"cd {stage.folder}; {text}"]
+            command = [
+                "chroot",
+                f"--userspec={stage.user}",
+                str(stage.root),
+                "/bin/sh",
+                "-c",
+                f"cd {stage.folder}; {text}",
+            ]
             code = subprocess.run(command, env={"HOME": "/root", **passed, **values}).returncode
             if code:
                 print(f"line {step['startline'] + 1}: {verb} {text}\n  FAILED with {code}", flush=True)
@@ -98,7 +106,9 @@ def main() -> int:
         elif verb == "ENTRYPOINT":
             program = stage.inside(json.loads(text)[0])
             note = "there" if program.exists() else "MISSING"
-        print(f"line {step['startline'] + 1}: {verb} {text[:100]}  [{time.monotonic() - began:.0f} s] {note}", flush=True)
+        print(
+            f"line {step['startline'] + 1}: {verb} {text[:100]}  [{time.monotonic() - began:.0f} s] {note}", flush=True
+        )
     return 0
 
 

@@ -61,7 +61,9 @@ def plan(arguments: Sequence[str]) -> tuple[tuple[str, ...], PipelineOptions]:
     assignments = [*(part.strip() for part in own.set.split(";") if part.strip()), "train=null"]
     if not files.is_url(own.out):
         raise CallError(f"out: {own.out!r} is a local folder, which workers do not share. Give a URL such as gs://….")
-    load_config(own.config, assignments, own.out)  # said here, it is in the launcher's log, before a machine is paid for
+    load_config(
+        own.config, assignments, own.out
+    )  # said here, it is in the launcher's log, before a machine is paid for
     command = ["run", own.config, "--out", own.out]
     for assignment in assignments:
         command += ["--set", assignment]

@@ -34,10 +34,14 @@ from artifacts import files
 from artifacts.errors import CallError, UserError
 from artifacts.manifest import Counts
 from pipeline.jobs import work
-from pipeline.jobs.work import Stage, Unit, Worker, publish_result, publish_units, read_result, read_units
+from pipeline.jobs.work import Stage, Unit, Worker, publish_result, publish_units, read_results, read_units
 
 LOG = logging.getLogger(__name__)
 SECONDS_A_LINE = 20
+SECONDS_A_LOOK = {False: 0.5, True: 5.0}
+"""Between two looks at what is done, in a local folder and behind a URL …"""
+LOOKS_SHARE = 20
+"""… or so many times as long as a look takes."""
 DATAFLOW = ("DataflowRunner", "dataflow", "dataflowrunner")
 JOB_NAME = "vlmixer"
 """What the names of Dataflow's jobs begin with, unless --job_name says something else."""
@@ -174,7 +178,7 @@ class _DoUnit(beam.DoFn):
                 gc.freeze()
                 atexit.register(gc.unfreeze)  # or libraries complain about what they find left at the end
             # A runner that retries may bring a unit again that is done.
-            if not files.exists(self._stage.stats(unit.name)):
+            if not files.has_file(self._stage.stats(unit.name)):
                 publish_result(self._stage, unit, self._worker.run(unit, self._resource.value))
         yield unit.name
 
@@ -262,22 +266,26 @@ def _report(stage: Stage, label: str, units: set[str], kind: str, stop: threadin
     tally = Tally(kind, len(units))
 
     def count(*, fresh: bool) -> None:
-        for unit in _done(stage, units, seen):
-            seen.add(unit)
-            tally.add(read_result(stage, unit).counts.values(), fresh=fresh)
+        new = _done(stage, units, seen)
+        seen.update(new)
+        for result in read_results(stage, new):
+            tally.add(result.counts.values(), fresh=fresh)
 
     count(fresh=False)
     if seen and len(seen) < len(units):
         LOG.info("%s: %d of %d units were done before", label, len(seen), len(units))
-    began, said = time.monotonic(), 0.0
+    began, said, took = time.monotonic(), 0.0, 0.0
     bar = tqdm(
         total=len(units), desc=label, unit="unit", disable=not sys.stderr.isatty(), initial=len(seen),
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix}",
     )  # fmt: skip
     with bar:
         while True:
-            last = stop.wait(0.5)
+            # Listing a large folder of a store takes a while, and is paid for.
+            last = stop.wait(max(SECONDS_A_LOOK[files.is_url(stage.work)], LOOKS_SHARE * took))
+            took = -time.monotonic()
             count(fresh=True)
+            took += time.monotonic()
             elapsed = time.monotonic() - began
             bar.update(len(seen) - bar.n)
             bar.set_postfix_str(tally.describe(elapsed))

@@ -311,7 +311,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
             transform = MixSamples(config.mix, config.seed, config.out)
             shard = MixedShard | ImageShard
             engine.run(stage, left, shard, lambda units: units | "MixSamples" >> transform, label="mix")
-    results = [work.read_result(stage, unit.name) for unit in units]
+    results = work.read_results(stage, [unit.name for unit in units])
     patches = PatchBank.open(files.join(config.out, FOLDERS["index"]))
     tally = Tally(len(patches))
     for unit, result in zip(units, results, strict=True):

@@ -87,7 +87,7 @@ def survey_images(pieces: Sequence[Piece], stage: Stage, engine: Engine, *, drop
         with progress(stage, "detect: survey", [unit.name for unit in surveys], "images"):
             do = DoUnits(stage, worker)
             engine.run(stage, left, Piece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
-    rows = [work.read_result(stage, unit.name).details["rows"] for unit in surveys]
+    rows = [result.details["rows"] for result in work.read_results(stage, [unit.name for unit in surveys])]
     parts = [files.join(stage.work, part_name(unit.name)) for unit in surveys]
     duplicates = _name_duplicates(parts, rows)
     runs = _cut(pieces, [part_name(unit.name) for unit in surveys], rows)

@@ -361,7 +361,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     finds = plan_finds(inputs)
     find = FindWorker(text, matcher, language_of(nlp), buckets, stage)
     _do(engine, stage, finds, tuple[Slice, ...], find, "tag: read")
-    found = [work.read_result(stage, unit.name) for unit in finds]
+    found = work.read_results(stage, [unit.name for unit in finds])
     marks = [Unit(f"duplicates-{bucket:05d}", (bucket, len(finds))) for bucket in range(buckets)]
     _do(engine, stage, marks, tuple[int, int], DuplicatesWorker(stage), "tag: duplicates")
     parts = plan_parts([result.details["candidates"] for result in found])
@@ -370,7 +370,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
         if left:
             transform = TagSentences(text, vocabulary, matcher, buckets, config.out)
             engine.run(stage, left, Candidates, lambda units: units | "TagSentences" >> transform, label="tag")
-    results = [*found, *(work.read_result(stage, unit.name) for unit in parts)]
+    results = [*found, *work.read_results(stage, [unit.name for unit in parts])]
     if not any(_has_sentence(result.counts["sentences"]) for result in results):
         raise UserError("text.inputs: the files hold no sentence at all.")
     details = {

@@ -202,7 +202,17 @@ def publish_result(stage: Stage, unit: Unit, result: UnitResult) -> None:
 
 def read_result(stage: Stage, unit: str) -> UnitResult:
     """The stats of a unit that is done."""
-    raw = json.loads(files.read_bytes(stage.stats(unit)))
+    (result,) = read_results(stage, [unit])
+    return result
+
+
+def read_results(stage: Stage, units: Sequence[str]) -> list[UnitResult]:
+    """The stats of units that are done."""
+    return [_result(data) for data in files.read_all([stage.stats(unit) for unit in units])]
+
+
+def _result(data: bytes) -> UnitResult:
+    raw = json.loads(data)
     return UnitResult(
         counts={kind: Counts(**entry) for kind, entry in raw["counts"].items()},
         inputs=tuple(Input(**entry) for entry in raw["inputs"]),
