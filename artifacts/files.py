@@ -1,11 +1,11 @@
 """The one door to files: local paths and fsspec URLs (s3://, gs://, …) alike.
 
-A file is either published whole or not there: `publishing` writes under a temporary name and renames. Object stores have
-no rename (it would be a copy and a removal); but they show an object only when its upload is complete, so that what
-goes there is written to a local temporary file and put in its place in one go.
+A file is either published whole or not there: `publishing` writes under a temporary name and renames. Object stores
+have no rename (it would be a copy and a removal); but they show an object only when its upload is complete, so that
+what goes there is written to a local temporary file and put in its place in one go.
 
 Nothing is kept of what a store was asked before: other processes write to it. What reaching a store may raise for
-reasons that lie with the call (no credentials, no permission, no bucket, a driver that is not installed) is a CallError.
+reasons that lie with the call (no credentials, no permission, no bucket, no driver installed) is a CallError.
 """
 
 import errno

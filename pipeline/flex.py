@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from artifacts import files
 from artifacts.errors import CallError, UserError
 from pipeline.config import load_config
+from pipeline.jobs.engine import without_main_session
 
 LOG = logging.getLogger("vlmixer")
 INHERITED = (
@@ -57,6 +58,7 @@ def plan(arguments: Sequence[str]) -> tuple[tuple[str, ...], PipelineOptions]:
     """The arguments of the command, and the options of the job that runs it. Raises CallError."""
     own, others = parser().parse_known_args(list(arguments))
     options = PipelineOptions(others)
+    without_main_session(options)
     # Training wants a local folder, and is no Beam job.
     assignments = [*(part.strip() for part in own.set.split(";") if part.strip()), "train=null"]
     if not files.is_url(own.out):

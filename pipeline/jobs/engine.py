@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -91,6 +91,7 @@ class Engine:
             options = self._options
             name = options.view_as(StandardOptions).runner
             if self.elsewhere:
+                without_main_session(options)
                 cloud = options.view_as(GoogleCloudOptions)
                 cloud.job_name = job_name(cloud.job_name or JOB_NAME, label)
             try:
@@ -98,9 +99,8 @@ class Engine:
             except ValueError as error:
                 raise CallError(f"--runner={name}: Beam knows no such runner: {error}") from None
             except ImportError as error:
-                raise CallError(
-                    f"--runner={name}: needs packages that are not installed: {error}. Run `pip install 'vlmixer[gcp]'`."
-                ) from None
+                install = "Run `pip install 'vlmixer[gcp]'`."
+                raise CallError(f"--runner={name}: needs packages that are not installed: {error}. {install}") from None
         options = PipelineOptions(["--direct_num_workers", str(workers), *self.beam_args])
         # The class itself: "DirectRunner" would first try to download another runner.
         if workers == 1:
@@ -111,6 +111,12 @@ class Engine:
         encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
         provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
         return {"runner": FnApiRunner(default_environment=processes, provision_info=provision), "options": options}
+
+
+def without_main_session(options: PipelineOptions) -> None:
+    """Say that workers need no pickle of the program that submits the job: all our code is installed there. On Dataflow
+    Beam would send one by default."""
+    options.view_as(SetupOptions).save_main_session = False
 
 
 def job_name(base: str, label: str) -> str:

@@ -46,6 +46,8 @@ from pipeline.mix.tally import Tally
 from pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow")
+DEALT = "dealt.list"
+"""In the work folder: the names of the files with the sentences that were dealt out."""
 PARTS_A_WORKER = 64
 """A worker process takes longer to start than to deal out so many parts."""
 ROWS_AT_ONCE = 8192
@@ -103,10 +105,9 @@ class DealWorker:
 
 @dataclass(frozen=True)
 class MixedShard:
-    """Content of a unit that writes a mixed shard: its number, and the files with dealt-out sentences."""
+    """Content of a unit that writes a mixed shard: its number."""
 
     number: int
-    dealt: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class ShardWorker:
     def _gather(self, shard: MixedShard) -> list[dict[str, Any]]:
         """The (tagged sentence, view) rows that were dealt to a shard, in its order."""
         rows: list[dict[str, Any]] = []
-        for name in shard.dealt:
+        for name in json.loads(files.read_bytes(files.join(self.stage.work, DEALT))):
             with files.open_read(files.join(self.stage.work, name)) as file, pa.ipc.open_file(file) as reader:
                 rows += reader.get_batch(shard.number).to_pylist()
         return sorted(rows, key=lambda row: _order(sample_key(row["sentence_id"], row["view"]), self.seed))
@@ -289,8 +290,9 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     shards = -(-sentences * config.mix.views // config.mix.samples_per_shard)
     parts = [entry.name for entry in tagged.outputs if entry.name.endswith(".parquet") and entry.rows]
     deals = [Unit(f"deal-{name.removesuffix('.parquet')}", (name, shards)) for name in parts]
-    dealt = tuple(f"{unit.name}.arrow" for unit in deals)
-    units = [Unit(f"mixed-{number:06d}", MixedShard(number, dealt)) for number in range(shards)]
+    # In a file, as each of many shards draws on all of many.
+    files.publish_bytes(files.join(stage.work, DEALT), manifest.canonical([f"{unit.name}.arrow" for unit in deals]))
+    units = [Unit(f"mixed-{number:06d}", MixedShard(number)) for number in range(shards)]
     if config.mix.image_samples:
         images = list(zip([entry.name for entry in regions.outputs], regions.details["images_by_part"], strict=True))
         units += plan_image_shards(images, config.mix.samples_per_shard)

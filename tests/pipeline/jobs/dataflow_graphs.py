@@ -64,11 +64,21 @@ def hints(job: Job) -> dict[str, dict[str, str]]:
     for transform in job.proto.components.transforms.values():
         asked = environments[transform.environment_id].resource_hints if transform.environment_id else {}
         if asked and not transform.subtransforms:
-            found[transform.unique_name] = {urn.rpartition("resources:")[2]: bytes(value).decode() for urn, value in asked.items()}
+            found[transform.unique_name] = {
+                urn.rpartition("resources:")[2]: bytes(value).decode() for urn, value in asked.items()
+            }
     return found
 
 
 def steps(job: Job) -> list[str]:
-    """Labels of the steps in our own code: those in which a DoFn or a shuffle of ours stands."""
-    names = [transform.unique_name for transform in job.proto.components.transforms.values()]
-    return names
+    """Labels of the steps, sorted; a shuffle or a combiner counts as one."""
+    transforms = job.proto.components.transforms
+
+    def walk(key: str) -> list[str]:
+        transform = transforms[key]
+        whole = transform.spec.urn not in ("", "beam:transform:generic_composite:v1")
+        if whole or not transform.subtransforms or transform.unique_name.endswith("CollectCuts"):
+            return [transform.unique_name]
+        return [name for inner in transform.subtransforms for name in walk(inner)]
+
+    return sorted(name for root in job.proto.root_transform_ids for name in walk(root))
