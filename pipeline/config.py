@@ -20,7 +20,7 @@ from pipeline.mix.settings import CutMixSettings
 
 DEFAULT_STOP_WORDS = "default"
 FORBID_UNKNOWN = {"extra": "forbid"}
-ACCELERATOR = r"^type:[a-z0-9-]+;count:[1-9][0-9]*(;install-nvidia-driver(:[a-z0-9.]+)?)?$"
+ACCELERATOR = r"^type:[a-z0-9-]+;count:[1-9][0-9]*(;machine_type:[a-z0-9-]+)?(;install-nvidia-driver(:[a-z0-9.]+)?)?$"
 RAM = r"^[1-9][0-9]*([.][0-9]+)? ?[KMGTP]i?B$"
 
 

@@ -15,11 +15,12 @@ BUCKET = "corpus"
 
 @dataclass
 class Store:
-    """A running server. requests: (method, path with query) of everything that was asked for."""
+    """A running server. requests: (method, path with query) of everything that was asked for. refusing: whether it
+    answers that all is forbidden."""
 
     url: str
     requests: list[tuple[str, str]] = field(default_factory=list)
-    failing: Any = None
+    refusing: bool = False
 
     @property
     def env(self) -> dict[str, str]:
@@ -72,6 +73,9 @@ def serving() -> Iterator[Store]:
         query = environ.get("QUERY_STRING", "")
         path = environ["PATH_INFO"] + (f"?{query}" if query else "")
         store.requests.append((environ["REQUEST_METHOD"], path))
+        if store.refusing:
+            start_response("403 Forbidden", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"]
         return moto(environ, start_response)
 
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Quiet)

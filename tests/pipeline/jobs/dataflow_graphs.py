@@ -14,6 +14,7 @@ IMAGE = "gcr.io/some-project/vlmixer:1"
 DATAFLOW = (
     "--runner=DataflowRunner", "--project=some-project", "--region=europe-west4", "--temp_location=gs://some-bucket/tmp",
     f"--sdk_container_image={IMAGE}", "--sdk_location=container", "--dry_run=True",
+    "--experiments=disable_logging_submission_environment",  # or pip would list what is installed for each job
 )  # fmt: skip
 
 
