@@ -134,6 +134,15 @@ def test_training_reads_the_shards_from_the_bucket(store, stored, corpus, tmp_pa
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
+def test_training_into_a_bucket_is_refused_before_anything_is_done(store, corpus, capsys):
+    config = corpus.write_config("trains.yaml", train={"steps": 3})
+    for command in ("run", "train"):
+        arguments = [command, str(config), "--out", f"s3://{BUCKET}/trained"]
+        assert main(arguments) == 2
+        assert "training writes checkpoints, which needs a local folder" in capsys.readouterr().err
+    assert store.contents("trained") == {}
+
+
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(store, corpus, finished):
     config = config_of(corpus)
     command = [
