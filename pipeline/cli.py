@@ -520,8 +520,8 @@ def _train(options: argparse.Namespace) -> int:
 def _want_local(run: str) -> None:
     if "://" in run:
         raise CallError(
-            f"{run}: training writes checkpoints, which needs a local folder. Leave it out of the run (--set train=null), "
-            "then call `vlmixer train CONFIG.yaml --set train.shards=URL/shards --out FOLDER`."
+            f"{run}: training writes checkpoints, which needs a local folder. Leave it out of the run "
+            "(--set train=null), then call `vlmixer train CONFIG.yaml --set train.shards=URL/shards --out FOLDER`."
         )
 
 
