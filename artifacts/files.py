@@ -81,7 +81,7 @@ def _reaching(url: str) -> Iterator[tuple[Any, str]]:
         install = f"Run `pip install '{DRIVERS[kind]}'`." if kind in DRIVERS else "Install the package it names."
         raise CallError(f"{url}: {kind}:// needs a package that is not installed: {error}. {install}") from error
     except FileNotFoundError as error:
-        if "bucket" in str(error).lower() or "NoSuchBucket" in repr(error.__cause__):
+        if "bucket does not exist" in str(error) or "NoSuchBucket" in str(error.__cause__):
             raise CallError(f"{url}: there is no such bucket. Make it, or correct the URL.") from error
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-BUCKET = "corpus"
+BUCKET = "corpus-bucket"
 
 
 @dataclass
