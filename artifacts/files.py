@@ -43,6 +43,8 @@ AT_ONCE = 32
 """Files that are asked for side by side."""
 FIRST_BYTES = 16 << 20
 BLOCK_BYTES = 4 << 20
+_NO_BUCKET = "bucket does not exist"
+"""What drivers say then, in a FileNotFoundError as for any file."""
 UPLOADS_KEPT = 64
 _uploaded: OrderedDict[str, tuple[int, str]] = OrderedDict()
 """Size and SHA-256 of the last files that this process put to URLs."""
@@ -81,7 +83,7 @@ def _reaching(url: str) -> Iterator[tuple[Any, str]]:
         install = f"Run `pip install '{DRIVERS[kind]}'`." if kind in DRIVERS else "Install the package it names."
         raise CallError(f"{url}: {kind}:// needs a package that is not installed: {error}. {install}") from error
     except FileNotFoundError as error:
-        if "bucket does not exist" in str(error) or "NoSuchBucket" in str(error.__cause__):
+        if _NO_BUCKET in str(error):
             raise CallError(f"{url}: there is no such bucket. Make it, or correct the URL.") from error
         raise
     except Exception as error:
@@ -294,11 +296,24 @@ def _matches(pattern: str) -> list[FileStat]:
         if info is not None and info["type"] == "file":
             return [FileStat(filesystem.unstrip_protocol(inner), int(info["size"] or 0))]
         wanted = filesystem.glob if glob.has_magic(inner) and info is None else filesystem.find
-        return [
+        found = [
             FileStat(filesystem.unstrip_protocol(name), int(info["size"] or 0))
             for name, info in sorted(wanted(inner, detail=True).items())
             if info["type"] == "file"
         ]
+        if not found and _kind(pattern) in OBJECT_STORES:
+            _want_bucket(filesystem, inner)
+        return found
+
+
+def _want_bucket(filesystem: Any, inner: str) -> None:
+    """Raises FileNotFoundError that says so where the bucket of a path is not there; searching it just finds nothing."""
+    bucket = inner.partition("/")[0]
+    try:
+        filesystem.ls(f"{bucket}/{uuid.uuid4().hex}")
+    except FileNotFoundError as error:
+        if _NO_BUCKET in str(error):
+            raise
 
 
 @contextmanager
