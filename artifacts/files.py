@@ -307,7 +307,7 @@ def _matches(pattern: str) -> list[FileStat]:
 
 
 def _want_bucket(filesystem: Any, inner: str) -> None:
-    """Raises FileNotFoundError that says so where the bucket of a path is not there; searching it just finds nothing."""
+    """Raises FileNotFoundError that says so where the bucket of a path is not there; a search just finds nothing."""
     bucket = inner.partition("/")[0]
     try:
         filesystem.ls(f"{bucket}/{uuid.uuid4().hex}")
