@@ -98,9 +98,8 @@ def digest(value: Any) -> str:
 
 
 def describe(folder: str, name: str, rows: int) -> Output:
-    """The Output record of the file `folder/name`, read back from where it lies."""
-    path = files.join(folder, name)
-    return Output(name, rows, files.size(path), files.sha256(path))
+    """The Output record of the file `folder/name`."""
+    return Output(name, rows, *files.fingerprint(files.join(folder, name)))
 
 
 def read(folder: str) -> Manifest:

@@ -229,6 +229,8 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.jobs.engine import Engine
 
     config = load_config(options.config, options.set, options.out)
+    if options.stages == STAGES and config.train is not None:
+        _want_local(config.out)
     _log_to(config.out)
     engine = Engine(options.workers, options.beam_args)
     run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=_import_paths(options.config))
@@ -515,6 +517,14 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _want_local(run: str) -> None:
+    if "://" in run:
+        raise CallError(
+            f"{run}: training writes checkpoints, which needs a local folder. Leave it out of the run "
+            "(--set train=null), then call `vlmixer train CONFIG.yaml --set train.shards=URL/shards --out FOLDER`."
+        )
+
+
 def _train_run(config: "Config", run: str, *, resume: bool) -> None:
     import torch
 
@@ -523,6 +533,7 @@ def _train_run(config: "Config", run: str, *, resume: bool) -> None:
     from model.config import Settings, TrainConfig
     from model.train import train
 
+    _want_local(run)
     torch.set_num_threads(os.cpu_count() or 1)
     settings = Settings(config.seed, config.out, config.vocabulary, config.model, config.train or TrainConfig())
     train(settings, out=run, resume=resume, vocabulary_hash=load_vocabulary(config.vocabulary).hash)

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
+from pydantic import Field
 
 from artifacts import files, settings
 from artifacts.errors import CallError
@@ -19,6 +20,8 @@ from pipeline.mix.settings import CutMixSettings
 
 DEFAULT_STOP_WORDS = "default"
 FORBID_UNKNOWN = {"extra": "forbid"}
+ACCELERATOR = r"^type:[a-z0-9-]+;count:[1-9][0-9]*(;machine_type:[a-z0-9-]+)?(;install-nvidia-driver(:[a-z0-9.]+)?)?$"
+RAM = r"^[1-9][0-9]*([.][0-9]+)? ?[KMGTP]i?B$"
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,23 @@ class ImageSettings:
     """So many are kept even if their scores are below the threshold, where the detector finds them."""
     max_regions: int = 36
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    worker_accelerator: Annotated[str, Field(pattern=ACCELERATOR)] | None = (
+        "type:nvidia-l4;count:1;install-nvidia-driver"
+    )
+    """What the detecting step asks for with `device: cuda` where machines are rented for the job (Beam's resource hint
+    `accelerator`); null: nothing, the machines have one."""
+    worker_ram: Annotated[str, Field(pattern=RAM)] | None = None
+    """The memory that it asks for, such as 16GB (Beam's hint `min_ram`)."""
     crop_size: int = 160
     """Longest side of a stored crop, in pixels."""
     max_megapixels: float = 100.0
     """Images with more pixels are rejected before they are decoded."""
     drop_duplicates: bool = True
     """Of images with the same bytes only the first is used; every image is read once more for it."""
+
+
+MACHINES = ("worker_accelerator", "worker_ram")
+"""Settings of images that say on what machines the work is done; nothing that is written depends on them."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import random
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -138,13 +138,14 @@ def _stage(folder: str, report: Report, depth: Depth, expected: str | None = Non
         return None
     report.files += 1
     known = {output.name: output for output in description.outputs}
-    lying = set(files.list_files(folder)) - {manifest.NAME}
+    sizes = files.list_sizes(folder)
+    lying = set(sizes) - {manifest.NAME}
     for name in sorted(lying - set(known)):
         report.add(files.join(folder, name), "not in the manifest")
     for name in sorted(set(known) - lying):
         report.add(files.join(folder, name), "missing")
     lying_as_told = [output for output in description.outputs if output.name in lying]
-    sound = _sound(folder, lying_as_told, report, depth, description.stage)
+    sound = _sound(folder, lying_as_told, sizes, report, depth, description.stage)
     for kind, counts in description.counts.items():
         if not counts.add_up():
             report.add(files.join(folder, manifest.NAME), f"{kind} do not add up: {counts}")
@@ -161,9 +162,11 @@ def _stage(folder: str, report: Report, depth: Depth, expected: str | None = Non
     return description
 
 
-def _sound(folder: str, outputs: Sequence[Output], report: Report, depth: Depth, label: str) -> list[Output]:
+def _sound(
+    folder: str, outputs: Sequence[Output], sizes: Mapping[str, int], report: Report, depth: Depth, label: str
+) -> list[Output]:
     """Those of the files that are looked into and whose bytes are what the manifest says; hashed side by side."""
-    sized = [output for output in outputs if _size_matches(folder, output, report)]
+    sized = [output for output in outputs if _size_matches(folder, output, sizes[output.name], report)]
     chosen = depth.choose(sized)
     # Hashing lets other threads run; more of them than cores keep the disk busy.
     with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
@@ -179,8 +182,7 @@ def _sound(folder: str, outputs: Sequence[Output], report: Report, depth: Depth,
     return sound
 
 
-def _size_matches(folder: str, output: Output, report: Report) -> bool:
-    size = files.size(files.join(folder, output.name))
+def _size_matches(folder: str, output: Output, size: int, report: Report) -> bool:
     report.files += 1
     if size != output.bytes:
         report.add(files.join(folder, output.name), f"{size} bytes, expected {output.bytes}")
@@ -207,6 +209,7 @@ def _chain(folder: str, manifests: dict[str, Manifest | None], report: Report) -
 def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report) -> None:
     """Whether every reject file is there, unchanged, and tells as many rows a reason as the manifests count."""
     known: dict[str, Output] = {}
+    sizes = files.list_sizes(folder)
     for stage, found in manifests.items():
         if found is None:
             continue
@@ -214,9 +217,9 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
         for output in found.rejects:
             known[output.name] = output
             path = files.join(folder, output.name)
-            if not files.exists(path):
+            if output.name not in sizes:
                 report.add(path, "missing")
-            elif _sound(folder, [output], report, EVERYTHING, "rejects"):
+            elif _sound(folder, [output], sizes, report, EVERYTHING, "rejects"):
                 with _reading(path, report):
                     for table in _parquet(folder, output, schemas.REJECTS, report):
                         reasons.update(table["reason"].to_pylist())
@@ -229,11 +232,11 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
         counted: Counter[str] = Counter()
         for counts in found.counts.values():
             counted.update(counts.rejected)
-        if reasons != counted and all(files.exists(files.join(folder, output.name)) for output in found.rejects):
+        if reasons != counted and all(output.name in sizes for output in found.rejects):
             report.add(folder, f"stage {stage}: {dict(reasons)} listed, the manifest counts {dict(counted)}")
     # What a stage without a manifest wrote is under way, or was reported with the stage.
     unfinished = tuple(f"{stage}-" for stage in FOLDERS if manifests.get(stage) is None)
-    for name in files.list_files(folder):
+    for name in sizes:
         if name not in known and not name.startswith(unfinished):
             report.add(files.join(folder, name), "not in the manifest")
 
@@ -241,11 +244,11 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
 def _rejects_bytes(folder: str, manifests: dict[str, Manifest | None], report: Report, depth: Depth) -> None:
     """Whether the reject files are there and unchanged."""
     outputs = [output for found in manifests.values() if found is not None for output in found.rejects]
-    lying = set(files.list_files(folder))
+    lying = files.list_sizes(folder)
     for output in outputs:
         if output.name not in lying:
             report.add(files.join(folder, output.name), "missing")
-    _sound(folder, [output for output in outputs if output.name in lying], report, depth, "rejects")
+    _sound(folder, [output for output in outputs if output.name in lying], lying, report, depth, "rejects")
 
 
 def _parquet(folder: str, output: Output, schema: pa.Schema, report: Report) -> Iterator[pa.Table]:

@@ -314,27 +314,20 @@ def _digested(ref: ImageRef, contents: bool) -> ImageRef:
         return named(ref)
     digest, length = hashlib.blake2b(digest_size=16), 0
     try:
-        with files.open_read(ref.source) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-                length += len(block)
-    except ImportError as error:
-        raise _missing_package(ref.source, error) from error
+        for block in files.read_blocks(ref.source):
+            digest.update(block)
+            length += len(block)
+    except UserError:
+        raise
     except _faults(ref.source):
         return named(ref)
     return replace(ref, digest=digest.digest()) if length else named(ref)
 
 
 def _faults(name: str) -> tuple[type[Exception], ...]:
-    """What reading `name` may raise for reasons that lie with the file; file systems behind URLs raise anything."""
+    """What reading `name` may raise for reasons that lie with the file; file systems behind URLs raise anything. (A
+    UserError tells of what does not: a driver that is missing, credentials.)"""
     return (Exception,) if files.is_url(name) else (OSError, pa.ArrowException)
-
-
-def _missing_package(name: str, error: ImportError) -> UserError:
-    return UserError(
-        f"{name}: reading it needs a package that is not installed: {error}. For http:// run "
-        "`pip install 'fsspec[http]'`; for s3:// and gs://, s3fs and gcsfs."
-    )
 
 
 def _with_record(ref: ImageRef, record: str) -> ImageRef:
@@ -420,8 +413,8 @@ def _survey_tar(piece: Piece, contents: bool) -> Iterator[ImageRef]:
         with files.open_read(name) as file:
             for _, members in groupby(_members(file, broken), key=lambda member: _sample_key(member.name)):
                 yield from _sample(list(members), ImageRef(name, order=(number, 0)), file, end, contents, seen)
-    except ImportError as error:
-        raise _missing_package(name, error) from error
+    except UserError:
+        raise
     except _faults(name) as error:
         broken.append(f"{type(error).__name__}: {error}")
     if broken:
@@ -544,8 +537,8 @@ def _survey_parquet(piece: Piece, contents: bool) -> Iterator[ImageRef]:
             else:
                 yield replace(ref, digest=content_digest(data)) if data else named(ref)
             row += 1
-    except ImportError as error:
-        raise _missing_package(name, error) from error
+    except UserError:
+        raise
     except _faults(name) as error:
         detail = f"{type(error).__name__}: {error}"
         for lost in range(row, piece.stop):
@@ -609,10 +602,9 @@ def _read_file(ref: ImageRef, max_bytes: float) -> bytes | Unreadable:
     if ref.reason:
         return Unreadable(ref.reason, ref.detail)
     try:
-        with files.open_read(ref.source) as file:
-            data = file.read(int(max_bytes) + 1)
-    except ImportError as error:
-        raise _missing_package(ref.source, error) from error
+        data = files.read_start(ref.source, int(max_bytes) + 1)
+    except UserError:
+        raise
     except _faults(ref.source) as error:
         what = (error.strerror if isinstance(error, OSError) else None) or error
         return Unreadable("unreadable_file", f"{type(error).__name__}: {what}")
@@ -640,6 +632,8 @@ def _read_tar(source: str, refs: Sequence[ImageRef], max_bytes: float) -> Iterat
                         result = Unreadable("unreadable_file", "the archive ends within it")
                 done += 1
                 yield ref, result
+    except UserError:
+        raise
     except _faults(source) as error:
         for ref in refs[done:]:
             yield ref, Unreadable("unreadable_file", f"{type(error).__name__}: {error}")
@@ -662,6 +656,8 @@ def _read_parquet(
             else:
                 yield ref, data if len(data) <= max_bytes else _too_large(len(data))
             ref = next(wanted, None)
+    except UserError:
+        raise
     except _faults(source) as error:
         fault = Unreadable("unreadable_file", f"{type(error).__name__}: {error}")
     while ref is not None:

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Sequence
 
 from artifacts import files
+from artifacts.errors import CallError
 from artifacts.manifest import Manifest
 from bank.concepts import load_vocabulary
 from pipeline.config import Config
-from pipeline.jobs.detect import run_detect
+from pipeline.image.detectors.loading import TSV
+from pipeline.jobs.detect import is_file_name, run_detect
 from pipeline.jobs.engine import Engine
 from pipeline.jobs.index import run_index
 from pipeline.jobs.mix import run_mix
@@ -20,6 +22,8 @@ def run_stages(
     config: Config, stages: Sequence[str], engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> None:
     """Do these stages in order, each from where it was left. Raises UserError, CallError."""
+    if engine.elsewhere:
+        check_seen_from_elsewhere(config, stages)
     vocabulary = load_vocabulary(config.vocabulary)
     steps = {
         "tag": lambda: run_tag(config, vocabulary, engine, overwrite=overwrite),
@@ -30,6 +34,25 @@ def run_stages(
     for stage in stages:
         LOG.info("%s", describe(steps[stage]()))
         files.publish_bytes(files.join(config.out, "config.yaml"), config.to_yaml().encode())
+
+
+def check_seen_from_elsewhere(config: Config, stages: Sequence[str]) -> None:
+    """Raises CallError where workers on other machines would look for a file that lies on this one."""
+    named = [("out", config.out)]
+    if "tag" in stages:
+        named += [("text.inputs", pattern) for pattern in config.text.inputs]
+    if "detect" in stages:
+        named += [("images.inputs", pattern) for pattern in config.images.inputs]
+        if config.images.detector.startswith(TSV):
+            named.append(("images.detector", config.images.detector.removeprefix(TSV)))
+        if is_file_name(config.images.weights):
+            named.append(("images.weights", config.images.weights))
+    for key, value in named:
+        if not files.is_url(value):
+            raise CallError(
+                f"{key}: {value!r} lies on this machine, which Dataflow's workers do not see. Copy it to a bucket and "
+                "give its URL, such as gs://bucket/…."
+            )
 
 
 def describe(finished: Manifest) -> str:

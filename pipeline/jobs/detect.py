@@ -4,7 +4,7 @@ makes the units."""
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from queue import Full, Queue
 from threading import Event, Thread
@@ -19,7 +19,7 @@ from artifacts.errors import CallError, UserError
 from artifacts.manifest import Counts, Input, Manifest
 from artifacts.rejects import RejectLog
 from bank.concepts import PLACEHOLDERS, Vocabulary
-from pipeline.config import Config, ImageSettings
+from pipeline.config import MACHINES, Config, ImageSettings
 from pipeline.image.decoding import ImageRejected, crop_jpeg, decode, grey_jpeg
 from pipeline.image.detectors.base import Detections, Detector
 from pipeline.image.detectors.loading import (
@@ -51,12 +51,21 @@ PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow", "torch", "torchvision", "on
 class DetectRegions(beam.PTransform):
     """PCollection[Unit of Runs] → PCollection[str] of the units done; writes OUT/regions/part-*.parquet."""
 
-    def __init__(self, settings: ImageSettings, detector: DetectorSpec, vocabulary: Vocabulary, out: str) -> None:
+    def __init__(
+        self,
+        settings: ImageSettings,
+        detector: DetectorSpec,
+        vocabulary: Vocabulary,
+        out: str,
+        hints: Mapping[str, str] | None = None,
+    ) -> None:
+        """hints: Beam's resource hints for the step that runs the detector."""
         super().__init__()
         self._worker = DetectWorker(settings, detector, vocabulary, Stage("detect", out))
+        self._hints = hints
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
-        return units | "DetectUnits" >> DoUnits(self._worker.stage, self._worker)
+        return units | "DetectUnits" >> DoUnits(self._worker.stage, self._worker, self._hints)
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,7 @@ class DetectWorker:
     def load(self) -> LoadedDetector:
         if self.detector.name.startswith(TSV):
             return LoadedDetector(load_features(self.detector), (), self.vocabulary)
+        resolve_device(self.detector.device)  # where the job was planned, this machine's accelerator was not known
         return load_with_concepts(self.detector, self.vocabulary)
 
     def run(self, unit: Unit, resource: LoadedDetector) -> UnitResult:
@@ -393,20 +403,35 @@ def choice_of(settings: ImageSettings) -> RegionChoice:
     )
 
 
-def detector_spec(settings: ImageSettings, import_paths: Sequence[str]) -> DetectorSpec:
-    """The config's detector as plain data. Raises CallError if its weights are missing or its device is."""
+def is_file_name(weights: str) -> bool:
+    """Whether `images.weights` names a file rather than one of the detector's own sets of weights."""
+    return "/" in weights or "." in weights
+
+
+def machine_hints(settings: ImageSettings) -> dict[str, str]:
+    """Beam's resource hints for the step that runs the detector: an accelerator where it is to run on one."""
+    hints = {}
+    if settings.device == "cuda" and settings.worker_accelerator:
+        hints["accelerator"] = settings.worker_accelerator
+    if settings.worker_ram:
+        hints["min_ram"] = settings.worker_ram
+    return hints
+
+
+def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, elsewhere: bool = False) -> DetectorSpec:
+    """The config's detector as plain data. elsewhere: it will run on other machines, which see no file of this one, and
+    have an accelerator where the config says `cuda`. Raises CallError if its weights are missing or its device is."""
     weights = None if settings.weights == "default" else settings.weights
-    looks_like_file = weights is not None and ("/" in weights or "." in weights)
-    if weights is not None and looks_like_file and not files.exists(weights):
+    if weights is not None and is_file_name(weights) and not files.exists(weights):
         raise CallError(f"images.weights: no such file: {weights}. Give a file, or 'default'.")
     return DetectorSpec(
         settings.detector,
         weights,
-        resolve_device(settings.device),
+        resolve_device(settings.device) if not elsewhere else "cuda" if settings.device == "cuda" else "cpu",
         # Where some regions are wanted in any case, the detector must not drop them first.
         0.0 if settings.min_regions else settings.score_threshold,
         settings.detector_options,
-        tuple(import_paths),
+        () if elsewhere else tuple(import_paths),
     )
 
 
@@ -450,7 +475,7 @@ def run_detect(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> Manifest:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
-    spec = detector_spec(config.images, import_paths)
+    spec = detector_spec(config.images, import_paths, elsewhere=engine.elsewhere)
     photos: dict[str, str] | None = None
     if spec.name.startswith(TSV):
         corpus, photos = plan_known(spec, config.images.inputs)
@@ -463,6 +488,7 @@ def run_detect(
         "detector": described,
         "vocabulary": vocabulary.hash,
     }
+    settings = {name: value for name, value in settings.items() if name not in MACHINES}
     plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], manifest.versions(PACKAGES))
     stage = Stage("detect", config.out)
     finished = work.begin(stage, plan, overwrite=overwrite)
@@ -474,13 +500,10 @@ def run_detect(
     left = work.pending(stage, units)
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left:
-            transform = DetectRegions(config.images, spec, vocabulary, config.out)
-            engine.run(
-                stage,
-                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "DetectRegions" >> transform,
-                len(left),
-            )
-    results = [work.read_result(stage, unit.name) for unit in units]
+            hints = machine_hints(config.images) if engine.elsewhere else None
+            transform = DetectRegions(config.images, spec, vocabulary, config.out, hints)
+            engine.run(stage, left, tuple[Run, ...], lambda units: units | "DetectRegions" >> transform, label="detect")
+    results = work.read_results(stage, [unit.name for unit in units])
     concepts: Counter[str] = Counter()
     for result in results:
         concepts.update(result.details["concepts"])

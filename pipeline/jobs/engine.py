@@ -1,20 +1,26 @@
-"""Running units on Beam: the local runner chosen explicitly, or whatever the arguments after `--` ask for."""
+"""Running units on Beam: the local runner chosen explicitly, or whatever the arguments after `--` ask for.
+
+A job's graph is of one size however many units there are: they are listed in a file of the stage's work folder, from
+which the job reads them. (Dataflow refuses graphs of more than 10 MB.)
+"""
 
 import atexit
 import gc
 import logging
+import re
 import shlex
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -28,10 +34,17 @@ from artifacts import files
 from artifacts.errors import CallError, UserError
 from artifacts.manifest import Counts
 from pipeline.jobs import work
-from pipeline.jobs.work import Stage, Unit, Worker, publish_result, read_result
+from pipeline.jobs.work import Stage, Unit, Worker, publish_result, publish_units, read_results, read_units
 
 LOG = logging.getLogger(__name__)
 SECONDS_A_LINE = 20
+SECONDS_A_LOOK = {False: 0.5, True: 5.0}
+"""Between two looks at what is done, in a local folder and behind a URL …"""
+LOOKS_SHARE = 20
+"""… or so many times as long as a look takes."""
+DATAFLOW = ("DataflowRunner", "dataflow", "dataflowrunner")
+JOB_NAME = "vlmixer"
+"""What the names of Dataflow's jobs begin with, unless --job_name says something else."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +54,53 @@ class Engine:
     workers: int = 1
     beam_args: tuple[str, ...] = ()
 
-    def run(self, stage: Stage, build: Callable[[beam.Pipeline], None], units: int) -> None:
-        """Build a pipeline of `units` pieces of a stage's work, run it and wait.
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the work is done on machines that see nothing of this one's files: Dataflow's."""
+        return self._options.view_as(StandardOptions).runner in DATAFLOW
+
+    def run(
+        self,
+        stage: Stage,
+        units: Sequence[Unit],
+        content: Any,
+        build: Callable[[beam.PCollection], object],
+        *,
+        label: str,
+        processes: int | None = None,
+    ) -> None:
+        """Build a pipeline on the PCollection of these units, run it and wait. `content` is the type of the units'
+        contents; `label` names the job where jobs have names; `processes` local ones are enough for it (default: as
+        many as units).
 
         Raises the UserError of a unit that met one; the other units are done all the same. Other exceptions stop the
         pipeline and pass through.
         """
         work.forget_errors(stage)
-        with beam.Pipeline(**self._how(min(self.workers, units))) as pipeline:
-            build(pipeline)
+        listed = publish_units(stage, units, content)
+        with beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label)) as pipeline:
+            build(pipeline | "ListUnits" >> ListUnits(stage, listed, content))
         work.raise_error(stage)
 
-    def _how(self, workers: int) -> dict[str, Any]:
+    @property
+    def _options(self) -> PipelineOptions:
+        return PipelineOptions(list(self.beam_args))
+
+    def _how(self, workers: int, label: str) -> dict[str, Any]:
         if any(argument.startswith("--runner") for argument in self.beam_args):
-            options = PipelineOptions(list(self.beam_args))
+            options = self._options
             name = options.view_as(StandardOptions).runner
+            if self.elsewhere:
+                without_main_session(options)
+                cloud = options.view_as(GoogleCloudOptions)
+                cloud.job_name = job_name(cloud.job_name or JOB_NAME, label)
             try:
                 return {"runner": create_runner(name), "options": options}
             except ValueError as error:
                 raise CallError(f"--runner={name}: Beam knows no such runner: {error}") from None
+            except ImportError as error:
+                install = "Run `pip install 'vlmixer[gcp]'`."
+                raise CallError(f"--runner={name}: needs packages that are not installed: {error}. {install}") from None
         options = PipelineOptions(["--direct_num_workers", str(workers), *self.beam_args])
         # The class itself: "DirectRunner" would first try to download another runner.
         if workers == 1:
@@ -72,19 +113,57 @@ class Engine:
         return {"runner": FnApiRunner(default_environment=processes, provision_info=provision), "options": options}
 
 
-class DoUnits(beam.PTransform):
-    """PCollection[Unit] → PCollection[str], the names of the units done; their results are on disk."""
+def without_main_session(options: PipelineOptions) -> None:
+    """Say that workers need no pickle of the program that submits the job: all our code is installed there. On Dataflow
+    Beam would send one by default."""
+    options.view_as(SetupOptions).save_main_session = False
 
-    def __init__(self, stage: Stage, worker: Worker) -> None:
+
+def job_name(base: str, label: str) -> str:
+    """A name that Dataflow takes, told from those of other runs: only one job of a name may run at a time."""
+    words = re.sub("[^a-z0-9]+", "-", f"{base}-{label}".lower()).strip("-")
+    return f"{words}-{uuid.uuid4().hex[:8]}"
+
+
+class ListUnits(beam.PTransform):
+    """PBegin → PCollection[Unit]: the units that `publish_units` wrote to file `name`, with contents of this type."""
+
+    def __init__(self, stage: Stage, name: str, content: Any) -> None:
+        super().__init__()
+        self._stage = stage
+        self._name = name
+        self._content = content
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+        return (
+            begin
+            | "Begin" >> beam.Impulse()
+            | "ReadUnits" >> beam.FlatMap(_read_units, self._stage, self._name, self._content).with_output_types(Unit)
+        )
+
+
+def _read_units(_: bytes, stage: Stage, name: str, content: Any) -> Iterator[Unit]:
+    return read_units(stage, name, content)
+
+
+class DoUnits(beam.PTransform):
+    """PCollection[Unit] → PCollection[str], the names of the units done; their results are on disk.
+
+    hints: Beam's resource hints for the step that does the work, and for no other.
+    """
+
+    def __init__(self, stage: Stage, worker: Worker, hints: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self._stage = stage
         self._worker = worker
+        self._hints = dict(hints or {})
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
+        do = beam.ParDo(_DoUnit(self._stage, self._worker)).with_output_types(str)
         return (
             units
             | "SpreadUnits" >> beam.Reshuffle()
-            | "DoUnit" >> beam.ParDo(_DoUnit(self._stage, self._worker)).with_output_types(str)
+            | "DoUnit" >> (do.with_resource_hints(**self._hints) if self._hints else do)
         )
 
 
@@ -105,7 +184,7 @@ class _DoUnit(beam.DoFn):
                 gc.freeze()
                 atexit.register(gc.unfreeze)  # or libraries complain about what they find left at the end
             # A runner that retries may bring a unit again that is done.
-            if not files.exists(self._stage.stats(unit.name)):
+            if not files.has_file(self._stage.stats(unit.name)):
                 publish_result(self._stage, unit, self._worker.run(unit, self._resource.value))
         yield unit.name
 
@@ -193,22 +272,26 @@ def _report(stage: Stage, label: str, units: set[str], kind: str, stop: threadin
     tally = Tally(kind, len(units))
 
     def count(*, fresh: bool) -> None:
-        for unit in _done(stage, units, seen):
-            seen.add(unit)
-            tally.add(read_result(stage, unit).counts.values(), fresh=fresh)
+        new = _done(stage, units, seen)
+        seen.update(new)
+        for result in read_results(stage, new):
+            tally.add(result.counts.values(), fresh=fresh)
 
     count(fresh=False)
     if seen and len(seen) < len(units):
         LOG.info("%s: %d of %d units were done before", label, len(seen), len(units))
-    began, said = time.monotonic(), 0.0
+    began, said, took = time.monotonic(), 0.0, 0.0
     bar = tqdm(
         total=len(units), desc=label, unit="unit", disable=not sys.stderr.isatty(), initial=len(seen),
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix}",
     )  # fmt: skip
     with bar:
         while True:
-            last = stop.wait(0.5)
+            # Listing a large folder of a store takes a while, and is paid for.
+            last = stop.wait(max(SECONDS_A_LOOK[files.is_url(stage.work)], LOOKS_SHARE * took))
+            took = -time.monotonic()
             count(fresh=True)
+            took += time.monotonic()
             elapsed = time.monotonic() - began
             bar.update(len(seen) - bar.n)
             bar.set_postfix_str(tally.describe(elapsed))

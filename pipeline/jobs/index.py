@@ -54,7 +54,12 @@ class Group:
     @property
     def unit(self) -> str:
         """Name of the unit that reads it."""
-        return f"{GATHERED}-{self.number:05d}"
+        return gather_unit(self.number)
+
+
+def gather_unit(number: int) -> str:
+    """Name of the unit that reads group `number`."""
+    return f"{GATHERED}-{number:05d}"
 
 
 def plan_groups(parts: Sequence[Output]) -> list[Group]:
@@ -129,14 +134,17 @@ class IndexPatches(beam.PTransform):
     Leaves every concept's chosen patches in OUT/work/index; `run_index` puts them together to OUT/bank.
     """
 
-    def __init__(self, settings: BankSettings, vocabulary: Vocabulary, feature_dim: int, seed: int, out: str) -> None:
+    def __init__(
+        self, settings: BankSettings, vocabulary: Vocabulary, feature_dim: int, groups: int, seed: int, out: str
+    ) -> None:
+        """groups: how many there are, numbered from 0."""
         super().__init__()
         self._stage = Stage("index", out)
         limit = selection.candidate_limit(settings.selection, settings.max_patches_per_concept)
         regions = files.join(out, FOLDERS["detect"])
         self._ranking = Ranking(settings.selection, limit, seed, vocabulary.ids, regions)
         self._gather = GatherWorker(self._ranking, feature_dim, self._stage)
-        self._choose = ConceptWorker(settings, feature_dim, self._stage)
+        self._choose = ConceptWorker(settings, feature_dim, groups, self._stage)
 
     def expand(self, groups: beam.PCollection) -> beam.PCollection:
         stage = self._stage
@@ -159,6 +167,11 @@ class IndexPatches(beam.PTransform):
             | "AfterGathering" >> beam.FlatMap(_concept_units, stage, beam.pvalue.AsIter(gathered))
             | "ChoosePatches" >> DoUnits(stage, self._choose)
         )
+
+
+def _content(unit: Unit) -> Group:
+    group: Group = unit.content
+    return group
 
 
 def _cuts_unit(found: Sequence[tuple[int, Cut]], stage: Stage) -> list[Unit]:
@@ -369,15 +382,15 @@ def write_by_concept(path: str, schema: pa.Schema, concepts: Sequence[int], tabl
 class ByConcept:
     """Files of `write_by_concept` in a folder, opened: memory-mapped where they are local."""
 
-    def __init__(self, folder: str, prefix: str, schema: pa.Schema) -> None:
+    def __init__(self, folder: str, units: Iterable[str], schema: pa.Schema) -> None:
+        """units: that wrote the files. Not looked for in the folder: stores may show late what was written last."""
         self._schema = schema
         self._places: dict[int, list[tuple[pa.ipc.RecordBatchFileReader, int]]] = {}
-        for name in files.list_files(folder):
-            if name.startswith(f"{prefix}-") and name.endswith(".arrow"):
-                path = files.join(folder, name)
-                reader = pa.ipc.open_file(files.open_read(path) if files.is_url(path) else pa.memory_map(path))
-                for place, number in enumerate(json.loads(reader.schema.metadata[b"concepts"])):
-                    self._places.setdefault(number, []).append((reader, place))
+        for unit in units:
+            path = files.join(folder, f"{unit}.arrow")
+            reader = pa.ipc.open_file(files.open_read(path) if files.is_url(path) else pa.memory_map(path))
+            for place, number in enumerate(json.loads(reader.schema.metadata[b"concepts"])):
+                self._places.setdefault(number, []).append((reader, place))
 
     def table(self, number: int) -> pa.Table:
         """All rows of a concept, in the order of the files."""
@@ -391,10 +404,12 @@ class ConceptWorker:
 
     settings: BankSettings
     feature_dim: int
+    groups: int
     stage: Stage
 
     def load(self) -> ByConcept:
-        return ByConcept(self.stage.work, GATHERED, gathered_schema(self.feature_dim))
+        units = [gather_unit(number) for number in range(self.groups)]
+        return ByConcept(self.stage.work, units, gathered_schema(self.feature_dim))
 
     def run(self, unit: Unit, resource: ByConcept) -> UnitResult:
         concepts: tuple[int, ...] = unit.content
@@ -460,22 +475,27 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     feature_dim: int = regions.details["feature_dim"]
     groups = plan_groups(regions.outputs)
     numbers = sorted(vocabulary.ids[name] for name in regions.details["regions"])
-    units = [*(group.unit for group in groups), *(unit.name for unit in plan_concepts(numbers))]
+    concepts = [unit.name for unit in plan_concepts(numbers)]
+    units = [*(group.unit for group in groups), *concepts]
     with progress(stage, "index", units, "regions"):
         if work.pending(stage, [Unit(name, None) for name in units]):
-            transform = IndexPatches(config.bank, vocabulary, feature_dim, config.seed, config.out)
+            transform = IndexPatches(config.bank, vocabulary, feature_dim, len(groups), config.seed, config.out)
+            listed = [Unit(group.unit, group) for group in groups]
             engine.run(
                 stage,
-                lambda pipeline: pipeline | "ListGroups" >> beam.Create(groups) | "IndexPatches" >> transform,
-                len(units),
+                listed,
+                Group,
+                lambda listed: listed | "TakeGroups" >> beam.Map(_content) | "IndexPatches" >> transform,
+                label="index",
+                processes=len(units),
             )
-    results = {name: work.read_result(stage, name) for name in units}
+    results = dict(zip(units, work.read_results(stage, units), strict=True))
     outputs = building.write_bank(
         stage.folder,
         vocabulary.concepts,
         feature_dim,
         _concept_counts(stage, vocabulary, results.values()),
-        _chosen_tables(stage, vocabulary, feature_dim),
+        _chosen_tables(stage, vocabulary, concepts, feature_dim),
     )
     details = {
         "feature_dim": feature_dim,
@@ -511,7 +531,7 @@ def _concept_counts(stage: Stage, vocabulary: Vocabulary, results: Iterable[Unit
     ]
 
 
-def _chosen_tables(stage: Stage, vocabulary: Vocabulary, feature_dim: int) -> Iterator[pa.Table]:
-    chosen = ByConcept(stage.work, CHOSEN, building.chosen_schema(feature_dim))
+def _chosen_tables(stage: Stage, vocabulary: Vocabulary, units: Sequence[str], feature_dim: int) -> Iterator[pa.Table]:
+    chosen = ByConcept(stage.work, units, building.chosen_schema(feature_dim))
     for concept in vocabulary.concepts:
         yield chosen.table(concept.id)

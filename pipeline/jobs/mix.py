@@ -59,10 +59,10 @@ GROUPS_AT_ONCE = 32
 class MixSamples(beam.PTransform):
     """PCollection[Unit] of deals (`plan_deals`) → PCollection[str] of the shards done.
 
-    images: units of the shards of image samples.
+    images: the file that lists the shards of image samples (`work.publish_units`).
     """
 
-    def __init__(self, settings: MixSettings, layout: Layout, images: Sequence[Unit], out: str) -> None:
+    def __init__(self, settings: MixSettings, layout: Layout, images: str, out: str) -> None:
         super().__init__()
         self._settings = settings
         self._layout = layout
@@ -88,15 +88,15 @@ def _bucket_units(deals: int, layout: Layout, stage: Stage) -> list[Unit]:
     return [] if work.failed(stage) else plan_buckets(layout, deals)
 
 
-def _shard_units(buckets: int, layout: Layout, images: Sequence[Unit], stage: Stage) -> list[Unit]:
+def _shard_units(buckets: int, layout: Layout, images: str, stage: Stage) -> list[Unit]:
     """Units of shards, once all buckets are sorted; none where a unit failed before."""
     ready = buckets == layout.buckets and not work.failed(stage)
-    return [*plan_mixed_shards(layout), *images] if ready else []
+    return [*plan_mixed_shards(layout), *work.read_units(stage, images, ImageShard)] if ready else []
 
 
 @dataclass(frozen=True)
 class MixedShard:
-    """Content of a unit that writes a mixed shard."""
+    """Content of a unit that writes a mixed shard: its number."""
 
     number: int
 
@@ -265,23 +265,28 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     if finished is not None:
         return finished
     layout = Layout.of(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
-    deals = plan_deals([part for part in tagged.outputs if part.name.endswith(".parquet")], config.mix.views)
-    image_shards: list[Unit] = []
+    parts = [part for part in tagged.outputs if part.name.endswith(".parquet") and part.rows]
+    deals = plan_deals(parts, config.mix.views)
+    images: list[Unit] = []
     if config.mix.image_samples:
-        images = list(zip([entry.name for entry in regions.outputs], regions.details["images_by_part"], strict=True))
-        image_shards = plan_image_shards(images, config.mix.samples_per_shard)
-    shards = [*plan_mixed_shards(layout), *image_shards]
+        found = list(zip([entry.name for entry in regions.outputs], regions.details["images_by_part"], strict=True))
+        images = plan_image_shards(found, config.mix.samples_per_shard)
+    shards = [*plan_mixed_shards(layout), *images]
     units = [*deals, *plan_buckets(layout, len(deals)), *shards]
     left = work.pending(stage, units)
     with progress(stage, "mix", [unit.name for unit in units], "samples"):
         if left:
-            transform = MixSamples(config.mix, layout, image_shards, config.out)
+            listed = work.publish_units(stage, images, ImageShard)
+            transform = MixSamples(config.mix, layout, listed, config.out)
             engine.run(
                 stage,
-                lambda pipeline: pipeline | "ListDeals" >> beam.Create(deals) | "MixSamples" >> transform,
-                len(left),
+                deals,
+                tuple[str, ...],
+                lambda deals: deals | "MixSamples" >> transform,
+                label="mix",
+                processes=len(left),
             )
-    results = [work.read_result(stage, unit.name) for unit in shards]
+    results = work.read_results(stage, [unit.name for unit in shards])
     patches = PatchBank.open(files.join(config.out, FOLDERS["index"]))
     tally = Tally()
     uses = np.zeros(len(patches), np.int64)

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -86,14 +85,9 @@ def survey_images(pieces: Sequence[Piece], stage: Stage, engine: Engine, *, drop
     if left:
         worker = SurveyWorker(stage, drop_duplicates)
         with progress(stage, "detect: survey", [unit.name for unit in surveys], "images"):
-            engine.run(
-                stage,
-                lambda pipeline: (
-                    pipeline | "ListPieces" >> beam.Create(left) | "SurveyPieces" >> DoUnits(stage, worker)
-                ),
-                len(left),
-            )
-    rows = [work.read_result(stage, unit.name).details["rows"] for unit in surveys]
+            do = DoUnits(stage, worker)
+            engine.run(stage, left, Piece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
+    rows = [result.details["rows"] for result in work.read_results(stage, [unit.name for unit in surveys])]
     parts = [files.join(stage.work, part_name(unit.name)) for unit in surveys]
     duplicates = _name_duplicates(parts, rows)
     runs = _cut(pieces, [part_name(unit.name) for unit in surveys], rows)

@@ -359,21 +359,18 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     matcher = make_matcher(vocabulary, text.stop_words, nlp)
     buckets = count_buckets(inputs)
     finds = plan_finds(inputs)
-    _do(engine, stage, finds, FindWorker(text, matcher, language_of(nlp), buckets, stage), "tag: read")
-    found = [work.read_result(stage, unit.name) for unit in finds]
+    find = FindWorker(text, matcher, language_of(nlp), buckets, stage)
+    _do(engine, stage, finds, tuple[Slice, ...], find, "tag: read")
+    found = work.read_results(stage, [unit.name for unit in finds])
     marks = [Unit(f"duplicates-{bucket:05d}", (bucket, len(finds))) for bucket in range(buckets)]
-    _do(engine, stage, marks, DuplicatesWorker(stage), "tag: duplicates")
+    _do(engine, stage, marks, tuple[int, int], DuplicatesWorker(stage), "tag: duplicates")
     parts = plan_parts([result.details["candidates"] for result in found])
     left = work.pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
         if left:
             transform = TagSentences(text, vocabulary, matcher, buckets, config.out)
-            engine.run(
-                stage,
-                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "TagSentences" >> transform,
-                len(left),
-            )
-    results = [*found, *(work.read_result(stage, unit.name) for unit in parts)]
+            engine.run(stage, left, Candidates, lambda units: units | "TagSentences" >> transform, label="tag")
+    results = [*found, *work.read_results(stage, [unit.name for unit in parts])]
     if not any(_has_sentence(result.counts["sentences"]) for result in results):
         raise UserError("text.inputs: the files hold no sentence at all.")
     details = {
@@ -395,16 +392,12 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     )
 
 
-def _do(engine: Engine, stage: Stage, units: Sequence[Unit], worker: Worker, label: str) -> None:
+def _do(engine: Engine, stage: Stage, units: Sequence[Unit], content: Any, worker: Worker, label: str) -> None:
     """Do the units of a pass that are left."""
     left = work.pending(stage, units)
     with progress(stage, label, [unit.name for unit in units], "sentences"):
         if left:
-            engine.run(
-                stage,
-                lambda pipeline: pipeline | "ListUnits" >> beam.Create(left) | "Do" >> DoUnits(stage, worker),
-                len(left),
-            )
+            engine.run(stage, left, content, lambda units: units | "Do" >> DoUnits(stage, worker), label=label)
 
 
 def _say_what_is_not_split(inputs: Sequence[FileStat]) -> None:

@@ -5,10 +5,13 @@ OUT/work/STAGE; a unit with stats is done and is never done again. When all are 
 from the stats and published, and the work folder goes. A plan that differs from the one that was begun is refused.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
+
+from pydantic import TypeAdapter
 
 from artifacts import files, manifest
 from artifacts.errors import CallError, UserError
@@ -21,7 +24,8 @@ _ERROR = ".error"
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work. `name` is unique in the stage and names the unit's stats file."""
+    """One piece of work. `name` is unique in the stage and names the unit's stats file; `content` is what its kind of
+    worker expects: numbers, text, and tuples and frozen dataclasses of these."""
 
     name: str
     content: Any
@@ -166,6 +170,28 @@ def pending(stage: Stage, units: Sequence[Unit]) -> list[Unit]:
     return [unit for unit in units if f"{unit.name}.json" not in done]
 
 
+def publish_units(stage: Stage, units: Sequence[Unit], content: Any) -> str:
+    """List the units, whose contents are of type `content`, in a file of the work folder; its name."""
+    types = TypeAdapter(content)
+    lines = b"".join(
+        manifest.canonical({"name": unit.name, "content": types.dump_python(unit.content, mode="json")})
+        for unit in units
+    )
+    # Named by what it holds: a run that comes upon another's list reads the same.
+    name = f"units-{hashlib.sha256(lines).hexdigest()[:16]}.jsonl"
+    files.publish_bytes(files.join(stage.work, name), lines)
+    return name
+
+
+def read_units(stage: Stage, name: str, content: Any) -> Iterator[Unit]:
+    """The units that `publish_units` listed in file `name`."""
+    types = TypeAdapter(content)
+    with files.open_read(files.join(stage.work, name)) as file:
+        for line in file:
+            raw = json.loads(line)
+            yield Unit(raw["name"], types.validate_python(raw["content"]))
+
+
 def publish_result(stage: Stage, unit: Unit, result: UnitResult) -> None:
     """Mark the unit done: everything it wrote is in place."""
     for kind, counts in result.counts.items():
@@ -176,7 +202,17 @@ def publish_result(stage: Stage, unit: Unit, result: UnitResult) -> None:
 
 def read_result(stage: Stage, unit: str) -> UnitResult:
     """The stats of a unit that is done."""
-    raw = json.loads(files.read_bytes(stage.stats(unit)))
+    (result,) = read_results(stage, [unit])
+    return result
+
+
+def read_results(stage: Stage, units: Sequence[str]) -> list[UnitResult]:
+    """The stats of units that are done."""
+    return [_result(data) for data in files.read_all([stage.stats(unit) for unit in units])]
+
+
+def _result(data: bytes) -> UnitResult:
+    raw = json.loads(data)
     return UnitResult(
         counts={kind: Counts(**entry) for kind, entry in raw["counts"].items()},
         inputs=tuple(Input(**entry) for entry in raw["inputs"]),

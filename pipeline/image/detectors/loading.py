@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, cast
 
@@ -55,6 +55,9 @@ def fix_threads() -> None:
 def load_detector(spec: DetectorSpec) -> Detector:
     """The detector. Raises CallError for an unknown name, UserError where it cannot be made."""
     fix_threads()
+    if spec.weights is not None and files.is_url(spec.weights):
+        with files.fetched(spec.weights) as local:
+            return load_detector(replace(spec, weights=local))
     arguments = {"weights": spec.weights, "device": spec.device, "score_threshold": spec.score_threshold}
     if spec.name == DEMO:
         from pipeline.demo.detector import DemoDetector

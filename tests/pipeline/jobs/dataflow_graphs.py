@@ -1,0 +1,85 @@
+"""The job graphs that Dataflow would get, made without credentials; the work itself is done here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from pipeline.jobs.engine import Engine, ListUnits
+from pipeline.jobs.work import Stage, Unit, publish_units
+
+IMAGE = "gcr.io/some-project/vlmixer:1"
+DATAFLOW = (
+    "--runner=DataflowRunner", "--project=some-project", "--region=europe-west4", "--temp_location=gs://some-bucket/tmp",
+    f"--sdk_container_image={IMAGE}", "--sdk_location=container", "--dry_run=True",
+    "--experiments=disable_logging_submission_environment",  # or pip would list what is installed for each job
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the runner would submit it. proto: the portable graph."""
+
+    label: str
+    name: str
+    options: dict[str, Any]
+    proto: beam_runner_api_pb2.Pipeline
+
+
+def submit(engine: Engine, label: str, build: Callable[[beam.Pipeline], object]) -> Job:
+    """What the engine's runner makes of the pipeline, up to the point where it would call the service."""
+    pipeline = beam.Pipeline(**engine._how(1, label))
+    build(pipeline)
+    job = pipeline.run().job
+    return Job(label, job.proto.name, pipeline._options.get_all_options(drop_default=True), job.proto_pipeline)
+
+
+@dataclass(frozen=True)
+class DryEngine(Engine):
+    """Makes the jobs for Dataflow, keeps them in `jobs`, and does their work here."""
+
+    beam_args: tuple[str, ...] = DATAFLOW
+    jobs: list[Job] = field(default_factory=list)
+
+    def run(
+        self,
+        stage: Stage,
+        units: Sequence[Unit],
+        content: Any,
+        build: Callable[[beam.PCollection], object],
+        *,
+        label: str,
+        processes: int | None = None,
+    ) -> None:
+        listed = ListUnits(stage, publish_units(stage, units, content), content)
+        self.jobs.append(submit(self, label, lambda pipeline: build(pipeline | "ListUnits" >> listed)))
+        Engine(1).run(stage, units, content, build, label=label)
+
+
+def hints(job: Job) -> dict[str, dict[str, str]]:
+    """For each step with resource hints, these by their short name."""
+    environments = job.proto.components.environments
+    found = {}
+    for transform in job.proto.components.transforms.values():
+        asked = environments[transform.environment_id].resource_hints if transform.environment_id else {}
+        if asked and not transform.subtransforms:
+            found[transform.unique_name] = {
+                urn.rpartition("resources:")[2]: bytes(value).decode() for urn, value in asked.items()
+            }
+    return found
+
+
+def steps(job: Job) -> list[str]:
+    """Labels of the steps, sorted; a shuffle or a combiner counts as one."""
+    transforms = job.proto.components.transforms
+
+    def walk(key: str) -> list[str]:
+        transform = transforms[key]
+        whole = transform.spec.urn not in ("", "beam:transform:generic_composite:v1")
+        if whole or not transform.subtransforms or transform.unique_name.endswith("CollectCuts"):
+            return [transform.unique_name]
+        return [name for inner in transform.subtransforms for name in walk(inner)]
+
+    return sorted(name for root in job.proto.root_transform_ids for name in walk(root))

@@ -1,0 +1,180 @@
+"""The jobs that Dataflow would get: their steps and hints as docs/dataflow.md lists them, and nothing that does not
+belong into them."""
+
+import re
+from pathlib import Path
+
+import apache_beam as beam
+import fsspec
+import pytest
+from apache_beam.options.pipeline_options import SetupOptions
+
+from artifacts.errors import CallError
+from bank.concepts import load_vocabulary
+from pipeline import flex
+from pipeline.config import ImageSettings, load_config
+from pipeline.image.detectors.loading import DetectorSpec
+from pipeline.jobs.chain import run_stages
+from pipeline.jobs.detect import DetectRegions, detector_spec, machine_hints
+from pipeline.jobs.engine import Engine, ListUnits, job_name
+from pipeline.jobs.survey import Run
+from pipeline.jobs.tag import Candidates
+from pipeline.jobs.work import Stage, Unit, publish_units, read_units
+from tests.pipeline.jobs.dataflow_graphs import DATAFLOW, IMAGE, DryEngine, Job, hints, steps, submit
+from tests.pipeline.jobs.small_corpus import make_corpus
+
+DOCS = Path(__file__).parents[3] / "docs" / "dataflow.md"
+MOST_BYTES = 400_000
+"""Of a graph; Dataflow takes 10 MB. The vocabulary and the forms of its words are most of it."""
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory) -> dict[str, Job]:
+    """All jobs of a run whose inputs and outputs lie behind URLs, by label."""
+    corpus = make_corpus(tmp_path_factory.mktemp("dataflow"))
+    memory = fsspec.filesystem("memory")
+    memory.put(str(corpus.photos), "/dataflow/photos", recursive=True)
+    memory.put_file(str(corpus.captions), "/dataflow/captions.txt")
+    config = corpus.write_config(
+        vocabulary="lvis",
+        text={"inputs": ["memory://dataflow/captions.txt"]},
+        images={"inputs": ["memory://dataflow/photos/*"], "worker_ram": "16GB"},
+    )
+    engine = DryEngine()
+    resolved = load_config(str(config), (), "memory://dataflow/out")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(corpus.folder))  # as in the image, where the detector's module is installed
+            run_stages(
+                resolved, ("tag", "detect", "index", "mix"), engine, overwrite=False, import_paths=("/some/folder",)
+            )
+        yield {job.label: job for job in engine.jobs}
+    finally:
+        memory.rm("/dataflow", recursive=True)
+
+
+def documented() -> dict[str, tuple[list[str], str]]:
+    """The table of the docs: by job's label its steps and what its machines are asked for."""
+    rows = re.findall(r"^\| `([a-z: ]+)` \| (.*?) \| (.*?) \|$", DOCS.read_text(), re.MULTILINE)
+    return {label: (sorted(re.findall(r"`([^`]+)`", listed)), asked) for label, listed, asked in rows}
+
+
+def test_the_jobs_and_their_steps_are_as_documented(jobs):
+    table = documented()
+    assert {label: steps(job) for label, job in jobs.items()} == {label: listed for label, (listed, _) in table.items()}
+
+
+def test_only_the_detectors_step_asks_for_machines(jobs):
+    asked = {label: hints(job) for label, job in jobs.items() if hints(job)}
+    assert asked == {"detect": {"DetectRegions/DetectUnits/DoUnit": {"min_ram_bytes:v1": "16000000000"}}}
+    assert [label for label, (_, text) in documented().items() if text != "–"] == ["detect"]
+
+
+def detect_job(**settings: object) -> Job:
+    """The job of the stage detect alone."""
+    images = ImageSettings(inputs=("memory://none/*",), detector="demo", **settings)
+    spec = detector_spec(images, ("/some/folder",), elsewhere=True)
+    stage = Stage("detect", "memory://none/out")
+    regions = DetectRegions(images, spec, load_vocabulary("coco"), stage.out, machine_hints(images))
+    return submit(DryEngine(), "detect", lambda p: p | ListUnits(stage, "units.jsonl", tuple[Run, ...]) | regions)
+
+
+def test_an_accelerator_is_asked_for_where_the_device_is_cuda():
+    step = "DetectRegions/DetectUnits/DoUnit"
+    default = "type:nvidia-l4;count:1;install-nvidia-driver"
+    assert hints(detect_job(device="cuda")) == {step: {"accelerator:v1": default}}
+    other = "type:nvidia-tesla-t4;count:2;install-nvidia-driver:5xx"
+    job = detect_job(device="cuda", worker_accelerator=other, worker_ram="30GiB")
+    assert hints(job) == {step: {"accelerator:v1": other, "min_ram_bytes:v1": str(30 << 30)}}
+    assert hints(detect_job(device="cuda", worker_accelerator=None)) == {}
+    assert hints(detect_job(device="cpu")) == {}
+    assert hints(detect_job(device="auto")) == {}
+
+
+def test_devices_are_those_of_the_workers():
+    images = ImageSettings(detector="demo")
+    assert detector_spec(images, ("/some/folder",), elsewhere=True) == DetectorSpec("demo", None, "cpu", 0.3)
+    assert detector_spec(ImageSettings(detector="demo", device="cuda"), (), elsewhere=True).device == "cuda"
+
+
+@pytest.mark.parametrize(
+    "setting", ["worker_accelerator=l4", "worker_accelerator=type:nvidia-l4", "worker_ram=16", "worker_ram=much"]
+)
+def test_wrong_machines_are_told_with_the_key(tmp_path, setting):
+    path = tmp_path / "c.yaml"
+    path.write_text("seed: 0\n")
+    with pytest.raises(CallError, match=f"images.{setting.partition('=')[0]}"):
+        load_config(str(path), [f"images.{setting}"])
+
+
+def test_nothing_of_this_machine_is_in_a_job(jobs, tmp_path_factory):
+    for job in jobs.values():
+        graph = job.proto.SerializeToString()
+        assert b"pickled_main_session" not in graph
+        assert str(tmp_path_factory.getbasetemp()).encode() not in graph
+        assert str(Path(__file__).parents[3]).encode() not in graph
+        for environment in job.proto.components.environments.values():
+            assert environment.urn == "beam:env:docker:v1"
+            assert IMAGE.encode() in environment.payload
+            assert list(environment.dependencies) == []
+        assert len(graph) < MOST_BYTES
+        assert re.fullmatch("[a-z][-a-z0-9]{0,62}", job.name)
+    assert len({job.name for job in jobs.values()}) == len(jobs)
+
+
+def test_a_graph_is_of_one_size_however_many_units_there_are(monkeypatch):
+    stage = Stage("detect", "memory://many/out")
+    sizes = []
+    for count in (10, 200_000):
+        units = [Unit(f"part-{number:06d}", (Run(f"survey-{number:05d}.parquet", 0, 64),)) for number in range(count)]
+        name = publish_units(stage, units, tuple[Run, ...])
+        listed = ListUnits(stage, name, tuple[Run, ...])
+        sizes.append(submit(DryEngine(), "detect", lambda p, listed=listed: p | listed).proto.ByteSize())
+        assert len(list(read_units(stage, name, tuple[Run, ...]))) == count
+    assert sizes[0] == sizes[1] < 20_000
+    fsspec.filesystem("memory").rm("/many", recursive=True)
+
+
+def test_units_are_read_back_as_they_were(tmp_path):
+    stage = Stage("tag", str(tmp_path))
+    runs = (Run("a.parquet", 0, 5, ((3, "photo é.jpg"),)), Run("b.parquet", 7, 9))
+    for content, units in (
+        (tuple[Run, ...], [Unit("a", runs), Unit("b", ())]),
+        (Candidates, [Unit("a", Candidates(1, 2, 3))]),
+        (tuple[int, int], [Unit("a", (1, 2))]),
+    ):
+        assert list(read_units(stage, publish_units(stage, units, content), content)) == units
+    assert publish_units(stage, units, content) == publish_units(stage, units, content)
+
+
+def test_job_names_are_what_dataflow_takes():
+    assert re.fullmatch("my-run-detect-survey-[0-9a-f]{8}", job_name("My_run", "detect: survey"))
+    assert job_name("vlmixer", "tag") != job_name("vlmixer", "tag")
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"),
+    [
+        ("out", ""), ("text.inputs", "text.inputs=[captions.txt]"), ("images.inputs", "images.inputs=[photos/*]"),
+        ("images.weights", "images.weights=w.safetensors"), ("images.detector", "images.detector=tsv:f.tsv"),
+    ],
+)  # fmt: skip
+def test_files_of_this_machine_are_refused(tmp_path, key, setting):
+    path = tmp_path / "c.yaml"
+    path.write_text("text: {inputs: ['gs://b/a.txt']}\nimages: {inputs: ['gs://b/*.jpg'], detector: demo}\n")
+    out = "out" if key == "out" else "gs://b/out"
+    config = load_config(str(path), [setting] if setting else [], out)
+    with pytest.raises(CallError, match=rf"^{re.escape(key)}: .* lies on this machine"):
+        run_stages(config, ("tag", "detect"), Engine(1, DATAFLOW), overwrite=False, import_paths=())
+
+
+def test_the_templates_job_holds_the_command_and_nothing_else(tmp_path):
+    config = tmp_path / "my.yaml"
+    config.write_text("seed: 0\n")
+    command, options = flex.plan([f"--config={config}", "--out=gs://bucket/out", *DATAFLOW])
+    assert options.view_as(SetupOptions).save_main_session is False
+    pipeline = beam.Pipeline(options=options)
+    pipeline | beam.Create([command]) | "RunVlmixer" >> beam.FlatMap(flex.run_command)
+    job = pipeline.run().job
+    assert job.proto_pipeline.ByteSize() < 20_000
+    assert b"pickled_main_session" not in job.proto_pipeline.SerializeToString()
