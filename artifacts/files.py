@@ -6,6 +6,7 @@ a URL is written to a local temporary file and uploaded when it is whole; object
 
 import glob
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -13,14 +14,15 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from artifacts.errors import CallError
+from artifacts.errors import CallError, WriteError
 
 TEMPORARY = ".tmp-"
+WRITE_BUFFER = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ def is_url(path: str) -> bool:
 def join(folder: str, *names: str) -> str:
     """`folder/name/…` for paths and URLs."""
     return "/".join([folder.removesuffix("/"), *names]) if names else folder
+
+
+def absolute(path: str) -> str:
+    """The path as it is from any folder; URLs as they are."""
+    return path if is_url(path) else os.path.abspath(path)
 
 
 def open_read(path: str) -> IO[bytes]:
@@ -162,7 +169,10 @@ def _matches(pattern: str) -> list[FileStat]:
 
 @contextmanager
 def publishing(path: str) -> Iterator[IO[bytes]]:
-    """A file to write that appears at `path` only when the block ends without an exception."""
+    """A file to write that appears at `path` only when the block ends without an exception.
+
+    Raises WriteError where the disk does not take it: full, read-only, no folder.
+    """
     if is_url(path):
         with tempfile.NamedTemporaryFile(prefix="vlmixer-") as upload:
             yield upload.file
@@ -171,18 +181,58 @@ def publishing(path: str) -> Iterator[IO[bytes]]:
             filesystem.makedirs(inner.rpartition("/")[0], exist_ok=True)
             filesystem.put_file(upload.name, inner)
         return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}{TEMPORARY}{uuid.uuid4().hex}"
     try:
-        with open(temporary, "wb") as file:
+        with io.BufferedWriter(_open_write(temporary, path), WRITE_BUFFER) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            with _writing(path):
+                os.fsync(file.fileno())
+        with _writing(path):
+            os.replace(temporary, path)
     except BaseException:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """What the system says of a change that it does not allow is an error for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError.of(path, error) from error
+
+
+class _LocalFile(io.FileIO):
+    """A local file; an error in writing to it names the file that it is to become."""
+
+    final = ""
+
+    def write(self, data: Any) -> int:
+        with _writing(self.final):
+            return super().write(data)
+
+
+def _open_write(temporary: str, path: str) -> _LocalFile:
+    with _writing(path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        file = _LocalFile(temporary, "wb")
+    file.final = path
+    return file
+
+
+def create(path: str, data: bytes) -> None:
+    """Write a small file where there is none. Raises FileExistsError; of several that try at once, one succeeds."""
+    if is_url(path):
+        filesystem, inner = url_to_fs(path)
+        filesystem.makedirs(inner.rpartition("/")[0], exist_ok=True)
+        filesystem.pipe_file(inner, data, mode="create")
+        return
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(path, "xb") as file:
+        file.write(data)
 
 
 def publish_bytes(path: str, data: bytes) -> None:
@@ -204,10 +254,12 @@ def remove(path: str) -> None:
         filesystem, inner = url_to_fs(path)
         if filesystem.exists(inner):
             filesystem.rm(inner, recursive=True)
-    elif os.path.isdir(path):
-        shutil.rmtree(path)
-    elif os.path.exists(path):
-        os.unlink(path)
+        return
+    with _writing(path):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.exists(path):
+            os.unlink(path)
 
 
 def sha256(path: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts.errors import CallError, UserError
+from artifacts.errors import CallError, UserError, WriteError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -224,12 +224,21 @@ def _import_paths(config: str) -> tuple[str, ...]:
 
 def _run(options: argparse.Namespace) -> int:
     from artifacts import files
+    from artifacts.lock import locked
     from pipeline.config import load_config
-    from pipeline.jobs.chain import run_stages
-    from pipeline.jobs.engine import Engine
 
     config = load_config(options.config, options.set, options.out)
     _log_to(config.out)
+    with locked(files.join(config.out, "logs")):
+        _run_locked(options, config)
+    return 0
+
+
+def _run_locked(options: argparse.Namespace, config: "Config") -> None:
+    from artifacts import files
+    from pipeline.jobs.chain import run_stages
+    from pipeline.jobs.engine import Engine
+
     engine = Engine(options.workers, options.beam_args)
     run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=_import_paths(options.config))
     if options.stages == ("tag",):
@@ -241,7 +250,6 @@ def _run(options: argparse.Namespace) -> int:
         if options.overwrite:
             files.remove(run)
         _train_run(config, run, resume=True)
-    return 0
 
 
 def _print_tagging(out: str) -> None:
@@ -264,6 +272,11 @@ def _print_mixing(out: str) -> None:
     LOG.info("concepts, and the patches used most: %s", files.join(folder, PAGE))
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Where the disk is full, the work says so; the log's own troubles would be pages of traceback."""
+
+
 def _log_to(out: str) -> None:
     """Keep what is said on stderr in OUT/logs as well, with the time: nothing else there has one."""
     if "://" in out:
@@ -271,9 +284,9 @@ def _log_to(out: str) -> None:
     folder = Path(out) / "logs"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log", delay=True)
+        handler = _LogFile(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
     except OSError as error:
-        raise UserError(f"{out}: cannot be written to: {error.strerror}. Give another --out.") from None
+        raise WriteError.of(str(folder), error) from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
 

@@ -3,7 +3,10 @@
 import atexit
 import gc
 import logging
+import os
+import re
 import shlex
+import socket
 import sys
 import threading
 import time
@@ -22,10 +25,11 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from apache_beam.utils.shared import Shared
+from grpc import FutureTimeoutError
 from tqdm import tqdm
 
 from artifacts import files
-from artifacts.errors import CallError, UserError
+from artifacts.errors import CallError, UserError, WriteError
 from artifacts.manifest import Counts
 from pipeline.jobs import work
 from pipeline.jobs.work import Stage, Unit, Worker, publish_result, read_result
@@ -44,32 +48,71 @@ class Engine:
     def run(self, stage: Stage, build: Callable[[beam.Pipeline], None], units: int) -> None:
         """Build a pipeline of `units` pieces of a stage's work, run it and wait.
 
-        Raises the UserError of a unit that met one; the other units are done all the same. Other exceptions stop the
-        pipeline and pass through.
+        Raises the UserError of a unit that met one; the other units are done all the same, unless it is a WriteError.
+        Where --runner names another engine, its failure is a UserError, too; a local pipeline's passes through.
         """
         work.forget_errors(stage)
-        with beam.Pipeline(**self._how(min(self.workers, units))) as pipeline:
-            build(pipeline)
+        how = self._how(min(self.workers, units))
+        try:
+            with beam.Pipeline(**how) as pipeline:
+                build(pipeline)
+        except UserError:
+            raise
+        except Exception as error:
+            work.raise_error(stage)
+            raise _explained(error, self.runner) from error
         work.raise_error(stage)
 
+    @property
+    def runner(self) -> str | None:
+        """The runner that the arguments name; None for the local one."""
+        if not any(argument.startswith("--runner") for argument in self.beam_args):
+            return None
+        name: str = PipelineOptions(list(self.beam_args)).view_as(StandardOptions).runner
+        return name
+
     def _how(self, workers: int) -> dict[str, Any]:
-        if any(argument.startswith("--runner") for argument in self.beam_args):
-            options = PipelineOptions(list(self.beam_args))
-            name = options.view_as(StandardOptions).runner
+        if self.runner is not None:
             try:
-                return {"runner": create_runner(name), "options": options}
+                return {"runner": create_runner(self.runner), "options": PipelineOptions(list(self.beam_args))}
             except ValueError as error:
-                raise CallError(f"--runner={name}: Beam knows no such runner: {error}") from None
+                raise CallError(f"--runner={self.runner}: Beam knows no such runner: {error}") from None
         options = PipelineOptions(["--direct_num_workers", str(workers), *self.beam_args])
         # The class itself: "DirectRunner" would first try to download another runner.
         if workers == 1:
             return {"runner": FnApiRunner(), "options": options}
-        command = f"{shlex.quote(sys.executable)} -m pipeline.jobs.worker"
+        command = f"exec {shlex.quote(sys.executable)} -m pipeline.jobs.worker"
         processes = SubprocessSDKEnvironment.from_command_string(command)
         # Worker processes learn their options from the runner's provision info alone.
         encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
         provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
         return {"runner": FnApiRunner(default_environment=processes, provision_info=provision), "options": options}
+
+
+def _explained(error: Exception, runner: str | None) -> Exception:
+    """What to raise for an exception that stopped a pipeline. Engines pass on what a worker raised as text."""
+    text = str(error)
+    found = _OURS.search(text)
+    if found:
+        kinds = {kind.__name__: kind for kind in (CallError, UserError, WriteError)}
+        return kinds[found["kind"]](found["message"])
+    if runner is None:
+        return error
+    if isinstance(error, FutureTimeoutError):
+        return UserError(
+            f"--runner={runner}: no job server answered in time. Start it, and give its address by --job_endpoint."
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    said = next((line for line in reversed(lines) if _SAID.match(line)), lines[0])
+    LOG.debug("%s", text)
+    return UserError(
+        f"--runner={runner}: the job failed: {said[:500]} (--debug shows all; the runner's own log has the rest). "
+        "What is done is kept: the same command goes on from there."
+    )
+
+
+_OURS = re.compile(r"\bartifacts\.errors\.(?P<kind>\w+): (?P<message>.+?)(?= \[while running|$)", re.MULTILINE)
+_SAID = re.compile(r"(Caused by: )?[\w.$]*(Error|Exception)\b")
 
 
 class DoUnits(beam.PTransform):
@@ -94,6 +137,12 @@ class _DoUnit(beam.DoFn):
         self._worker = worker
         self._shared = Shared()
         self._resource: Any = None
+        self._folder = os.getcwd()
+
+    def setup(self) -> None:
+        # Relative paths of the config mean what they mean here, if the worker has such a folder.
+        if os.path.isdir(self._folder):
+            os.chdir(self._folder)
 
     def process(self, unit: Unit) -> Iterator[str]:
         with keeping_error(self._stage, unit.name):
@@ -120,9 +169,17 @@ class _Loaded:
 @contextmanager
 def keeping_error(stage: Stage, unit: str) -> Iterator[None]:
     """Keep a unit's UserError for `Engine.run` to raise: as an exception it would be retried in vain, and would reach
-    the user as pages of a runner's own words."""
+    the user as pages of a runner's own words. Raises WriteError where the stage is not under way."""
+    if not files.exists(stage.plan):
+        raise WriteError(
+            f"{stage.plan}: not there for the worker on {socket.gethostname()}. Either another run has taken the place "
+            "of this one, or the workers do not see the output folder: give an --out that is one place for all of "
+            "them, a shared file system or a URL."
+        )
     try:
         yield
+    except WriteError:
+        raise  # No other unit will do better, and there is no place to keep it.
     except UserError as error:
         work.publish_error(stage, unit, error)
 
