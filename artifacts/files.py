@@ -186,9 +186,9 @@ def publishing(path: str) -> Iterator[IO[bytes]]:
         with io.BufferedWriter(_open_write(temporary, path), WRITE_BUFFER) as file:
             yield file
             file.flush()
-            with _writing(path):
+            with writing(path):
                 os.fsync(file.fileno())
-        with _writing(path):
+        with writing(path):
             os.replace(temporary, path)
     except BaseException:
         if os.path.exists(temporary):
@@ -197,8 +197,8 @@ def publishing(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _writing(path: str) -> Iterator[None]:
-    """What the system says of a change that it does not allow is an error for the user."""
+def writing(path: str) -> Iterator[None]:
+    """What the system says of a change to `path` that it does not allow is a WriteError."""
     try:
         yield
     except OSError as error:
@@ -211,12 +211,12 @@ class _LocalFile(io.FileIO):
     final = ""
 
     def write(self, data: Any) -> int:
-        with _writing(self.final):
+        with writing(self.final):
             return super().write(data)
 
 
 def _open_write(temporary: str, path: str) -> _LocalFile:
-    with _writing(path):
+    with writing(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         file = _LocalFile(temporary, "wb")
     file.final = path
@@ -255,7 +255,7 @@ def remove(path: str) -> None:
         if filesystem.exists(inner):
             filesystem.rm(inner, recursive=True)
         return
-    with _writing(path):
+    with writing(path):
         if os.path.isdir(path):
             shutil.rmtree(path)
         elif os.path.exists(path):

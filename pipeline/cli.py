@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The libraries' own messages are for --debug; ours are always wanted.
     level = logging.INFO if options.debug else logging.ERROR
     logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+    if not options.debug:
+        logging.getLogger().handlers[0].addFilter(_is_for_the_user)
     for ours in ("vlmixer", "pipeline", "bank", "model"):
         logging.getLogger(ours).setLevel(logging.INFO)
     try:
@@ -55,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, CallError) else 1
+
+
+def _is_for_the_user(record: logging.LogRecord) -> bool:
+    """Not Beam's pages about an error, which is said in a line at the end; a run keeps them in OUT/logs."""
+    return record.name != "root" and not record.name.startswith("apache_beam")
 
 
 def _parser() -> argparse.ArgumentParser:

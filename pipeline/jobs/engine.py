@@ -52,11 +52,15 @@ class Engine:
         Where --runner names another engine, its failure is a UserError, too; a local pipeline's passes through.
         """
         work.forget_errors(stage)
-        how = self._how(min(self.workers, units))
+        pipeline = beam.Pipeline(**self._how(min(self.workers, units)))
         try:
-            with beam.Pipeline(**how) as pipeline:
+            with pipeline:
                 build(pipeline)
         except UserError:
+            raise
+        except KeyboardInterrupt:
+            if self.runner is not None and hasattr(pipeline, "result"):
+                pipeline.result.cancel()  # or the engine would go on with it
             raise
         except Exception as error:
             work.raise_error(stage)
@@ -104,9 +108,8 @@ def _explained(error: Exception, runner: str | None) -> Exception:
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
     said = next((line for line in reversed(lines) if _SAID.match(line)), lines[0])
-    LOG.debug("%s", text)
     return UserError(
-        f"--runner={runner}: the job failed: {said[:500]} (--debug shows all; the runner's own log has the rest). "
+        f"--runner={runner}: the job failed: {said[:500]} (OUT/logs and the runner's own log have it all). "
         "What is done is kept: the same command goes on from there."
     )
 

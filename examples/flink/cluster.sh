@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# A Flink cluster on this machine: one JobManager, two TaskManagers, and beside each TaskManager a pool of Beam's Python
+# workers. It is for trying things out, and shows what a real cluster needs on each of its machines.
+#
+#   FLINK_HOME=…/flink-1.19.3 JOB_SERVER_JAR=…/job-server.jar examples/flink/cluster.sh start
+#   vlmixer run CONFIG.yaml -- $(examples/flink/cluster.sh options)
+#   examples/flink/cluster.sh stop
+#
+# FLINK_HOME      an unpacked Flink: its folder lib/ is all that is used
+# JOB_SERVER_JAR  Beam's job server for that version of Flink, org.apache.beam:beam-runners-flink-1.19-job-server
+# PYTHON          the Python in which vlmixer is installed                       (default: python3)
+# CLUSTER_DIR     for logs, process ids and Flink's own files                    (default: ./flink-cluster)
+# SLOTS           of each TaskManager: work that it does at a time               (default: 1)
+# BASE_PORT       first of a dozen free ports                                    (default: 18080)
+#
+# Also: status, `kill taskmanager-1`, `restart taskmanager-1` (or any other name that status shows).
+set -euo pipefail
+
+DIR=${CLUSTER_DIR:-$PWD/flink-cluster}
+PYTHON=${PYTHON:-python3}
+SLOTS=${SLOTS:-1}
+PORT=${BASE_PORT:-18080}
+REST=$PORT RPC=$((PORT + 1)) BLOB=$((PORT + 2)) JOBS=$((PORT + 3)) ARTIFACTS=$((PORT + 4)) EXPANSION=$((PORT + 5))
+POOL=$((PORT + 6))
+
+# Flink on Java 17 looks into these packages of the JDK.
+JAVA_OPENS=(--add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/java.net=ALL-UNNAMED
+  --add-opens=java.base/java.io=ALL-UNNAMED --add-opens=java.base/java.nio=ALL-UNNAMED
+  --add-opens=java.base/sun.nio.ch=ALL-UNNAMED --add-opens=java.base/java.lang.reflect=ALL-UNNAMED
+  --add-opens=java.base/java.text=ALL-UNNAMED --add-opens=java.base/java.time=ALL-UNNAMED
+  --add-opens=java.base/java.util=ALL-UNNAMED --add-opens=java.base/java.util.concurrent=ALL-UNNAMED
+  --add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED --add-opens=java.base/java.util.concurrent.locks=ALL-UNNAMED)
+
+# What a TaskManager tells its workers, they reach; both are on one machine here, as they are on each machine of a cluster.
+configure() { # configure FOLDER KEY: VALUE…
+  mkdir -p "$1"
+  cat > "$1/config.yaml" << YAML
+jobmanager.rpc.address: localhost
+jobmanager.rpc.port: $RPC
+jobmanager.bind-host: localhost
+jobmanager.memory.process.size: 1g
+rest.address: localhost
+rest.port: $REST
+rest.bind-port: "$REST"
+blob.server.port: "$BLOB"
+taskmanager.bind-host: localhost
+taskmanager.host: localhost
+taskmanager.memory.process.size: 1g
+taskmanager.numberOfTaskSlots: $SLOTS
+# Where a TaskManager or a worker is lost, the job starts again; units of work that are done are not done again.
+restart-strategy.type: fixed-delay
+restart-strategy.fixed-delay.attempts: 5
+restart-strategy.fixed-delay.delay: 2 s
+# A TaskManager that says nothing is given up after so long (milliseconds).
+heartbeat.interval: 2000
+heartbeat.timeout: 10000
+io.tmp.dirs: $DIR/tmp
+YAML
+  cat > "$1/log4j.properties" << 'LOG4J'
+rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = Console
+appender.console.name = Console
+appender.console.type = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
+LOG4J
+}
+
+spawn() { # spawn NAME COMMAND…: in a process group of its own, so that what it starts ends with it
+  local name=$1
+  shift
+  setsid "$@" >> "$DIR/log/$name.log" 2>&1 < /dev/null &
+  echo $! > "$DIR/pid/$name"
+}
+
+flink() { # flink NAME MEMORY CLASS ARGUMENTS…
+  local name=$1 heap=$2 class=$3
+  shift 3
+  spawn "$name" java -Xmx"$heap" -XX:MaxDirectMemorySize=384m "${JAVA_OPENS[@]}" \
+    -Dlog4j.configurationFile="$DIR/conf/log4j.properties" -cp "$FLINK_HOME/lib/*" "$class" --configDir "$DIR/conf" "$@"
+}
+
+launch() { # launch NAME
+  case $1 in
+    jobmanager)
+      flink "$1" 512m org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint ;;
+    taskmanager-*)
+      # The memory that the configuration allows, divided as Flink's own start script would.
+      flink "$1" 384m org.apache.flink.runtime.taskexecutor.TaskManagerRunner \
+        -D taskmanager.resource-id="$1" -D taskmanager.cpu.cores="$SLOTS".0 \
+        -D taskmanager.memory.task.heap.size=256m -D taskmanager.memory.task.off-heap.size=0b \
+        -D taskmanager.memory.framework.heap.size=128m -D taskmanager.memory.framework.off-heap.size=128m \
+        -D taskmanager.memory.network.min=96m -D taskmanager.memory.network.max=96m \
+        -D taskmanager.memory.managed.size=128m -D taskmanager.memory.jvm-metaspace.size=192m \
+        -D taskmanager.memory.jvm-overhead.min=96m -D taskmanager.memory.jvm-overhead.max=96m ;;
+    pool)
+      # The pool starts `python` as it is found on the PATH: that of vlmixer.
+      PATH="$(dirname "$(command -v "$PYTHON")"):$PATH" \
+        spawn "$1" "$PYTHON" -m apache_beam.runners.worker.worker_pool_main --service_port "$POOL" ;;
+    jobserver)
+      spawn "$1" java -Xmx512m "${JAVA_OPENS[@]}" -jar "$JOB_SERVER_JAR" --flink-master "localhost:$REST" \
+        --job-host localhost --job-port "$JOBS" --artifact-port "$ARTIFACTS" --expansion-port "$EXPANSION" \
+        --artifacts-dir "$DIR/artifacts" --flink-conf-dir "$DIR/conf" ;;
+  esac
+}
+
+NAMES=(jobmanager taskmanager-1 taskmanager-2 pool jobserver)
+
+alive() { [[ -f $DIR/pid/$1 ]] && kill -0 -- "-$(cat "$DIR/pid/$1")" 2> /dev/null; }
+
+end() { # end NAME SIGNAL
+  if alive "$1"; then kill "-$2" -- "-$(cat "$DIR/pid/$1")"; fi
+  rm -f "$DIR/pid/$1"
+}
+
+taskmanagers() { curl -s "localhost:$REST/taskmanagers" | grep -o '"freeSlots":[0-9]*' | wc -l; }
+
+case ${1:-} in
+  start)
+    : "${FLINK_HOME:?folder of Flink, see the top of this script}" "${JOB_SERVER_JAR:?see the top of this script}"
+    mkdir -p "$DIR"/{log,pid,tmp,artifacts}
+    configure "$DIR/conf"
+    for name in "${NAMES[@]}"; do alive "$name" || launch "$name"; done
+    for _ in $(seq 120); do
+      if [[ $(taskmanagers) == 2 ]] && (: < "/dev/tcp/localhost/$JOBS" < "/dev/tcp/localhost/$POOL") 2> /dev/null; then
+        echo "Flink's page: http://localhost:$REST"
+        exit
+      fi
+      sleep 0.5
+    done
+    echo "the cluster did not come up within a minute; see $DIR/log" >&2
+    exit 1
+    ;;
+  options)
+    echo --runner=PortableRunner "--job_endpoint=localhost:$JOBS" --environment_type=EXTERNAL \
+      "--environment_config=localhost:$POOL" "--parallelism=$((2 * SLOTS))"
+    ;;
+  status) for name in "${NAMES[@]}"; do echo "$name $(alive "$name" && cat "$DIR/pid/$name" || echo -)"; done ;;
+  kill) end "$2" KILL ;;
+  restart) end "$2" KILL && launch "$2" ;;
+  stop) for name in "${NAMES[@]}"; do end "$name" TERM; done ;;
+  *) sed -n '2,/^set/p' "$0" | grep '^#' && exit 2 ;;
+esac
