@@ -56,8 +56,6 @@ class Engine:
         try:
             with pipeline:
                 build(pipeline)
-        except UserError:
-            raise
         except KeyboardInterrupt:
             if self.runner is not None and hasattr(pipeline, "result"):
                 pipeline.result.cancel()  # or the engine would go on with it
@@ -96,10 +94,12 @@ class Engine:
 def _explained(error: Exception, runner: str | None) -> Exception:
     """What to raise for an exception that stopped a pipeline. Engines pass on what a worker raised as text."""
     text = str(error)
+    if isinstance(error, UserError):
+        return type(error)(_WHERE.sub("", text))
     found = _OURS.search(text)
     if found:
         kinds = {kind.__name__: kind for kind in (CallError, UserError, WriteError)}
-        return kinds[found["kind"]](found["message"])
+        return kinds.get(found["kind"], UserError)(_WHERE.sub("", found["message"]))
     if runner is None:
         return error
     if isinstance(error, FutureTimeoutError):
@@ -114,7 +114,8 @@ def _explained(error: Exception, runner: str | None) -> Exception:
     )
 
 
-_OURS = re.compile(r"\bartifacts\.errors\.(?P<kind>\w+): (?P<message>.+?)(?= \[while running|$)", re.MULTILINE)
+_OURS = re.compile(r"\bartifacts\.errors\.(?P<kind>\w+): (?P<message>.+)")
+_WHERE = re.compile(r" \[while running '.*")
 _SAID = re.compile(r"(Caused by: )?[\w.$]*(Error|Exception)\b")
 
 
