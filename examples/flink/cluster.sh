@@ -27,6 +27,10 @@ NETWORK=${NETWORK:-10.199.0}
 REST=$PORT RPC=$((PORT + 1)) BLOB=$((PORT + 2)) JOBS=$((PORT + 3)) ARTIFACTS=$((PORT + 4)) EXPANSION=$((PORT + 5))
 POOL=$((PORT + 6))
 
+# Beam's classes lie with Flink's, and a job brings along an empty jar. Otherwise each of a run's eight jobs would upload
+# Beam's jar (160 MB) to the JobManager, and each TaskManager would fetch and load it anew.
+EMPTY=$DIR/empty.jar
+
 # Flink on Java 17 looks into these packages of the JDK.
 JAVA_OPENS=(--add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/java.net=ALL-UNNAMED
   --add-opens=java.base/java.io=ALL-UNNAMED --add-opens=java.base/java.nio=ALL-UNNAMED
@@ -52,7 +56,10 @@ connect() {
 }
 
 disconnect() {
-  for n in 1 2; do ip netns del "vlmixer-$n" 2> /dev/null || true; done
+  for n in 1 2; do
+    ip link del "vlmixer-$n" 2> /dev/null || true
+    ip netns del "vlmixer-$n" 2> /dev/null || true
+  done
   ip link del vlmixer 2> /dev/null || true
 }
 
@@ -61,7 +68,7 @@ configure() {
   cat > "$DIR/conf/config.yaml" << YAML
 jobmanager.rpc.address: $NETWORK.1
 jobmanager.rpc.port: $RPC
-jobmanager.bind-host: $NETWORK.1
+jobmanager.bind-host: 0.0.0.0
 jobmanager.memory.process.size: 1g
 rest.address: $NETWORK.1
 rest.port: $REST
@@ -100,7 +107,7 @@ flink() { # flink NAME MEMORY CLASS ARGUMENTS…
   local name=$1 heap=$2 class=$3
   shift 3
   spawn "$name" java -Xmx"$heap" -XX:MaxDirectMemorySize=384m "${JAVA_OPENS[@]}" \
-    -Dlog4j.configurationFile="$DIR/conf/log4j.properties" -cp "$FLINK_HOME/lib/*" "$class" --configDir "$DIR/conf" "$@"
+    -Dlog4j.configurationFile="$DIR/conf/log4j.properties" -cp "$FLINK_HOME/lib/*:$JOB_SERVER_JAR" "$class" --configDir "$DIR/conf" "$@"
 }
 
 launch() { # launch NAME
@@ -145,6 +152,7 @@ case ${1:-} in
   start)
     : "${FLINK_HOME:?folder of Flink, see the top of this script}" "${JOB_SERVER_JAR:?see the top of this script}"
     mkdir -p "$DIR"/{log,pid,tmp,artifacts}
+    "$PYTHON" -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1], "w").close()' "$EMPTY"
     connect
     configure
     for name in "${NAMES[@]}"; do alive "$name" || launch "$name"; done
@@ -160,7 +168,7 @@ case ${1:-} in
     ;;
   options)
     echo --runner=PortableRunner "--job_endpoint=localhost:$JOBS" --environment_type=EXTERNAL \
-      "--environment_config=localhost:$POOL" "--parallelism=$((2 * SLOTS))"
+      "--environment_config=localhost:$POOL" "--parallelism=$((2 * SLOTS))" "--files_to_stage=$EMPTY"
     ;;
   status) for name in "${NAMES[@]}"; do echo "$name $(alive "$name" && cat "$DIR/pid/$name" || echo -)"; done ;;
   kill) end "$2" KILL ;;

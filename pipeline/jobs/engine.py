@@ -107,9 +107,11 @@ def _explained(error: Exception, runner: str | None) -> Exception:
             f"--runner={runner}: no job server answered in time. Start it, and give its address by --job_endpoint."
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    said = next((line for line in reversed(lines) if _SAID.match(line)), lines[0])
+    cause = next((line for line in reversed(lines) if line.startswith("Caused by: ")), "")
+    said = lines[0] if cause else next((line for line in reversed(lines) if _SAID.match(line)), lines[0])
+    because = f"; c{cause[1:300]}" if cause else ""
     return UserError(
-        f"--runner={runner}: the job failed: {said[:500]} (OUT/logs and the runner's own log have it all). "
+        f"--runner={runner}: the job failed: {said[:300]}{because}. OUT/logs and the runner's own log have it all. "
         "What is done is kept: the same command goes on from there."
     )
 
