@@ -35,11 +35,11 @@ STEPS = ("tagged", "regions", "bank", "shards")
 REFUSED = b"another run is at work"
 
 
-def write_config(folder: Path) -> Path:
-    """Corpora and a config over them, all stages and a short training."""
+def write_config(folder: Path, photos: int = PHOTOS, *, train: bool = True) -> Path:
+    """Corpora and a config over them, all stages and, with `train`, a short training."""
     world = folder / "world"
-    write_world(world, seed=0, photos=PHOTOS, sentences=SENTENCES, pairs=1)
-    config = {
+    write_world(world, seed=0, photos=photos, sentences=SENTENCES, pairs=1)
+    config: dict[str, object] = {
         "vocabulary": str(world / "vocabulary.txt"),
         "text": {"inputs": [str(world / "captions.txt")], "spacy_model": "rules"},
         "images": {"inputs": [str(world / "photos" / "*.jpg")], "detector": "demo", "score_threshold": 0.5},
@@ -47,6 +47,8 @@ def write_config(folder: Path) -> Path:
         "mix": {"samples_per_shard": 200},
         "train": {"steps": 24, "batch_size": 16, "checkpoint_every": 6, "warmup_steps": 4, "device": "cpu"},
     }
+    if not train:
+        del config["train"]
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

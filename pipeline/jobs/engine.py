@@ -118,7 +118,7 @@ def _explained(error: Exception, runner: str | None) -> Exception:
 
 _OURS = re.compile(r"\bartifacts\.errors\.(?P<kind>\w+): (?P<message>.+)")
 _WHERE = re.compile(r" \[while running '.*")
-_SAID = re.compile(r"(Caused by: )?[\w.$]*(Error|Exception)\b")
+_SAID = re.compile(r"[\w.$]*(Error|Exception)\b")
 
 
 class DoUnits(beam.PTransform):
