@@ -28,8 +28,9 @@ def command(config: Path, out: Path, *arguments: str, most: int | None = None) -
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("most", "stage"), [(1_000, "work/tag"), (60_000, "regions")])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("most", "stage", "workers"), [(1_000, "work/tag", 1), (30_000, "regions", 2), (60_000, "work/index", 1)]
+)
 def test_where_a_file_cannot_grow_one_line_says_so_and_the_rest_is_done_later(
     small_run: Corpus, tmp_path, most, stage, workers
 ):
