@@ -1,10 +1,10 @@
 """A Flink cluster of which parts are killed in the middle of a run: does the job finish, and with which bytes?
 
     examples/flink/cluster.sh start
-    python benchmarks/flink_faults.py --out DIR [--config CONFIG.yaml] [--stage run] [--photos 384] [--faults FAULT…]
+    python benchmarks/flink_faults.py --out DIR [--config CONFIG.yaml] [--stage run] [--after 2] [--faults FAULT…]
 
-The stage is done locally, then on the cluster undisturbed, then once for each fault. A fault falls when two units of
-detection are done (or of the stage's, if it is another):
+The stage is done locally, then on the cluster undisturbed, then once for each fault. A fault falls when so many units
+of detection (or of the stage, if it is another) are done:
 
     none            nothing happens
     taskmanager     a TaskManager is killed (kill -9); it comes back ten seconds later
@@ -87,7 +87,7 @@ def strike(fault: str) -> None:
             cluster("restart", name)
 
 
-def trial(fault: str, stage: str, config: Path, out: Path, log: Path) -> tuple[list[int], float]:
+def trial(fault: str, after: int, stage: str, config: Path, out: Path, log: Path) -> tuple[list[int], float]:
     """Run on the cluster until the stage is done, three times at most; exit codes and seconds."""
     codes: list[int] = []
     began = time.monotonic()
@@ -97,7 +97,7 @@ def trial(fault: str, stage: str, config: Path, out: Path, log: Path) -> tuple[l
                 command(stage, config, out, "--", *cluster("options").split()), cwd=ROOT, stdout=said, stderr=said
             )
             while not codes and fault != "none" and process.poll() is None:
-                if units_done(out, stage) >= 2:
+                if units_done(out, stage) >= after:
                     strike(fault)
                     break
                 time.sleep(0.05)
@@ -112,6 +112,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="a config of yours (default: a drawn world, the demo's detector)")
     parser.add_argument("--stage", default="run", choices=["run", "tag", "detect"])
     parser.add_argument("--photos", type=int, default=384)
+    parser.add_argument("--after", type=int, default=2)
     parser.add_argument("--faults", nargs="+", default=FAULTS, choices=FAULTS)
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
@@ -125,7 +126,7 @@ def main() -> int:
     failed = False
     for fault in options.faults:
         out, log = options.out / fault, options.out / f"{fault}.log"
-        codes, seconds = trial(fault, options.stage, config, out, log)
+        codes, seconds = trial(fault, options.after, options.stage, config, out, log)
         found = contents(out)
         stray = [str(path) for path in out.rglob(f"*{TEMPORARY}*")]
         differ = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
