@@ -348,6 +348,7 @@ def _show(options: argparse.Namespace) -> int:
     shards = inner if files.exists(files.join(inner, manifest.NAME)) else options.folder
     if not files.exists(files.join(shards, manifest.NAME)):
         raise CallError(f"{options.folder}: neither an output folder with shards/ nor a folder of shards.")
+    manifest.read(shards)  # refuses those of another schema version
     samples = choose_samples(shards, options.n, options.concept)
     if options.json:
         _print_json({"samples": [sample_record(sample) for sample in samples]})

@@ -261,6 +261,9 @@ def finish(
         counts=counts,
         details=details,
     )
+    # An engine that lost a worker has done its units again, and nobody else takes away what that one had begun.
+    for folder in (stage.folder, stage.rejects):
+        files.sweep_temporaries(folder)
     manifest.publish(stage.folder, finished)
     files.remove(stage.work)
     return finished

@@ -14,6 +14,8 @@ import pytest
 from artifacts import manifest
 from artifacts.files import TEMPORARY
 from pipeline.cli import main
+from pipeline.jobs import work
+from pipeline.jobs.work import Plan, Stage
 from tests.pipeline.jobs.small_corpus import Corpus, contents, make_corpus, run
 
 ROOT = Path(__file__).parents[3]
@@ -156,3 +158,14 @@ def _workers(parent: int) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+def test_what_a_lost_worker_had_begun_is_gone_when_the_stage_is_finished(tmp_path):
+    stage = Stage("tag", str(tmp_path))
+    plan = Plan({}, [], {})
+    assert work.begin(stage, plan, overwrite=False) is None
+    for folder in (stage.folder, stage.rejects):
+        Path(folder).mkdir(exist_ok=True)
+        Path(folder, f"part-00000.parquet{TEMPORARY}0123").write_bytes(b"half")
+    work.finish(stage, plan, [], details={}, max_bad_fraction=0)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["manifest.json"]
