@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,6 +33,7 @@ from pipeline.demo.world import write_world
 
 PHOTOS, SENTENCES = 160, 1500
 STEPS = ("tagged", "regions", "bank", "shards")
+MOMENTS = ("start", "tag", "detect", "index", "mix", "train", "end")
 REFUSED = b"another run is at work"
 
 
@@ -84,20 +86,26 @@ def reached(out: Path) -> str:
     return "end" if (out / "run" / "model.safetensors").exists() else "train"
 
 
-def disturbed(config: Path, out: Path, budget: int, moments: random.Random, longest: float, temporary: Path) -> Counter:
-    """A run that is killed again and again, at most `budget` times, until it ends; where the kills fell."""
+def disturbed(config: Path, out: Path, budget: int, moments: random.Random, temporary: Path) -> Counter:
+    """A run that is killed again and again, at most `budget` times, until it ends; where the kills fell.
+
+    Each kill is meant for a stage drawn from those that are left, and falls up to three seconds after its begin, so
+    that none is spared whatever the machine's speed.
+    """
     fell: Counter[str] = Counter()
     turn = 0
     while True:
         turn += 1
         process = start(config, out, 1 + turn % 2, temporary)
-        alone = turn % 3 == 0
-        try:
-            # Runs begin with seconds of imports; at most every other kill falls into these.
-            process.wait(moments.uniform(0.3, longest) if fell.total() < budget else None)
-        except subprocess.TimeoutExpired:
-            (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
-            fell[reached(out)] += 1
+        if fell.total() < budget:
+            wanted = moments.choice(MOMENTS[MOMENTS.index(reached(out)) :])
+            while process.poll() is None and MOMENTS.index(reached(out)) < MOMENTS.index(wanted):
+                time.sleep(0.02)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(moments.uniform(0, 3))
+            if process.poll() is None:
+                fell[reached(out)] += 1
+                (os.kill if turn % 3 == 0 else os.killpg)(process.pid, signal.SIGKILL)
         _, said = process.communicate()
         if process.returncode == 0:
             return fell
@@ -134,7 +142,7 @@ def main() -> int:
     runs = wrong = 0
     while fell.total() < options.kills:
         out = options.out / f"run-{runs:02d}"
-        here = disturbed(config, out, options.kills - fell.total(), moments, whole / 2, temporary)
+        here = disturbed(config, out, options.kills - fell.total(), moments, temporary)
         fell += here
         runs += 1
         found = contents(out)
@@ -146,7 +154,7 @@ def main() -> int:
         print(f"{out.name}: {here.total()} kills ({where}), {verdict}", flush=True)
         shutil.rmtree(out)
     print(f"\nstage     kills   ({fell.total()} in {runs} runs)")
-    for stage in ("start", "tag", "detect", "index", "mix", "train", "end"):
+    for stage in MOMENTS:
         print(f"{stage:8} {fell[stage]:6}")
     kinds = Counter(path.name.rstrip("0123456789")[:14] for path in temporary.iterdir())
     print(f"left in TMPDIR by the kills: {dict(kinds)}")
