@@ -11,6 +11,7 @@ reasons that lie with the call (no credentials, no permission, no bucket, no dri
 import errno
 import glob
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -24,9 +25,10 @@ from typing import IO, Any
 
 from fsspec.core import url_to_fs
 
-from artifacts.errors import CallError, UserError
+from artifacts.errors import CallError, UserError, WriteError
 
 TEMPORARY = ".tmp-"
+WRITE_BUFFER = 1 << 18
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 """Kinds of URL behind which an upload is seen only when it is complete, and folders need not be made."""
 DRIVERS = {
@@ -71,6 +73,11 @@ def _kind(path: str) -> str:
 def join(folder: str, *names: str) -> str:
     """`folder/name/…` for paths and URLs."""
     return "/".join([folder.removesuffix("/"), *names]) if names else folder
+
+
+def absolute(path: str) -> str:
+    """The path as it is from any folder; URLs as they are."""
+    return path if is_url(path) else os.path.abspath(path)
 
 
 @contextmanager
@@ -318,21 +325,25 @@ def _want_bucket(filesystem: Any, inner: str) -> None:
 
 @contextmanager
 def publishing(path: str) -> Iterator[IO[bytes]]:
-    """A file to write that appears at `path` only when the block ends without an exception."""
+    """A file to write that appears at `path` only when the block ends without an exception.
+
+    Raises WriteError where the disk does not take it: full, read-only, no folder.
+    """
     if is_url(path):
         with tempfile.NamedTemporaryFile(prefix="vlmixer-") as whole:
             yield whole.file
             whole.flush()
             _put(whole.name, path)
         return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}{TEMPORARY}{uuid.uuid4().hex}"
     try:
-        with open(temporary, "wb") as file:
+        with io.BufferedWriter(_open_write(temporary, path), WRITE_BUFFER) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            with writing(path):
+                os.fsync(file.fileno())
+        with writing(path):
+            os.replace(temporary, path)
     except BaseException:
         if os.path.exists(temporary):
             os.unlink(temporary)
@@ -361,6 +372,46 @@ def fingerprint(path: str) -> tuple[int, str]:
     return size(path), sha256(path)
 
 
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """What the system says of a change to `path` that it does not allow is a WriteError."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError.of(path, error) from error
+
+
+class _LocalFile(io.FileIO):
+    """A local file; an error in writing to it names the file that it is to become."""
+
+    final = ""
+
+    def write(self, data: Any) -> int:
+        with writing(self.final):
+            return super().write(data)
+
+
+def _open_write(temporary: str, path: str) -> _LocalFile:
+    with writing(path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        file = _LocalFile(temporary, "wb")
+    file.final = path
+    return file
+
+
+def create(path: str, data: bytes) -> None:
+    """Write a small file where there is none. Raises FileExistsError; of several that try at once, one succeeds."""
+    if is_url(path):
+        with _reaching(path) as (filesystem, inner), _allowed(path, "write"):
+            if _kind(path) not in OBJECT_STORES:
+                filesystem.makedirs(inner.rpartition("/")[0], exist_ok=True)
+            filesystem.pipe_file(inner, data, mode="create")
+        return
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(path, "xb") as file:
+        file.write(data)
+
+
 def publish_bytes(path: str, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with publishing(path) as file:
@@ -382,10 +433,12 @@ def remove(path: str) -> None:
                 filesystem.rm(inner, recursive=True)
             except FileNotFoundError:
                 return
-    elif os.path.isdir(path):
-        shutil.rmtree(path)
-    elif os.path.exists(path):
-        os.unlink(path)
+        return
+    with writing(path):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.exists(path):
+            os.unlink(path)
 
 
 def sha256(path: str) -> str:

@@ -144,7 +144,6 @@ class IndexWriter:
             quantizer, feature_dim, len(sizes), faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
         )
         empty.is_trained = True
-        self._codec = faiss.ScalarQuantizer(feature_dim, faiss.ScalarQuantizer.QT_fp16)
         header = bytearray(faiss.serialize_index(empty).tobytes())
         header = header[: header.rindex(self._EMPTY_LISTS)]
         struct.pack_into("<q", header, self._NTOTAL, sum(sizes))
@@ -156,6 +155,8 @@ class IndexWriter:
         """Write the next concept's list. features: (n, D) float16, the bank's next n rows."""
         count = len(features)
         if count:
-            self._file.write(self._codec.compute_codes(normalised(features)).data)
+            # FAISS's own encoder makes zeros of the smallest numbers where a library has told the processor to flush
+            # them, as a detector may, so that the bytes would depend on what ran before in the process.
+            self._file.write(np.ascontiguousarray(normalised(features), "<f2").data)
             self._file.write(np.arange(self._row, self._row + count, dtype="<i8").data)
             self._row += count

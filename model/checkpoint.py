@@ -8,6 +8,7 @@ RUN/usual.safetensors           embedded sentences of the training, see model.ev
 RUN/model.safetensors           the finished network; not there before the last step
 """
 
+import io
 import json
 import os
 import shutil
@@ -105,11 +106,16 @@ def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer
     """Write a checkpoint, which is there whole or not at all; keep the last `keep` and the one with the lowest loss."""
     folder = folder_of(run, state.step)
     temporary = f"{folder}{files.TEMPORARY}{uuid.uuid4().hex}"
-    os.makedirs(temporary)
-    safetensors.torch.save_file(_plain(network), files.join(temporary, MODEL))
-    torch.save(optimizer.state_dict(), files.join(temporary, OPTIMIZER))
-    with open(files.join(temporary, STATE), "w", encoding="utf-8") as file:
-        json.dump(asdict(state), file, indent=1)
+    # By way of memory: what torch itself says where the disk is full helps nobody.
+    packed = io.BytesIO()
+    torch.save(optimizer.state_dict(), packed)
+    try:
+        files.publish_bytes(files.join(temporary, MODEL), safetensors.torch.save(_plain(network)))
+        files.publish_bytes(files.join(temporary, OPTIMIZER), packed.getvalue())
+        files.publish_bytes(files.join(temporary, STATE), json.dumps(asdict(state), indent=1).encode())
+    except UserError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     os.rename(temporary, folder)
     found = checkpoints(run)
     best = min(found, key=lambda place: _state(place).loss)

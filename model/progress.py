@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -27,6 +28,7 @@ class Progress:
     def __init__(self, run: str, steps: int, start: int, *, tensorboard: bool = False, quiet: bool = False) -> None:
         """Takes out of log.jsonl what was logged after `start`. Raises UserError if TensorBoard's writer is missing."""
         self._steps, self._start, self._quiet = steps, start, quiet
+        self._run = run
         self._board = None
         self._log = None
         if not quiet:
@@ -45,7 +47,8 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
         if self._log is not None:
-            self._log.close()
+            with suppress(OSError):  # what a full disk did not take was said when it was written
+                self._log.close()
         if self._board is not None:
             self._board.close()
 
@@ -70,8 +73,9 @@ class Progress:
             "seconds_left": round(left, 1),
         }
         line: dict[str, Any] = {"step": done, "epoch": epoch} | dict(values) | speed
-        self._log.write(json.dumps(line) + "\n")
-        self._log.flush()
+        with files.writing(files.join(self._run, LOG)):
+            self._log.write(json.dumps(line) + "\n")
+            self._log.flush()
         if self._board is not None:
             for name, value in (dict(values) | speed).items():
                 self._board.add_scalar(name, value, done)

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from artifacts import files
 from artifacts.errors import CallError, UserError
+from artifacts.lock import locked
 from artifacts.rng import stable_hash
 from model import checkpoint, objectives
 from model import tokenizer as tokenizers
@@ -97,7 +98,7 @@ def train(
     shard_set = open_shards(source)
     _check_vocabulary(shard_set, settings, vocabulary_hash)
     settings = checkpoint.with_feature_dim(settings, shard_set.feature_dim, source)
-    with joined(device.type == "cuda") as ranks:
+    with joined(device.type == "cuda") as ranks, locked(run) if ranks.first else nullcontext():
         _train(run, settings, shard_set, resume, ranks, device)
     return run
 

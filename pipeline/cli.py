@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts.errors import CallError, UserError
+from artifacts.errors import CallError, UserError, WriteError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The libraries' own messages are for --debug; ours are always wanted.
     level = logging.INFO if options.debug else logging.ERROR
     logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+    if not options.debug:
+        logging.getLogger().handlers[0].addFilter(_is_for_the_user)
     for ours in ("vlmixer", "pipeline", "bank", "model"):
         logging.getLogger(ours).setLevel(logging.INFO)
     try:
@@ -55,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, CallError) else 1
+
+
+def _is_for_the_user(record: logging.LogRecord) -> bool:
+    """Not Beam's pages about an error, which is said in a line at the end; a run keeps them in OUT/logs."""
+    return record.name != "root" and not record.name.startswith("apache_beam")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,14 +231,23 @@ def _import_paths(config: str) -> tuple[str, ...]:
 
 def _run(options: argparse.Namespace) -> int:
     from artifacts import files
+    from artifacts.lock import locked
     from pipeline.config import load_config
-    from pipeline.jobs.chain import run_stages
-    from pipeline.jobs.engine import Engine
 
     config = load_config(options.config, options.set, options.out)
     if options.stages == STAGES and config.train is not None:
         _want_local(config.out)
     _log_to(config.out)
+    with locked(files.join(config.out, "logs")):
+        _run_locked(options, config)
+    return 0
+
+
+def _run_locked(options: argparse.Namespace, config: "Config") -> None:
+    from artifacts import files
+    from pipeline.jobs.chain import run_stages
+    from pipeline.jobs.engine import Engine
+
     engine = Engine(options.workers, options.beam_args)
     run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=_import_paths(options.config))
     if options.stages == ("tag",):
@@ -243,7 +259,6 @@ def _run(options: argparse.Namespace) -> int:
         if options.overwrite:
             files.remove(run)
         _train_run(config, run, resume=True)
-    return 0
 
 
 def _print_tagging(out: str) -> None:
@@ -266,6 +281,11 @@ def _print_mixing(out: str) -> None:
     LOG.info("concepts, and the patches used most: %s", files.join(folder, PAGE))
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Where the disk is full, the work says so; the log's own troubles would be pages of traceback."""
+
+
 def _log_to(out: str) -> None:
     """Keep what is said on stderr in OUT/logs as well, with the time: nothing else there has one."""
     if "://" in out:
@@ -273,9 +293,9 @@ def _log_to(out: str) -> None:
     folder = Path(out) / "logs"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log", delay=True)
+        handler = _LogFile(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
     except OSError as error:
-        raise UserError(f"{out}: cannot be written to: {error.strerror}. Give another --out.") from None
+        raise WriteError.of(str(folder), error) from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
 
@@ -330,6 +350,7 @@ def _show(options: argparse.Namespace) -> int:
     shards = inner if files.exists(files.join(inner, manifest.NAME)) else options.folder
     if not files.exists(files.join(shards, manifest.NAME)):
         raise CallError(f"{options.folder}: neither an output folder with shards/ nor a folder of shards.")
+    manifest.read(shards)  # refuses those of another schema version
     samples = choose_samples(shards, options.n, options.concept)
     if options.json:
         _print_json({"samples": [sample_record(sample) for sample in samples]})

@@ -131,7 +131,8 @@ def _stage(folder: str, report: Report, depth: Depth, expected: str | None = Non
     try:
         description = manifest.read(folder)
     except UserError as error:
-        report.add(files.join(folder, manifest.NAME), str(error))
+        path = files.join(folder, manifest.NAME)
+        report.add(path, str(error).removeprefix(f"{path}: "))
         return None
     if description.stage not in FOLDERS or expected not in (None, description.stage):
         report.add(files.join(folder, manifest.NAME), f"of stage {description.stage!r}, expected {expected!r}")

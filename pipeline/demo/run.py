@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from artifacts import files, manifest
+from artifacts.lock import locked
 from model.config import ModelConfig, Settings, TrainConfig
 from model.evaluate import RetrievalReport
 from model.train import train
@@ -60,7 +61,7 @@ def run_demo(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     # Inside its folder, so that the photos' names, and with them every byte of the results, are the same in any folder.
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), locked("logs"):
         config = demo_config(seed)
         files.publish_bytes("demo.yaml", config.to_yaml().encode())
         _step("a world is drawn", lambda: _draw_world(seed, workers))

@@ -7,8 +7,10 @@ which the job reads them. (Dataflow refuses graphs of more than 10 MB.)
 import atexit
 import gc
 import logging
+import os
 import re
 import shlex
+import socket
 import sys
 import threading
 import time
@@ -28,10 +30,11 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from apache_beam.utils.shared import Shared
+from grpc import FutureTimeoutError
 from tqdm import tqdm
 
 from artifacts import files
-from artifacts.errors import CallError, UserError
+from artifacts.errors import CallError, UserError, WriteError
 from artifacts.manifest import Counts
 from pipeline.jobs import work
 from pipeline.jobs.work import Stage, Unit, Worker, publish_result, publish_units, read_results, read_units
@@ -73,39 +76,57 @@ class Engine:
         contents; `label` names the job where jobs have names; `processes` local ones are enough for it (default: as
         many as units).
 
-        Raises the UserError of a unit that met one; the other units are done all the same. Other exceptions stop the
-        pipeline and pass through.
+        Raises the UserError of a unit that met one; the other units are done all the same, unless it is a WriteError.
+        Where --runner names another engine, its failure is a UserError, too; a local pipeline's passes through.
         """
         work.forget_errors(stage)
         listed = publish_units(stage, units, content)
-        with beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label)) as pipeline:
-            build(pipeline | "ListUnits" >> ListUnits(stage, listed, content))
+        pipeline = beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label))
+        try:
+            with pipeline:
+                build(pipeline | "ListUnits" >> ListUnits(stage, listed, content))
+        except KeyboardInterrupt:
+            if self.runner is not None and hasattr(pipeline, "result"):
+                pipeline.result.cancel()  # or the engine would go on with it
+            raise
+        except Exception as error:
+            work.raise_error(stage)
+            raise _explained(error, self.runner) from error
         work.raise_error(stage)
+
+    @property
+    def runner(self) -> str | None:
+        """The runner that the arguments name; None for the local one."""
+        if not any(argument.startswith("--runner") for argument in self.beam_args):
+            return None
+        name: str = self._options.view_as(StandardOptions).runner
+        return name
 
     @property
     def _options(self) -> PipelineOptions:
         return PipelineOptions(list(self.beam_args))
 
     def _how(self, workers: int, label: str) -> dict[str, Any]:
-        if any(argument.startswith("--runner") for argument in self.beam_args):
+        if self.runner is not None:
             options = self._options
-            name = options.view_as(StandardOptions).runner
             if self.elsewhere:
                 without_main_session(options)
                 cloud = options.view_as(GoogleCloudOptions)
                 cloud.job_name = job_name(cloud.job_name or JOB_NAME, label)
             try:
-                return {"runner": create_runner(name), "options": options}
+                return {"runner": create_runner(self.runner), "options": options}
             except ValueError as error:
-                raise CallError(f"--runner={name}: Beam knows no such runner: {error}") from None
+                raise CallError(f"--runner={self.runner}: Beam knows no such runner: {error}") from None
             except ImportError as error:
                 install = "Run `pip install 'vlmixer[gcp]'`."
-                raise CallError(f"--runner={name}: needs packages that are not installed: {error}. {install}") from None
+                raise CallError(
+                    f"--runner={self.runner}: needs packages that are not installed: {error}. {install}"
+                ) from None
         options = PipelineOptions(["--direct_num_workers", str(workers), *self.beam_args])
         # The class itself: "DirectRunner" would first try to download another runner.
         if workers == 1:
             return {"runner": FnApiRunner(), "options": options}
-        command = f"{shlex.quote(sys.executable)} -m pipeline.jobs.worker"
+        command = f"exec {shlex.quote(sys.executable)} -m pipeline.jobs.worker"
         processes = SubprocessSDKEnvironment.from_command_string(command)
         # Worker processes learn their options from the runner's provision info alone.
         encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
@@ -117,6 +138,36 @@ def without_main_session(options: PipelineOptions) -> None:
     """Say that workers need no pickle of the program that submits the job: all our code is installed there. On Dataflow
     Beam would send one by default."""
     options.view_as(SetupOptions).save_main_session = False
+
+
+def _explained(error: Exception, runner: str | None) -> Exception:
+    """What to raise for an exception that stopped a pipeline. Engines pass on what a worker raised as text."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return type(error)(_WHERE.sub("", text))
+    found = _OURS.search(text)
+    if found:
+        kinds = {kind.__name__: kind for kind in (CallError, UserError, WriteError)}
+        return kinds.get(found["kind"], UserError)(_WHERE.sub("", found["message"]))
+    if runner is None:
+        return error
+    if isinstance(error, FutureTimeoutError):
+        return UserError(
+            f"--runner={runner}: no job server answered in time. Start it, and give its address by --job_endpoint."
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    cause = next((line for line in reversed(lines) if line.startswith("Caused by: ")), "")
+    said = lines[0] if cause else next((line for line in reversed(lines) if _SAID.match(line)), lines[0])
+    because = f"; c{cause[1:300]}" if cause else ""
+    return UserError(
+        f"--runner={runner}: the job failed: {said[:300]}{because}. OUT/logs and the runner's own log have it all. "
+        "What is done is kept: the same command goes on from there."
+    )
+
+
+_OURS = re.compile(r"\bartifacts\.errors\.(?P<kind>\w+): (?P<message>.+)")
+_WHERE = re.compile(r" \[while running '.*")
+_SAID = re.compile(r"[\w.$]*(Error|Exception)\b")
 
 
 def job_name(base: str, label: str) -> str:
@@ -173,6 +224,12 @@ class _DoUnit(beam.DoFn):
         self._worker = worker
         self._shared = Shared()
         self._resource: Any = None
+        self._folder = os.getcwd()
+
+    def setup(self) -> None:
+        # Relative paths of the config mean what they mean here, if the worker has such a folder.
+        if os.path.isdir(self._folder):
+            os.chdir(self._folder)
 
     def process(self, unit: Unit) -> Iterator[str]:
         with keeping_error(self._stage, unit.name):
@@ -199,9 +256,17 @@ class _Loaded:
 @contextmanager
 def keeping_error(stage: Stage, unit: str) -> Iterator[None]:
     """Keep a unit's UserError for `Engine.run` to raise: as an exception it would be retried in vain, and would reach
-    the user as pages of a runner's own words."""
+    the user as pages of a runner's own words. Raises WriteError where the stage is not under way."""
+    if not files.exists(stage.plan):
+        raise WriteError(
+            f"{stage.plan}: not there for the worker on {socket.gethostname()}. Either another run has taken the place "
+            "of this one, or the workers do not see the output folder: give an --out that is one place for all of "
+            "them, a shared file system or a URL."
+        )
     try:
         yield
+    except WriteError:
+        raise  # No other unit will do better, and there is no place to keep it.
     except UserError as error:
         work.publish_error(stage, unit, error)
 

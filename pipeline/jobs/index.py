@@ -28,7 +28,6 @@ from bank.concepts import Vocabulary
 from pipeline.config import BankSettings, Config
 from pipeline.jobs import work
 from pipeline.jobs.engine import DoUnits, Engine, keeping_error, progress
-from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
@@ -141,7 +140,7 @@ class IndexPatches(beam.PTransform):
         super().__init__()
         self._stage = Stage("index", out)
         limit = selection.candidate_limit(settings.selection, settings.max_patches_per_concept)
-        regions = files.join(out, FOLDERS["detect"])
+        regions = Stage("detect", out).folder
         self._ranking = Ranking(settings.selection, limit, seed, vocabulary.ids, regions)
         self._gather = GatherWorker(self._ranking, feature_dim, self._stage)
         self._choose = ConceptWorker(settings, feature_dim, groups, self._stage)

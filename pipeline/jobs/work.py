@@ -53,10 +53,13 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a stage keeps its things."""
+    """Where a stage keeps its things. `out` is made absolute: workers may run in another folder."""
 
     name: str
     out: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", files.absolute(self.out))
 
     @property
     def folder(self) -> str:
@@ -72,6 +75,11 @@ class Stage:
     def rejects(self) -> str:
         """OUT/rejects, shared by all stages; a stage's files there begin with its name."""
         return files.join(self.out, "rejects")
+
+    @property
+    def plan(self) -> str:
+        """The file that says what is being done; it is there while the stage is under way."""
+        return files.join(self.work, "plan.json")
 
     def stats(self, unit: str) -> str:
         """The stats file of a unit."""
@@ -122,14 +130,13 @@ def begin(stage: Stage, plan: Plan, *, overwrite: bool) -> Manifest | None:
             raise UserError(_changed(stage, stage.folder, ["its settings or its inputs"]))
         files.remove(stage.work)
         return finished
-    plan_file = files.join(stage.work, "plan.json")
-    if files.exists(plan_file):
-        begun, wanted = json.loads(files.read_bytes(plan_file)), plan.to_json()
+    if files.exists(stage.plan):
+        begun, wanted = json.loads(files.read_bytes(stage.plan)), plan.to_json()
         if begun != wanted:
             raise UserError(_changed(stage, stage.work, _differences(begun, wanted)))
     else:
         _clear(stage)
-        files.publish_bytes(plan_file, manifest.canonical(plan.to_json(), indent=1))
+        files.publish_bytes(stage.plan, manifest.canonical(plan.to_json(), indent=1))
     for folder in (stage.folder, stage.work, stage.rejects):
         files.sweep_temporaries(folder)
     return None
@@ -138,7 +145,7 @@ def begin(stage: Stage, plan: Plan, *, overwrite: bool) -> Manifest | None:
 def _clear(stage: Stage) -> None:
     # The manifest goes first: without it nothing here counts as finished, wherever this is interrupted.
     files.remove(files.join(stage.folder, manifest.NAME))
-    files.remove(files.join(stage.work, "plan.json"))
+    files.remove(stage.plan)
     files.remove(stage.work)
     files.remove(stage.folder)
     for name in files.list_files(stage.rejects):
@@ -290,6 +297,9 @@ def finish(
         counts=counts,
         details=details,
     )
+    # An engine that lost a worker has done its units again, and nobody else takes away what that one had begun.
+    for folder in (stage.folder, stage.rejects):
+        files.sweep_temporaries(folder)
     manifest.publish(stage.folder, finished)
     files.remove(stage.work)
     return finished

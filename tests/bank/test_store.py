@@ -443,3 +443,22 @@ def test_feature_rows_of_a_slice():
 def test_crops_file_is_the_crops_one_after_the_other(folder):
     content = io.BytesIO(files.read_bytes(f"{folder}/crops.bin"))
     assert content.read(26) == b"jpeg of dog 0jpeg of dog 1"
+
+
+def test_an_index_has_the_same_bytes_in_a_process_that_flushes_the_smallest_numbers():
+    torch = pytest.importorskip("torch")
+    # All but the first are below 6e-5, where float16 has fewer digits.
+    features = np.tile(np.array([1, *np.geomspace(2e-7, 6e-5, 63)], np.float16), (3, 1))
+    written = []
+    for flush in (False, True):
+        file = io.BytesIO()
+        assert torch.set_flush_denormal(flush)
+        try:
+            building.IndexWriter(file, 64, [3]).write_list(features)
+        finally:
+            torch.set_flush_denormal(False)
+        written.append(file.getvalue())
+    assert written[0] == written[1]
+    codes = np.frombuffer(written[0][: -3 * 8], "<f2")[-3 * 64 :].reshape(3, 64).astype(np.float32)
+    assert (codes > 0).all()
+    assert np.linalg.norm(codes, axis=1) == pytest.approx(1, abs=1e-3)

@@ -1,0 +1,126 @@
+"""One run at a time: what works in a folder holds the folder's lock, and a second run is refused.
+
+Local folders, also on network file systems, are locked by the system (flock), so that a killed run leaves nothing
+behind that anybody has to remove. Object stores know no locks; there the lock is an object that only one can create.
+"""
+
+import errno
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from artifacts import files
+from artifacts.errors import UserError, WriteError
+
+LOG = logging.getLogger("vlmixer")
+NAME = "lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What a file system says that has no locks."""
+
+
+@contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Hold the lock of `folder`, the file `lock` in it, while the block runs.
+
+    Raises UserError if another process holds it, WriteError if the folder cannot be written.
+    """
+    path = files.join(folder, NAME)
+    with _object(path) if files.is_url(path) else _flock(path):
+        yield
+
+
+@contextmanager
+def _flock(path: str) -> Iterator[None]:
+    import fcntl
+
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _refused(path, os.read(descriptor, 4096), "") from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                LOG.warning("%s: no locks on this file system; see to it that only one run works here.", path)
+            # One that ended just now may have removed this very file, and a third may hold a new one.
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
+            os.close(descriptor)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, _holder())
+    except OSError as error:
+        raise WriteError.of(path, error) from error
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def _object(path: str) -> Iterator[None]:
+    try:
+        files.create(path, _holder())
+    except FileExistsError:
+        held = files.read_bytes(path)
+        if not _is_gone(held):
+            raise _refused(path, held, f" If it was killed on another machine, remove {path}.") from None
+        files.remove(path)
+        files.create(path, _holder())
+    try:
+        yield
+    finally:
+        files.remove(path)
+
+
+def _holder() -> bytes:
+    """Who holds the lock, as the lock says it."""
+    content = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": " ".join(sys.argv[:3]),
+        "started": _started(os.getpid()),
+    }
+    return json.dumps(content).encode() + b"\n"
+
+
+def _started(pid: int) -> str:
+    """When a process of this machine started, by the system's clock; "" where there is none or no way to tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_gone(held: bytes) -> bool:
+    """Whether a lock was left behind by a process of this machine that is no more."""
+    try:
+        holder = json.loads(held)
+        return bool(
+            holder["host"] == socket.gethostname()
+            and holder["started"]
+            and holder["started"] != _started(int(holder["pid"]))
+        )
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _refused(path: str, held: bytes, how: str) -> UserError:
+    try:
+        holder = json.loads(held)
+        who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+    except (ValueError, KeyError, TypeError):
+        who = "its lock does not say which"
+    return UserError(
+        f"{path}: another run is at work in this folder ({who}). Wait until it has ended, or give another --out.{how}"
+    )

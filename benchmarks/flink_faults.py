@@ -1,0 +1,143 @@
+"""A Flink cluster of which parts are killed in the middle of a run: does the job finish, and with which bytes?
+
+    examples/flink/cluster.sh start
+    python benchmarks/flink_faults.py --out DIR [--config CONFIG.yaml] [--stage run] [--after 2] [--faults FAULT…]
+
+The stage is done locally, then on the cluster undisturbed, then once for each fault. A fault falls when so many units
+of detection (or of the stage, if it is another) are done:
+
+    none            nothing happens
+    taskmanager     a TaskManager is killed (kill -9); it comes back ten seconds later
+    pool            the worker pool beside it is killed with its workers; it comes back ten seconds later
+    worker          one Python worker process is killed
+    forever         a TaskManager is killed and does not come back
+
+Needs the variables that cluster.sh needs. Prints for each trial how the command ended, what it said last, how often it
+was started until all was done, and whether the bytes are those of the local run.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from artifacts.files import TEMPORARY
+from benchmarks.kill_run import write_config
+
+ROOT = Path(__file__).resolve().parents[1]
+CLUSTER = ROOT / "examples" / "flink" / "cluster.sh"
+FAULTS = ("none", "taskmanager", "pool", "worker", "forever")
+FOLDERS = ("tagged", "regions", "bank", "shards", "rejects")
+VICTIM = "1"
+
+
+def cluster(*arguments: str) -> str:
+    """Call cluster.sh."""
+    return subprocess.run([CLUSTER, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def contents(out: Path) -> dict[str, str]:
+    """SHA-256 of every file of the stages' folders."""
+    paths = [path for folder in FOLDERS for path in sorted((out / folder).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def command(stage: str, config: Path, out: Path, *arguments: str) -> list[str]:
+    """The command's words."""
+    return [sys.executable, "-m", "pipeline.cli", stage, str(config), "--out", str(out), *arguments]
+
+
+def units_done(out: Path, stage: str) -> int:
+    """Units of the stage that have their stats on disk."""
+    work = out / "work" / ("detect" if stage == "run" else stage)
+    return sum(path.name.startswith("part-") for path in work.glob("*.json"))
+
+
+def worker_processes() -> list[int]:
+    """Ids of the Python workers that pool VICTIM started."""
+    pool = next(line.split()[1] for line in cluster("status").splitlines() if line.startswith(f"pool-{VICTIM} "))
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[2] == pool and status.parent.name != pool:  # of the pool's process group
+            found.append(int(status.parent.name))
+    return found
+
+
+def strike(fault: str) -> None:
+    """Do the harm, and mend it where it is mended."""
+    if fault == "worker":
+        for process in worker_processes()[:1]:
+            os.kill(process, signal.SIGKILL)
+    elif fault in ("taskmanager", "pool", "forever"):
+        name = f"{'pool' if fault == 'pool' else 'taskmanager'}-{VICTIM}"
+        cluster("kill", name)
+        if fault != "forever":
+            time.sleep(10)
+            cluster("restart", name)
+
+
+def trial(fault: str, after: int, stage: str, config: Path, out: Path, log: Path) -> tuple[list[int], float]:
+    """Run on the cluster until the stage is done, three times at most; exit codes and seconds."""
+    codes: list[int] = []
+    began = time.monotonic()
+    while not codes or (codes[-1] == 1 and len(codes) < 3):
+        with log.open("a") as said:
+            process = subprocess.Popen(
+                command(stage, config, out, "--", *cluster("options").split()), cwd=ROOT, stdout=said, stderr=said
+            )
+            while not codes and fault != "none" and process.poll() is None:
+                if units_done(out, stage) >= after:
+                    strike(fault)
+                    break
+                time.sleep(0.05)
+            codes.append(process.wait())
+    return codes, time.monotonic() - began
+
+
+def main() -> int:
+    """The program; 1 if any trial does not end with the local bytes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--config", type=Path, help="a config of yours (default: a drawn world, the demo's detector)")
+    parser.add_argument("--stage", default="run", choices=["run", "tag", "detect"])
+    parser.add_argument("--photos", type=int, default=384)
+    parser.add_argument("--after", type=int, default=2)
+    parser.add_argument("--faults", nargs="+", default=FAULTS, choices=FAULTS)
+    options = parser.parse_args()
+    shutil.rmtree(options.out, ignore_errors=True)
+    options.out.mkdir(parents=True)
+    config = options.config or write_config(options.out, options.photos, train=False)
+    config = config.resolve()
+    began = time.monotonic()
+    subprocess.run(command(options.stage, config, options.out / "local", "--workers", "1"), cwd=ROOT, check=True)
+    print(f"local, one worker: {time.monotonic() - began:.0f} s", flush=True)
+    expected = contents(options.out / "local")
+    failed = False
+    for fault in options.faults:
+        out, log = options.out / fault, options.out / f"{fault}.log"
+        codes, seconds = trial(fault, options.after, options.stage, config, out, log)
+        found = contents(out)
+        stray = [str(path) for path in out.rglob(f"*{TEMPORARY}*")]
+        differ = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        failed = failed or bool(differ or stray)
+        verdict = f"DIFFER: {differ}, stray: {stray}" if differ or stray else "same bytes"
+        print(f"{fault}: {seconds:.0f} s, exit codes {codes}, {len(found)} files, {verdict}", flush=True)
+        for line in log.read_text().splitlines():
+            if line.startswith("error: "):
+                print(f"    {line}", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

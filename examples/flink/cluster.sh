@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# A Flink cluster on this machine: one JobManager, two TaskManagers, and beside each TaskManager a pool of Beam's Python
+# workers. It is for trying things out, and shows what a real cluster needs on each of its machines. Each TaskManager
+# with its pool has a network namespace of its own, as if it were another machine (so this needs root and iproute2): a
+# pool knows its workers by names that two TaskManagers both use, and stops the wrong one if it serves two.
+#
+#   FLINK_HOME=…/flink-1.19.3 JOB_SERVER_JAR=…/job-server.jar examples/flink/cluster.sh start
+#   vlmixer run CONFIG.yaml -- $(examples/flink/cluster.sh options)
+#   examples/flink/cluster.sh stop
+#
+# FLINK_HOME      an unpacked Flink: its folder lib/ is all that is used
+# JOB_SERVER_JAR  Beam's job server for that version of Flink, org.apache.beam:beam-runners-flink-1.19-job-server
+# PYTHON          the Python in which vlmixer is installed                       (default: python3)
+# CLUSTER_DIR     for logs, process ids and Flink's own files                    (default: ./flink-cluster)
+# SLOTS           of each TaskManager: work that it does at a time               (default: 1)
+# BASE_PORT       first of seven free ports                                      (default: 18080)
+# NETWORK         three numbers that begin the addresses of the three "machines" (default: 10.199.0)
+#
+# Also: status, `kill taskmanager-1`, `restart taskmanager-1` (or any other name that status shows).
+set -euo pipefail
+
+DIR=${CLUSTER_DIR:-$PWD/flink-cluster}
+PYTHON=${PYTHON:-python3}
+SLOTS=${SLOTS:-1}
+PORT=${BASE_PORT:-18080}
+NETWORK=${NETWORK:-10.199.0}
+REST=$PORT RPC=$((PORT + 1)) BLOB=$((PORT + 2)) JOBS=$((PORT + 3)) ARTIFACTS=$((PORT + 4)) EXPANSION=$((PORT + 5))
+POOL=$((PORT + 6))
+
+# Beam's classes lie with Flink's, and a job brings along an empty jar. Otherwise each of a run's eight jobs would upload
+# Beam's jar (160 MB) to the JobManager, and each TaskManager would fetch and load it anew.
+EMPTY=$DIR/empty.jar
+
+# Flink on Java 17 looks into these packages of the JDK.
+JAVA_OPENS=(--add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/java.net=ALL-UNNAMED
+  --add-opens=java.base/java.io=ALL-UNNAMED --add-opens=java.base/java.nio=ALL-UNNAMED
+  --add-opens=java.base/sun.nio.ch=ALL-UNNAMED --add-opens=java.base/java.lang.reflect=ALL-UNNAMED
+  --add-opens=java.base/java.text=ALL-UNNAMED --add-opens=java.base/java.time=ALL-UNNAMED
+  --add-opens=java.base/java.util=ALL-UNNAMED --add-opens=java.base/java.util.concurrent=ALL-UNNAMED
+  --add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED --add-opens=java.base/java.util.concurrent.locks=ALL-UNNAMED)
+
+# The JobManager is at NETWORK.1, TaskManager N at NETWORK.1N.
+connect() {
+  ip link show vlmixer > /dev/null 2>&1 && return
+  ip link add vlmixer type bridge
+  ip addr add "$NETWORK.1/24" dev vlmixer
+  ip link set vlmixer up
+  for n in 1 2; do
+    ip netns add "vlmixer-$n"
+    ip link add "vlmixer-$n" type veth peer name eth0 netns "vlmixer-$n"
+    ip link set "vlmixer-$n" master vlmixer up
+    ip -n "vlmixer-$n" addr add "$NETWORK.1$n/24" dev eth0
+    ip -n "vlmixer-$n" link set eth0 up
+    ip -n "vlmixer-$n" link set lo up
+  done
+}
+
+disconnect() {
+  for n in 1 2; do
+    ip link del "vlmixer-$n" 2> /dev/null || true
+    ip netns del "vlmixer-$n" 2> /dev/null || true
+  done
+  ip link del vlmixer 2> /dev/null || true
+}
+
+configure() {
+  mkdir -p "$DIR/conf"
+  cat > "$DIR/conf/config.yaml" << YAML
+jobmanager.rpc.address: $NETWORK.1
+jobmanager.rpc.port: $RPC
+jobmanager.bind-host: 0.0.0.0
+jobmanager.memory.process.size: 1g
+rest.address: $NETWORK.1
+rest.port: $REST
+rest.bind-port: "$REST"
+rest.bind-address: $NETWORK.1
+blob.server.port: "$BLOB"
+taskmanager.memory.process.size: 1g
+taskmanager.numberOfTaskSlots: $SLOTS
+# Where a TaskManager or a worker is lost, the job starts again; units of work that are done are not done again.
+restart-strategy.type: fixed-delay
+restart-strategy.fixed-delay.attempts: 5
+restart-strategy.fixed-delay.delay: 2 s
+# A TaskManager that says nothing is given up after so long (milliseconds).
+heartbeat.interval: 2000
+heartbeat.timeout: 10000
+io.tmp.dirs: $DIR/tmp
+YAML
+  cat > "$DIR/conf/log4j.properties" << 'LOG4J'
+rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = Console
+appender.console.name = Console
+appender.console.type = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
+LOG4J
+}
+
+spawn() { # spawn NAME COMMAND…: in a process group of its own, so that what it starts ends with it
+  local name=$1
+  shift
+  setsid "${inside[@]}" "$@" >> "$DIR/log/$name.log" 2>&1 < /dev/null &
+  echo $! > "$DIR/pid/$name"
+}
+
+flink() { # flink NAME MEMORY CLASS ARGUMENTS…
+  local name=$1 heap=$2 class=$3
+  shift 3
+  spawn "$name" java -Xmx"$heap" -XX:MaxDirectMemorySize=384m "${JAVA_OPENS[@]}" \
+    -Dlog4j.configurationFile="$DIR/conf/log4j.properties" -cp "$FLINK_HOME/lib/*:$JOB_SERVER_JAR" "$class" --configDir "$DIR/conf" "$@"
+}
+
+launch() { # launch NAME
+  local inside=()
+  case $1 in
+    jobmanager)
+      flink "$1" 512m org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint ;;
+    taskmanager-*)
+      # The memory that the configuration allows, divided as Flink's own start script would.
+      inside=(ip netns exec "vlmixer-${1#*-}")
+      flink "$1" 384m org.apache.flink.runtime.taskexecutor.TaskManagerRunner \
+        -D taskmanager.resource-id="$1" -D taskmanager.host="$NETWORK.1${1#*-}" -D taskmanager.cpu.cores="$SLOTS".0 \
+        -D taskmanager.memory.task.heap.size=256m -D taskmanager.memory.task.off-heap.size=0b \
+        -D taskmanager.memory.framework.heap.size=128m -D taskmanager.memory.framework.off-heap.size=128m \
+        -D taskmanager.memory.network.min=96m -D taskmanager.memory.network.max=96m \
+        -D taskmanager.memory.managed.size=128m -D taskmanager.memory.jvm-metaspace.size=192m \
+        -D taskmanager.memory.jvm-overhead.min=96m -D taskmanager.memory.jvm-overhead.max=96m ;;
+    pool-*)
+      # The pool starts `python` as it is found on the PATH: that of vlmixer.
+      inside=(ip netns exec "vlmixer-${1#*-}")
+      PATH="$(dirname "$(command -v "$PYTHON")"):$PATH" \
+        spawn "$1" "$PYTHON" -m apache_beam.runners.worker.worker_pool_main --service_port "$POOL" ;;
+    jobserver)
+      spawn "$1" java -Xmx512m "${JAVA_OPENS[@]}" -jar "$JOB_SERVER_JAR" --flink-master "$NETWORK.1:$REST" \
+        --job-host localhost --job-port "$JOBS" --artifact-port "$ARTIFACTS" --expansion-port "$EXPANSION" \
+        --artifacts-dir "$DIR/artifacts" --flink-conf-dir "$DIR/conf" ;;
+  esac
+}
+
+NAMES=(jobmanager pool-1 pool-2 taskmanager-1 taskmanager-2 jobserver)
+
+alive() { [[ -f $DIR/pid/$1 ]] && kill -0 -- "-$(cat "$DIR/pid/$1")" 2> /dev/null; }
+
+end() { # end NAME SIGNAL
+  if alive "$1"; then kill "-$2" -- "-$(cat "$DIR/pid/$1")"; fi
+  rm -f "$DIR/pid/$1"
+}
+
+taskmanagers() { curl -s "$NETWORK.1:$REST/taskmanagers" | grep -o '"freeSlots":[0-9]*' | wc -l; }
+
+case ${1:-} in
+  start)
+    : "${FLINK_HOME:?folder of Flink, see the top of this script}" "${JOB_SERVER_JAR:?see the top of this script}"
+    mkdir -p "$DIR"/{log,pid,tmp,artifacts}
+    "$PYTHON" -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1], "w").close()' "$EMPTY"
+    connect
+    configure
+    for name in "${NAMES[@]}"; do alive "$name" || launch "$name"; done
+    for _ in $(seq 120); do
+      if [[ $(taskmanagers) == 2 ]] && (: < "/dev/tcp/localhost/$JOBS") 2> /dev/null; then
+        echo "Flink's page: http://$NETWORK.1:$REST"
+        exit
+      fi
+      sleep 0.5
+    done
+    echo "the cluster did not come up within a minute; see $DIR/log" >&2
+    exit 1
+    ;;
+  options)
+    echo --runner=PortableRunner "--job_endpoint=localhost:$JOBS" --environment_type=EXTERNAL \
+      "--environment_config=localhost:$POOL" "--parallelism=$((2 * SLOTS))" "--files_to_stage=$EMPTY"
+    ;;
+  status) for name in "${NAMES[@]}"; do echo "$name $(alive "$name" && cat "$DIR/pid/$name" || echo -)"; done ;;
+  kill) end "$2" KILL ;;
+  restart) end "$2" KILL && launch "$2" ;;
+  stop)
+    for name in "${NAMES[@]}"; do end "$name" TERM; done
+    disconnect
+    ;;
+  *) sed -n '2,/^set/p' "$0" | grep '^#' && exit 2 ;;
+esac

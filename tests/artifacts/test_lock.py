@@ -1,0 +1,101 @@
+"""One run at a time: who else is refused, and what a kill leaves behind."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from artifacts import files
+from artifacts.errors import UserError, WriteError
+from artifacts.lock import locked
+
+HOLD = """
+import sys, time
+from artifacts.lock import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request, tmp_path):
+    return str(tmp_path / "logs") if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+
+
+def test_a_lock_is_held_and_given_back(folder):
+    with locked(folder):
+        assert files.exists(files.join(folder, "lock"))
+        with pytest.raises(UserError, match=rf"another run .* \(process {os.getpid()} on ") as refused, locked(folder):
+            pass
+        assert "give another --out" in str(refused.value)
+        assert not isinstance(refused.value, WriteError)
+    assert files.list_files(folder) == []
+    with locked(folder):
+        pass
+
+
+def test_an_exception_gives_it_back(folder):
+    with pytest.raises(ZeroDivisionError), locked(folder):
+        raise ZeroDivisionError
+    with locked(folder):
+        pass
+
+
+def test_another_process_holds_it_until_it_is_killed(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    try:
+        with pytest.raises(UserError, match=rf"process {holder.pid} on {socket.gethostname()}"), locked(str(tmp_path)):
+            pass
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    with locked(str(tmp_path)):
+        pass
+
+
+def left_behind(folder, **changes):
+    """A lock in an object store as a killed run leaves it."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    holder = {"host": socket.gethostname(), "pid": gone.pid, "since": "2026-01-01 00:00:00", "started": "12"}
+    files.publish_bytes(files.join(folder, "lock"), json.dumps(holder | changes).encode())
+
+
+def test_in_an_object_store_the_lock_of_a_process_that_is_gone_is_taken_over():
+    folder = f"memory://{uuid.uuid4().hex}"
+    left_behind(folder)
+    with locked(folder):
+        assert json.loads(files.read_bytes(files.join(folder, "lock")))["pid"] == os.getpid()
+    assert files.list_files(folder) == []
+
+
+@pytest.mark.parametrize("content", [{"host": "elsewhere"}, {"pid": "?"}, {"started": ""}])
+def test_in_an_object_store_a_lock_of_which_nothing_is_known_is_left(content):
+    folder = f"memory://{uuid.uuid4().hex}"
+    left_behind(folder, **content)
+    with pytest.raises(UserError, match=f"If it was killed on another machine, remove {folder}/lock"), locked(folder):
+        pass
+    assert files.exists(files.join(folder, "lock"))
+
+
+def test_a_lock_that_is_no_json_is_refused_all_the_same():
+    folder = f"memory://{uuid.uuid4().hex}"
+    files.publish_bytes(files.join(folder, "lock"), b"?")
+    with pytest.raises(UserError, match="its lock does not say which"), locked(folder):
+        pass
+
+
+def test_where_nothing_can_be_written_the_error_names_the_place(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with (
+        pytest.raises(WriteError, match=r"file/logs/lock: cannot be written: (Not a directory|File exists)"),
+        locked(str(tmp_path / "file" / "logs")),
+    ):
+        pass
