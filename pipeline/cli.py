@@ -93,6 +93,19 @@ def _parser() -> argparse.ArgumentParser:
     ):
         commands.add_parser(stage, parents=[staged], help=what).set_defaults(do=_run, stages=(stage,))
 
+    plan = commands.add_parser("plan", parents=[common], help="what a run will take, from a short probe")
+    plan.add_argument("config", metavar="CONFIG.yaml")
+    plan.add_argument("--out", help="output folder, of which only what is done already is read (default: the config's)")
+    plan.add_argument("--workers", type=_positive, nargs="+", default=[], metavar="N", help="besides 1 and all cores")
+    plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
+    plan.add_argument("--scale", type=_above_zero, metavar="TIMES", help="for so many times the corpora")
+    plan.add_argument("--sentences", type=_positive, metavar="N", help="for so many sentences like these")
+    plan.add_argument("--images", type=_positive, metavar="N", help="for so many images like these")
+    plan.add_argument("--price", type=_above_zero, metavar="P", help="of a worker for an hour, for the cost")
+    plan.add_argument("--seconds", type=_above_zero, default=5.0, help="that the probe takes a stage (default: 5)")
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
+    plan.set_defaults(do=_plan)
+
     verify = commands.add_parser("verify", parents=[common], help="re-read everything and say whether it is sound")
     verify.add_argument("folder", metavar="DIR")
     verify.add_argument(
@@ -189,6 +202,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+    return value
+
+
 def _page_or_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="write a self-contained page")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -241,6 +261,30 @@ def _run(options: argparse.Namespace) -> int:
         if options.overwrite:
             files.remove(run)
         _train_run(config, run, resume=True)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from pipeline.config import load_config
+    from pipeline.jobs.probe import plan_run
+
+    if options.scale and (options.sentences or options.images):
+        raise CallError("--scale and --sentences or --images contradict each other. Give one of them.")
+    config = load_config(options.config, options.set, options.out)
+    report = plan_run(
+        config,
+        scale=options.scale,
+        sentences=options.sentences,
+        images=options.images,
+        workers=options.workers,
+        price=options.price,
+        seconds=options.seconds,
+        import_paths=_import_paths(options.config),
+    )
+    if options.json:
+        _print_json(report.to_json())
+    else:
+        print(report.to_table())
     return 0
 
 

@@ -23,7 +23,7 @@ from artifacts.rejects import RejectLog
 from pipeline.text.json_lists import BrokenJson, json_records
 from pipeline.text.lines import MAX_LINE_BYTES, paragraphs, raw_lines, unpack
 from pipeline.text.sentences import SentenceSplitter
-from pipeline.text.slices import Slice, kind, source_id
+from pipeline.text.slices import Slice, can_split, kind, source_id
 
 ROWS_AT_ONCE = 4096
 
@@ -94,6 +94,25 @@ class Reading:
                     self._reject(piece.name, "", "empty_file")
             except _UNREADABLE as error:
                 self._reject(piece.name, piece.start or "", "unreadable_file", f"{type(error).__name__}: {error}")
+
+    def sample(self, piece: Slice, most: int) -> tuple[list[str], int]:
+        """Up to `most` usable sentences from the beginning of the slice, and about how many bytes of the file they
+        took."""
+        texts: list[str] = []
+        with files.open_read(piece.name) as file:
+            try:
+                for line in self._slice(piece, file):
+                    texts.append(line.text)
+                    if len(texts) < most:
+                        continue
+                    if kind(piece.name) == "parquet":
+                        rows = pq.ParquetFile(file).metadata.num_rows
+                        return texts, max(piece.size * self.read // rows, 1)
+                    packed = not can_split(piece.name)
+                    return texts, max(file.tell() if packed else line.position - piece.start, 1)
+            except _UNREADABLE:
+                pass
+        return texts, piece.bytes
 
     def _reject(self, source: str, key: object, reason: str, detail: str = "") -> None:
         self.read += 1
