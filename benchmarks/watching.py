@@ -31,7 +31,9 @@ class Watched:
 def watch(command: Sequence[str | Path], every: float = 0.2) -> Watched:
     """Run the command and wait for it. Raises CalledProcessError, with what it said, if it fails."""
     used, began = _children(), time.monotonic()
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert process.stdout is not None
     said: list[str] = []
     reader = threading.Thread(target=said.extend, args=(process.stdout,))

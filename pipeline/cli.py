@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import CallError, UserError
+from pipeline.machine import default_workers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,11 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show tracebacks and the libraries' own messages")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    local_processes = "local processes (default: the processors, fewer where memory is short)"
 
     demo = commands.add_parser("demo", parents=[common], help="everything, offline, on a drawn world")
     demo.add_argument("--out", default="demo-out", help="folder for all of it (default: demo-out)")
     demo.add_argument("--seed", type=int, default=0, help="another seed draws another world")
-    demo.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="local processes")
+    demo.add_argument("--workers", type=_positive, default=default_workers(), help=local_processes)
     demo.add_argument(
         "--evidence", action="store_true", help="train with parts of the method left out, too; takes long"
     )
@@ -77,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     staged = argparse.ArgumentParser(add_help=False, parents=[common])
     staged.add_argument("config", metavar="CONFIG.yaml")
     staged.add_argument("--out", help="output folder (default: the config's)")
-    staged.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="local processes")
+    staged.add_argument("--workers", type=_positive, default=default_workers(), help=local_processes)
     staged.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
     staged.add_argument("--overwrite", action="store_true", help="do afresh what was done before")
     run = commands.add_parser(

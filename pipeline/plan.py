@@ -118,6 +118,7 @@ class Shape:
     parts_wanted: int = 32
     most_batches: int = 32
     images_a_unit: int = 64
+    most_images_units: int = 65_536
     survey_images: int = 4096
     regions_a_group: int = 16_384
     most_groups: int = 512
@@ -255,7 +256,7 @@ def _detect(corpus: Corpus, measured: Measured, shape: Shape) -> StagePlan:
     start = measured.starts.get("any", 0.0)
     passes = (
         Pass("survey", _ceil(images, shape.survey_images), images * measured.survey, start),
-        Pass("detect", _ceil(images, shape.images_a_unit), images * measured.detect,
+        Pass("detect", min(_ceil(images, shape.images_a_unit), shape.most_images_units), images * measured.detect,
              measured.starts.get("detect", start), measured.loads.get("detect", 0.0)),
     )  # fmt: skip
     return StagePlan(

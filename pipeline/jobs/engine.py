@@ -214,9 +214,13 @@ def _report(stage: Stage, label: str, units: set[str], kind: str, stop: threadin
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix}",
     )  # fmt: skip
     with bar:
+        wait = 0.5
         while True:
-            last = stop.wait(0.5)
+            last = stop.wait(wait)
+            looked = time.monotonic()
             count(fresh=True)
+            # Listing a hundred thousand units takes long; it should be a small part of the time.
+            wait = max(0.5, 20 * (time.monotonic() - looked))
             elapsed = time.monotonic() - began
             bar.update(len(seen) - bar.n)
             bar.set_postfix_str(tally.describe(elapsed))

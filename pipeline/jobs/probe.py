@@ -45,6 +45,7 @@ from pipeline.jobs.engine import DoUnits, Engine
 from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.timing import UnitTime, read_times
 from pipeline.jobs.work import Stage, Unit, UnitResult
+from pipeline.machine import processors
 from pipeline.plan import Corpus, Line, Measured, Shape
 from pipeline.text.slices import UNIT_BYTES, Slice, can_split
 from pipeline.text.sources import Reading
@@ -512,6 +513,7 @@ def _shape(config: Config) -> Shape:
         parts_wanted=tag.UNITS_WANTED,
         most_batches=tag.MOST_BATCHES_A_UNIT,
         images_a_unit=surveying.IMAGES_A_UNIT,
+        most_images_units=surveying.MOST_UNITS,
         regions_a_group=index.REGIONS_A_GROUP,
         most_groups=index.MOST_GROUPS,
         most_concept_units=index.MOST_CONCEPT_UNITS,
@@ -567,7 +569,7 @@ def plan_run(
     else:
         fresh = plan.plan_stages(corpus, measured, shape, {})
         done = done_before(config.out, [each.stage for each in fresh], {each.stage: each.units for each in fresh})
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = processors()
     return plan.Report(
         corpus,
         plan.plan_stages(corpus, measured, shape, done),
