@@ -12,7 +12,7 @@ import resource
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -47,7 +47,7 @@ from pipeline.jobs.timing import UnitTime, read_times
 from pipeline.jobs.work import Stage, Unit, UnitResult
 from pipeline.machine import processors
 from pipeline.plan import Corpus, Line, Measured, Shape
-from pipeline.text.slices import UNIT_BYTES, Slice, can_split
+from pipeline.text.slices import UNIT_BYTES, Slice, can_split, kind
 from pipeline.text.sources import Reading
 
 LOG = logging.getLogger("vlmixer")
@@ -91,17 +91,17 @@ def take_sample(config: Config) -> Sample:
     if not config.images.inputs:
         raise CallError("images.inputs: empty; expected files, folders or globs with images.")
     inputs = files.expand(config.text.inputs, key="text.inputs")
-    sentences, density = _sample_text(inputs, config)
-    total = sum(entry.size for entry in inputs)
+    sentences, total = _sample_text(inputs, config)
+    size_of_text = sum(entry.size for entry in inputs)
     images, count, size, counted = _sample_images(config)
     notes = ["sentences were counted by their bytes in the sample"]
     if not counted:
         notes.append("images in tars and lists were counted by their bytes in the sample")
-    return Sample(sentences, images, Corpus(round(total * density), total, count, size, exact=False), tuple(notes))
+    return Sample(sentences, images, Corpus(total, size_of_text, count, size, exact=False), tuple(notes))
 
 
-def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str], float]:
-    """Up to MOST[0] sentences from PLACES stretches of the text, and how many inputs there are a byte."""
+def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str], int]:
+    """Up to MOST[0] sentences from PLACES stretches of the text, and how many there are in all."""
     total = sum(entry.size for entry in inputs)
     if not total:
         raise CallError("text.inputs: the files are empty.")
@@ -120,14 +120,24 @@ def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str],
             pieces.append((Slice(entry.name, entry.size), len(starts)))
         begin += entry.size
     texts: list[str] = []
-    read = length = 0
+    # By format, as packed files hold more a byte.
+    read: Counter[str] = Counter()
+    length: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for entry in inputs:
+        size[_format(entry.name)] += entry.size
     most = -(-MOST[0] // PLACES)
     for piece, stretches in _spread(sorted(pieces, key=lambda pair: _drawn(pair[0], config.seed)), 4 * PLACES):
         reading = Reading(RejectLog("tag"), field=config.text.field)
         found, used = reading.sample(piece, most * stretches)
         texts += found
-        read, length = read + reading.read, length + used
-    return texts, read / max(length, 1)
+        read[_format(piece.name)] += reading.read
+        length[_format(piece.name)] += used
+    return texts, round(sum(size[form] * read[form] / length[form] for form in read))
+
+
+def _format(name: str) -> str:
+    return f"{kind(name)} {can_split(name)}"
 
 
 def _drawn(piece: Slice, seed: int) -> int:
