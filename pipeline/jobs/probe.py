@@ -133,7 +133,8 @@ def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str],
         texts += found
         read[_format(piece.name)] += reading.read
         length[_format(piece.name)] += used
-    return texts, round(sum(size[form] * read[form] / length[form] for form in read))
+    overall = read.total() / max(length.total(), 1)
+    return texts, round(sum(size[form] * (read[form] / length[form] if length[form] else overall) for form in size))
 
 
 def _format(name: str) -> str:
@@ -221,21 +222,25 @@ def probe(
     """Run the stages over parts of the sample, about `seconds` each. Raises what the stages raise."""
     vocabulary = load_vocabulary(config.vocabulary)
     config = replace(config, max_bad_fraction=1.0)
-    with tempfile.TemporaryDirectory(prefix="vlmixer-plan-") as name, _without_messages():
+    with tempfile.TemporaryDirectory(prefix="vlmixer-plan-") as name:
         folder = Path(name)
-        LOG.debug("probing in %s", folder)
-        cold = _run(folder / "cold", config, vocabulary, sample.part(*FIRST), import_paths)
-        small = _run(folder / "small", config, vocabulary, sample.part(*FIRST), import_paths)
+        first = sample.part(*FIRST)
+        _say(1, first)
+        cold = _run(folder / "cold", config, vocabulary, first, import_paths)
+        _say(2, first)
+        small = _run(folder / "small", config, vocabulary, first, import_paths)
         sized = sample.part(
-            _wanted(small.seconds("tag"), FIRST[0], seconds, MOST[0]),
-            _wanted(small.seconds("detect"), len(sample.part(*FIRST).images), seconds, MOST[1]),
+            _wanted(small.seconds("tag"), len(first.sentences), seconds, MOST[0]),
+            _wanted(small.seconds("detect"), len(first.images), seconds, MOST[1]),
         )
+        _say(3, sized)
         large = _run(folder / "large", config, vocabulary, sized, import_paths)
         for stage in ("index", "mix"):  # by now, or there is nothing to build a bank or samples of
             if stage not in large.manifests:
                 _run_rest(large, config, vocabulary, stage)
-        start = _start_of_a_process(folder / "start")
-        measured = _measured(config, vocabulary, (cold, small, large), start, sized)
+        with _without_messages():
+            start = _start_of_a_process(folder / "start")
+        measured = _measured(config, vocabulary, (cold, small, large), start)
         if config.train is not None:
             measured = _with_training(measured, config, large, seconds)
     notes = [
@@ -244,6 +249,13 @@ def probe(
         f"{measured.starts['detect']:.1f} s to detect",
     ]
     return measured, _shape(config), notes
+
+
+def _say(number: int, sample: Sample) -> None:
+    LOG.info(
+        "plan: sample %d of 3, %s sentences and %s images, through all stages",
+        number, f"{len(sample.sentences):,}", f"{len(sample.images):,}",
+    )  # fmt: skip
 
 
 def _wanted(took: float, count: int, seconds: float, most: int) -> int:
@@ -324,7 +336,8 @@ def _measuring(chain: Chain, stage: str) -> Iterator[None]:
     watcher.start()
     before = time.process_time()
     try:
-        yield
+        with _without_messages():
+            yield
     finally:
         chain.cpu[stage] = time.process_time() - before
         stop.set()
@@ -371,9 +384,7 @@ def _start_of_a_process(folder: Path) -> float:
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 2
 
 
-def _measured(
-    config: Config, vocabulary: Vocabulary, chains: tuple[Chain, Chain, Chain], start: float, sample: Sample
-) -> Measured:
+def _measured(config: Config, vocabulary: Vocabulary, chains: tuple[Chain, Chain, Chain], start: float) -> Measured:
     cold, small, large = chains
     sentences, images = large.read("tag", "sentences"), large.read("detect", "images")
     found = sum(entry.rows for entry in large.manifests["tag"].rejects if entry.name.startswith("tag-find-"))
@@ -567,7 +578,6 @@ def plan_run(
     import_paths: Sequence[str] = (),
 ) -> plan.Report:
     """What `vlmixer run` will take here, or with corpora of another size. Raises CallError, UserError."""
-    LOG.info("plan: a sample of the inputs goes through all stages, in a temporary folder")
     sample = take_sample(config)
     measured, shape, notes = probe(config, sample, seconds, import_paths)
     corpus = sample.corpus
