@@ -188,7 +188,7 @@ class Chain:
     folder: str
     manifests: dict[str, Manifest] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
-    memory: dict[str, int] = field(default_factory=dict)
+    grown: dict[str, int] = field(default_factory=dict)
 
     def times(self, stage: str, prefix: str = "") -> list[UnitTime]:
         """The units of a stage whose names begin so."""
@@ -223,7 +223,7 @@ def probe(
     vocabulary = load_vocabulary(config.vocabulary)
     config = replace(config, max_bad_fraction=1.0)
     with tempfile.TemporaryDirectory(prefix="vlmixer-plan-") as name:
-        folder = Path(name)
+        folder, base = Path(name), own_memory()
         first = sample.part(*FIRST)
         _say(1, first)
         cold = _run(folder / "cold", config, vocabulary, first, import_paths)
@@ -240,7 +240,7 @@ def probe(
                 _run_rest(large, config, vocabulary, stage)
         with _without_messages():
             start = _start_of_a_process(folder / "start")
-        measured = _measured(config, vocabulary, (cold, small, large), start)
+        measured = _measured(config, vocabulary, (cold, small, large), start, base)
         if config.train is not None:
             measured = _with_training(measured, config, large, seconds)
     notes = [
@@ -330,9 +330,9 @@ def _paths(refs: Sequence[ImageRef], folder: Path, config: Config) -> Iterator[s
 
 @contextmanager
 def _measuring(chain: Chain, stage: str) -> Iterator[None]:
-    """Processor time of this process, all threads, and the most memory that is its own."""
+    """Processor time of this process, all threads, and how much its memory grows."""
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(chain, stage, stop), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(chain, stage, own_memory(), stop), daemon=True)
     watcher.start()
     before = time.process_time()
     try:
@@ -344,10 +344,10 @@ def _measuring(chain: Chain, stage: str) -> Iterator[None]:
         watcher.join()
 
 
-def _watch(chain: Chain, stage: str, stop: threading.Event) -> None:
+def _watch(chain: Chain, stage: str, before: int, stop: threading.Event) -> None:
     while True:
         last = stop.wait(0.1)
-        chain.memory[stage] = max(chain.memory.get(stage, 0), own_memory())
+        chain.grown[stage] = max(chain.grown.get(stage, 0), own_memory() - before)
         if last:
             return
 
@@ -436,7 +436,8 @@ def _measured(config: Config, vocabulary: Vocabulary, chains: tuple[Chain, Chain
         starts={"any": start, **{stage: start + loads[stage] for stage in loads}},
         loads=loads,
         launcher=launcher,
-        memory=dict(large.memory),
+        # Of a process that does nothing else: what it loads, and what it needs beyond.
+        memory={stage: base + cold.grown.get(stage, 0) + large.grown[stage] for stage in large.grown},
         tagged_bytes=large.bytes("tag", "part-") / max(large.written("tag", "sentences"), 1),
         region_bytes=large.bytes("detect") / max(regions, 1),
         patch_bytes=large.bytes("index") / max(patches, 1),
