@@ -384,7 +384,9 @@ def _start_of_a_process(folder: Path) -> float:
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 2
 
 
-def _measured(config: Config, vocabulary: Vocabulary, chains: tuple[Chain, Chain, Chain], start: float) -> Measured:
+def _measured(
+    config: Config, vocabulary: Vocabulary, chains: tuple[Chain, Chain, Chain], start: float, base: int
+) -> Measured:
     cold, small, large = chains
     sentences, images = large.read("tag", "sentences"), large.read("detect", "images")
     found = sum(entry.rows for entry in large.manifests["tag"].rejects if entry.name.startswith("tag-find-"))
