@@ -425,7 +425,7 @@ def _measured(
         regions=regions / max(images, 1),
         places=places,
         gather=large.seconds("index", index.GATHERED) / max(regions, 1),
-        concept=plan.fit(_concepts(large)),
+        concept=plan.fit([_concepts(chain) for chain in (small, large) if "index" in chain.manifests]),
         choose=_time_choice(config, large) if config.bank.selection == "diverse" else 0.0,
         kept=patches / max(regions, 1) if config.bank.selection == "diverse" else 1.0,
         concepts=tuple(sorted((count / max(regions, 1)
@@ -449,11 +449,11 @@ def _measured(
     )  # fmt: skip
 
 
-def _concepts(chain: Chain) -> list[tuple[float, float]]:
-    """(candidates, seconds) of the concepts' units, on average."""
+def _concepts(chain: Chain) -> tuple[float, float]:
+    """(candidates, seconds) of a concept, on average."""
     units = chain.times("index", index.CHOSEN)
     counts = chain.manifests["detect"].details["regions"].values()
-    return [(sum(counts) / max(len(counts), 1), sum(unit.seconds for unit in units) / max(len(counts), 1))]
+    return sum(counts) / max(len(counts), 1), sum(unit.seconds for unit in units) / max(len(counts), 1)
 
 
 def _time_places(config: Config, vocabulary: Vocabulary, chain: Chain) -> float:
