@@ -71,7 +71,8 @@ class Measured:
 
     A seconds value is for one piece unless it says otherwise. By stage: `starts`, seconds until a new process can work,
     "any" for one that loads nothing; `loads`, what of it a process that is there needs, too; `launcher`, what one
-    process does however many workers there are, over the stage's pieces; `memory` of the largest process.
+    process does however many workers there are, over the stage's units (in indexing, over the patches kept); `memory`
+    of the largest process.
     """
 
     find: float = 0.0  # a sentence in the first pass of tagging
@@ -102,7 +103,7 @@ class Measured:
     memory: Mapping[str, int] = field(default_factory=dict)
     tagged_bytes: float = 0.0  # a sentence that is written
     region_bytes: float = 0.0
-    patch_bytes: float = 0.0  # in the bank
+    bank_bytes: Line = field(default_factory=Line)  # over its patches
     mixed_bytes: float = 0.0
     image_sample_bytes: float = 0.0
     reject_bytes: float = 0.0
@@ -242,7 +243,7 @@ def _tag(corpus: Corpus, measured: Measured, shape: Shape) -> StagePlan:
     return StagePlan(
         "tag",
         passes,
-        measured.launcher.get("tag", Line()).at(sentences),
+        measured.launcher.get("tag", Line()).at(sum(each.units for each in passes)),
         {"sentences": sentences},
         corpus.sentence_bytes,
         round(written * measured.tagged_bytes + (sentences - written) * measured.reject_bytes),
@@ -262,7 +263,7 @@ def _detect(corpus: Corpus, measured: Measured, shape: Shape) -> StagePlan:
     return StagePlan(
         "detect",
         passes,
-        measured.launcher.get("detect", Line()).at(images),
+        measured.launcher.get("detect", Line()).at(sum(each.units for each in passes)),
         {"images": images},
         corpus.image_bytes,
         round(regions * measured.region_bytes + images * (1 - measured.with_regions) * measured.reject_bytes),
@@ -285,7 +286,7 @@ def _index(measured: Measured, shape: Shape, regions: float, candidates: Sequenc
         measured.launcher.get("index", Line()).at(patches),
         {"regions": round(regions)},
         round(regions * measured.region_bytes),
-        round(patches * measured.patch_bytes + (regions - patches) * measured.reject_bytes),
+        round(measured.bank_bytes.at(patches) + (regions - patches) * measured.reject_bytes),
         measured.memory.get("index", 0),
     )
 
@@ -305,13 +306,13 @@ def _mix(corpus: Corpus, measured: Measured, shape: Shape, patches: float) -> St
         Pass("deal", parts, views * measured.deal + batches, start, most_workers=_ceil(parts, shape.parts_a_worker)),
         Pass("mix", shards + image_shards, views * measured.mixed + images * measured.image_sample + batches, start),
     )
-    inputs = tagged * measured.tagged_bytes + patches * measured.patch_bytes + regions * measured.region_bytes
+    inputs = tagged * measured.tagged_bytes + measured.bank_bytes.at(patches) + regions * measured.region_bytes
     written = views * measured.written
     outputs = written * measured.mixed_bytes + images * measured.image_sample_bytes
     return StagePlan(
         "mix",
         passes,
-        measured.launcher.get("mix", Line()).at(views + images),
+        measured.launcher.get("mix", Line()).at(sum(each.units for each in passes)),
         {"views": round(views), "image samples": round(images)},
         round(inputs),
         round(outputs + (views - written) * measured.reject_bytes),
@@ -372,6 +373,7 @@ class Report:
             "input_bytes": plan.input_bytes,
             "output_bytes": plan.output_bytes,
             "work_seconds": plan.work,
+            "launcher_seconds": plan.launcher,
             "passes": [{"pass": each.name, "units": each.units, "work_seconds": each.seconds} for each in plan.passes],
             "seconds": {str(count): plan.time(count, self.efficiency) for count in self.workers},
             "cost": costs,

@@ -189,6 +189,7 @@ class Chain:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     grown: dict[str, int] = field(default_factory=dict)
+    watching: float = 0.0
 
     def times(self, stage: str, prefix: str = "") -> list[UnitTime]:
         """The units of a stage whose names begin so."""
@@ -339,9 +340,9 @@ def _measuring(chain: Chain, stage: str) -> Iterator[None]:
         with _without_messages():
             yield
     finally:
-        chain.cpu[stage] = time.process_time() - before
         stop.set()
         watcher.join()
+        chain.cpu[stage] = time.process_time() - before - chain.watching
 
 
 def _watch(chain: Chain, stage: str, before: int, stop: threading.Event) -> None:
@@ -349,6 +350,7 @@ def _watch(chain: Chain, stage: str, before: int, stop: threading.Event) -> None
         last = stop.wait(0.1)
         chain.grown[stage] = max(chain.grown.get(stage, 0), own_memory() - before)
         if last:
+            chain.watching = time.thread_time()
             return
 
 
@@ -395,16 +397,10 @@ def _measured(
     views = large.read("mix", "views")
     image_samples = large.written("mix", "images") if "images" in large.manifests["mix"].counts else 0
     loads = {stage: sum(each.load for each in cold.times(stage)) for stage in ("tag", "detect")}
-    pieces = {
-        "tag": lambda chain: chain.read("tag", "sentences"),
-        "detect": lambda chain: chain.read("detect", "images"),
-        "index": lambda chain: chain.written("index", "regions"),
-        "mix": lambda chain: sum(counts.read for counts in chain.manifests["mix"].counts.values()),
-    }
     launcher = {}
-    for stage, count in pieces.items():
+    for stage in FOLDERS:
         warm = [chain for chain in (small, large) if stage in chain.manifests]
-        line = plan.fit([(count(chain), chain.launcher(stage)) for chain in warm])
+        line = plan.fit([(_pieces(chain, stage), chain.launcher(stage)) for chain in warm])
         first = max(cold.launcher(stage) - small.launcher(stage), 0.0) if stage in cold.manifests else 0.0
         launcher[stage] = Line(line.fixed + first, line.each)
     places = _time_places(config, vocabulary, large)
@@ -442,11 +438,18 @@ def _measured(
         memory={stage: base + cold.grown.get(stage, 0) + large.grown[stage] for stage in large.grown},
         tagged_bytes=large.bytes("tag", "part-") / max(large.written("tag", "sentences"), 1),
         region_bytes=large.bytes("detect") / max(regions, 1),
-        patch_bytes=large.bytes("index") / max(patches, 1),
+        bank_bytes=plan.fit(
+            [(c.written("index", "regions"), c.bytes("index")) for c in (small, large) if "index" in c.manifests]
+        ),
         mixed_bytes=large.bytes("mix", "mixed-") / max(large.written("mix", "views"), 1),
         image_sample_bytes=large.bytes("mix", "images-") / max(image_samples, 1),
         reject_bytes=sum(entry.bytes for entry in rejects) / max(reject_rows, 1),
     )  # fmt: skip
+
+
+def _pieces(chain: Chain, stage: str) -> int:
+    """By what the launcher's part grows: patches, where it puts a bank together, else units, whose results it reads."""
+    return chain.written(stage, "regions") if stage == "index" else len(chain.times(stage))
 
 
 def _concepts(chain: Chain) -> tuple[float, float]:

@@ -60,11 +60,11 @@ MEASURED = Measured(
     written=0.9,
     starts={"any": 2.0, "tag": 5.0, "detect": 7.0},
     loads={"tag": 3.0, "detect": 5.0},
-    launcher={"tag": Line(1.0, 1e-5), "mix": Line(2.0, 0.0)},
+    launcher={"tag": Line(1.0, 0.5), "index": Line(0.0, 1e-3), "mix": Line(2.0, 0.0)},
     memory={"tag": 500_000_000},
     tagged_bytes=100.0,
     region_bytes=2_000.0,
-    patch_bytes=1_000.0,
+    bank_bytes=Line(50_000.0, 1_000.0),
     mixed_bytes=4_000.0,
     image_sample_bytes=6_000.0,
     reject_bytes=10.0,
@@ -126,7 +126,7 @@ def test_tagging():
         Pass("duplicates", 1, pytest.approx(0.08), 2.0),
         Pass("tag", 40, pytest.approx(80.0), 5.0, 3.0),
     )
-    assert plan.launcher == pytest.approx(2.0)
+    assert plan.launcher == pytest.approx(1.0 + 44 * 0.5)
     assert plan.items == {"sentences": 100_000}
     assert (plan.input_bytes, plan.output_bytes, plan.memory) == (20_000_000, 50_000 * 100 + 50_000 * 10, 500_000_000)
 
@@ -149,8 +149,9 @@ def test_candidates_and_patches_of_a_concept_end_at_their_limits():
         Pass("gather", 1, pytest.approx(16_000 * 3e-5), 2.0),
         Pass("choose", 2, pytest.approx(choosing)),
     )
+    assert plan.launcher == pytest.approx(1.8)
     assert plan.items == {"regions": 16_000}
-    assert plan.output_bytes == 1_800 * 1_000 + (16_000 - 1_800) * 10
+    assert plan.output_bytes == 50_000 + 1_800 * 1_000 + (16_000 - 1_800) * 10
     larger = stages(corpus=CORPUS.scaled(100_000, 640_000))["index"]
     assert larger.passes[1].seconds == pytest.approx(0.1 + 0.4 + 0.1 + 0.4 + 1e-6 * (2 * 4_000 * 1_000))
     plain = stages(shape=replace(SHAPE, diverse=False))["index"]
@@ -165,7 +166,7 @@ def test_mixing():
         Pass("mix", 11, pytest.approx(50.0 + 4_800 * 0.002 + batches), 2.0),
     )
     assert plan.items == {"views": 50_000, "image samples": 4_800}
-    assert plan.input_bytes == 50_000 * 100 + 1_800 * 1_000 + 16_000 * 2_000
+    assert plan.input_bytes == 50_000 * 100 + 50_000 + 1_800 * 1_000 + 16_000 * 2_000
     assert plan.output_bytes == 45_000 * 4_000 + 4_800 * 6_000 + 5_000 * 10
     twice = stages(shape=replace(SHAPE, views=2, image_samples=False))["mix"]
     assert (twice.items, twice.passes[1].units) == ({"views": 100_000, "image samples": 0}, 20)
