@@ -28,7 +28,7 @@ class Watched:
     output: str
 
 
-def watch(command: Sequence[str | Path], every: float = 0.2) -> Watched:
+def watch(command: Sequence[str | Path], every: float = 0.5) -> Watched:
     """Run the command and wait for it. Raises CalledProcessError, with what it said, if it fails."""
     used, began = _children(), time.monotonic()
     process = subprocess.Popen(
