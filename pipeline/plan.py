@@ -113,24 +113,24 @@ class Measured:
 class Shape:
     """The settings and constants of the stages that shape their units."""
 
-    find_bytes: int = 8 << 20
-    bucket_bytes: int = 512 << 20
-    part_rows: int = 1024
-    parts_wanted: int = 32
-    most_batches: int = 32
-    images_a_unit: int = 64
-    most_images_units: int = 65_536
-    survey_images: int = 4096
-    regions_a_group: int = 16_384
-    most_groups: int = 512
-    most_concept_units: int = 256
-    max_patches: int = 1000
-    candidate_limit: int = 4000
-    diverse: bool = True
-    views: int = 1
-    image_samples: bool = True
-    samples_per_shard: int = 5000
-    parts_a_worker: int = 64
+    find_bytes: int
+    bucket_bytes: int
+    part_rows: int
+    parts_wanted: int
+    most_batches: int
+    images_a_unit: int
+    most_images_units: int
+    survey_images: int
+    regions_a_group: int
+    most_groups: int
+    most_concept_units: int
+    max_patches: int
+    candidate_limit: int
+    diverse: bool
+    views: int
+    image_samples: bool
+    samples_per_shard: int
+    parts_a_worker: int
     train_steps: int | None = None
 
 

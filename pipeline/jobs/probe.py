@@ -36,7 +36,7 @@ from model.config import Settings, TrainConfig
 from pipeline import plan
 from pipeline.config import Config
 from pipeline.image.detectors.loading import TSV
-from pipeline.image.sources import ImageRef, Piece, Unreadable, read_images, survey
+from pipeline.image.sources import FILES_A_PIECE, ImageRef, Piece, Unreadable, read_images, survey
 from pipeline.image.sources import plan as plan_corpus
 from pipeline.jobs import index, mix, tag
 from pipeline.jobs import survey as surveying
@@ -541,6 +541,7 @@ def _shape(config: Config) -> Shape:
         most_batches=tag.MOST_BATCHES_A_UNIT,
         images_a_unit=surveying.IMAGES_A_UNIT,
         most_images_units=surveying.MOST_UNITS,
+        survey_images=FILES_A_PIECE,
         regions_a_group=index.REGIONS_A_GROUP,
         most_groups=index.MOST_GROUPS,
         most_concept_units=index.MOST_CONCEPT_UNITS,
