@@ -19,12 +19,14 @@ EFFICIENCY = 0.9
 
 @dataclass(frozen=True)
 class Corpus:
-    """What goes in: how many sentences and images, and their bytes. exact: whether they were counted, not inferred."""
+    """What goes in: how many sentences and images, and their bytes. text_units: those into which the files can be
+    divided, 0 for as many as their bytes make. exact: whether all was counted, not inferred."""
 
     sentences: int
     sentence_bytes: int
     images: int
     image_bytes: int
+    text_units: int = 0
     exact: bool = True
 
     def scaled(self, sentences: int, images: int) -> "Corpus":
@@ -229,7 +231,7 @@ def count_parts(candidates: float, finds: int, shape: Shape) -> int:
 
 def _tag(corpus: Corpus, measured: Measured, shape: Shape) -> StagePlan:
     sentences = corpus.sentences
-    finds = _ceil(corpus.sentence_bytes, shape.find_bytes)
+    finds = corpus.text_units or _ceil(corpus.sentence_bytes, shape.find_bytes)
     buckets = 1 + corpus.sentence_bytes // shape.bucket_bytes
     candidates = sentences * measured.candidates
     written = sentences * measured.tagged
@@ -296,7 +298,7 @@ def _mix(corpus: Corpus, measured: Measured, shape: Shape, patches: float) -> St
     views = tagged * shape.views
     images = corpus.images * measured.with_regions if shape.image_samples else 0.0
     regions = corpus.images * measured.regions if shape.image_samples else 0.0
-    finds = _ceil(corpus.sentence_bytes, shape.find_bytes)
+    finds = corpus.text_units or _ceil(corpus.sentence_bytes, shape.find_bytes)
     parts = count_parts(corpus.sentences * measured.candidates, finds, shape)
     shards, image_shards = _ceil(views, shape.samples_per_shard), _ceil(images, shape.samples_per_shard)
     # A batch a part and shard is written by the first pass, and read by the second.

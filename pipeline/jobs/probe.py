@@ -47,7 +47,7 @@ from pipeline.jobs.timing import UnitTime, read_times
 from pipeline.jobs.work import Stage, Unit, UnitResult
 from pipeline.machine import processors
 from pipeline.plan import Corpus, Line, Measured, Shape
-from pipeline.text.slices import UNIT_BYTES, Slice, can_split, kind
+from pipeline.text.slices import UNIT_BYTES, Slice, can_split, kind, plan_slices
 from pipeline.text.sources import Reading
 
 LOG = logging.getLogger("vlmixer")
@@ -97,7 +97,9 @@ def take_sample(config: Config) -> Sample:
     notes = ["sentences were counted by their bytes in the sample"]
     if not counted:
         notes.append("images in tars and lists were counted by their bytes in the sample")
-    return Sample(sentences, images, Corpus(total, size_of_text, count, size, exact=False), tuple(notes))
+    return Sample(
+        sentences, images, Corpus(total, size_of_text, count, size, len(plan_slices(inputs)), exact=False), tuple(notes)
+    )
 
 
 def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str], int]:

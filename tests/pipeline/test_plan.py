@@ -131,6 +131,8 @@ def test_tagging():
         Pass("tag", 40, pytest.approx(80.0), 5.0, 3.0),
     )
     assert plan.launcher == pytest.approx(1.0 + 44 * 0.5)
+    packed = stages(replace(CORPUS, text_units=1))["tag"]
+    assert packed.passes[0].units == 1, "what cannot be divided is read by one worker"
     assert plan.items == {"sentences": 100_000}
     assert (plan.input_bytes, plan.output_bytes, plan.memory) == (20_000_000, 50_000 * 100 + 50_000 * 10, 500_000_000)
 
