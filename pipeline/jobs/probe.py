@@ -530,7 +530,8 @@ def _with_training(measured: Measured, config: Config, chain: Chain, seconds: fl
     more = int(min(max(seconds / max(again / few, 1e-3), 4), 200))
     longer = took(more + few, "run-2")
     step = max(longer - again, 0.0) / more
-    return replace(measured, train_step=step, train_start=max(first - few * step, 0.0))
+    memory = {**measured.memory, "train": own_memory()}
+    return replace(measured, train_step=step, train_start=max(first - few * step, 0.0), memory=memory)
 
 
 def _shape(config: Config) -> Shape:

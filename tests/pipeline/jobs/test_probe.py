@@ -73,9 +73,15 @@ def test_what_is_done_is_left_out(small_run, tmp_path, capsys):
 
 
 def test_other_sizes(corpus, tmp_path, capsys):
-    config = corpus.write_config()
+    config = corpus.write_config(
+        train={"steps": 500, "batch_size": 16, "device": "cpu", "workers": 0},
+        model={"layers": 1, "hidden_size": 32, "heads": 2, "feed_forward_size": 64},
+    )
     _, said, _ = plan(capsys, config, "--out", tmp_path / "out", "--images", 64_000_000, "--json")
     found = json.loads(said)
+    train = found["stages"][-1]
+    assert (train["stage"], train["items"]) == ("train", {"steps": 500})
+    assert set(train["seconds"].values()) == {train["seconds"]["1"]} != {0}, "whatever the workers"
     assert (found["corpus"]["sentences"], found["corpus"]["images"]) == (300, 64_000_000)
     assert found["stages"][1]["items"] == {"images": 64_000_000}
 
