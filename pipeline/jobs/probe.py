@@ -436,8 +436,7 @@ def _measured(
         starts={"any": start, **{stage: start + loads[stage] for stage in loads}},
         loads=loads,
         launcher=launcher,
-        # Of a process that does nothing else: what it loads, and what it needs beyond.
-        memory={stage: base + cold.grown.get(stage, 0) + large.grown[stage] for stage in large.grown},
+        memory=_memory(base, cold, large),
         tagged_bytes=large.bytes("tag", "part-") / max(large.written("tag", "sentences"), 1),
         region_bytes=large.bytes("detect") / max(regions, 1),
         bank_bytes=plan.fit(
@@ -447,6 +446,14 @@ def _measured(
         image_sample_bytes=large.bytes("mix", "images-") / max(image_samples, 1),
         reject_bytes=sum(entry.bytes for entry in rejects) / max(reject_rows, 1),
     )  # fmt: skip
+
+
+def _memory(base: int, cold: Chain, large: Chain) -> dict[str, int]:
+    """Of a process that does this stage alone: what it loads, and what it needs beyond."""
+    found = {stage: base + cold.grown.get(stage, 0) + large.grown[stage] for stage in large.grown}
+    # A detector may need libraries that tagging had loaded before it, spaCy's torch.
+    found["detect"] += cold.grown["tag"]
+    return found
 
 
 def _pieces(chain: Chain, stage: str) -> int:
