@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import CallError, UserError, WriteError
+from pipeline.machine import default_workers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,11 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show tracebacks and the libraries' own messages")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    local_processes = "local processes (default: the processors, fewer where memory is short)"
 
     demo = commands.add_parser("demo", parents=[common], help="everything, offline, on a drawn world")
     demo.add_argument("--out", default="demo-out", help="folder for all of it (default: demo-out)")
     demo.add_argument("--seed", type=int, default=0, help="another seed draws another world")
-    demo.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="local processes")
+    demo.add_argument("--workers", type=_positive, default=default_workers(), help=local_processes)
     demo.add_argument(
         "--evidence", action="store_true", help="train with parts of the method left out, too; takes long"
     )
@@ -84,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     staged = argparse.ArgumentParser(add_help=False, parents=[common])
     staged.add_argument("config", metavar="CONFIG.yaml")
     staged.add_argument("--out", help="output folder (default: the config's)")
-    staged.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="local processes")
+    staged.add_argument("--workers", type=_positive, default=default_workers(), help=local_processes)
     staged.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
     staged.add_argument("--overwrite", action="store_true", help="do afresh what was done before")
     run = commands.add_parser(
@@ -99,6 +101,19 @@ def _parser() -> argparse.ArgumentParser:
         ("mix", "write the shards"),
     ):
         commands.add_parser(stage, parents=[staged], help=what).set_defaults(do=_run, stages=(stage,))
+
+    plan = commands.add_parser("plan", parents=[common], help="what a run will take, from a short probe")
+    plan.add_argument("config", metavar="CONFIG.yaml")
+    plan.add_argument("--out", help="output folder, of which only what is done already is read (default: the config's)")
+    plan.add_argument("--workers", type=_positive, nargs="+", default=[], metavar="N", help="besides 1 and all cores")
+    plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
+    plan.add_argument("--scale", type=_above_zero, metavar="TIMES", help="for so many times the corpora")
+    plan.add_argument("--sentences", type=_positive, metavar="N", help="for so many sentences like these")
+    plan.add_argument("--images", type=_positive, metavar="N", help="for so many images like these")
+    plan.add_argument("--price", type=_above_zero, metavar="P", help="of a worker for an hour, for the cost")
+    plan.add_argument("--seconds", type=_above_zero, default=5.0, help="that the probe takes a stage (default: 5)")
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
+    plan.set_defaults(do=_plan)
 
     verify = commands.add_parser("verify", parents=[common], help="re-read everything and say whether it is sound")
     verify.add_argument("folder", metavar="DIR")
@@ -196,6 +211,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+    return value
+
+
 def _page_or_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="write a self-contained page")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -259,6 +281,30 @@ def _run_locked(options: argparse.Namespace, config: "Config") -> None:
         if options.overwrite:
             files.remove(run)
         _train_run(config, run, resume=True)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from pipeline.config import load_config
+    from pipeline.jobs.probe import plan_run
+
+    if options.scale and (options.sentences or options.images):
+        raise CallError("--scale and --sentences or --images contradict each other. Give one of them.")
+    config = load_config(options.config, options.set, options.out)
+    report = plan_run(
+        config,
+        scale=options.scale,
+        sentences=options.sentences,
+        images=options.images,
+        workers=options.workers,
+        price=options.price,
+        seconds=options.seconds,
+        import_paths=_import_paths(options.config),
+    )
+    if options.json:
+        _print_json(report.to_json())
+    else:
+        print(report.to_table())
+    return 0
 
 
 def _print_tagging(out: str) -> None:

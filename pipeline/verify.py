@@ -7,11 +7,13 @@ import json
 import os
 import random
 import tarfile
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -267,27 +269,49 @@ def _parquet(folder: str, output: Output, schema: pa.Schema, report: Report) -> 
             yield parquet.read_row_group(group, use_threads=False)
 
 
-def _twice(keys: Iterable[str]) -> list[str]:
-    """Keys that occur more than once; holds eight bytes a key."""
-    held = list(keys)
-    hashes = np.fromiter((stable_hash(key) for key in held), np.uint64, len(held))
-    values, counts = np.unique(hashes, return_counts=True)
-    again = set(values[counts > 1].tolist())
-    return sorted({key for key in held if again and stable_hash(key) in again}) if again else []
+class _Keys:
+    """Keys that must be unique; eight bytes are held of each, and those that are not unique are read again."""
+
+    def __init__(self, read_again: Callable[[], Iterable[str]]) -> None:
+        self._hashes = array("Q")
+        self._read_again = read_again
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, key: str) -> None:
+        """Remember a key."""
+        self._hashes.append(stable_hash(key))
+
+    def twice(self) -> list[str]:
+        """Those that were added more than once."""
+        values, counts = np.unique(np.frombuffer(self._hashes, np.uint64), return_counts=True)
+        again = set(values[counts > 1].tolist())
+        return sorted({key for key in self._read_again() if stable_hash(key) in again}) if again else []
+
+
+def _column(folder: str, outputs: Sequence[Output], column: str) -> Iterator[str]:
+    """A column of all the Parquet files among these that can be read."""
+    for output in outputs:
+        with suppress(*_UNREADABLE), files.open_read(files.join(folder, output.name)) as file:
+            parquet = pq.ParquetFile(file, pre_buffer=False)
+            for group in range(parquet.num_row_groups):
+                yield from parquet.read_row_group(group, columns=[column], use_threads=False)[column].to_pylist()
 
 
 def _tagged(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
-    ids: list[str] = []
-    for output in (entry for entry in outputs if entry.name.endswith(".parquet")):
+    parts = [entry for entry in outputs if entry.name.endswith(".parquet")]
+    ids = _Keys(lambda: _column(folder, parts, "sentence_id"))
+    for output in parts:
         path = files.join(folder, output.name)
         with _reading(path, report):
             for table in _parquet(folder, output, schemas.TAGGED, report):
                 for row in table.to_pylist():
-                    ids.append(row["sentence_id"])
+                    ids.add(row["sentence_id"])
                     for mention in row["mentions"]:
                         _mention_stands(path, row["sentence_id"], row["text"], Mention(**mention), report)
     _rows_add_up(folder, description, "sentences", len(ids), outputs, report)
-    for key in _twice(ids):
+    for key in ids.twice():
         report.add(folder, f"sentence_id {key} occurs twice")
     report.rows["sentences"] += len(ids)
 
@@ -307,8 +331,8 @@ def _rows_add_up(
 
 
 def _regions(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
-    ids: list[str] = []
-    images: list[str] = []
+    ids = _Keys(lambda: _column(folder, outputs, "patch_id"))
+    images = _Keys(lambda: _images(folder, outputs))
     schema = schemas.regions(description.details["feature_dim"])
     for output in outputs:
         path = files.join(folder, output.name)
@@ -317,17 +341,23 @@ def _regions(folder: str, description: Manifest, outputs: list[Output], report: 
                 if not np.isfinite(building.feature_rows(table["feature"])).all():
                     report.add(path, "features that are not finite")
                 rows = table.drop_columns(["feature"]).to_pylist()
-                images += dict.fromkeys(row["image_id"] for row in rows)
+                for image in dict.fromkeys(row["image_id"] for row in rows):
+                    images.add(image)
                 for row in rows:
-                    ids.append(row["patch_id"])
+                    ids.add(row["patch_id"])
                     _box_inside(path, row["patch_id"], row["box"], row["width"], row["height"], report)
                     _decodes(path, row["patch_id"], row["crop"], report)
     _rows_add_up(folder, description, "images", len(images), outputs, report)
-    for key in _twice(ids):
+    for key in ids.twice():
         report.add(folder, f"patch_id {key} occurs twice")
-    for key in _twice(images):
+    for key in images.twice():
         report.add(folder, f"image_id {key} occurs twice")
     report.rows["regions"] += len(ids)
+
+
+def _images(folder: str, outputs: Sequence[Output]) -> Iterator[str]:
+    """The image ids of regions/, each once a run of its rows."""
+    return (image for image, _ in groupby(_column(folder, outputs, "image_id")))
 
 
 def _box_inside(path: str, key: str, box: Iterable[float], width: int, height: int, report: Report) -> None:
@@ -349,7 +379,7 @@ def _bank(folder: str, description: Manifest, outputs: list[Output], report: Rep
     bank = PatchBank.open(folder)
     by_name = {output.name: output for output in outputs}
     _bank_tables(folder, by_name, bank, report)
-    ids: list[str] = []
+    ids = _Keys(lambda: _column(folder, [by_name[building.PATCHES]], "patch_id"))
     at = crop_at = 0
     for concept in bank.concepts:
         patches = bank.patches(concept.name)
@@ -358,7 +388,7 @@ def _bank(folder: str, description: Manifest, outputs: list[Output], report: Rep
                 files.join(folder, building.PATCHES), f"{concept.name}: rows are not where concepts.parquet says"
             )
         for record in patches:
-            ids.append(record.patch_id)
+            ids.add(record.patch_id)
             _box_inside(folder, record.patch_id, record.box, record.width, record.height, report)
             if record.crop_start != crop_at:
                 report.add(files.join(folder, building.CROPS), f"{record.patch_id}: crops do not follow one another")
@@ -374,7 +404,7 @@ def _bank(folder: str, description: Manifest, outputs: list[Output], report: Rep
     with _reading(files.join(folder, building.FEATURES), report):
         _bank_features(files.join(folder, building.FEATURES), at, bank.feature_dim, report)
     _rows_add_up(folder, description, "regions", at, outputs, report)
-    for key in _twice(ids):
+    for key in ids.twice():
         report.add(folder, f"patch_id {key} occurs twice")
     report.rows["patches"] += at
 
@@ -409,10 +439,10 @@ def _bank_features(path: str, patches: int, feature_dim: int, report: Report) ->
 
 
 def _shards(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
-    keys: list[str] = []
+    tars = [output for output in outputs if output.name.endswith(".tar")]
+    keys = _Keys(lambda: _sample_keys(folder, tars))
     written = Counter[str]()
     dim = description.details["feature_dim"]
-    tars = [output for output in outputs if output.name.endswith(".tar")]
     sized = {output.name: output.rows for output in description.outputs if output.name.endswith(".tar")}
     for output in tars:
         path = files.join(folder, output.name)
@@ -422,7 +452,7 @@ def _shards(folder: str, description: Manifest, outputs: list[Output], report: R
             with files.open_read(path) as file:
                 for sample in read_samples(file, path):
                     rows += 1
-                    keys.append(sample.key)
+                    keys.add(sample.key)
                     written["views" if isinstance(sample, MixedSample) else "images"] += 1
                     _sample(path, sample, dim, report)
         if rows != output.rows:
@@ -437,9 +467,17 @@ def _shards(folder: str, description: Manifest, outputs: list[Output], report: R
         with _reading(sizes, report):
             if json.loads(files.read_bytes(sizes)) != sized:
                 report.add(sizes, "does not tell the shards' sizes as the manifest does")
-    for key in _twice(keys):
+    for key in keys.twice():
         report.add(folder, f"key {key} occurs twice")
     report.rows["samples"] += len(keys)
+
+
+def _sample_keys(folder: str, tars: Sequence[Output]) -> Iterator[str]:
+    """The keys of the samples in shards, as far as these can be read."""
+    for output in tars:
+        path = files.join(folder, output.name)
+        with suppress(*_UNREADABLE), files.open_read(path) as file:
+            yield from (sample.key for sample in read_samples(file, path))
 
 
 def _indexes(folder: str, outputs: Sequence[Output], report: Report) -> None:

@@ -37,6 +37,7 @@ from artifacts import files
 from artifacts.errors import CallError, UserError, WriteError
 from artifacts.manifest import Counts
 from pipeline.jobs import work
+from pipeline.jobs.timing import UnitTime, clock, record
 from pipeline.jobs.work import Stage, Unit, Worker, publish_result, publish_units, read_results, read_units
 
 LOG = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ class Engine:
         pipeline = beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label))
         try:
             with pipeline:
+                # Only pipelines with parts in Java use it, and where the process is killed it would stay.
+                os.rmdir(pipeline.local_tempdir)
                 build(pipeline | "ListUnits" >> ListUnits(stage, listed, content))
         except KeyboardInterrupt:
             if self.runner is not None and hasattr(pipeline, "result"):
@@ -233,6 +236,7 @@ class _DoUnit(beam.DoFn):
 
     def process(self, unit: Unit) -> Iterator[str]:
         with keeping_error(self._stage, unit.name):
+            began, used = clock(), time.thread_time()
             if self._resource is None:
                 self._resource = self._shared.acquire(lambda: _Loaded(self._worker.load()))
                 # What is loaded stays: the collector need not look through it again and again, which took a tenth of
@@ -242,7 +246,10 @@ class _DoUnit(beam.DoFn):
                 atexit.register(gc.unfreeze)  # or libraries complain about what they find left at the end
             # A runner that retries may bring a unit again that is done.
             if not files.has_file(self._stage.stats(unit.name)):
+                loaded = clock()
                 publish_result(self._stage, unit, self._worker.run(unit, self._resource.value))
+                spent = loaded - began, clock() - loaded, time.thread_time() - used
+                record(self._stage.out, UnitTime(self._stage.name, unit.name, *spent))
         yield unit.name
 
 

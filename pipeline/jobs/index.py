@@ -32,7 +32,7 @@ from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 REFERENCES = ["image_id", "patch_id", "concept", "score"]
-REGIONS_A_GROUP = 16_384
+REGIONS_A_GROUP = 4096
 """Parts are read in groups of about so many regions …"""
 MOST_GROUPS = 512
 """… or of more, so that a concept's candidates lie in at most so many files."""

@@ -22,6 +22,8 @@ from pipeline.jobs.engine import DoUnits, Engine, progress
 from pipeline.jobs.work import Stage, Unit, UnitResult
 
 IMAGES_A_UNIT = 64
+MOST_UNITS = 65_536
+"""Units hold more images where there would be more units."""
 PHOTOS = "photos.map"
 """JSON in the work folder: the photos that belong to region features, by id."""
 ROWS_A_GROUP = 4096
@@ -77,8 +79,8 @@ def part_name(unit: str) -> str:
 def survey_images(pieces: Sequence[Piece], stage: Stage, engine: Engine, *, drop_duplicates: bool) -> list[Unit]:
     """Units of detection: their contents are tuples of Run. Surveys what is not surveyed yet.
 
-    Each unit takes about IMAGES_A_UNIT images that lie together, or a run of Parquet rows that are read in one go;
-    their order is that of a hash, so that neighbouring units come from all over the corpus.
+    Each unit takes about IMAGES_A_UNIT images that lie together, more of a very large corpus, or a run of Parquet rows
+    that are read in one go; their order is that of a hash, so that neighbouring units come from all over the corpus.
     """
     surveys = [Unit(f"survey-{number:05d}", piece) for number, piece in enumerate(pieces)]
     left = work.pending(stage, surveys)
@@ -100,6 +102,7 @@ def survey_images(pieces: Sequence[Piece], stage: Stage, engine: Engine, *, drop
 
 def _cut(pieces: Sequence[Piece], parts: Sequence[str], rows: Sequence[int]) -> list[tuple[Run, ...]]:
     units: list[list[Run]] = []
+    size = max(IMAGES_A_UNIT, -(-sum(rows) // MOST_UNITS))
     room = 0
     for piece, part, count in zip(pieces, parts, rows, strict=True):
         if piece.kind == PARQUET[1:]:
@@ -110,7 +113,7 @@ def _cut(pieces: Sequence[Piece], parts: Sequence[str], rows: Sequence[int]) -> 
         while at < count:
             if not room:
                 units.append([])
-                room = IMAGES_A_UNIT
+                room = size
             stop = min(at + room, count)
             units[-1].append(Run(part, at, stop))
             room -= stop - at

@@ -7,6 +7,7 @@ units of equal size whatever the files were. Sentences travel through files, so 
 
 import json
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -50,8 +51,8 @@ ROWS_A_BATCH = 1024
 UNITS_WANTED = 32
 MOST_BATCHES_A_UNIT = 32
 
-BUCKET_BYTES = 512 << 20
-"""Text whose sentences one unit of the second pass compares; it holds 20 bytes a sentence and sorts them."""
+BUCKET_BYTES = 64 << 20
+"""Text whose sentences one unit of the second pass compares; it holds 40 bytes a sentence while it sorts them."""
 
 CANDIDATES = pa.schema(
     [
@@ -114,8 +115,8 @@ class FindWorker:
             max_characters=self.settings.max_characters,
             splitter=resource,
         )
-        hashes: list[list[bytes]] = [[] for _ in range(self.buckets)]
-        rows: list[list[int]] = [[] for _ in range(self.buckets)]
+        hashes = [bytearray() for _ in range(self.buckets)]
+        rows = [array("i") for _ in range(self.buckets)]
         found = 0
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         with (
@@ -126,7 +127,7 @@ class FindWorker:
                 for line in lines:
                     digest = blake2b(line.text.encode(), digest_size=16).digest()
                     bucket = int.from_bytes(digest[:4], "little") % self.buckets
-                    hashes[bucket].append(digest)
+                    hashes[bucket] += digest
                     rows[bucket].append(found)
                     found += 1
                 writer.write_batch(pa.record_batch(list(zip(*lines, strict=True)), schema=CANDIDATES))
@@ -134,8 +135,12 @@ class FindWorker:
             files.publishing(_work_file(self.stage, f"{unit.name}-hashes")) as file,
             pa.ipc.new_file(file, HASHES) as writer,
         ):
-            for bucket in range(self.buckets):
-                writer.write_batch(pa.record_batch([hashes[bucket], rows[bucket]], schema=HASHES))
+            for digests, places in zip(hashes, rows, strict=True):
+                columns = [
+                    pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(places), [None, pa.py_buffer(digests)]),
+                    pa.array(np.frombuffer(places, np.int32)),
+                ]
+                writer.write_batch(pa.record_batch(columns, schema=HASHES))
         return UnitResult(
             counts={"sentences": Counts(reading.read - found, 0, log.counts())},
             inputs=tuple(reading.inputs),
@@ -198,11 +203,14 @@ class DuplicatesWorker:
 
 def repeated(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
     """For each array of hashes, (n, 2) uint64, the indices of those that stand before, in it or in an earlier one."""
-    together = np.concatenate(hashes)
-    order = np.lexsort((together[:, 1], together[:, 0]))
-    same = (together[order[1:]] == together[order[:-1]]).all(axis=1)
-    again = np.sort(order[1:][same])
     ends = np.cumsum([len(part) for part in hashes])
+    first, second = (np.concatenate([part[:, half] for part in hashes]) for half in (0, 1))
+    order = np.lexsort((second, first))
+    same = np.ones(max(len(order) - 1, 0), bool)
+    for half in (first, second):
+        ordered = half[order]
+        same &= ordered[1:] == ordered[:-1]
+    again = np.sort(order[1:][same])
     return [
         part - begin
         for part, begin in zip(np.split(again, np.searchsorted(again, ends[:-1])), [0, *ends[:-1]], strict=True)

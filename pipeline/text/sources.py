@@ -23,9 +23,10 @@ from artifacts.rejects import RejectLog
 from pipeline.text.json_lists import BrokenJson, json_records
 from pipeline.text.lines import MAX_LINE_BYTES, paragraphs, raw_lines, unpack
 from pipeline.text.sentences import SentenceSplitter
-from pipeline.text.slices import Slice, kind, source_id
+from pipeline.text.slices import Slice, can_split, kind, source_id
 
 ROWS_AT_ONCE = 4096
+PACKED_BYTES_COUNTED = 4 << 20
 
 _UNREADABLE = (
     OSError, EOFError, zlib.error, pa.ArrowException, zstandard.ZstdError, tarfile.TarError, BrokenJson,
@@ -94,6 +95,28 @@ class Reading:
                     self._reject(piece.name, "", "empty_file")
             except _UNREADABLE as error:
                 self._reject(piece.name, piece.start or "", "unreadable_file", f"{type(error).__name__}: {error}")
+
+    def sample(self, piece: Slice, most: int) -> tuple[list[str], int]:
+        """Up to `most` usable sentences from the beginning of the slice, and about how many bytes of the file they
+        took. Of a packed file more is counted, as its bytes are read in large pieces."""
+        texts: list[str] = []
+        with files.open_read(piece.name) as file:
+            try:
+                for line in self._slice(piece, file):
+                    if len(texts) < most:
+                        texts.append(line.text)
+                    if len(texts) < most:
+                        continue
+                    if kind(piece.name) == "parquet":
+                        rows = pq.ParquetFile(file).metadata.num_rows
+                        return texts, max(piece.size * self.read // rows, 1)
+                    if can_split(piece.name):
+                        return texts, max(line.position - piece.start, 1)
+                    if file.tell() >= PACKED_BYTES_COUNTED:
+                        return texts, file.tell()
+            except _UNREADABLE:
+                pass
+        return texts, piece.bytes
 
     def _reject(self, source: str, key: object, reason: str, detail: str = "") -> None:
         self.read += 1
