@@ -13,7 +13,8 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions
 from dockerfile_parse import DockerfileParser
 
 from artifacts.errors import CallError
-from pipeline import cli, flex
+from pipeline import cli
+from pipeline.jobs import flex
 
 ROOT = Path(__file__).parents[2]
 STEPS = DockerfileParser(fileobj=io.BytesIO((ROOT / "docker" / "Dockerfile").read_bytes())).structure

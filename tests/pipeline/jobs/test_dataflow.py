@@ -11,9 +11,9 @@ from apache_beam.options.pipeline_options import SetupOptions
 
 from artifacts.errors import CallError
 from bank.concepts import load_vocabulary
-from pipeline import flex
 from pipeline.config import ImageSettings, load_config
 from pipeline.image.detectors.loading import DetectorSpec
+from pipeline.jobs import flex
 from pipeline.jobs.chain import run_stages
 from pipeline.jobs.detect import DetectRegions, detector_spec, machine_hints
 from pipeline.jobs.engine import Engine, ListUnits, job_name

@@ -1,5 +1,5 @@
 """Engines other than the local one: the same bytes, and errors as clear. Here Beam's portable path, with a job server
-and a pool of workers as processes of their own; benchmarks/engines.py does the same for Prism and Flink."""
+and a pool of workers as processes of their own; docs/engines.md tells what was tried with Prism and Flink."""
 
 import os
 import signal
