@@ -197,6 +197,7 @@ class ListUnits(beam.PTransform):
 
 
 def _read_units(_: bytes, stage: Stage, name: str, content: Any) -> Iterator[Unit]:
+    check_under_way(stage)
     return read_units(stage, name, content)
 
 
@@ -260,16 +261,21 @@ class _Loaded:
         self.value = value
 
 
-@contextmanager
-def keeping_error(stage: Stage, unit: str) -> Iterator[None]:
-    """Keep a unit's UserError for `Engine.run` to raise: as an exception it would be retried in vain, and would reach
-    the user as pages of a runner's own words. Raises WriteError where the stage is not under way."""
+def check_under_way(stage: Stage) -> None:
+    """Raises WriteError where a worker does not see that the stage is under way."""
     if not files.exists(stage.plan):
         raise WriteError(
             f"{stage.plan}: not there for the worker on {socket.gethostname()}. Either another run has taken the place "
             "of this one, or the workers do not see the output folder: give an --out that is one place for all of "
             "them, a shared file system or a URL."
         )
+
+
+@contextmanager
+def keeping_error(stage: Stage, unit: str) -> Iterator[None]:
+    """Keep a unit's UserError for `Engine.run` to raise: as an exception it would be retried in vain, and would reach
+    the user as pages of a runner's own words. Raises WriteError where the stage is not under way."""
+    check_under_way(stage)
     try:
         yield
     except WriteError:

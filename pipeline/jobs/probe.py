@@ -42,7 +42,7 @@ from pipeline.jobs.detect import max_file_bytes, run_detect
 from pipeline.jobs.engine import DoUnits, Engine
 from pipeline.jobs.layout import FOLDERS
 from pipeline.jobs.timing import UnitTime, read_times
-from pipeline.jobs.work import Stage, Unit, UnitResult
+from pipeline.jobs.work import Plan, Stage, Unit, UnitResult, begin
 from pipeline.machine import processors
 from pipeline.plan import Corpus, Line, Measured, Shape
 from pipeline.text.slices import UNIT_BYTES, Slice, can_split, kind, plan_slices
@@ -375,6 +375,7 @@ class _Nothing:
 def _start_of_a_process(folder: Path) -> float:
     """Processor seconds of a worker process that does nothing."""
     stage = Stage("tag", str(folder))
+    begin(stage, Plan({}, [], {}), overwrite=False)
     units = [Unit(f"nothing-{number}", None) for number in range(2)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     Engine(2).run(stage, units, type(None), lambda units: units | "Do" >> DoUnits(stage, _Nothing()), label="nothing")

@@ -18,6 +18,8 @@ if __name__ == "__main__":
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # Before Beam is imported, which has things to say even then. Errors still come through.
     logging.disable(logging.WARNING)
-    from apache_beam.runners.worker import sdk_worker_main
+    from apache_beam.runners.worker import sdk_worker, sdk_worker_main
 
+    # It prints the traceback of every exception, of which the command is told as well.
+    sdk_worker.print = lambda *_, **__: None
     sdk_worker_main.main(sys.argv)

@@ -71,6 +71,9 @@ def hints(job: Job) -> dict[str, dict[str, str]]:
     return found
 
 
+COMBINERS = ("CollectCuts", "CountDeals", "CountBuckets")
+
+
 def steps(job: Job) -> list[str]:
     """Labels of the steps, sorted; a shuffle or a combiner counts as one."""
     transforms = job.proto.components.transforms
@@ -78,7 +81,7 @@ def steps(job: Job) -> list[str]:
     def walk(key: str) -> list[str]:
         transform = transforms[key]
         whole = transform.spec.urn not in ("", "beam:transform:generic_composite:v1")
-        if whole or not transform.subtransforms or transform.unique_name.endswith("CollectCuts"):
+        if whole or not transform.subtransforms or transform.unique_name.endswith(COMBINERS):
             return [transform.unique_name]
         return [name for inner in transform.subtransforms for name in walk(inner)]
 

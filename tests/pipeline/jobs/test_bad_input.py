@@ -196,7 +196,7 @@ def test_of_many_labels_ten_are_said_and_no_placeholders(caplog):
     report_unmapped(labels, vocabulary, Stage("detect", "out"))
     (message,) = caplog.messages
     assert message.startswith("detect: 13 of the detector's labels are no concepts of vocabulary words")
-    assert "thing 8, thing 9 and 3 more. All are in out/regions/manifest.json" in message
+    assert f"thing 8, thing 9 and 3 more. All are in {Path('out').resolve()}/regions/manifest.json" in message
 
 
 def test_a_stage_before_its_time_says_what_to_run(corpus: Corpus, capsys):

@@ -7,7 +7,7 @@ import apache_beam as beam
 import pytest
 
 from pipeline.jobs.engine import Engine
-from pipeline.jobs.work import Stage
+from pipeline.jobs.work import Plan, Stage, Unit, begin
 
 
 @pytest.fixture
@@ -22,6 +22,17 @@ def look(temporary):
     return sorted(name for name in os.listdir(temporary) if name.startswith("beam"))
 
 
+def begun(folder):
+    """A stage that is under way."""
+    stage = Stage("tag", str(folder))
+    begin(stage, Plan({}, [], {}), overwrite=False)
+    return stage
+
+
+def run(stage, build):
+    Engine(1).run(stage, [Unit("one", 1)], int, build, label="tag")
+
+
 def test_nothing_is_there_while_a_pipeline_runs(temporary, tmp_path):
     """So that nothing is left where the process is killed."""
     seen = tmp_path / "seen"
@@ -30,7 +41,7 @@ def test_nothing_is_there_while_a_pipeline_runs(temporary, tmp_path):
         seen.write_text(str(look(temporary)))
         return number
 
-    Engine(1).run(Stage("tag", str(tmp_path)), lambda pipeline: pipeline | beam.Create([1]) | beam.Map(work), 1)
+    run(begun(tmp_path), lambda units: units | beam.Map(work))
     assert seen.read_text() == "[]"
     assert look(temporary) == []
 
@@ -39,12 +50,12 @@ def test_nothing_is_left_by_failures(temporary, tmp_path):
     def fails(number):
         raise ValueError("no number is good")
 
-    def cannot_be_built(pipeline):
+    def cannot_be_built(units):
         raise KeyError("while it is built")
 
-    stage = Stage("tag", str(tmp_path))
+    stage = begun(tmp_path)
     with pytest.raises(ValueError, match="no number"):
-        Engine(1).run(stage, lambda pipeline: pipeline | beam.Create([1]) | beam.Map(fails), 1)
+        run(stage, lambda units: units | beam.Map(fails))
     with pytest.raises(KeyError):
-        Engine(1).run(stage, cannot_be_built, 1)
+        run(stage, cannot_be_built)
     assert look(temporary) == []
