@@ -35,6 +35,7 @@ PHOTOS, SENTENCES = 160, 1500
 STEPS = ("tagged", "regions", "bank", "shards")
 MOMENTS = ("start", "tag", "detect", "index", "mix", "train", "end")
 REFUSED = b"another run is at work"
+KILLS_A_RUN = 10
 
 
 def write_config(folder: Path, photos: int = PHOTOS, *, train: bool = True) -> Path:
@@ -90,15 +91,15 @@ def disturbed(config: Path, out: Path, budget: int, moments: random.Random, temp
     """A run that is killed again and again, at most `budget` times, until it ends; where the kills fell.
 
     Each kill is meant for a stage drawn from those that are left, and falls up to three seconds after its begin, so
-    that none is spared whatever the machine's speed.
+    that none is spared whatever the machine's speed. What has reached the end may end.
     """
     fell: Counter[str] = Counter()
     turn = 0
     while True:
         turn += 1
         process = start(config, out, 1 + turn % 2, temporary)
-        if fell.total() < budget:
-            wanted = moments.choice(MOMENTS[MOMENTS.index(reached(out)) :])
+        if fell.total() < budget and reached(out) != MOMENTS[-1]:
+            wanted = moments.choice(MOMENTS[MOMENTS.index(reached(out)) : -1])
             while process.poll() is None and MOMENTS.index(reached(out)) < MOMENTS.index(wanted):
                 time.sleep(0.02)
             with suppress(subprocess.TimeoutExpired):
@@ -142,7 +143,7 @@ def main() -> int:
     runs = wrong = 0
     while fell.total() < options.kills:
         out = options.out / f"run-{runs:02d}"
-        here = disturbed(config, out, options.kills - fell.total(), moments, temporary)
+        here = disturbed(config, out, min(options.kills - fell.total(), KILLS_A_RUN), moments, temporary)
         fell += here
         runs += 1
         found = contents(out)

@@ -11,7 +11,7 @@ from PIL import Image
 from artifacts import files
 from artifacts.rng import generator
 from model.checkpoint import load_run, load_usual
-from model.evaluate import ImageRegions, embed_images, embed_texts, similarity
+from model.evaluate import EmbeddedImages, ImageRegions, embed_images, embed_texts, similarity
 from pipeline.image.decoding import decode
 from pipeline.report.pages import data_uri, write_page
 
@@ -19,12 +19,14 @@ PHOTO_SIDE = 480
 TOP_CAPTIONS = 5
 MOST_REGIONS = 8
 MOST_PIXELS = 1e9
+FULL_TIMES = 20.0
+"""So many times likelier than elsewhere is drawn as full."""
 
 
 @dataclass(frozen=True)
 class RegionView:
-    """A region as it is drawn: its number, its box in percent of the photo, the caption's word that lies closest to
-    it, and the cosine similarity of each of the caption's words."""
+    """A region as it is drawn: its number, its box in percent of the photo, the caption's word that is most
+    likely beside it, and how many times likelier than elsewhere each of the caption's words is there."""
 
     number: int
     left: float
@@ -32,20 +34,21 @@ class RegionView:
     width: float
     height: float
     word: str
-    similarities: tuple[float, ...]
+    times: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class WordRow:
-    """A word of the photo's caption and its cosine similarity to each region."""
+    """A word of the photo's caption and how many times likelier than elsewhere it is beside each region."""
 
     word: str
-    similarities: tuple[float, ...]
+    times: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class PhotoView:
-    """A photo with its regions, the captions found for it as (text, similarity, whether its own), and its words.
+    """A photo with its regions, the captions found for it as (text, how many times likelier than elsewhere, whether its
+    own), and its words.
 
     `rank` is that of its first own caption among all.
     """
@@ -77,7 +80,8 @@ def write_alignment_page(
     owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
     text_vectors = embed_texts(network, tokenizer, settings.model, texts)
     embedded = embed_images(network, tokenizer, settings.model, images)
-    scores = similarity(text_vectors, embedded, load_usual(run), settings.train.temperature)
+    usual, temperature = load_usual(run), settings.train.temperature
+    scores = np.exp(similarity(text_vectors, embedded, usual, temperature) / temperature)
     seen = [row for row, image in enumerate(images) if len(image.features)]
     drawn = generator(seed, "alignment page").permutation(len(seen))[:count]
     views = []
@@ -87,14 +91,16 @@ def write_alignment_page(
         words = list(dict.fromkeys(re.findall(r"[\w'-]+", captions[row][0].lower())))
         shown = min(len(image.features), MOST_REGIONS)
         vectors = embedded.vectors[embedded.starts[row] :][:shown]
-        similarities = embed_texts(network, tokenizer, settings.model, words) @ vectors.T
+        alone = EmbeddedImages(vectors, np.ones(shown), np.arange(shown))
+        word_vectors = embed_texts(network, tokenizer, settings.model, words)
+        times = np.exp(similarity(word_vectors, alone, usual, temperature) / temperature)
         scale = 100 / np.array([image.width, image.height] * 2)
         boxes = [
             RegionView(
                 n + 1, left, top, right - left, bottom - top, words[int(column.argmax())], tuple(column.tolist())
             )
             for n, ((left, top, right, bottom), column) in enumerate(
-                zip((image.boxes[:shown] * scale).tolist(), similarities.T, strict=True)
+                zip((image.boxes[:shown] * scale).tolist(), times.T, strict=True)
             )
         ]
         views.append(
@@ -105,10 +111,22 @@ def write_alignment_page(
                 image.tags,
                 int(np.flatnonzero(owner[order] == row)[0]) + 1,
                 tuple((texts[i], float(scores[i, row]), bool(owner[i] == row)) for i in order[:TOP_CAPTIONS]),
-                tuple(WordRow(word, tuple(map(float, line))) for word, line in zip(words, similarities, strict=True)),
+                tuple(WordRow(word, tuple(map(float, line))) for word, line in zip(words, times, strict=True)),
             )
         )
-    write_page(path, "alignment.html", photos=views, captions=len(texts), most=MOST_REGIONS)
+    write_page(
+        path, "alignment.html", photos=views, captions=len(texts), most=MOST_REGIONS, shade=shade, times=times_likelier
+    )
+
+
+def shade(times: float) -> float:
+    """From 0 for what is no likelier than elsewhere to 1 for FULL_TIMES and more."""
+    return float(np.clip(np.log(max(times, 1.0)) / np.log(FULL_TIMES), 0.0, 1.0))
+
+
+def times_likelier(times: float) -> str:
+    """As it is read: "0.3 ×", "12 ×"."""
+    return f"{times:.1f} ×" if times < 10 else f"{times:,.0f} ×"
 
 
 def _picture(path: str) -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 from model.config import ModelConfig, Settings, TrainConfig
 from model.evaluate import ImageRegions
 from model.train import train
-from pipeline.report.alignment import MOST_REGIONS, write_alignment_page
+from pipeline.report.alignment import MOST_REGIONS, shade, times_likelier, write_alignment_page
 from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
 
 
@@ -41,21 +41,29 @@ def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_pa
     assert [re.search(r"photo&lt;(\d)", section).group(1) for section in shown] == ["0", "1", "3"]
     assert [section.count('<span style="left:25.0%;top:25.0%;width:50.0%') for section in shown] == [3, 3, MOST_REGIONS]
     for section, number in zip(shown, (0, 1, 3), strict=True):
-        found = re.findall(r"<li( class=\"own\")?>(.*) \((-?\d\.\d\d)\)</li>", section)
+        found = re.findall(r"<li( class=\"own\")?>(.*) \((\d+(?:\.\d)?) ×\)</li>", section)
         assert len(found) == 5
-        similarities = [float(value) for _, _, value in found]
-        assert similarities == sorted(similarities, reverse=True)
+        times = [float(value) for _, _, value in found]
+        assert times == sorted(times, reverse=True)
         rank = int(re.search(r"first own caption at rank (\d)", section).group(1))
         own = [place for place, (mark, _, _) in enumerate(found, 1) if mark]
         assert own[:1] == [rank] * (rank <= 5)
         words = re.findall(r"<tr><th>.*?>([\w'-]+)</label></th><td", section)
         assert words == list(dict.fromkeys(captions[number][0].lower().split()))
         assert section.count("<td ") == len(words) * section.count("<span style")
-        table = np.array(re.findall(r"<td [^>]*>(-?\d\.\d\d)</td>", section), float).reshape(len(words), -1)
+        table = np.array(re.findall(r"<td [^>]*>(\d+(?:\.\d)?) ×</td>", section), float).reshape(len(words), -1)
         drawn = re.findall(r"<span [^>]*?;((?:--w\d+:\d\.\d\d;)+)\"><b>(\d) ([\w'-]+)</b>", section)
         assert [int(number) for _, number, _ in drawn] == list(range(1, table.shape[1] + 1))
         for column, (style, _, word) in zip(table.T, drawn, strict=True):
             assert column[words.index(word)] == column.max()
             shades = [float(value) for value in re.findall(r":(\d\.\d\d)", style)]
-            assert shades == pytest.approx(0.8 * column.clip(min=0), abs=0.01)
+            assert shades == pytest.approx([0.8 * shade(value) for value in column], abs=0.03)
     assert "Another & caption" not in content
+
+
+def test_how_many_times_likelier_is_shown_in_full_from_twenty_on():
+    assert [shade(times) for times in (0.01, 1.0, 20.0, 400.0)] == [0.0, 0.0, 1.0, 1.0]
+    assert shade(20.0**0.5) == pytest.approx(0.5)
+    assert [times_likelier(times) for times in (0.04, 1.0, 9.94, 10.2, 1234.5)] == [
+        "0.0 ×", "1.0 ×", "9.9 ×", "10 ×", "1,234 ×"
+    ]  # fmt: skip
