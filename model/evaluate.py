@@ -29,7 +29,7 @@ CUTOFFS = (1, 5, 10)
 CONFIDENCE = 0.95
 OVERLAP_WEIGHT = 0.1
 """What tag overlap counts beside `similarity` in their sum; chosen on photos that no score is reported of."""
-TOGETHER = 0.25
+TOGETHER = 0.5
 """The weight of all regions as one view beside the regions one by one; chosen on the same photos."""
 TEXTS_TOGETHER = 256
 """Texts compared with all views at a time, which bounds memory."""
