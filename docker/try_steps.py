@@ -1,11 +1,12 @@
 """Runs the steps of the Dockerfile without Docker: each stage in a folder of its own, RUN by chroot.
 
     debootstrap --variant=minbase --include=python3-dev,python3-venv,ca-certificates bookworm ROOT/base
-    python docker/try_steps.py ROOT [--arg NAME=VALUE]... [--share PATH]... [--env NAME]...
+    python docker/try_steps.py ROOT [--arg NAME=VALUE]... [--share PATH]... [--env NAME]... [--after LINE]
 
 ROOT/base stands for the base image. What cannot be had are the files that COPY --from takes out of images in a
 registry; empty files take their place, and the report says so. `--share` puts files of this machine into each stage
-before its first step (certificates, settings of pip); `--env` passes variables on. Needs root and dockerfile-parse.
+before its first step (certificates, settings of pip); `--env` passes variables on. `--after` goes on where an earlier
+call failed: what stands up to that line is taken as done. Needs root and dockerfile-parse.
 """
 
 import argparse
@@ -60,6 +61,7 @@ def main() -> int:
     parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="as docker build --build-arg")
     parser.add_argument("--share", action="append", default=[], type=Path)
     parser.add_argument("--env", action="append", default=[], metavar="NAME")
+    parser.add_argument("--after", type=int, default=0, metavar="LINE")
     options = parser.parse_args()
     given = dict(entry.split("=", 1) for entry in options.arg)
     passed = {name: os.environ[name] for name in options.env if name in os.environ}
@@ -69,14 +71,15 @@ def main() -> int:
     stage = Stage(None)
     for step in steps:
         verb, text = step["instruction"], step["value"]
-        if verb == "COMMENT":
+        done = step["startline"] < options.after
+        if verb == "COMMENT" or (done and verb in ("COPY", "RUN")):
             continue
         values = {**stage.args, **stage.env}
         began = time.monotonic()
         note = ""
         if verb == "FROM":
             image, _, name = (part.strip() for part in text.partition(" AS "))
-            stage = begin(expand(image, outer), name or "final", outer["BASE"], options, passed)
+            stage = begin(expand(image, outer), name or "final", outer["BASE"], options, passed, done)
             stages[name or "final"] = stage
             note = "" if stage.root else "not here; stands for an image of a registry"
         elif verb == "ARG":
@@ -112,11 +115,16 @@ def main() -> int:
     return 0
 
 
-def begin(image: str, name: str, base: str, options: argparse.Namespace, passed: Mapping[str, str]) -> Stage:
-    """A fresh stage on the base image, or one that stands for another image."""
+def begin(
+    image: str, name: str, base: str, options: argparse.Namespace, passed: Mapping[str, str], done: bool
+) -> Stage:
+    """A fresh stage on the base image, unless it is `done` in part, or one that stands for another image."""
     if image != base:
         return Stage(None)
     root = options.root / name
+    path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    if done and root.exists():
+        return Stage(root, path)
     if root.exists():
         shutil.rmtree(root)
     subprocess.run(["cp", "-a", str(options.root / "base"), str(root)], check=True)
@@ -125,7 +133,7 @@ def begin(image: str, name: str, base: str, options: argparse.Namespace, passed:
         place = root / str(path).lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-aL", "-T", str(path), str(place)], check=True)
-    return Stage(root, {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
+    return Stage(root, path)
 
 
 def copy(stage: Stage, stages: Mapping[str, Stage], text: str) -> str:
