@@ -35,7 +35,7 @@ PHOTOS, SENTENCES = 160, 1500
 STEPS = ("tagged", "regions", "bank", "shards")
 MOMENTS = ("start", "tag", "detect", "index", "mix", "train", "end")
 REFUSED = b"another run is at work"
-KILLS_A_RUN = 10
+KILLS_A_STAGE = 3
 
 
 def write_config(folder: Path, photos: int = PHOTOS, *, train: bool = True) -> Path:
@@ -90,23 +90,24 @@ def reached(out: Path) -> str:
 def disturbed(config: Path, out: Path, budget: int, moments: random.Random, temporary: Path) -> Counter:
     """A run that is killed again and again, at most `budget` times, until it ends; where the kills fell.
 
-    Each kill is meant for a stage drawn from those that are left, and falls up to three seconds after its begin, so
-    that none is spared whatever the machine's speed. What has reached the end may end.
+    Up to three kills are meant for each stage, one after the other, and fall up to three seconds after its begin (or
+    after the command's, if that is later), so that no stage is spared whatever the machine's speed.
     """
     fell: Counter[str] = Counter()
+    wanted = [stage for stage in MOMENTS[:-1] for _ in range(moments.randint(0, KILLS_A_STAGE))][:budget]
     turn = 0
     while True:
         turn += 1
         process = start(config, out, 1 + turn % 2, temporary)
-        if fell.total() < budget and reached(out) != MOMENTS[-1]:
-            wanted = moments.choice(MOMENTS[MOMENTS.index(reached(out)) : -1])
-            while process.poll() is None and MOMENTS.index(reached(out)) < MOMENTS.index(wanted):
+        if wanted:
+            while process.poll() is None and MOMENTS.index(reached(out)) < MOMENTS.index(wanted[0]):
                 time.sleep(0.02)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(moments.uniform(0, 3))
             if process.poll() is None:
                 fell[reached(out)] += 1
                 (os.kill if turn % 3 == 0 else os.killpg)(process.pid, signal.SIGKILL)
+            wanted = wanted[1:]
         _, said = process.communicate()
         if process.returncode == 0:
             return fell
@@ -143,7 +144,7 @@ def main() -> int:
     runs = wrong = 0
     while fell.total() < options.kills:
         out = options.out / f"run-{runs:02d}"
-        here = disturbed(config, out, min(options.kills - fell.total(), KILLS_A_RUN), moments, temporary)
+        here = disturbed(config, out, options.kills - fell.total(), moments, temporary)
         fell += here
         runs += 1
         found = contents(out)
