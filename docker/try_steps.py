@@ -122,9 +122,9 @@ def begin(
     if image != base:
         return Stage(None)
     root = options.root / name
-    path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    first = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     if done and root.exists():
-        return Stage(root, path)
+        return Stage(root, first)
     if root.exists():
         shutil.rmtree(root)
     subprocess.run(["cp", "-a", str(options.root / "base"), str(root)], check=True)
@@ -133,7 +133,7 @@ def begin(
         place = root / str(path).lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-aL", "-T", str(path), str(place)], check=True)
-    return Stage(root, path)
+    return Stage(root, first)
 
 
 def copy(stage: Stage, stages: Mapping[str, Stage], text: str) -> str:
