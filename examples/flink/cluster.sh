@@ -27,7 +27,7 @@ NETWORK=${NETWORK:-10.199.0}
 REST=$PORT RPC=$((PORT + 1)) BLOB=$((PORT + 2)) JOBS=$((PORT + 3)) ARTIFACTS=$((PORT + 4)) EXPANSION=$((PORT + 5))
 POOL=$((PORT + 6))
 
-# Beam's classes lie with Flink's, and a job brings along an empty jar. Otherwise each of a run's eight jobs would upload
+# Beam's classes lie with Flink's, and a job brings along an empty jar. Otherwise each of a run's seven jobs would upload
 # Beam's jar (160 MB) to the JobManager, and each TaskManager would fetch and load it anew.
 EMPTY=$DIR/empty.jar
 
