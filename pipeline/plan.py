@@ -139,14 +139,13 @@ class Shape:
 @dataclass(frozen=True)
 class Pass:
     """So many equal units with so much work in all. A single worker is the launcher's own process, which needs `load`
-    seconds first; several are new processes, which need `start`, side by side. most_workers: no more can be used."""
+    seconds first; several are new processes, which need `start`, side by side."""
 
     name: str
     units: int
     seconds: float
     start: float = 0.0
     load: float = 0.0
-    most_workers: int = 1 << 30
 
     def begin(self, workers: int) -> float:
         """Seconds until work begins."""
@@ -158,7 +157,7 @@ class Pass:
         return self.seconds * math.ceil(self.units / used) / self.units / efficiency if used > 1 else self.seconds
 
     def _used(self, workers: int) -> int:
-        return min(workers, self.units, self.most_workers)
+        return min(workers, self.units)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,6 @@ def test_one_worker_loads_and_several_start_side_by_side():
     assert (work.begin(2), work.work(2, 0.8)) == (7.0, 62.5)
     assert work.work(4, 1.0) == 30.0, "a unit is done by one worker: 3 rounds of 10 s"
     assert work.work(10, 1.0) == work.work(1000, 1.0) == 10.0
-    assert replace(work, most_workers=2).work(1000, 1.0) == 50.0
     assert (Pass("read", 1, 100.0, 7.0, 5.0).begin(8), Pass("read", 1, 100.0, 7.0, 5.0).work(8, 0.9)) == (5.0, 100.0)
     assert (Pass("none", 0, 0.0, 7.0, 5.0).begin(8), Pass("none", 0, 0.0).work(8, 0.9)) == (0.0, 0.0)
 
