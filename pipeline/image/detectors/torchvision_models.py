@@ -33,7 +33,8 @@ class TorchvisionDetector:
     min_size, max_size: pixels of the shorter side that the network sees, and at most of the longer one. precision:
     float32, or bfloat16 for its large parts; boxes are always float32. channels_last: how it lies in memory.
 
-    Images go through one by one: padding them to a common size would change their features.
+    Images are not padded to a common size, which would change their features: on a CPU they go through one by one, on
+    an accelerator those of one size together.
     """
 
     def __init__(
@@ -120,54 +121,70 @@ class TorchvisionDetector:
         """
         maps = self._maps(torch.zeros(1, 3, 320, 320, device=self._device))
         box = torch.tensor([[0.0, 0.0, 320.0, 320.0]], device=self._device)
-        return int(self._features(maps, box, [(320, 320)]).shape[1])
+        return int(self._features(maps, [box], [(320, 320)]).shape[1])
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Regions of each image; see Detector.detect."""
-        return [self._detect_one(image) for image in images]
+        found: dict[int, Detections] = {}
+        for rows in self._together(images):
+            found |= zip(rows, self._detect_alike([images[row] for row in rows]), strict=True)
+        return [found[row] for row in range(len(images))]
+
+    def _together(self, images: Sequence[np.ndarray]) -> list[list[int]]:
+        """Rows of images that go through the network in one go."""
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, image in enumerate(images):
+            # On a CPU it would gain nothing, and results would depend on an image's neighbours in their last digits.
+            key = (row,) if self._device.type == "cpu" else image.shape
+            alike.setdefault(key, []).append(row)
+        return list(alike.values())
 
     @torch.inference_mode()
-    def _detect_one(self, image: np.ndarray) -> Detections:
-        pixels = torch.tensor(image).to(self._device).permute(2, 0, 1).float() / 255
-        size = (int(pixels.shape[1]), int(pixels.shape[2]))
-        inputs, _ = self._network.transform([pixels], None)
+    def _detect_alike(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Regions of images of one size."""
+        pixels = [torch.tensor(image).to(self._device).permute(2, 0, 1).float() / 255 for image in images]
+        size = (int(pixels[0].shape[1]), int(pixels[0].shape[2]))
+        inputs, _ = self._network.transform(pixels, None)
         maps = self._maps(inputs.tensors)
         found = self._regions(inputs, maps)
-        if not len(found["boxes"]):
-            return no_detections(self.feature_dim)
-        features = self._features(maps, found["boxes"], inputs.image_sizes)
-        back = self._network.transform.postprocess([found], inputs.image_sizes, [size])[0]
-        return Detections(
-            back["boxes"].float().cpu().numpy(),
-            back["scores"].float().cpu().numpy(),
-            back["labels"].cpu().numpy().astype(np.int64),
-            features.float().cpu().numpy(),
-        )
+        counts = [len(regions["boxes"]) for regions in found]
+        if not any(counts):
+            return [no_detections(self.feature_dim) for _ in images]
+        features = self._features(maps, [regions["boxes"] for regions in found], inputs.image_sizes)
+        back = self._network.transform.postprocess(found, inputs.image_sizes, [size] * len(images))
+        return [
+            Detections(
+                regions["boxes"].float().cpu().numpy(),
+                regions["scores"].float().cpu().numpy(),
+                regions["labels"].cpu().numpy().astype(np.int64),
+                own.float().cpu().numpy(),
+            )
+            for regions, own in zip(back, features.split(counts), strict=True)
+        ]
 
-    def _regions(self, inputs: Any, maps: "OrderedDict[str, Tensor]") -> dict[str, Tensor]:
-        """The model's own detections, boxes in pixels of its resized input."""
+    def _regions(self, inputs: Any, maps: "OrderedDict[str, Tensor]") -> list[dict[str, Tensor]]:
+        """The model's own detections in each image, boxes in pixels of its resized input."""
         network = self._network
         if self._box_head is not None:
             proposals, _ = network.rpn(inputs, maps)
             found, _ = network.roi_heads(maps, proposals, inputs.image_sizes)
-            return dict(found[0])
+            return list(found)
         levels = list(maps.values())
         head = network.head(levels)
         anchors = network.anchor_generator(inputs, levels)
         if isinstance(network, models.ssd.SSD):
-            return dict(network.postprocess_detections(head, anchors, inputs.image_sizes)[0])
+            return list(network.postprocess_detections(head, anchors, inputs.image_sizes))
         per_level = [level.shape[2] * level.shape[3] for level in levels]
         cells = [count * (head["cls_logits"].shape[1] // sum(per_level)) for count in per_level]
         split = {key: list(value.split(cells, dim=1)) for key, value in head.items()}
-        anchors_by_level = [list(anchors[0].split(cells))]
-        return dict(network.postprocess_detections(split, anchors_by_level, inputs.image_sizes)[0])
+        anchors_by_level = [list(own.split(cells)) for own in anchors]
+        return list(network.postprocess_detections(split, anchors_by_level, inputs.image_sizes))
 
-    def _features(self, maps: "OrderedDict[str, Tensor]", boxes: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
-        """(n, feature_dim) for boxes in pixels of the resized input."""
+    def _features(self, maps: "OrderedDict[str, Tensor]", boxes: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
+        """(n, feature_dim) for all images' boxes, in pixels of the resized input."""
         if self._box_head is not None:
-            pooled = self._network.roi_heads.box_roi_pool(maps, [boxes], sizes)
-            return self._box_head(pooled)
-        return self._pool({"pooled": _one_map(maps)}, [boxes], sizes).flatten(1)
+            return self._box_head(self._network.roi_heads.box_roi_pool(maps, boxes, sizes))
+        return self._pool({"pooled": _one_map(maps)}, boxes, sizes).flatten(1)
 
 
 def _one_map(maps: "OrderedDict[str, Tensor]") -> Tensor:
