@@ -1,10 +1,11 @@
 """Speed of stage `detect` on this machine, as ratios of things run alternately.
 
     python benchmarks/detection.py --photos DIR [--images 100] [--rounds 3] [--model NAME] [--only PART]...
+    python benchmarks/detection.py --photos DIR --device cuda --model fasterrcnn_resnet50_fpn_v2 --workers 4
     python benchmarks/detection.py --photos DIR --detector examples.yolox_onnx:YoloxOnnx --weights FILE
 
 Parts: `stages`, what decoding, inference, crops and writing take an image; `bare`, the whole stage against a loop of
-decode and model over the same photos; `workers`, two local processes against one; `beam`, the stage against Beam's
+decode and model over the same photos; `workers`, --workers processes against one; `beam`, the stage against Beam's
 published way (its object-detection example: every image padded to one square, RunInference in batches), once as
 published and once with objects as large as the network sees them here; `settings`, channels_last, bfloat16, threads
 and batches, the model alone. A torchvision model gets random weights, which cost what trained ones do, and a score
@@ -13,6 +14,7 @@ threshold that keeps about --regions regions an image.
 
 import argparse
 import io
+import itertools
 import json
 import logging
 import os
@@ -62,13 +64,19 @@ class Setup:
     settings: ImageSettings
     work: Path
     rounds: int
+    workers: int
 
     @property
     def spec(self) -> DetectorSpec:
         """The detector as the stage makes it."""
         options = self.settings.detector_options
         return DetectorSpec(
-            self.settings.detector, self.settings.weights, "cpu", self.settings.score_threshold, options, (".",)
+            self.settings.detector,
+            self.settings.weights,
+            self.settings.device,
+            self.settings.score_threshold,
+            options,
+            (".",),
         )
 
 
@@ -183,10 +191,11 @@ def measure_bare(setup: Setup) -> None:
 
 
 def measure_workers(setup: Setup) -> None:
-    taken = alternately(setup.rounds, one=lambda: stage(setup, 1), two=lambda: stage(setup, 2))
-    print(
-        f"workers: two over one {ratio(taken, 'one', 'two', only_clock=True)} by the clock, with starting the processes"
-    )
+    taken = alternately(setup.rounds, one=lambda: stage(setup, 1), several=lambda: stage(setup, setup.workers))
+    gain = ratio(taken, "one", "several", only_clock=True)
+    print(f"workers: {setup.workers} over one {gain} by the clock, with starting the processes")
+    for name, times in taken.items():
+        print(f"  {name:16}{len(setup.photos) / statistics.median(one.clock for one in times):.2f} images/s")
 
 
 class _Decode(beam.DoFn):
@@ -295,17 +304,19 @@ def measure_settings(setup: Setup) -> None:
         name: (lambda detector=detector: [detector.detect([image]) for image in pixels])
         for name, detector in variants.items()
     }
-    chosen = variants["float32 channels_last"]
 
     def two_threads() -> None:
         torch.set_num_threads(2)
         works["float32 channels_last"]()
         torch.set_num_threads(1)
 
-    works["float32 channels_last, 2 threads"] = two_threads
-    works["float32 channels_last, lists of 4"] = lambda: [
-        chosen.detect(pixels[at : at + 4]) for at in range(0, len(pixels), 4)
-    ]
+    if setup.settings.device == "cpu":
+        works["float32 channels_last, 2 threads"] = two_threads
+    names = ["float32 channels_last", *(["bfloat16 channels_last"] if setup.settings.device == "cuda" else [])]
+    for name, size in itertools.product(names, (4, 8, 32)):
+        works[f"{name}, lists of {size}"] = lambda detector=variants[name], size=size: [
+            detector.detect(pixels[at : at + size]) for at in range(0, len(pixels), size)
+        ]
     for work in works.values():
         work()  # the first time also allocates
     taken = alternately(setup.rounds, **works)
@@ -318,7 +329,7 @@ def _with(spec: DetectorSpec, **options: object) -> DetectorSpec:
     return replace(spec, options={**spec.options, **options})
 
 
-def random_weights(name: str, folder: Path, photos: Sequence[str], regions: int) -> tuple[str, float]:
+def random_weights(name: str, folder: Path, photos: Sequence[str], regions: int, device: str) -> tuple[str, float]:
     """A file of random weights, and the score that about `regions` regions of a photo reach."""
     categories = get_model_weights(name)["DEFAULT"].meta["categories"]
     torch.manual_seed(0)
@@ -329,7 +340,7 @@ def random_weights(name: str, folder: Path, photos: Sequence[str], regions: int)
                 value *= 30  # so that scores differ
     path = str(folder / "state.pth")
     torch.save(network.state_dict(), path)
-    detector = load_detector(DetectorSpec(f"torchvision:{name}", path, "cpu", 0.0))
+    detector = load_detector(DetectorSpec(f"torchvision:{name}", path, device, 0.0))
     scores = []
     for photo in photos[:4]:
         (found,) = detector.detect([decode(Path(photo).read_bytes(), max_pixels=1e8)])
@@ -349,6 +360,8 @@ def main() -> None:
         "--detector", help="another than torchvision's, with --weights; `stages`, `bare`, `workers` only"
     )
     parser.add_argument("--weights")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", action="append", choices=PARTS)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -357,18 +370,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         if args.detector:
-            settings = ImageSettings(detector=args.detector, weights=args.weights, device="cpu")
+            settings = ImageSettings(detector=args.detector, weights=args.weights, device=args.device)
         else:
-            weights, threshold = random_weights(args.model, work, photos, args.regions)
+            weights, threshold = random_weights(args.model, work, photos, args.regions, args.device)
             settings = ImageSettings(
-                detector=f"torchvision:{args.model}", weights=weights, score_threshold=threshold, device="cpu",
-                nms_threshold=1.0,
+                detector=f"torchvision:{args.model}", weights=weights, score_threshold=threshold,
+                device=args.device, nms_threshold=1.0,
             )  # fmt: skip
-        setup = Setup(photos, settings, work, args.rounds)
-        print(
-            f"{settings.detector}: {len(photos)} photos, {args.rounds} rounds, {os.cpu_count()} cores, "
-            f"torch {torch.__version__}"
-        )
+        setup = Setup(photos, settings, work, args.rounds, args.workers)
+        where = f"{os.cpu_count()} cores" if args.device == "cpu" else torch.cuda.get_device_name()
+        print(f"{settings.detector}: {len(photos)} photos, {args.rounds} rounds, {where}, torch {torch.__version__}")
         measures = {"stages": measure_stages, "bare": measure_bare, "workers": measure_workers, "beam": measure_beam,
                     "settings": measure_settings}  # fmt: skip
         parts = args.only or (PARTS[:3] if args.detector else PARTS)

@@ -1,13 +1,15 @@
 """Speed of training steps on this machine, as ratios of things run alternately.
 
-    python benchmarks/training.py [--shards DIR] [--device cpu] [--rounds 5] [--steps 20] [--set model.layers=4 …]
+    python benchmarks/training.py [--shards DIR] [--device cpu] [--rounds 5] [--steps 20] [--also compiled float32]
+                                  [--peak-teraflops 989] [--set model.layers=4 …]
 
 Compared at the same size and batch, forward, backward and update of masked language modelling on the same sentences:
 `ours`, the encoder and loader of model/; `plain`, the same encoder fed with batches in random order, each padded to its
 longest; `hf`, transformers.BertForMaskedLM with scaled-dot-product attention on the plain batches. What counts are real
-tokens a second, padding left out. Then one run of the whole program, all three objectives: share of its time spent
-waiting for data, memory, and on an accelerator the share of its peak that the model's arithmetic makes up
-(--peak-teraflops). Without --shards sentences are made up with lengths of 8 to 40 words.
+tokens a second, padding left out. With --also: `compiled`, ours after torch.compile; `float32`, ours without bfloat16
+(the others compute in train.precision). Then one run of the whole program, all three objectives: share of its time
+spent waiting for data, memory, and, given the peak of the device, the share of it that the encoder's arithmetic makes
+up. Without --shards sentences are made up with lengths of 8 to 40 words.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +37,7 @@ from artifacts.manifest import Manifest
 from artifacts.samples import Mention, MixedSample, Patch, write_shard
 from model import objectives
 from model import tokenizer as tokenizers
-from model.config import Settings
+from model.config import ModelConfig, Settings
 from model.data import Loader, Masked
 from model.network import Network
 from model.shards import ShardSet, open_shards
@@ -121,72 +124,108 @@ def hugging_face(chosen: Settings, tokenizer: Tokenizer) -> BertForMaskedLM:
     return BertForMaskedLM(config).train()
 
 
+def flops(settings: ModelConfig, batch: Masked) -> int:
+    """Multiplications and additions of the encoder's layers for a step on a batch, forward and backward, padding
+    left out: 6 for each weight and item, and 12 × hidden_size for each pair of items of a sequence and layer."""
+    width = settings.hidden_size
+    weights = settings.layers * (4 * width * width + 2 * width * settings.feed_forward_size)
+    lengths = batch.sequences.mask.sum(1)
+    return int(6 * weights * lengths.sum() + 12 * settings.layers * width * (lengths**2).sum())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--peak-teraflops", type=float, help="of the accelerator, at the precision used")
+    parser.add_argument("--also", nargs="+", choices=("compiled", "float32"), default=[])
+    parser.add_argument("--peak-teraflops", type=float, help="of the device, at the precision used")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of model or train")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        compare(options, options.shards or made_up(os.path.join(scratch, "shards")), scratch)
-
-
-def compare(options: argparse.Namespace, folder: str, scratch: str) -> None:
     chosen = settings.build(Settings, settings.override({}, options.set), where="--set")
-    shards = open_shards(folder)
-    tokenizer = tokenizers.learn(shards.texts(), chosen.model.vocabulary_size)
-    device = torch.device(options.device)
-    own = Network(chosen.model, tokenizer.size, shards.feature_dim).to(device).train()
-    theirs = hugging_face(chosen, tokenizer).to(device)
-    bfloat16 = device.type == "cuda"
+    steps, every = 4 * options.steps, options.steps
+    training = replace(chosen.train, steps=steps, log_every=every, device=options.device)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.shards or made_up(os.path.join(scratch, "shards"))
+        compare(options, chosen, open_shards(folder))
+        whole_program(replace(chosen, train=training), folder, os.path.join(scratch, "run"))
 
-    def ours(batch: Masked) -> Tensor:
+
+def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet) -> None:
+    """Ours, plain, Hugging Face's and what else is asked for, in turn."""
+    known = chosen.model.tokenizer
+    tokenizer = tokenizers.load(known) if known else tokenizers.learn(shards.texts(), chosen.model.vocabulary_size)
+    device = torch.device(options.device)
+    half = chosen.train.precision == "bfloat16" or (chosen.train.precision == "auto" and device.type == "cuda")
+    networks = {
+        name: Network(chosen.model, tokenizer.size, shards.feature_dim).to(device).train()
+        for name in ("ours", "plain", *options.also)
+    }
+    if "compiled" in networks:
+        networks["compiled"].bert.compile(dynamic=True)
+    theirs = hugging_face(chosen, tokenizer).to(device)
+
+    def masked_language(network: Network, batch: Masked, bfloat16: bool) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return objectives.masked_language_modelling(own.words(batch.sequences, batch.chosen), batch.targets)
+            return objectives.masked_language_modelling(network.words(batch.sequences, batch.chosen), batch.targets)
 
     def bert(batch: Masked) -> Tensor:
         # Text alone: their model has no regions, so it is given less to do.
         ids, text = batch.sequences.ids, batch.sequences.ids != 0
         labels = torch.full_like(ids, -100)
         labels[batch.chosen[:, 0], batch.chosen[:, 1]] = batch.targets
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             loss: Tensor = theirs(input_ids=ids, attention_mask=text.long(), labels=labels).loss
         return loss
 
     together = (chosen.train.batches_sorted_together, 1)
     bucketed, random = (batches(shards, tokenizer, chosen, number) for number in together)
-    speeds: dict[str, list[float]] = {"ours": [], "plain": [], "hf": []}
+    speeds: dict[str, list[float]] = {name: [] for name in (*networks, "hf")}
     for number in range(options.rounds + 1):
         sorted_ones, plain_ones = ([next(stream) for _ in range(options.steps)] for stream in (bucketed, random))
         found = {
-            "ours": measured(ours, list(own.parameters()), sorted_ones),
-            "plain": measured(ours, list(own.parameters()), plain_ones),
-            "hf": measured(bert, list(theirs.parameters()), plain_ones),
+            name: measured(
+                partial(masked_language, network, bfloat16=half and name != "float32"),
+                list(network.parameters()),
+                plain_ones if name == "plain" else sorted_ones,
+            )
+            for name, network in networks.items()
         }
+        found["hf"] = measured(bert, list(theirs.parameters()), plain_ones)
         if number:  # the first round warms up
             for name, value in found.items():
                 speeds[name].append(value)
-    print(f"device {device}, {torch.get_num_threads()} threads, {chosen.train.batch_size} sentences a batch")
+    what = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    numbers = "bfloat16" if half else "float32"
+    print(f"{device} ({what}), torch {torch.__version__}, {numbers}, {chosen.train.batch_size} sentences a batch")
     for name, values in speeds.items():
         ratios = [one / other for one, other in zip(speeds["ours"], values, strict=True)]
         span = f"{min(ratios):.2f} to {max(ratios):.2f}"
         speed = f"{statistics.median(values):>9.0f} real tokens/s"
-        print(f"{name:<6} {speed}   ours is {statistics.median(ratios):.2f} times that ({span})")
+        print(f"{name:<9} {speed}   ours is {statistics.median(ratios):.2f} times that ({span})")
+    if options.peak_teraflops:
+        operations = sum(flops(chosen.model, batch) for batch in sorted_ones) / sum(map(real_tokens, sorted_ones))
+        for name in ("ours", *options.also):
+            share = operations * statistics.median(speeds[name]) / options.peak_teraflops / 1e12
+            print(f"{name:<9} {share:.1%} of {options.peak_teraflops:g} Tflop/s by the encoder's layers")
 
-    training = replace(chosen.train, steps=4 * options.steps, log_every=options.steps, device=device.type)
-    run = train(replace(chosen, train=training), shards=folder, out=os.path.join(scratch, "run"))
+
+def whole_program(chosen: Settings, folder: str, run: str) -> None:
+    """A run of all three objectives: speed, waiting and memory."""
+    if chosen.train.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    train(chosen, shards=folder, out=run)
     lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()][1:]
     waiting = statistics.mean(line["share_waiting"] for line in lines)
-    items = statistics.mean(line["items_per_second"] for line in lines)
-    print(f"whole program: {items:.0f} items/s, {100 * waiting:.1f} % of the time waiting for data")
-    if device.type == "cuda":
+    samples, items = (statistics.mean(line[f"{name}_per_second"] for line in lines) for name in ("samples", "items"))
+    print(
+        f"whole program: {samples:.0f} samples/s, {items:.0f} items/s, {100 * waiting:.1f} % of the time waiting for "
+        f"data, {chosen.train.workers} workers"
+    )
+    if chosen.train.device == "cuda":
         memory = torch.cuda.max_memory_allocated()
-        layers = sum(parameter.numel() for parameter in own.bert.encoder.parameters())
-        if options.peak_teraflops:
-            print(f"model FLOPs: {6 * layers * items / options.peak_teraflops / 1e12:.1%} of the peak (layers only)")
     else:
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"memory: {memory / 1e9:.2f} GB at most")
