@@ -144,11 +144,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of model or train")
     options = parser.parse_args()
     chosen = settings.build(Settings, settings.override({}, options.set), where="--set")
-    steps, every = 4 * options.steps, options.steps
-    training = replace(chosen.train, steps=steps, log_every=every, device=options.device)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.shards or made_up(os.path.join(scratch, "shards"))
-        compare(options, chosen, open_shards(folder))
+        shards = open_shards(folder)
+        compare(options, chosen, shards)
+        # Long enough to see several groups of shards read.
+        group = chosen.train.shards_in_memory * shards.mixed[0].rows // chosen.train.batch_size
+        training = replace(chosen.train, steps=max(3 * group, 100), log_every=10, device=options.device)
         whole_program(replace(chosen, train=training), folder, os.path.join(scratch, "run"))
 
 
@@ -217,13 +219,15 @@ def whole_program(chosen: Settings, folder: str, run: str) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     train(chosen, shards=folder, out=run)
-    lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()][1:]
-    waiting = statistics.mean(line["share_waiting"] for line in lines)
-    samples, items = (statistics.mean(line[f"{name}_per_second"] for line in lines) for name in ("samples", "items"))
+    lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
+    # Each line is about ten steps, and so about as many samples: their times are as the reciprocals of their speeds.
+    times = np.array([1 / line["samples_per_second"] for line in lines])
+    waiting = np.array([line["share_waiting"] for line in lines])
+    share = waiting[1:] @ times[1:] / times[1:].sum()
     print(
-        f"whole program: {samples:.0f} samples/s, {items:.0f} items/s, {100 * waiting:.1f} % of the time waiting for "
-        f"data, {chosen.train.workers} workers"
+        f"whole program: {chosen.train.steps} steps, {chosen.train.workers} workers, {1 / times[1:].mean():.0f} samples/s"
     )
+    print(f"waiting for data: {share:.1%} of the time, the first ten steps left out")
     if chosen.train.device == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:

@@ -7,7 +7,6 @@ tokenised once, when their shard is read; worker processes may do that ahead of 
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from artifacts.ahead import ahead
 from artifacts.errors import UserError
 from artifacts.rng import generator, stable_hash
 from artifacts.samples import ImageSample, MixedSample
@@ -217,7 +217,7 @@ class Loader:
             return self._assembled(self.parts(start, self._own))
         workers = self._train.workers
         parts = DataLoader(_Parts(self, start), batch_size=None, num_workers=workers, prefetch_factor=4)
-        return ahead(self._assembled(iter(parts)))
+        return ahead(self._assembled(iter(parts)), 1)
 
     def _assembled(self, parts: Iterator[Part | UserError]) -> Iterator[Batch]:
         while True:
@@ -309,16 +309,6 @@ class Loader:
         _, numbers = np.unique(rows * ids.shape[1] + words[rows, columns], return_inverse=True)
         masked = tuple(replace(view, ids=row[: len(view.ids)]) for view, row in zip(views, changed, strict=True))
         return MaskedViews(masked, np.stack([rows, columns], axis=1), targets[rows, columns], numbers.reshape(-1))
-
-
-def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, the next one put together by a thread while the caller is busy with one."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, batches)
-        while True:
-            batch = coming.result()
-            coming = thread.submit(next, batches)
-            yield batch
 
 
 class _Parts(IterableDataset[Part | UserError]):

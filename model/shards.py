@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from artifacts import files, manifest
+from artifacts.ahead import ahead
 from artifacts.errors import UserError
 from artifacts.rng import generator
 from artifacts.samples import MixedSample, Sample, read_shard
@@ -137,14 +138,19 @@ class Stream(Generic[Encoded]):
 
         In an epoch each of the reader's samples occurs once, or as often as its weight says.
         """
+        # The next group is read while this one is used; else a training would wait for it.
+        for epoch, batches in ahead(self._grouped(start), 1):
+            yield from ((epoch, batch) for batch in batches)
+
+    def _grouped(self, start: int) -> Iterator[tuple[int, list[list[Encoded]]]]:
+        """The batches from number `start` on, group by group."""
         for epoch in itertools.count(start // self.steps):
             order = generator(self._seed, self._name, epoch).permutation(len(self._shards))
             for group in range(self._groups):
                 first, last = (self.steps * number // self._groups for number in (group, group + 1))
                 skip = max(start - epoch * self.steps - first, 0)
                 if skip < last - first:
-                    batches = self._cut(self._load(order, first, last), epoch, first, last)
-                    yield from ((epoch, batch) for batch in batches[skip:])
+                    yield epoch, self._cut(self._load(order, first, last), epoch, first, last)[skip:]
 
     def _row(self, batch: int) -> int:
         """Where, in an epoch's order of all rows, batch number `batch` begins."""

@@ -6,15 +6,14 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from queue import Full, Queue
-from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
 from artifacts import files, manifest, schemas
+from artifacts.ahead import ahead
 from artifacts.errors import CallError, UserError
 from artifacts.manifest import Counts, Input, Manifest
 from artifacts.rejects import RejectLog
@@ -40,11 +39,13 @@ from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
 
 LOG = logging.getLogger("vlmixer")
 
-IMAGES_A_BATCH = 8
+IMAGES_A_BATCH, IMAGES_ON_CUDA = 8, 32
+"""An accelerator works faster on more images at a time; a CPU does not."""
 PIXELS_A_BATCH = 32e6
 """A batch that holds as many is full."""
+PHOTOS_AHEAD = 16
+"""So many are decoded beside an accelerator's work."""
 LABELS_SAID = 10
-Item = TypeVar("Item")
 PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow", "torch", "torchvision", "onnxruntime")
 
 
@@ -141,9 +142,9 @@ class DetectWorker:
         concepts: Counter[str] = Counter()
         schema = schemas.regions(resource.detector.feature_dim)
         name = f"{unit.name}.parquet"
-        photos = reading.photos(unit.content, ahead=self.detector.device == "cuda")
+        photos = reading.photos(unit.content, beside=self.detector.device == "cuda")
         with schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer:
-            for batch in in_batches(photos):
+            for batch in in_batches(photos, IMAGES_ON_CUDA if self.detector.device == "cuda" else IMAGES_A_BATCH):
                 rows: list[tuple[Photo, int, Region]] = []
                 for photo, found in detect_batch(resource, batch, self.settings, log):
                     if not found:
@@ -199,10 +200,10 @@ class Reading:
         """In hexadecimal."""
         return self._digest.hexdigest()
 
-    def photos(self, runs: Sequence[Run], *, ahead: bool) -> Iterator[Photo]:
-        """The usable images of the runs, in order. ahead: made by a thread, beside the accelerator's work."""
+    def photos(self, runs: Sequence[Run], *, beside: bool) -> Iterator[Photo]:
+        """The usable images of the runs, in order. beside: made by a thread, beside the accelerator's work."""
         items = self._items(runs)
-        for ref, data, result in in_background(items, IMAGES_A_BATCH * 2) if ahead else items:
+        for ref, data, result in ahead(items, PHOTOS_AHEAD) if beside else items:
             self.read += 1
             self.bytes += len(data)
             self._digest.update(f"{ref.name}\0{hashlib.sha256(data).hexdigest()}\n".encode())
@@ -261,51 +262,14 @@ def decoded(ref: ImageRef, data: bytes, max_pixels: float) -> Photo | Unreadable
         return Unreadable(rejected.reason, rejected.detail)
 
 
-def in_background(items: Iterator[Item], size: int) -> Iterator[Item]:
-    """The items, up to `size` of them made ahead by a thread. What making one raises is raised here."""
-    ready: Queue[tuple[bool, Any]] = Queue(size)
-    stop = Event()
-
-    def put(item: tuple[bool, Any]) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except Full:
-                continue
-        return False
-
-    def fill() -> None:
-        try:
-            if all(put((True, item)) for item in items):
-                put((False, None))
-        except BaseException as error:
-            put((False, error))
-
-    filler = Thread(target=fill, daemon=True)
-    filler.start()
-    try:
-        while True:
-            more, item = ready.get()
-            if more:
-                yield item
-            elif item is None:
-                return
-            else:
-                raise item
-    finally:
-        stop.set()
-        filler.join()
-
-
-def in_batches(photos: Iterator[Photo]) -> Iterator[list[Photo]]:
-    """Lists of at most IMAGES_A_BATCH photos, fewer where they are large."""
+def in_batches(photos: Iterator[Photo], size: int) -> Iterator[list[Photo]]:
+    """Lists of at most `size` photos, fewer where they are large."""
     batch: list[Photo] = []
     pixels = 0
     for photo in photos:
         batch.append(photo)
         pixels += photo.width * photo.height
-        if len(batch) == IMAGES_A_BATCH or pixels >= PIXELS_A_BATCH:
+        if len(batch) == size or pixels >= PIXELS_A_BATCH:
             yield batch
             batch, pixels = [], 0
     if batch:

@@ -126,18 +126,9 @@ class TorchvisionDetector:
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Regions of each image; see Detector.detect."""
         found: dict[int, Detections] = {}
-        for rows in self._together(images):
+        for rows in together([image.shape for image in images], self._device.type):
             found |= zip(rows, self._detect_alike([images[row] for row in rows]), strict=True)
         return [found[row] for row in range(len(images))]
-
-    def _together(self, images: Sequence[np.ndarray]) -> list[list[int]]:
-        """Rows of images that go through the network in one go."""
-        alike: dict[tuple[int, ...], list[int]] = {}
-        for row, image in enumerate(images):
-            # On a CPU it would gain nothing, and results would depend on an image's neighbours in their last digits.
-            key = (row,) if self._device.type == "cpu" else image.shape
-            alike.setdefault(key, []).append(row)
-        return list(alike.values())
 
     @torch.inference_mode()
     def _detect_alike(self, images: Sequence[np.ndarray]) -> list[Detections]:
@@ -185,6 +176,18 @@ class TorchvisionDetector:
         if self._box_head is not None:
             return self._box_head(self._network.roi_heads.box_roi_pool(maps, boxes, sizes))
         return self._pool({"pooled": _one_map(maps)}, boxes, sizes).flatten(1)
+
+
+def together(shapes: Sequence[tuple[int, ...]], device: str) -> list[list[int]]:
+    """Rows of the images, told by their shapes, that go through the network in one go.
+
+    On a CPU each goes alone: more would gain nothing, and an image's results would depend, in their last digits, on how
+    many others there are.
+    """
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for row, shape in enumerate(shapes):
+        alike.setdefault((row,) if device == "cpu" else shape, []).append(row)
+    return list(alike.values())
 
 
 def _one_map(maps: "OrderedDict[str, Tensor]") -> Tensor:

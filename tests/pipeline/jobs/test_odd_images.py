@@ -5,7 +5,6 @@ import json
 import struct
 import textwrap
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 from artifacts.rejects import RejectLog
 from pipeline.config import ImageSettings
 from pipeline.image.sources import ImageRef, refs_table
-from pipeline.jobs.detect import Reading, in_background
+from pipeline.jobs.detect import Reading
 from pipeline.jobs.survey import Run
 from pipeline.jobs.work import Stage
 from tests.pipeline.jobs.small_corpus import Corpus, run
@@ -174,27 +173,11 @@ def test_decoding_ahead_gives_the_same_photos_and_rejects(odd: Corpus):
     Path(stage.work).mkdir(parents=True)
     pq.write_table(refs_table([ImageRef(path, digest=bytes(16)) for path in paths]), Path(stage.work) / "s.parquet")
 
-    def read(ahead: bool):
+    def read(beside: bool):
         log = RejectLog("detect")
         reading = Reading(stage, ImageSettings(), log)
-        photos = list(reading.photos([Run("s.parquet", 0, len(paths))], ahead=ahead))
+        photos = list(reading.photos([Run("s.parquet", 0, len(paths))], beside=beside))
         return [(photo.ref, photo.pixels.tobytes()) for photo in photos], log.rejects, reading.read, reading.sha256
 
     assert read(True) == read(False)
     assert read(True)[2] == len(paths)
-
-
-def test_making_things_ahead_keeps_their_order_and_their_errors():
-    assert list(in_background(iter(range(1000)), 3)) == list(range(1000))
-
-    def broken() -> Iterator[int]:
-        yield 1
-        raise ValueError("here")
-
-    found = in_background(broken(), 3)
-    assert next(found) == 1
-    with pytest.raises(ValueError, match="here"):
-        next(found)
-    endless = in_background(iter(int, 1), 3)
-    assert next(endless) == 0
-    endless.close()  # ends the thread, or this would wait for ever

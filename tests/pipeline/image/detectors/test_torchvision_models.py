@@ -13,7 +13,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from artifacts.errors import CallError, UserError
 from pipeline.image.detectors.loading import DetectorSpec, load_detector
-from pipeline.image.detectors.torchvision_models import TorchvisionDetector, fold_norms, set_precision
+from pipeline.image.detectors.torchvision_models import TorchvisionDetector, fold_norms, set_precision, together
 
 FASTER = "fasterrcnn_mobilenet_v3_large_320_fpn"
 SSD = "ssdlite320_mobilenet_v3_large"
@@ -62,6 +62,51 @@ def reference(weights, name):
 
 def equal(one, other):
     return all(np.array_equal(value, vars(other)[key]) for key, value in vars(one).items())
+
+
+def close(one, other):
+    """The same regions: arithmetic on several images at a time differs in the last digits, and so may the order."""
+    assert len(one.scores) == len(other.scores) > 0
+    distances = np.abs(one.boxes[:, None] - other.boxes).max(2) + 1000.0 * (one.labels[:, None] != other.labels)
+    rows = distances.argmin(1)
+    assert sorted(rows) == list(range(len(rows)))
+    assert distances.min(1).max() < 1e-2
+    assert np.allclose(one.scores, other.scores[rows], atol=1e-4)
+    assert np.allclose(one.features, other.features[rows], atol=1e-2)
+
+
+def test_on_an_accelerator_images_of_one_size_go_together():
+    shapes = [(3, 4, 3), (5, 4, 3), (3, 4, 3), (4, 3, 3), (5, 4, 3)]
+    assert together(shapes, "cuda") == [[0, 2], [1, 4], [3]]
+    assert together(shapes, "cpu") == [[0], [1], [2], [3], [4]]
+    assert together([], "cuda") == []
+
+
+@pytest.mark.parametrize("name", [FASTER, SSD])
+def test_images_of_one_size_together_are_found_as_alone(make, name):
+    detector = make(name)
+    images = [picture(120, 160, seed) for seed in range(3)]
+    for alone, among in zip(detector.detect(images), detector._detect_alike(images), strict=True):
+        close(alone, among)
+
+
+def test_images_together_of_which_some_have_no_regions(make, monkeypatch):
+    detector = make(FASTER)
+    images = [picture(120, 160, seed) for seed in range(3)]
+    expected = detector.detect(images)
+    found_by = detector._regions
+
+    def regions(inputs, maps):
+        first, *others = found_by(inputs, maps)
+        return [{key: value[:0] for key, value in first.items()}, *others]
+
+    monkeypatch.setattr(detector, "_regions", regions)
+    nothing, *others = detector._detect_alike(images)
+    assert [array.shape for array in vars(nothing).values()] == [(0, 4), (0,), (0,), (0, 1024)]
+    for alone, among in zip(expected[1:], others, strict=True):
+        close(alone, among)
+    (alone,) = detector._detect_alike(images[:1])
+    assert [array.shape for array in vars(alone).values()] == [(0, 4), (0,), (0,), (0, 1024)]
 
 
 @pytest.mark.parametrize("name", [FASTER, SSD])
@@ -225,6 +270,9 @@ def test_every_model_finds_what_it_finds_itself(tmp_path, name):
         assert found.features.std() > 0
     for alone, among in zip([detector.detect([image])[0] for image in images], detector.detect(images), strict=True):
         assert equal(alone, among)
+    alike = [images[0], picture(120, 160, 2)]
+    for alone, among in zip(detector.detect(alike), detector._detect_alike(alike), strict=True):
+        close(alone, among)
 
 
 @pytest.mark.parametrize("name", [FASTER, SSD, "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_resnet50_fpn"])
