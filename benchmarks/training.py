@@ -223,10 +223,8 @@ def whole_program(chosen: Settings, folder: str, run: str) -> None:
     # Each line is about ten steps, and so about as many samples: their times are as the reciprocals of their speeds.
     times = np.array([1 / line["samples_per_second"] for line in lines])
     waiting = np.array([line["share_waiting"] for line in lines])
-    share = waiting[1:] @ times[1:] / times[1:].sum()
-    print(
-        f"whole program: {chosen.train.steps} steps, {chosen.train.workers} workers, {1 / times[1:].mean():.0f} samples/s"
-    )
+    share, speed = waiting[1:] @ times[1:] / times[1:].sum(), 1 / times[1:].mean()
+    print(f"whole program: {chosen.train.steps} steps, {chosen.train.workers} workers, {speed:.0f} samples/s")
     print(f"waiting for data: {share:.1%} of the time, the first ten steps left out")
     if chosen.train.device == "cuda":
         memory = torch.cuda.max_memory_allocated()
