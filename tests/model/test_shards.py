@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -82,6 +83,27 @@ def test_starting_late_reads_only_what_is_needed():
     late = stream(in_memory=1, read=reading)
     next(late.batches(late.steps - 1))
     assert sum(read) < ROWS / 2
+
+
+def test_while_a_group_of_shards_is_used_the_next_one_is_read_and_no_more():
+    read: Queue[int] = Queue()
+
+    def reading(shard, start, stop):
+        read.put(stop - start)
+        return names_in(shard, start, stop)
+
+    reader = stream(in_memory=1, read=reading)
+    sizes = [len(batch) for _, batch in epochs(stream(in_memory=1).batches(), 1)]
+    two_groups = 2 * reader.steps // len(SHARDS)  # as many groups as shards
+    batches = reader.batches()
+    assert len(next(batches)[1]) == sizes[0]
+    expected = sum(sizes[:two_groups])
+    got = 0
+    while got < expected:
+        got += read.get(timeout=10)
+    batches.close()
+    assert got == expected
+    assert read.empty()
 
 
 def test_shards_that_stay_in_memory_are_read_once():
