@@ -47,6 +47,8 @@ ALIKE = 6.0
 AMBIGUOUS = ("orange", "glass")
 """Words of the vocabulary that in captions mostly mean something else: the colour, the material."""
 DEVELOPMENT_SHARE = 0.3
+GALLERY_THRESHOLD = 0.2
+"""Regions of test photos count from this score on; patches, whose labels are taught, from images.score_threshold on."""
 
 
 def words_of(text: str) -> str:
@@ -125,22 +127,27 @@ class Gallery:
     def part(self, part: str) -> "Gallery":
         """The photos that belong to `part`."""
         rows = [row for row, name in enumerate(self.names) if in_part(name, part)]
-        fields = (self.names, self.images, self.captions, self.concepts)
-        seen = None if self.seen is None else tuple(self.seen[row] for row in rows)
-        return Gallery(*(tuple(field[row] for row in rows) for field in fields), seen)
+        return Gallery(
+            names=tuple(self.names[row] for row in rows),
+            images=tuple(self.images[row] for row in rows),
+            captions=tuple(self.captions[row] for row in rows),
+            concepts=tuple(self.concepts[row] for row in rows),
+            seen=None if self.seen is None else tuple(self.seen[row] for row in rows),
+        )
 
 
 def load_gallery(options: argparse.Namespace, config: Config, out: Path) -> Gallery:
     """The whole test list; what the detector finds is kept in `out`, because it takes longest."""
     vocabulary = load_vocabulary(config.vocabulary)
-    found, skipped = see(options.test, config, out / "gallery")
+    images = replace(config.images, score_threshold=GALLERY_THRESHOLD)
+    found, skipped = see(options.test, replace(config, images=images), out / f"gallery-{GALLERY_THRESHOLD}")
     for name, reason in skipped.items():
         print(f"not used: {name}: {reason}", file=sys.stderr)
     pairs = dict(read_pairs(options.test))
     captions = tuple(tuple(pairs[name]) for name in found)
     tagger = make_tagger(config.text, vocabulary)
     concepts = tuple(
-        tuple(frozenset(mention.concept for mention in tagged.mentions) for tagged in tagger.tag(group))
+        tuple(frozenset(mention.concept for mention in tagged.mentions) for tagged in tagger.tag(list(group)))
         for group in captions
     )
     seen = None
@@ -148,7 +155,9 @@ def load_gallery(options: argparse.Namespace, config: Config, out: Path) -> Gall
         records = {(record := json.loads(line))["image"]: record["classes"] for line in lines_of(options.classes)}
         ids = {label: vocabulary.map_labels([label])[0] for group in records.values() for label in group}
         seen = tuple(
-            frozenset(vocabulary.names[ids[label]] for label in records[Path(name).name] if ids[label] is not None)
+            frozenset(
+                vocabulary.names[number] for label in records[Path(name).name] if (number := ids[label]) is not None
+            )
             for name in found
         )
     return Gallery(tuple(found), tuple(found.values()), captions, concepts, seen)

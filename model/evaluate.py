@@ -142,17 +142,19 @@ def retrieval(
     texts = [caption for group in captions for caption in group]
     owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
     words = embed_texts(network, tokenizer, settings.model, texts)
-    embedded = embed_images(network, tokenizer, settings.model, images)
-    regions = similarity(words, embedded, load_usual(str(run)), settings.train.temperature)
-    tags = words @ embed_texts(network, tokenizer, settings.model, [" ".join(image.tags) for image in images]).T
+    usual, temperature = load_usual(str(run)), settings.train.temperature
+    regions, tags = (
+        similarity(words, embed(network, tokenizer, settings.model, images), usual, temperature)
+        for embed in (embed_images, embed_tags)
+    )
+    both = either(regions, tags, temperature)
     concepts = [found for group in caption_concepts for found in group]
     overlap = tag_overlap(concepts, [set(image.tags) for image in images])
     methods = {
         "regions": regions,
         "tags": tags,
-        # Each alone is a sequence of the kind that the contrast was trained on; one sequence of both is not.
-        "regions + tags": regions + tags,
-        "regions + overlap": regions + OVERLAP_WEIGHT * overlap,
+        "regions + tags": both,
+        "regions + tags + overlap": both + OVERLAP_WEIGHT * overlap,
         "tag overlap": overlap,
         "chance": np.zeros_like(overlap),
     }
@@ -207,6 +209,14 @@ def embed_images(
     return EmbeddedImages(_embed(network, views), np.concatenate(weights), np.array(starts))
 
 
+def embed_tags(
+    network: Network, tokenizer: Tokenizer, config: ModelConfig, images: Sequence[ImageRegions]
+) -> EmbeddedImages:
+    """Images from the names of their tags alone, read as a text: one view an image."""
+    vectors = embed_texts(network, tokenizer, config, [" ".join(image.tags) for image in images])
+    return EmbeddedImages(vectors, np.ones(len(images)), np.arange(len(images)))
+
+
 def similarity(texts: np.ndarray, images: EmbeddedImages, usual: np.ndarray, temperature: float) -> np.ndarray:
     """(texts, images) float64: `temperature` times the log of how many times likelier a text is beside the image.
 
@@ -229,6 +239,16 @@ def similarity(texts: np.ndarray, images: EmbeddedImages, usual: np.ndarray, tem
         sums = np.add.reduceat(weights * likelier(texts[part]), images.starts, axis=1)
         result[part] = temperature * np.log(sums)
     return result
+
+
+def either(one: np.ndarray, other: np.ndarray, temperature: float) -> np.ndarray:
+    """The similarity where an image counts half as its views behind `one` and half as those behind `other`.
+
+    A single sequence of regions and tags would be unlike what the contrast was trained on. `one`, `other`: of the same
+    shape, by `similarity`.
+    """
+    mixed: np.ndarray = temperature * (np.logaddexp(one / temperature, other / temperature) - np.log(2))
+    return mixed
 
 
 def embed_usual(network: Network, tokenizer: Tokenizer, config: ModelConfig, shards: ShardSet) -> np.ndarray:

@@ -32,7 +32,7 @@ VARIANTS = {
     "c-words-kept": Variant("(c), the mixed view keeps its other words", {"drop_words": 0.0}),
     "c-shuffled": Variant("(c), the gallery's labels shuffled", {}, shuffled=True),
 }
-METHODS = ("regions", "tags", "regions + tags", "regions + overlap")
+METHODS = ("regions", "tags", "regions + tags", "regions + tags + overlap")
 
 
 def run_variant(name: str, settings: Settings) -> str:

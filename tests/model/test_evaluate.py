@@ -10,7 +10,10 @@ from model.evaluate import (
     EmbeddedImages,
     ImageRegions,
     RetrievalReport,
+    either,
     embed_images,
+    embed_tags,
+    embed_texts,
     expected_hits,
     expected_ranks,
     score_matrix,
@@ -173,6 +176,28 @@ def test_images_are_embedded_region_by_region_and_all_together():
     assert np.allclose(found.vectors[[0, 0, 1]], found.vectors[[4, 5, 6]], atol=1e-6)
     assert not np.allclose(found.vectors[2], found.vectors[0], atol=1e-3)
     assert np.allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
+def test_either_is_the_similarity_of_images_with_both_kinds_of_views(temperature):
+    texts, usual = unit_rows(40, 2), unit_rows(50, 3)
+    one = images_of([2, 1], weights=[0.3, 0.7, 1])
+    other = images_of([1, 1], vectors=unit_rows(2, 6))
+    rows = [one.vectors[:2], other.vectors[:1], one.vectors[2:], other.vectors[1:]]
+    joined = images_of([3, 2], vectors=np.concatenate(rows), weights=[0.15, 0.35, 0.5, 0.5, 0.5])
+    parts = (similarity(texts, images, usual, temperature) for images in (one, other))
+    assert np.allclose(either(*parts, temperature), similarity(texts, joined, usual, temperature), atol=1e-6)
+
+
+def test_tags_are_read_as_one_text_an_image():
+    config = ModelConfig(feature_dim=4)
+    tokenizer = tokenizers.learn(["a dog", "a kite"], 100)
+    network = Network(config, tokenizer.size, 4)
+    nothing = np.zeros((0, 4), np.float32)
+    images = [ImageRegions(nothing, nothing, 9, 9, tags) for tags in (("dog", "kite"), (), ("kite",))]
+    found = embed_tags(network, tokenizer, config, images)
+    assert (found.weights.tolist(), found.starts.tolist()) == ([1, 1, 1], [0, 1, 2])
+    assert np.allclose(found.vectors, embed_texts(network, tokenizer, config, ["dog kite", "", "kite"]), atol=1e-6)
 
 
 def test_tag_overlap_weighs_rare_tags_more():

@@ -48,7 +48,7 @@ def score(method, value):
 
 
 def test_the_table_has_means_over_seeds_and_each_seed():
-    methods = ("regions", "tags", "regions + tags", "regions + overlap", "tag overlap", "chance")
+    methods = ("regions", "tags", "regions + tags", "regions + tags + overlap", "tag overlap", "chance")
     reports = [RetrievalReport(9, 45, tuple(score(method, value) for method in methods)) for value in (20.0, 30.0)]
     lines = table({"c": reports}, [score("perfect tags", 50.0)], "Told.").splitlines()
     assert lines[0] == "9 photos, 45 captions, text to image. Told."
