@@ -152,12 +152,12 @@ def searching(bank: PatchBank, lance: Path, queries: int) -> None:
 
     def by_range(query: np.ndarray, concept: int) -> np.ndarray:
         selector = faiss.IDSelectorRange(int(firsts[concept]), int(ends[concept]))
-        return flat.search(query[None], K, params=faiss.SearchParameters(sel=selector))[1][0]
+        return flat.search(query[None], K, params=chosen_by(selector))[1][0]
 
     def by_batch(query: np.ndarray, concept: int) -> np.ndarray:
         if concept not in batches:
             batches[concept] = faiss.IDSelectorBatch(np.arange(firsts[concept], ends[concept]))
-        return flat.search(query[None], K, params=faiss.SearchParameters(sel=batches[concept]))[1][0]
+        return flat.search(query[None], K, params=chosen_by(batches[concept]))[1][0]
 
     def by_numpy(query: np.ndarray, concept: int) -> np.ndarray:
         similar = unit[firsts[concept] : ends[concept]] @ query
@@ -195,6 +195,11 @@ def searching(bank: PatchBank, lance: Path, queries: int) -> None:
         p50, p95 = np.percentile(taken, [50, 95])
         recall = f"{np.mean(recalls[name]):>9.4f}{min(recalls[name]):>8.2f}"
         print(f"{name:<26}{p50:>9.3f}{p95:>9.3f}{p50 / ours:>12.1f}{recall}")
+
+
+def chosen_by(selector: faiss.IDSelector) -> faiss.SearchParameters:
+    """A search among the ids of a selector."""
+    return faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # the stub knows no keywords
 
 
 def lance_way(folder: Path, unit: np.ndarray, concepts: np.ndarray) -> Way:

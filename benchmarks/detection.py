@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -39,6 +40,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from PIL import Image
 from torchvision.models import get_model, get_model_weights
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that examples/ is found from any folder
 
@@ -46,8 +48,9 @@ from artifacts import schemas
 from bank.concepts import load_vocabulary
 from pipeline.config import Config, ImageSettings
 from pipeline.image.decoding import decode
-from pipeline.image.detectors.base import Detector
+from pipeline.image.detectors.base import Detections, Detector
 from pipeline.image.detectors.loading import DetectorSpec, fix_threads, load_detector
+from pipeline.image.features import FeatureFiles
 from pipeline.image.regions import choose_regions
 from pipeline.image.sources import ImageRef
 from pipeline.jobs.detect import Photo, choice_of, load_with_concepts, regions_table, run_detect
@@ -148,9 +151,11 @@ def stage(setup: Setup, workers: int) -> None:
 def measure_stages(setup: Setup) -> None:
     """Each part by itself, over all photos."""
     loaded = load_with_concepts(setup.spec, load_vocabulary("coco"))
+    detector = loaded.detector
+    assert not isinstance(detector, FeatureFiles)
     contents = [Path(path).read_bytes() for path in setup.photos]
     taken = {"decode": 0.0, "inference": 0.0, "choose": 0.0, "crop and table": 0.0, "write": 0.0}
-    schema = schemas.regions(loaded.detector.feature_dim)
+    schema = schemas.regions(detector.feature_dim)
     regions = 0
 
     @contextmanager
@@ -165,7 +170,7 @@ def measure_stages(setup: Setup) -> None:
                 pixels = decode(data, max_pixels=1e8)
             photo = Photo(ImageRef(path), pixels.shape[1], pixels.shape[0], pixels)
             with timed("inference"):
-                (found,) = loaded.detector.detect([pixels])
+                (found,) = detector.detect([pixels])
             with timed("choose"):
                 kept = choose_regions(
                     found, loaded.concepts, width=photo.width, height=photo.height, choice=choice_of(setup.settings)
@@ -260,9 +265,15 @@ def beams_way(setup: Setup, size: int, network_size: int | None, threads: int) -
         )
 
 
+def one_worker(setup: Setup) -> None:
+    """The stage with a worker's one thread, however many the work before it has set."""
+    fix_threads()
+    stage(setup, 1)
+
+
 def measure_beam(setup: Setup) -> None:
     name = setup.settings.detector.partition(":")[2]
-    transform = _make(name, None, 91).transform
+    transform: GeneralizedRCNNTransform = _make(name, None, 91).transform
     shorter, longest = transform.min_size[0], transform.max_size
     sides = []
     for path in setup.photos:
@@ -271,9 +282,9 @@ def measure_beam(setup: Setup) -> None:
             sides.append(max(image.size) * scale)
     square = round(max(sides))
     half = replace(setup, settings=replace(setup.settings, detector_options={"precision": "bfloat16"}))
-    works = {
-        "stage": lambda: (fix_threads(), stage(setup, 1)),
-        "bfloat16": lambda: (fix_threads(), stage(half, 1)),
+    works: dict[str, Callable[[], object]] = {
+        "stage": lambda: one_worker(setup),
+        "bfloat16": lambda: one_worker(half),
         "published": lambda: beams_way(setup, 800, None, 1),
         "alike": lambda: beams_way(setup, square, square, 1),
         "threads": lambda: beams_way(setup, square, square, os.cpu_count() or 1),
@@ -292,6 +303,11 @@ def measure_beam(setup: Setup) -> None:
         print(f"  {name:16}{rate(len(setup.photos), times)}")
 
 
+def in_lists(detector: Detector, pixels: Sequence[np.ndarray], size: int) -> list[list[Detections]]:
+    """What the detector finds, given so many photos at a time."""
+    return [detector.detect(pixels[at : at + size]) for at in range(0, len(pixels), size)]
+
+
 def measure_settings(setup: Setup) -> None:
     """The model alone on decoded photos: kinds of memory, numbers, threads, batches."""
     pixels = [decode(Path(path).read_bytes(), max_pixels=1e8) for path in setup.photos]
@@ -301,8 +317,7 @@ def measure_settings(setup: Setup) -> None:
     variants["bfloat16"] = load_detector(_with(base, channels_last=False, precision="bfloat16"))
     variants["bfloat16 channels_last"] = load_detector(_with(base, channels_last=True, precision="bfloat16"))
     works: dict[str, Callable[[], object]] = {
-        name: (lambda detector=detector: [detector.detect([image]) for image in pixels])
-        for name, detector in variants.items()
+        name: partial(in_lists, detector, pixels, 1) for name, detector in variants.items()
     }
 
     def two_threads() -> None:
@@ -314,9 +329,7 @@ def measure_settings(setup: Setup) -> None:
         works["float32 channels_last, 2 threads"] = two_threads
     names = ["float32 channels_last", *(["bfloat16 channels_last"] if setup.settings.device == "cuda" else [])]
     for name, size in itertools.product(names, (4, 8, 32)):
-        works[f"{name}, lists of {size}"] = lambda detector=variants[name], size=size: [
-            detector.detect(pixels[at : at + size]) for at in range(0, len(pixels), size)
-        ]
+        works[f"{name}, lists of {size}"] = partial(in_lists, variants[name], pixels, size)
     for work in works.values():
         work()  # the first time also allocates
     taken = alternately(setup.rounds, **works)

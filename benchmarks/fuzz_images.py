@@ -18,6 +18,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -148,8 +149,22 @@ def regions_of(out: Path, names: set[str]) -> dict[str, list[str]]:
     return found
 
 
-def compare(config: dict, photos: Sequence[Path], mutations: Path, work: Path, megapixels: float) -> dict[str, object]:
-    """Run both, and what came out: counts, whether the photos kept their regions, peaks of memory in bytes."""
+@dataclass(frozen=True)
+class Outcome:
+    """Counts, reasons of rejects, whether the photos kept their regions, peaks of memory in bytes and what the second
+    may have more than the first."""
+
+    read: int
+    written: int
+    rejected: dict[str, int]
+    neighbours_kept: bool
+    peak_clean: int
+    peak_fuzzed: int
+    allowed: int
+
+
+def compare(config: dict, photos: Sequence[Path], mutations: Path, work: Path, megapixels: float) -> Outcome:
+    """Run both, and what came out."""
     names = [str(photo) for photo in photos]
     peaks = []
     for name, inputs in (("clean", names), ("fuzzed", [*names, str(mutations)])):
@@ -160,15 +175,15 @@ def compare(config: dict, photos: Sequence[Path], mutations: Path, work: Path, m
     listed: Counter[str] = Counter()
     for part in (work / "fuzzed" / "rejects").glob("detect-*"):
         listed.update(pq.read_table(part)["reason"].to_pylist())
-    return {
-        "read": counts["read"],
-        "written": counts["written"],
-        "rejected": dict(listed),
-        "neighbours_kept": regions_of(work / "clean", set(names)) == regions_of(work / "fuzzed", set(names)),
-        "peak_clean": peaks[0],
-        "peak_fuzzed": peaks[1],
-        "allowed": int(megapixels * 1e6 * BYTES_A_PIXEL + 64e6),
-    }
+    return Outcome(
+        read=counts["read"],
+        written=counts["written"],
+        rejected=dict(listed),
+        neighbours_kept=regions_of(work / "clean", set(names)) == regions_of(work / "fuzzed", set(names)),
+        peak_clean=peaks[0],
+        peak_fuzzed=peaks[1],
+        allowed=int(megapixels * 1e6 * BYTES_A_PIXEL + 64e6),
+    )
 
 
 def main() -> None:
@@ -191,14 +206,12 @@ def main() -> None:
         work = Path(folder)
         write_mutations(photos, work / "mutations", args.number, args.seed)
         result = compare(config, photos, work / "mutations", work, args.megapixels)
-    for name, value in result.items():
+    for name, value in asdict(result).items():
         print(f"{name:16} {value}")
-    rejected = result["rejected"]
     sound = (
-        isinstance(rejected, dict)
-        and result["read"] == len(photos) + args.number == result["written"] + sum(rejected.values())
-        and result["neighbours_kept"]
-        and result["peak_fuzzed"] <= result["peak_clean"] + result["allowed"]
+        result.read == len(photos) + args.number == result.written + sum(result.rejected.values())
+        and result.neighbours_kept
+        and result.peak_fuzzed <= result.peak_clean + result.allowed
     )
     sys.exit(0 if sound else 1)
 

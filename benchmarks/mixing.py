@@ -252,7 +252,7 @@ def reading(shards: Path, feature_dim: int, rounds: int) -> None:
 
     batches = epoch()
     some = batches[:: max(len(batches) // STEPS, 1)][:STEPS]
-    ways = {
+    ways: dict[str, tuple[Callable[[], object], int]] = {
         "read_shard": (lambda: list(read_shard(path.path)), path.rows),
         "loader": (epoch, sum(batch.samples for batch in batches)),
         "step": (partial(steps, some), sum(batch.samples for batch in some)),
@@ -299,7 +299,7 @@ def main() -> None:
         count = sum(sizes.values())
         size = sum(path.stat().st_size for path in shards.glob("*.tar"))
         paths = sorted(shards.glob("mixed-*.tar"))[:SHARDS_HELD]
-        samples = [sample for path in paths for sample in read_shard(str(path))]
+        samples = [sample for path in paths for sample in read_shard(str(path)) if isinstance(sample, MixedSample)]
         members = [encode(sample) for sample in samples]
         ways: dict[str, tuple[Callable[[], object], int]] = {
             "start": (lambda: stage(tiny, 1, "--set", "mix.image_samples=false"), 1),

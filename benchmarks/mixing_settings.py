@@ -15,7 +15,6 @@ Mixes sentences of OUT/tagged, evenly chosen, with OUT/bank, one setting changed
 import argparse
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +30,20 @@ from pipeline.mix.cutmix import Mix, is_plural
 from pipeline.mix.samples import Sentence, known_patches, mix_sentence, why_rejected
 from pipeline.mix.settings import CutMixSettings
 
-CHANGES: dict[str, dict[str, object]] = {
-    "defaults": {},
-    "replace_probability 0.3": {"replace_probability": 0.3},
-    "replace_probability 1": {"replace_probability": 1.0},
-    "min_replaced 0": {"min_replaced": 0},
-    "max_replaced 1": {"max_replaced": 1},
-    "max_replaced 2": {"max_replaced": 2},
-    "patches_per_word 4": {"patches_per_word": 4},
-    "patches_per_plural 3": {"patches_per_plural": 3},
-    "phrases keep": {"phrases": "keep"},
-    "lacking reject": {"lacking": "reject"},
-    "one_image": {"one_image": True},
-    "sampler uniform": {"sampler": "uniform"},
-    "sampler score": {"sampler": "score"},
+SETTINGS = {
+    "defaults": CutMixSettings(),
+    "replace_probability 0.3": CutMixSettings(replace_probability=0.3),
+    "replace_probability 1": CutMixSettings(replace_probability=1.0),
+    "min_replaced 0": CutMixSettings(min_replaced=0),
+    "max_replaced 1": CutMixSettings(max_replaced=1),
+    "max_replaced 2": CutMixSettings(max_replaced=2),
+    "patches_per_word 4": CutMixSettings(patches_per_word=4),
+    "patches_per_plural 3": CutMixSettings(patches_per_plural=3),
+    "phrases keep": CutMixSettings(phrases="keep"),
+    "lacking reject": CutMixSettings(lacking="reject"),
+    "one_image": CutMixSettings(one_image=True),
+    "sampler uniform": CutMixSettings(sampler="uniform"),
+    "sampler score": CutMixSettings(sampler="score"),
 }
 
 
@@ -140,16 +139,15 @@ def main() -> None:
     widths = (9, 9, 7, 7, 9, 8, 8, 9, 6, 7)
     print(f"\n{'':<26}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
 
-    def row(name: str, **change: object) -> None:
-        settings = replace(CutMixSettings(), **change)
+    def row(name: str, settings: CutMixSettings) -> None:
         print(f"{name:<26}" + described(bank, sentences, settings, contexts, right), flush=True)
 
-    for name, change in CHANGES.items():
-        row(name, **change)
+    for name, settings in SETTINGS.items():
+        row(name, settings)
     for weight in (1.0, 100.0):
         cutmix.CONTEXT_WEIGHT = weight
         cutmix._weighed.cache_clear()
-        row(f"CONTEXT_WEIGHT {weight:g}")
+        row(f"CONTEXT_WEIGHT {weight:g}", CutMixSettings())
 
 
 if __name__ == "__main__":

@@ -85,8 +85,17 @@ def print_rows(rows: list[Row]) -> None:
 
 
 def _sum(rows: list[Row]) -> Row:
-    sums = [sum(values) for values in zip(*([*asdict(row).values()][1:] for row in rows), strict=True)]
-    return Row("all", 0, *sums[1:5], max(row.planned_memory for row in rows), max(row.memory for row in rows), sums[-1])
+    return Row(
+        stage="all",
+        items=0,
+        planned=sum(row.planned for row in rows),
+        cpu=sum(row.cpu for row in rows),
+        planned_bytes=sum(row.planned_bytes for row in rows),
+        bytes=sum(row.bytes for row in rows),
+        planned_memory=max(row.planned_memory for row in rows),
+        memory=max(row.memory for row in rows),
+        seconds=sum(row.seconds for row in rows),
+    )
 
 
 def main() -> None:
