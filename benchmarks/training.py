@@ -7,9 +7,9 @@ Compared at the same size and batch, forward, backward and update of masked lang
 `ours`, the encoder and loader of model/; `plain`, the same encoder fed with batches in random order, each padded to its
 longest; `hf`, transformers.BertForMaskedLM with scaled-dot-product attention on the plain batches. What counts are real
 tokens a second, padding left out. With --also: `compiled`, ours after torch.compile; `float32`, ours without bfloat16
-(the others compute in train.precision). Then one run of the whole program, all three objectives: share of its time
-spent waiting for data, memory, and, given the peak of the device, the share of it that the encoder's arithmetic makes
-up. Without --shards sentences are made up with lengths of 8 to 40 words.
+(the others compute in train.precision). Given the peak of the device, the share of it that the encoder's arithmetic
+makes up. Then the loader alone, and one run of the whole program, all three objectives: share of its time spent waiting
+for data, and memory. Without --shards sentences are made up with lengths of 8 to 40 words.
 """
 
 import argparse
@@ -148,6 +148,7 @@ def main() -> None:
         folder = options.shards or made_up(os.path.join(scratch, "shards"))
         shards = open_shards(folder)
         compare(options, chosen, shards)
+        load(chosen, shards)
         # Long enough to see several groups of shards read.
         group = chosen.train.shards_in_memory * shards.mixed[0].rows // chosen.train.batch_size
         training = replace(chosen.train, steps=max(3 * group, 100), log_every=10, device=options.device)
@@ -156,8 +157,7 @@ def main() -> None:
 
 def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet) -> None:
     """Ours, plain, Hugging Face's and what else is asked for, in turn."""
-    known = chosen.model.tokenizer
-    tokenizer = tokenizers.load(known) if known else tokenizers.learn(shards.texts(), chosen.model.vocabulary_size)
+    tokenizer = tokenizer_of(chosen, shards)
     device = torch.device(options.device)
     half = chosen.train.precision == "bfloat16" or (chosen.train.precision == "auto" and device.type == "cuda")
     networks = {
@@ -211,6 +211,23 @@ def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet) -> 
         for name in ("ours", *options.also):
             share = operations * statistics.median(speeds[name]) / options.peak_teraflops / 1e12
             print(f"{name:<9} {share:.1%} of {options.peak_teraflops:g} Tflop/s by the encoder's layers")
+
+
+def tokenizer_of(chosen: Settings, shards: ShardSet) -> Tokenizer:
+    known = chosen.model.tokenizer
+    return tokenizers.load(known) if known else tokenizers.learn(shards.texts(), chosen.model.vocabulary_size)
+
+
+def load(chosen: Settings, shards: ShardSet, seconds: float = 15.0) -> None:
+    """The loader with nothing else to do: its speed, and what it takes of the training's own process."""
+    batches = Loader(shards, tokenizer_of(chosen, shards), chosen.model, chosen.train, 0).batches(0)
+    next(batches)
+    clock, work, samples = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - clock < seconds:
+        samples += next(batches).samples
+    speed, own = samples / (time.perf_counter() - clock), samples / (time.process_time() - work)
+    print(f"loader alone: {chosen.train.workers} workers make {speed:.0f} samples/s")
+    print(f"  of which the training's process could take {own:.0f} a second of its own work")
 
 
 def whole_program(chosen: Settings, folder: str, run: str) -> None:

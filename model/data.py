@@ -7,7 +7,7 @@ tokenised once, when their shard is read; worker processes may do that ahead of 
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TypeVar
 
@@ -122,18 +122,48 @@ class MaskedViews:
 
 
 @dataclass(frozen=True)
+class Padded:
+    """Views as padded arrays, as Sequences has them as tensors. A worker makes them: they travel faster than views."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    segments: np.ndarray
+    regions: np.ndarray
+    region_positions: np.ndarray
+    order: np.ndarray
+    mask: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def tensors(self) -> Sequences:
+        """The same, sharing memory."""
+        return Sequences(**{field.name: torch.from_numpy(getattr(self, field.name)) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class MaskedArrays:
+    """MaskedViews, padded."""
+
+    sequences: Padded
+    chosen: np.ndarray
+    targets: np.ndarray
+    words: np.ndarray
+
+
+@dataclass(frozen=True)
 class Part:
     """What one reader has for a step: mixed sentences and images, masked, and the pairs for the contrast.
 
-    `text`, `view`, `sentences`: rows belonging together; sentences without a patch are left out.
+    `text`, `view`, `sentences`: rows belonging together; sentences without a patch are left out. None: no rows.
     """
 
     epoch: int
-    mixed: MaskedViews
-    images: MaskedViews
-    text: tuple[View, ...]
-    view: tuple[View, ...]
-    sentences: tuple[int, ...]
+    mixed: MaskedArrays | None
+    images: MaskedArrays | None
+    text: Padded | None
+    view: Padded | None
+    sentences: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -290,11 +320,11 @@ class Loader:
         paired = [(one, alone) for one, alone in zip(sentences, dropped, strict=True) if len(one.alone) > 2]
         return Part(
             epoch,
-            mixed,
-            tags,
-            tuple(one.text for one, _ in paired),
-            tuple(one.alone if alone else one.mixed for one, alone in paired),
-            tuple(one.number for one, _ in paired),
+            _padded_masked(mixed),
+            _padded_masked(tags),
+            padded([one.text for one, _ in paired]) if paired else None,
+            padded([one.alone if alone else one.mixed for one, alone in paired]) if paired else None,
+            np.array([one.number for one, _ in paired], np.int64),
         )
 
     def _masked(self, views: Sequence[View], probability: float, random: np.random.Generator) -> MaskedViews:
@@ -340,65 +370,100 @@ def with_replaced(masked: MaskedViews, replaced: Sequence[np.ndarray]) -> Masked
     )
 
 
+def _padded_masked(masked: MaskedViews) -> MaskedArrays | None:
+    return MaskedArrays(padded(masked.views), masked.chosen, masked.targets, masked.words) if masked.views else None
+
+
 def assemble(parts: Sequence[Part]) -> Batch:
     """One batch of the parts that a rank's readers have for a step."""
-    mixed, images = _joined([part.mixed for part in parts]), _joined([part.images for part in parts])
-    text = [view for part in parts for view in part.text]
-    view = [view for part in parts for view in part.view]
+    mixed, images = (_joined_masked([getattr(part, name) for part in parts]) for name in ("mixed", "images"))
+    text, view = (joined([getattr(part, name) for part in parts]) for name in ("text", "view"))
+    assert mixed is not None  # each reader has a sentence for each step
+    seen = [mixed.sequences, *([images.sequences] if images is not None else [])]
     return Batch(
         parts[0].epoch,
-        len(mixed.views) + len(images.views),
-        sum(len(sequence) for sequence in itertools.chain(mixed.views, images.views, text, view)),
+        sum(map(len, seen)),
+        sum(int(part.mask.sum()) for part in (*seen, text, view) if part is not None),
         len(mixed.targets),
-        int(images.words.max(initial=-1)) + 1,
-        _padded(mixed),
-        _padded(images) if images.views else None,
-        pad(text) if text else None,
-        pad(view) if view else None,
-        torch.tensor([number for part in parts for number in part.sentences], dtype=torch.int64),
+        int(images.words.max(initial=-1)) + 1 if images is not None else 0,
+        _tensors(mixed),
+        None if images is None else _tensors(images),
+        None if text is None else text.tensors(),
+        None if view is None else view.tensors(),
+        torch.from_numpy(np.concatenate([part.sentences for part in parts])),
     )
 
 
-def _joined(parts: Sequence[MaskedViews]) -> MaskedViews:
-    """The views of all parts, their rows and words numbered on."""
-    rows = np.cumsum([0, *(len(part.views) for part in parts)])
-    words = np.cumsum([0, *(int(part.words.max(initial=-1)) + 1 for part in parts)])
-    return MaskedViews(
-        tuple(view for part in parts for view in part.views),
-        np.concatenate([part.chosen + np.array([row, 0]) for part, row in zip(parts, rows[:-1], strict=True)]),
-        np.concatenate([part.targets for part in parts]),
-        np.concatenate([part.words + word for part, word in zip(parts, words[:-1], strict=True)]),
+def _joined_masked(parts: Sequence[MaskedArrays | None]) -> MaskedArrays | None:
+    """The rows of all parts, and the words of all, numbered on."""
+    there = [part for part in parts if part is not None]
+    sequences = joined([part.sequences for part in there])
+    if sequences is None:
+        return None
+    rows = np.cumsum([0, *(len(part.sequences) for part in there)])
+    words = np.cumsum([0, *(int(part.words.max(initial=-1)) + 1 for part in there)])
+    return MaskedArrays(
+        sequences,
+        np.concatenate([part.chosen + np.array([row, 0]) for part, row in zip(there, rows[:-1], strict=True)]),
+        np.concatenate([part.targets for part in there]),
+        np.concatenate([part.words + word for part, word in zip(there, words[:-1], strict=True)]),
     )
 
 
-def _padded(masked: MaskedViews) -> Masked:
-    return Masked(pad(masked.views), *map(torch.from_numpy, (masked.chosen, masked.targets, masked.words)))
+def _tensors(masked: MaskedArrays) -> Masked:
+    parts = map(torch.from_numpy, (masked.chosen, masked.targets, masked.words))
+    return Masked(masked.sequences.tensors(), *parts)
+
+
+def joined(parts: Sequence[Padded | None]) -> Padded | None:
+    """The rows of all parts as one padded batch; None if there are none."""
+    there = [part for part in parts if part is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+    columns = max(part.ids.shape[1] for part in there)
+    arrays = {
+        name: _stacked([getattr(part, name) for part in there], filler)
+        for name, filler in (("ids", 0), ("positions", 0), ("segments", 0), ("regions", 0), ("region_positions", -1))
+    }
+    # Regions stand behind all columns of text, of which there may be more than in their part.
+    behind = [part.order + (columns - part.ids.shape[1]) * (part.order >= part.ids.shape[1]) for part in there]
+    return Padded(**arrays, order=_stacked(behind, 0), mask=_stacked([part.mask for part in there], False))
+
+
+def _stacked(blocks: Sequence[np.ndarray], filler: int) -> np.ndarray:
+    """(b, l, …) arrays below each other, (sum of all b, largest l, …), the rest of their rows `filler`."""
+    width = max(block.shape[1] for block in blocks)
+    result = np.full((sum(map(len, blocks)), width, *blocks[0].shape[2:]), filler, blocks[0].dtype)
+    row = 0
+    for block in blocks:
+        result[row : row + len(block), : block.shape[1]] = block
+        row += len(block)
+    return result
 
 
 def pad(views: Sequence[View]) -> Sequences:
     """Views as a padded batch."""
+    return padded(views).tensors()
+
+
+def padded(views: Sequence[View]) -> Padded:
+    """Views, at least one, as padded arrays."""
     text = np.array([len(view.ids) for view in views])[:, None]
     total = np.array([len(view) for view in views])[:, None]
-    padded = _columns([view.ids for view in views], 0)
-    column = np.arange(total.max(initial=0))[None, :]
+    ids = _columns([view.ids for view in views], 0)
+    column = np.arange(total.max())[None, :]
     mask = column < total
     # A row's regions stand after all T columns of text, wherever its own text ends.
-    order = np.where(column < text, column, padded.shape[1] + column - text)
+    order = np.where(column < text, column, ids.shape[1] + column - text)
     regions = [np.concatenate([view.regions.features, view.regions.geometry], 1, dtype=np.float32) for view in views]
-    segments = np.repeat(np.array([view.segment for view in views], np.int64)[:, None], padded.shape[1], axis=1)
-    return Sequences(
-        *map(
-            torch.from_numpy,
-            (
-                padded,
-                _columns([view.positions for view in views], 0),
-                segments,
-                _columns(regions, 0),
-                _columns([view.regions.positions for view in views], -1),
-                np.where(mask, order, 0),
-                mask,
-            ),
-        )
+    return Padded(
+        ids,
+        positions=_columns([view.positions for view in views], 0),
+        segments=np.repeat(np.array([view.segment for view in views], np.int64)[:, None], ids.shape[1], axis=1),
+        regions=_columns(regions, 0),
+        region_positions=_columns([view.regions.positions for view in views], -1),
+        order=np.where(mask, order, 0),
+        mask=mask,
     )
 
 
