@@ -38,8 +38,9 @@ from artifacts.samples import Mention, MixedSample, Patch, write_shard
 from model import objectives
 from model import tokenizer as tokenizers
 from model.config import ModelConfig, Settings
-from model.data import Loader, Masked
+from model.data import Loader
 from model.network import Network
+from model.padding import Masked
 from model.shards import ShardSet, open_shards
 from model.tokenizer import Tokenizer
 from model.train import train

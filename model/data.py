@@ -7,7 +7,7 @@ tokenised once, when their shard is read; worker processes may do that ahead of 
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from artifacts.rng import generator, stable_hash
 from artifacts.samples import ImageSample, MixedSample
 from model.config import ModelConfig, TrainConfig
 from model.network import Sequences
+from model.padding import Masked, MaskedArrays, Padded, as_columns, joined, joined_masked, padded
 from model.shards import Shard, ShardSet, Stream, read_rows
 from model.tokenizer import Tokenizer
 from model.views import (
@@ -110,42 +111,10 @@ def encode_images(samples: Sequence[ImageSample], tokenizer: Tokenizer, config: 
 class MaskedViews:
     """Views with masked pieces, not yet padded.
 
-    `chosen`: (n, 2) int64, the view and the item of it that must predict; items are the view's pieces, then its
-    regions. `targets`: (n,) int64, the piece that was there. `words`: (n,) int64, which masked word or tag it belongs
-    to, from 0 without gaps.
+    `chosen`, `targets`, `words`: as in MaskedArrays.
     """
 
     views: tuple[View, ...]
-    chosen: np.ndarray
-    targets: np.ndarray
-    words: np.ndarray
-
-
-@dataclass(frozen=True)
-class Padded:
-    """Views as padded arrays, as Sequences has them as tensors. A worker makes them: they travel faster than views."""
-
-    ids: np.ndarray
-    positions: np.ndarray
-    segments: np.ndarray
-    regions: np.ndarray
-    region_positions: np.ndarray
-    order: np.ndarray
-    mask: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def tensors(self) -> Sequences:
-        """The same, sharing memory."""
-        return Sequences(**{field.name: torch.from_numpy(getattr(self, field.name)) for field in fields(self)})
-
-
-@dataclass(frozen=True)
-class MaskedArrays:
-    """MaskedViews, padded."""
-
-    sequences: Padded
     chosen: np.ndarray
     targets: np.ndarray
     words: np.ndarray
@@ -164,21 +133,6 @@ class Part:
     text: Padded | None
     view: Padded | None
     sentences: np.ndarray
-
-
-@dataclass(frozen=True)
-class Masked:
-    """Sequences with masked pieces. `chosen`, `targets` and `words` as in MaskedViews."""
-
-    sequences: Sequences
-    chosen: Tensor
-    targets: Tensor
-    words: Tensor
-
-    def to(self, device: torch.device) -> "Masked":
-        """The same on `device`."""
-        moved = (part.to(device, non_blocking=True) for part in (self.chosen, self.targets, self.words))
-        return Masked(self.sequences.to(device), *moved)
 
 
 @dataclass(frozen=True)
@@ -331,8 +285,8 @@ class Loader:
         if not views:
             none = np.zeros(0, np.int64)
             return MaskedViews((), none.reshape(0, 2), none, none)
-        ids = _columns([view.ids for view in views], 0)
-        words = _columns([view.words for view in views], -1)
+        ids = as_columns([view.ids for view in views], 0)
+        words = as_columns([view.words for view in views], -1)
         changed, targets = mask_words(ids, words, self._tokenizer, probability, random)
         rows, columns = np.nonzero(targets != IGNORED)
         # Pieces of one word of one row get one number.
@@ -376,7 +330,7 @@ def _padded_masked(masked: MaskedViews) -> MaskedArrays | None:
 
 def assemble(parts: Sequence[Part]) -> Batch:
     """One batch of the parts that a rank's readers have for a step."""
-    mixed, images = (_joined_masked([getattr(part, name) for part in parts]) for name in ("mixed", "images"))
+    mixed, images = (joined_masked([getattr(part, name) for part in parts]) for name in ("mixed", "images"))
     text, view = (joined([getattr(part, name) for part in parts]) for name in ("text", "view"))
     assert mixed is not None  # each reader has a sentence for each step
     seen = [mixed.sequences, *([images.sequences] if images is not None else [])]
@@ -386,90 +340,9 @@ def assemble(parts: Sequence[Part]) -> Batch:
         sum(int(part.mask.sum()) for part in (*seen, text, view) if part is not None),
         len(mixed.targets),
         int(images.words.max(initial=-1)) + 1 if images is not None else 0,
-        _tensors(mixed),
-        None if images is None else _tensors(images),
+        mixed.tensors(),
+        None if images is None else images.tensors(),
         None if text is None else text.tensors(),
         None if view is None else view.tensors(),
         torch.from_numpy(np.concatenate([part.sentences for part in parts])),
     )
-
-
-def _joined_masked(parts: Sequence[MaskedArrays | None]) -> MaskedArrays | None:
-    """The rows of all parts, and the words of all, numbered on."""
-    there = [part for part in parts if part is not None]
-    sequences = joined([part.sequences for part in there])
-    if sequences is None:
-        return None
-    rows = np.cumsum([0, *(len(part.sequences) for part in there)])
-    words = np.cumsum([0, *(int(part.words.max(initial=-1)) + 1 for part in there)])
-    return MaskedArrays(
-        sequences,
-        np.concatenate([part.chosen + np.array([row, 0]) for part, row in zip(there, rows[:-1], strict=True)]),
-        np.concatenate([part.targets for part in there]),
-        np.concatenate([part.words + word for part, word in zip(there, words[:-1], strict=True)]),
-    )
-
-
-def _tensors(masked: MaskedArrays) -> Masked:
-    parts = map(torch.from_numpy, (masked.chosen, masked.targets, masked.words))
-    return Masked(masked.sequences.tensors(), *parts)
-
-
-def joined(parts: Sequence[Padded | None]) -> Padded | None:
-    """The rows of all parts as one padded batch; None if there are none."""
-    there = [part for part in parts if part is not None]
-    if len(there) < 2:
-        return there[0] if there else None
-    columns = max(part.ids.shape[1] for part in there)
-    arrays = {
-        name: _stacked([getattr(part, name) for part in there], filler)
-        for name, filler in (("ids", 0), ("positions", 0), ("segments", 0), ("regions", 0), ("region_positions", -1))
-    }
-    # Regions stand behind all columns of text, of which there may be more than in their part.
-    behind = [part.order + (columns - part.ids.shape[1]) * (part.order >= part.ids.shape[1]) for part in there]
-    return Padded(**arrays, order=_stacked(behind, 0), mask=_stacked([part.mask for part in there], False))
-
-
-def _stacked(blocks: Sequence[np.ndarray], filler: int) -> np.ndarray:
-    """(b, l, …) arrays below each other, (sum of all b, largest l, …), the rest of their rows `filler`."""
-    width = max(block.shape[1] for block in blocks)
-    result = np.full((sum(map(len, blocks)), width, *blocks[0].shape[2:]), filler, blocks[0].dtype)
-    row = 0
-    for block in blocks:
-        result[row : row + len(block), : block.shape[1]] = block
-        row += len(block)
-    return result
-
-
-def pad(views: Sequence[View]) -> Sequences:
-    """Views as a padded batch."""
-    return padded(views).tensors()
-
-
-def padded(views: Sequence[View]) -> Padded:
-    """Views, at least one, as padded arrays."""
-    text = np.array([len(view.ids) for view in views])[:, None]
-    total = np.array([len(view) for view in views])[:, None]
-    ids = _columns([view.ids for view in views], 0)
-    column = np.arange(total.max())[None, :]
-    mask = column < total
-    # A row's regions stand after all T columns of text, wherever its own text ends.
-    order = np.where(column < text, column, ids.shape[1] + column - text)
-    regions = [np.concatenate([view.regions.features, view.regions.geometry], 1, dtype=np.float32) for view in views]
-    return Padded(
-        ids,
-        positions=_columns([view.positions for view in views], 0),
-        segments=np.repeat(np.array([view.segment for view in views], np.int64)[:, None], ids.shape[1], axis=1),
-        regions=_columns(regions, 0),
-        region_positions=_columns([view.regions.positions for view in views], -1),
-        order=np.where(mask, order, 0),
-        mask=mask,
-    )
-
-
-def _columns(rows: Sequence[np.ndarray], filler: int) -> np.ndarray:
-    """Arrays of different lengths as one, (B, longest, …), the rest of each row `filler`."""
-    lengths = np.array([len(row) for row in rows])
-    result = np.full((len(rows), lengths.max(initial=0), *rows[0].shape[1:]), filler, rows[0].dtype)
-    result[np.arange(result.shape[1]) < lengths[:, None]] = np.concatenate(rows)
-    return result

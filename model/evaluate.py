@@ -19,8 +19,8 @@ from artifacts.rng import generator
 from artifacts.samples import MixedSample
 from model.checkpoint import load_run, load_usual
 from model.config import ModelConfig
-from model.data import pad
 from model.network import Network
+from model.padding import pad
 from model.shards import ShardSet
 from model.tokenizer import Tokenizer
 from model.views import NOWHERE, Regions, View, geometry, no_regions, set_view, text_view

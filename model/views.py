@@ -5,7 +5,7 @@ told by its position alone and not by its place in memory: a patch pasted over a
 the word's first piece, and the sentence's other pieces keep the positions they had, so the replaced word's
 stay empty. Regions of an image, and patches whose sentence was dropped, are a set and carry no position.
 
-Padding and batches are left to model.data.
+Padding is left to model.padding, batches to model.data.
 """
 
 from collections.abc import Sequence

@@ -9,8 +9,8 @@ import transformers
 from artifacts.errors import UserError
 from model.checkpoint import load_bert
 from model.config import ModelConfig
-from model.data import pad
 from model.network import Network
+from model.padding import pad
 from model.views import NOWHERE, Regions, View
 
 CONFIG = ModelConfig(layers=2, hidden_size=8, heads=2, feed_forward_size=16, max_text_tokens=12, projection_size=5)

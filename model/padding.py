@@ -1,0 +1,142 @@
+"""From views to the padded batch that the network reads: as arrays, which travel from a worker, and as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.network import Sequences
+from model.views import View
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Views as padded arrays, as Sequences has them as tensors. A worker makes them: they travel faster than views."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    segments: np.ndarray
+    regions: np.ndarray
+    region_positions: np.ndarray
+    order: np.ndarray
+    mask: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def tensors(self) -> Sequences:
+        """The same, sharing memory."""
+        return Sequences(**{field.name: torch.from_numpy(getattr(self, field.name)) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class MaskedArrays:
+    """Padded views with masked pieces.
+
+    `chosen`: (n, 2) int64, the view and the item of it that must predict; items are the view's pieces, then its
+    regions. `targets`: (n,) int64, the piece that was there. `words`: (n,) int64, which masked word or tag it belongs
+    to, from 0 without gaps.
+    """
+
+    sequences: Padded
+    chosen: np.ndarray
+    targets: np.ndarray
+    words: np.ndarray
+
+    def tensors(self) -> "Masked":
+        """The same, sharing memory."""
+        parts = map(torch.from_numpy, (self.chosen, self.targets, self.words))
+        return Masked(self.sequences.tensors(), *parts)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Sequences with masked pieces. `chosen`, `targets` and `words` as in MaskedArrays."""
+
+    sequences: Sequences
+    chosen: Tensor
+    targets: Tensor
+    words: Tensor
+
+    def to(self, device: torch.device) -> "Masked":
+        """The same on `device`."""
+        moved = (part.to(device, non_blocking=True) for part in (self.chosen, self.targets, self.words))
+        return Masked(self.sequences.to(device), *moved)
+
+
+def pad(views: Sequence[View]) -> Sequences:
+    """Views as a padded batch."""
+    return padded(views).tensors()
+
+
+def padded(views: Sequence[View]) -> Padded:
+    """Views, at least one, as padded arrays."""
+    text = np.array([len(view.ids) for view in views])[:, None]
+    total = np.array([len(view) for view in views])[:, None]
+    ids = as_columns([view.ids for view in views], 0)
+    column = np.arange(total.max())[None, :]
+    mask = column < total
+    # A row's regions stand after all T columns of text, wherever its own text ends.
+    order = np.where(column < text, column, ids.shape[1] + column - text)
+    regions = [np.concatenate([view.regions.features, view.regions.geometry], 1, dtype=np.float32) for view in views]
+    return Padded(
+        ids,
+        positions=as_columns([view.positions for view in views], 0),
+        segments=np.repeat(np.array([view.segment for view in views], np.int64)[:, None], ids.shape[1], axis=1),
+        regions=as_columns(regions, 0),
+        region_positions=as_columns([view.regions.positions for view in views], -1),
+        order=np.where(mask, order, 0),
+        mask=mask,
+    )
+
+
+def joined(parts: Sequence[Padded | None]) -> Padded | None:
+    """The rows of all parts as one padded batch; None if there are none."""
+    there = [part for part in parts if part is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+    columns = max(part.ids.shape[1] for part in there)
+    arrays = {
+        name: _stacked([getattr(part, name) for part in there], filler)
+        for name, filler in (("ids", 0), ("positions", 0), ("segments", 0), ("regions", 0), ("region_positions", -1))
+    }
+    # Regions stand behind all columns of text, of which there may be more than in their part.
+    behind = [part.order + (columns - part.ids.shape[1]) * (part.order >= part.ids.shape[1]) for part in there]
+    return Padded(**arrays, order=_stacked(behind, 0), mask=_stacked([part.mask for part in there], False))
+
+
+def joined_masked(parts: Sequence[MaskedArrays | None]) -> MaskedArrays | None:
+    """The rows of all parts, and the words of all, numbered on."""
+    there = [part for part in parts if part is not None]
+    sequences = joined([part.sequences for part in there])
+    if sequences is None:
+        return None
+    rows = np.cumsum([0, *(len(part.sequences) for part in there)])
+    words = np.cumsum([0, *(int(part.words.max(initial=-1)) + 1 for part in there)])
+    return MaskedArrays(
+        sequences,
+        np.concatenate([part.chosen + np.array([row, 0]) for part, row in zip(there, rows[:-1], strict=True)]),
+        np.concatenate([part.targets for part in there]),
+        np.concatenate([part.words + word for part, word in zip(there, words[:-1], strict=True)]),
+    )
+
+
+def _stacked(blocks: Sequence[np.ndarray], filler: int) -> np.ndarray:
+    """(b, l, …) arrays below each other, (sum of all b, largest l, …), the rest of their rows `filler`."""
+    width = max(block.shape[1] for block in blocks)
+    result = np.full((sum(map(len, blocks)), width, *blocks[0].shape[2:]), filler, blocks[0].dtype)
+    row = 0
+    for block in blocks:
+        result[row : row + len(block), : block.shape[1]] = block
+        row += len(block)
+    return result
+
+
+def as_columns(rows: Sequence[np.ndarray], filler: int) -> np.ndarray:
+    """Arrays of different lengths as one, (B, longest, …), the rest of each row `filler`."""
+    lengths = np.array([len(row) for row in rows])
+    result = np.full((len(rows), lengths.max(initial=0), *rows[0].shape[1:]), filler, rows[0].dtype)
+    result[np.arange(result.shape[1]) < lengths[:, None]] = np.concatenate(rows)
+    return result
