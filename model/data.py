@@ -5,6 +5,7 @@ tokenised once, when their shard is read; worker processes may do that ahead of 
 """
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from artifacts.ahead import ahead
 from artifacts.errors import UserError
+from artifacts.processes import end_with
 from artifacts.rng import generator, stable_hash
 from artifacts.samples import ImageSample, MixedSample
 from model.config import ModelConfig, TrainConfig
@@ -200,7 +202,13 @@ class Loader:
         if not self._train.workers:
             return self._assembled(self.parts(start, self._own))
         workers = self._train.workers
-        parts = DataLoader(_Parts(self, start), batch_size=None, num_workers=workers, prefetch_factor=4)
+        parts = DataLoader(
+            _Parts(self, start),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4,
+            worker_init_fn=partial(_begin_worker, os.getpid()),
+        )
         return ahead(self._assembled(iter(parts)), 1)
 
     def _assembled(self, parts: Iterator[Part | UserError]) -> Iterator[Batch]:
@@ -293,6 +301,10 @@ class Loader:
         _, numbers = np.unique(rows * ids.shape[1] + words[rows, columns], return_inverse=True)
         masked = tuple(replace(view, ids=row[: len(view.ids)]) for view, row in zip(views, changed, strict=True))
         return MaskedViews(masked, np.stack([rows, columns], axis=1), targets[rows, columns], numbers.reshape(-1))
+
+
+def _begin_worker(parent: int, _: int) -> None:
+    end_with(parent)
 
 
 class _Parts(IterableDataset[Part | UserError]):

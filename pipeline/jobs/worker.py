@@ -3,19 +3,11 @@
 import logging
 import os
 import sys
-import threading
-import time
 
-
-def _end_with(parent: int) -> None:
-    """A killed command must not leave behind a worker that writes into what the next one does."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
-
+from artifacts.processes import end_with
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with(os.getppid())
     # Before Beam is imported, which has things to say even then. Errors still come through.
     logging.disable(logging.WARNING)
     from apache_beam.runners.worker import sdk_worker, sdk_worker_main

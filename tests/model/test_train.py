@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,6 +276,28 @@ def test_worker_processes_change_nothing(shards, straight, tmp_path):
     without = settings(shards, workers=0, readers=2)
     runs = [train(one, out=str(tmp_path / name)) for one, name in ((with_workers, "with"), (without, "without"))]
     assert losses(runs[0]) == losses(runs[1])
+
+
+def test_a_killed_training_leaves_no_worker_behind(tmp_path):
+    """A worker that has a batch ready, too large for a pipe, would wait for ever for its being read."""
+    world = World()
+    folder = write_shards(str(tmp_path / "shards"), [world.mixed(number) for number in range(400)], per_shard=400)
+    config = {"shards": folder, "batch_size": 200, "workers": 1, "steps": 10**6, "log_every": 1, "device": "cpu"}
+    Path(tmp_path, "config.yaml").write_text(yaml.safe_dump({"model": vars(SMALL), "train": config}))
+    run = str(tmp_path / "run")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "model.train", str(tmp_path / "config.yaml"), "--out", run], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    log = Path(run, "log.jsonl")
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def torchrun(processes, config, run, *more):
