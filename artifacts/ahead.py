@@ -1,15 +1,15 @@
 """Things made ahead by a thread, beside the work of what uses them."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from queue import SimpleQueue
-from threading import Event, Semaphore, Thread
+from threading import Event, Semaphore, Thread, current_thread
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
+def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
     """The items; while one is used, up to `count` of those that follow it are made by a thread.
 
     The thread begins when the first item is asked for. What making an item raises is raised in its place. Closing the
@@ -38,12 +38,16 @@ def ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
             if what == "end":
                 return
             if what == "error":
-                raise item
+                try:
+                    raise item
+                finally:
+                    del item  # else the error and this frame would hold on to each other
             free.release()
             yield item
     finally:
         stopped.set()
-        free.release()
         # At the end of the program such a thread stands still, and could be waited for for ever.
         if not sys.is_finalizing():
-            maker.join()
+            free.release()
+            if maker is not current_thread():  # where the garbage collector closes this one
+                maker.join()

@@ -23,7 +23,7 @@ PICTURE = "jpg"
 
 # What tarfile, json and numpy raise on bytes that are not what they should be.
 _DAMAGE = (
-    tarfile.TarError, ValueError, KeyError, TypeError, AttributeError, EOFError, SyntaxError, OverflowError,
+    tarfile.TarError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, SyntaxError, OverflowError,
     MemoryError, RecursionError, tokenize.TokenError,
 )  # fmt: skip
 
@@ -173,8 +173,13 @@ def _npy_header(dtype: str, shape: tuple[int, int]) -> bytes:
 def _read_npy(data: bytes) -> np.ndarray:
     """The array of a .npy file. Raises ValueError where it is none, or holds objects, which would be a pickle."""
     end = data.index(b"\n") + 1
+    if end != NPY_PREFIX + int.from_bytes(data[NPY_PREFIX - 2 : NPY_PREFIX], "little"):
+        raise ValueError("the .npy header's length is wrong")
     dtype, shape, order = _npy_kind(data[:end])
     return np.frombuffer(data, dtype, offset=end).reshape(shape, order=order)
+
+
+NPY_PREFIX = 10  # bytes before the header proper: magic, version 1.0, and its length in two bytes
 
 
 @lru_cache(maxsize=1024)
@@ -186,6 +191,8 @@ def _npy_kind(header: bytes) -> tuple[np.dtype, tuple[int, ...], Literal["C", "F
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be read")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape}")
     return dtype, shape, "F" if fortran else "C"
 
 

@@ -225,7 +225,10 @@ def main() -> None:
             asked = settings.build(Settings, settings.override({}, options.set), where="--set")
             run = run_variant(name, replace(asked, seed=seed, out=str(out)))
             reports.setdefault(name, []).append(retrieval(run, gallery.images, captions, concepts))
-            told = f"Part {options.part} of the list; {' '.join(options.set) or 'default settings'}."
+            told = (
+                f"Part {options.part} of the list, regions from score {GALLERY_THRESHOLD} on; "
+                f"{' '.join(options.set) or 'default settings'}."
+            )
             text = table(reports, perfect_tags(gallery), told)
             files.publish_bytes(str(out / "evidence.md"), text.encode())
             print(f"{name}, seed {seed}: {reports[name][-1].score('regions').recall[10].value:.1f}", file=sys.stderr)

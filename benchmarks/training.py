@@ -8,11 +8,12 @@ Compared at the same size and batch, forward, backward and update of masked lang
 longest; `hf`, transformers.BertForMaskedLM with scaled-dot-product attention on the plain batches. What counts are real
 tokens a second, padding left out. With --also: `compiled`, ours after torch.compile; `float32`, ours without bfloat16
 (the others compute in train.precision). Given the peak of the device, the share of it that the encoder's arithmetic
-makes up. Then the loader alone, and one run of the whole program, all three objectives: share of its time spent waiting
-for data, and memory. Without --shards sentences are made up with lengths of 8 to 40 words.
+makes up. Before that, one run of the whole program, all three objectives: share of its time spent waiting for data, and
+memory; and the loader alone. Without --shards sentences are made up with lengths of 8 to 40 words.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -48,7 +49,7 @@ from model.train import train
 FEATURE_DIM = 448
 
 
-def made_up(folder: str, count: int = 4000, per_shard: int = 1000) -> str:
+def made_up(folder: str, count: int = 12_000, per_shard: int = 500) -> str:
     """Shards of sentences of 8 to 40 made-up words with one patch each; returns the folder."""
     random = np.random.default_rng(0)
     words = ["".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), 5)) for _ in range(3000)]
@@ -148,12 +149,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.shards or made_up(os.path.join(scratch, "shards"))
         shards = open_shards(folder)
-        compare(options, chosen, shards)
-        load(chosen, shards)
-        # Long enough to see several groups of shards read.
-        group = chosen.train.shards_in_memory * shards.mixed[0].rows // chosen.train.batch_size
+        # Long enough to see several groups of shards read, of which each reader has its own.
+        readers = max(chosen.train.workers, 1)
+        group = chosen.train.shards_in_memory * readers * shards.mixed[0].rows // chosen.train.batch_size
         training = replace(chosen.train, steps=max(3 * group, 100), log_every=10, device=options.device)
+        # First, so that the memory is its own.
         whole_program(replace(chosen, train=training), folder, os.path.join(scratch, "run"))
+        load(chosen, shards, 2 * group)
+        compare(options, chosen, shards)
 
 
 def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet) -> None:
@@ -209,7 +212,7 @@ def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet) -> 
         print(f"{name:<9} {speed}   ours is {statistics.median(ratios):.2f} times that ({span})")
     if options.peak_teraflops:
         operations = sum(flops(chosen.model, batch) for batch in sorted_ones) / sum(map(real_tokens, sorted_ones))
-        for name in ("ours", *options.also):
+        for name in ("ours", *(other for other in options.also if other != "float32")):
             share = operations * statistics.median(speeds[name]) / options.peak_teraflops / 1e12
             print(f"{name:<9} {share:.1%} of {options.peak_teraflops:g} Tflop/s by the encoder's layers")
 
@@ -219,13 +222,12 @@ def tokenizer_of(chosen: Settings, shards: ShardSet) -> Tokenizer:
     return tokenizers.load(known) if known else tokenizers.learn(shards.texts(), chosen.model.vocabulary_size)
 
 
-def load(chosen: Settings, shards: ShardSet, seconds: float = 15.0) -> None:
+def load(chosen: Settings, shards: ShardSet, steps: int) -> None:
     """The loader with nothing else to do: its speed, and what it takes of the training's own process."""
     batches = Loader(shards, tokenizer_of(chosen, shards), chosen.model, chosen.train, 0).batches(0)
     next(batches)
-    clock, work, samples = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - clock < seconds:
-        samples += next(batches).samples
+    clock, work = time.perf_counter(), time.process_time()
+    samples = sum(batch.samples for batch in itertools.islice(batches, steps))
     speed, own = samples / (time.perf_counter() - clock), samples / (time.process_time() - work)
     print(f"loader alone: {chosen.train.workers} workers make {speed:.0f} samples/s")
     print(f"  of which the training's process could take {own:.0f} a second of its own work")

@@ -79,7 +79,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
     balance: float = 0.5  # sentences are drawn by (1 / how many show their rarest concept) ** balance; 0: each once
-    shards_in_memory: int = 8  # samples are shuffled within so many shards; as many again are read ahead
+    shards_in_memory: int = 8  # a reader shuffles samples of so many shards at a time, and reads as many ahead
     batches_sorted_together: int = 32  # from so many batches' samples those of like length are put together; 1: none
     readers: int | None = None  # parts into which an epoch is divided; null: one for each rank and worker
     workers: int = 1  # processes a rank that read ahead; 0 reads in the training's own

@@ -5,7 +5,7 @@ tokenised once, when their shard is read; worker processes may do that ahead of 
 """
 
 import itertools
-import os
+import multiprocessing
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from artifacts.ahead import ahead
 from artifacts.errors import UserError
-from artifacts.processes import end_with
+from artifacts.processes import end_when
 from artifacts.rng import generator, stable_hash
 from artifacts.samples import ImageSample, MixedSample
 from model.config import ModelConfig, TrainConfig
@@ -207,7 +207,7 @@ class Loader:
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4,
-            worker_init_fn=partial(_begin_worker, os.getpid()),
+            worker_init_fn=_begin_worker,
         )
         return ahead(self._assembled(iter(parts)), 1)
 
@@ -303,8 +303,10 @@ class Loader:
         return MaskedViews(masked, np.stack([rows, columns], axis=1), targets[rows, columns], numbers.reshape(-1))
 
 
-def _begin_worker(parent: int, _: int) -> None:
-    end_with(parent)
+def _begin_worker(_: int) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    end_when(lambda: not parent.is_alive())
 
 
 class _Parts(IterableDataset[Part | UserError]):

@@ -116,7 +116,7 @@ class RetrievalReport:
             ]
             lines.append("")
             for row in [[direction, *head[1:]], *rows]:
-                lines.append("  ".join([f"{row[0]:<18}", *(f"{cell:>14}" for cell in row[1:])]))
+                lines.append("  ".join([f"{row[0]:<24}", *(f"{cell:>14}" for cell in row[1:])]))
         return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """The network: a single-stream Transformer encoder in BERT's layout that reads word pieces and regions alike.
 
 Parameters carry the names that Hugging Face's BERT gives them, so that its weights load by name. What is fed
-in is prepared by model.views and model.data; what is learned is in model.objectives.
+in is prepared by model.views and model.padding; what is learned is in model.objectives.
 """
 
 from dataclasses import dataclass, fields

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from threading import Event
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -131,7 +132,6 @@ class Stream(Generic[Encoded]):
         # So many groups of batches that the samples of one come from about shards_in_memory shards.
         groups = round(rows / readers / (shards_in_memory * rows / len(shards)))
         self._groups = min(max(groups, 1), self.steps)
-        self._memory: dict[tuple[int, int, int], list[Encoded]] = {}
 
     def batches(self, start: int = 0) -> Iterator[tuple[int, list[Encoded]]]:
         """(epoch, samples) of batch number `start`, counted over all epochs, and of all that follow.
@@ -139,25 +139,42 @@ class Stream(Generic[Encoded]):
         In an epoch each of the reader's samples occurs once, or as often as its weight says.
         """
         # The next group is read while this one is used; else a training would wait for it.
-        for epoch, batches in ahead(self._grouped(start), 1):
-            yield from ((epoch, batch) for batch in batches)
+        stopped = Event()
+        groups = ahead(self._grouped(start, stopped), 1)
+        try:
+            for epoch, batches in groups:
+                yield from ((epoch, batch) for batch in batches)
+        finally:
+            stopped.set()
+            groups.close()
 
-    def _grouped(self, start: int) -> Iterator[tuple[int, list[list[Encoded]]]]:
-        """The batches from number `start` on, group by group."""
+    def _grouped(self, start: int, stopped: Event) -> Iterator[tuple[int, list[list[Encoded]]]]:
+        """The batches from number `start` on, group by group; no more of them once `stopped`."""
+        memory: dict[tuple[int, int, int], list[Encoded]] = {}
         for epoch in itertools.count(start // self.steps):
             order = generator(self._seed, self._name, epoch).permutation(len(self._shards))
             for group in range(self._groups):
                 first, last = (self.steps * number // self._groups for number in (group, group + 1))
                 skip = max(start - epoch * self.steps - first, 0)
                 if skip < last - first:
-                    yield epoch, self._cut(self._load(order, first, last), epoch, first, last)[skip:]
+                    samples = self._load(order, first, last, memory, stopped)
+                    if stopped.is_set():
+                        return
+                    yield epoch, self._cut(samples, epoch, first, last)[skip:]
 
     def _row(self, batch: int) -> int:
         """Where, in an epoch's order of all rows, batch number `batch` begins."""
         return self._first + self._count * batch // self.steps
 
-    def _load(self, order: np.ndarray, first: int, last: int) -> list[Encoded]:
-        """The samples of the batches from `first` to `last`."""
+    def _load(
+        self,
+        order: np.ndarray,
+        first: int,
+        last: int,
+        memory: dict[tuple[int, int, int], list[Encoded]],
+        stopped: Event,
+    ) -> list[Encoded]:
+        """The samples of the batches from `first` to `last`, fewer once `stopped`; `memory` keeps what it has read."""
         chosen: list[tuple[int, int, int]] = []
         at = 0
         for number in map(int, order):
@@ -166,12 +183,13 @@ class Stream(Generic[Encoded]):
             if start < stop:
                 chosen.append((number, start, stop))
             at += rows
-        self._memory = {part: samples for part, samples in self._memory.items() if part in chosen}
+        for part in memory.keys() - chosen:
+            del memory[part]
         for part in chosen:
-            if part not in self._memory:
+            if part not in memory and not stopped.is_set():
                 number, start, stop = part
-                self._memory[part] = self._read(self._shards[number], start, stop)
-        return [sample for part in chosen for sample in self._memory[part]]
+                memory[part] = self._read(self._shards[number], start, stop)
+        return [sample for part in chosen for sample in memory.get(part, ())]
 
     def _cut(self, samples: list[Encoded], epoch: int, first: int, last: int) -> list[list[Encoded]]:
         """The samples, shuffled, as batches of like length."""

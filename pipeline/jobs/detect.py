@@ -43,7 +43,8 @@ IMAGES_A_BATCH, IMAGES_ON_CUDA = 8, 32
 """An accelerator works faster on more images at a time; a CPU does not."""
 PIXELS_A_BATCH = 32e6
 """A batch that holds as many is full."""
-PHOTOS_AHEAD = 16
+IMAGES_A_ROW_GROUP = 8
+PHOTOS_AHEAD = IMAGES_ON_CUDA
 """So many are decoded beside an accelerator's work."""
 LABELS_SAID = 10
 PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow", "torch", "torchvision", "onnxruntime")
@@ -145,7 +146,7 @@ class DetectWorker:
         photos = reading.photos(unit.content, beside=self.detector.device == "cuda")
         with schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer:
             for batch in in_batches(photos, IMAGES_ON_CUDA if self.detector.device == "cuda" else IMAGES_A_BATCH):
-                rows: list[tuple[Photo, int, Region]] = []
+                kept: list[tuple[Photo, list[Region]]] = []
                 for photo, found in detect_batch(resource, batch, self.settings, log):
                     if not found:
                         log.add(photo.ref.source, photo.ref.key, "no_region")
@@ -153,8 +154,10 @@ class DetectWorker:
                     images += 1
                     regions += len(found)
                     concepts.update(region.concept for region in found)
-                    rows += [(photo, number, region) for number, region in enumerate(found)]
-                if rows:
+                    kept.append((photo, found))
+                for start in range(0, len(kept), IMAGES_A_ROW_GROUP):
+                    group = kept[start : start + IMAGES_A_ROW_GROUP]
+                    rows = [(photo, number, region) for photo, found in group for number, region in enumerate(found)]
                     writer.write_table(regions_table(rows, schema, self.settings.crop_size))
         return UnitResult(
             counts={"images": Counts(reading.read, images, log.counts())},
@@ -309,7 +312,8 @@ def _detect(detector: Detector, photos: Sequence[Photo], log: RejectLog) -> list
         if len(photos) == 1:
             log.add(photos[0].ref.source, photos[0].ref.key, "failed_in_detector", f"{type(error).__name__}: {error}")
             return [None]
-        return [result for photo in photos for result in _detect(detector, [photo], log)]
+    # Only now, as the error holds on to what the detector had in memory for all of them.
+    return [result for photo in photos for result in _detect(detector, [photo], log)]
 
 
 def check_detections(found: Detections, loaded: LoadedDetector) -> None:

@@ -4,10 +4,11 @@ import logging
 import os
 import sys
 
-from artifacts.processes import end_with
+from artifacts.processes import end_when
 
 if __name__ == "__main__":
-    end_with(os.getppid())
+    parent = os.getppid()
+    end_when(lambda: os.getppid() != parent)
     # Before Beam is imported, which has things to say even then. Errors still come through.
     logging.disable(logging.WARNING)
     from apache_beam.runners.worker import sdk_worker, sdk_worker_main

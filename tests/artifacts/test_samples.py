@@ -160,6 +160,12 @@ def test_webdataset_reads_the_shards(tmp_path):
     assert np.array_equal(found[1]["npy"], mixed(1).features)
 
 
+def npy_with(shape, dtype):
+    """Four numbers under a header that says anything of them."""
+    header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8)
+
+
 def npy(array, **options):
     buffer = io.BytesIO()
     np.save(buffer, array, **options)
@@ -192,6 +198,9 @@ def record(**changed):
         ([JSON, TXT, (NPY[0], npy(np.zeros((2, 3), np.float32)))], r"s0-00\.npy \(float32 features"),
         ([JSON, TXT, (NPY[0], npy(np.array([[None]]), allow_pickle=True))], r"s0-00\.npy \(Object arrays cannot"),
         ([JSON, TXT, (NPY[0], NPY[1][:-1])], r"s0-00\.npy"),
+        ([JSON, TXT, (NPY[0], NPY[1][:8] + b"\0\0" + NPY[1][10:])], r"s0-00\.npy \(the .npy header's length"),
+        ([JSON, TXT, (NPY[0], npy_with("(-1, 4)", "'<f2'"))], r"s0-00\.npy \(an array of shape \(-1, 4\)"),
+        ([JSON, TXT, (NPY[0], npy_with("(1, 4)", "()"))], r"s0-00\.npy"),
         ([JSON, TXT, (NPY[0], b"")], r"s0-00\.npy"),
         ([JSON, (TXT[0], b"another text"), NPY], r"s0-00\.npy \(\.txt and \.json tell different texts"),
         ([JSON, (TXT[0], b"\xff"), NPY], r"s0-00\.npy"),

@@ -1,6 +1,7 @@
 import itertools
 from collections import Counter
 from queue import Queue
+from threading import Event
 
 import numpy as np
 import pytest
@@ -104,6 +105,23 @@ def test_while_a_group_of_shards_is_used_the_next_one_is_read_and_no_more():
     batches.close()
     assert got == expected
     assert read.empty()
+
+
+def test_reading_stops_between_shards():
+    """So that a training that ends does not wait for all that is read ahead."""
+    stopped, read, first = Event(), [], []
+    next(stream(in_memory=2, read=lambda *part: first.append(part) or names_in(*part))._grouped(0, Event()))
+
+    def reading(shard, start, stop):
+        read.append(shard)
+        if len(read) == len(first) + 1:
+            stopped.set()
+        return names_in(shard, start, stop)
+
+    groups = stream(in_memory=2, read=reading)._grouped(0, stopped)
+    assert len(next(groups)[1]) > 0
+    assert next(groups, None) is None
+    assert len(read) == len(first) + 1
 
 
 def test_shards_that_stay_in_memory_are_read_once():

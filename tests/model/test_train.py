@@ -288,16 +288,29 @@ def test_a_killed_training_leaves_no_worker_behind(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "model.train", str(tmp_path / "config.yaml"), "--out", run], stderr=subprocess.DEVNULL
     )
+    try:
+        log = Path(run, "log.jsonl")
+        _wait_until(lambda: log.exists() and log.stat().st_size > 0)
+        (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert _runs(worker)
+    finally:
+        process.kill()
+        process.wait()
+    _wait_until(lambda: not _runs(worker))
+
+
+def _runs(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait_until(true):
     deadline = time.monotonic() + 120
-    log = Path(run, "log.jsonl")
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+    while not true():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.wait()
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{worker}").exists()
 
 
 def torchrun(processes, config, run, *more):

@@ -4,7 +4,9 @@ import io
 import json
 import struct
 import textwrap
+import weakref
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from PIL import Image
 
 from artifacts.rejects import RejectLog
 from pipeline.config import ImageSettings
+from pipeline.image.detectors.base import Detections, no_detections
 from pipeline.image.sources import ImageRef, refs_table
-from pipeline.jobs.detect import Reading
+from pipeline.jobs.detect import Photo, Reading, _detect
 from pipeline.jobs.survey import Run
 from pipeline.jobs.work import Stage
 from tests.pipeline.jobs.small_corpus import Corpus, run
@@ -181,3 +184,27 @@ def test_decoding_ahead_gives_the_same_photos_and_rejects(odd: Corpus):
 
     assert read(True) == read(False)
     assert read(True)[2] == len(paths)
+
+
+class OutOfMemory:
+    """Fails on several images at a time, with something large in hand; one by one it looks whether that is gone."""
+
+    labels = ("dog",)
+    feature_dim = 3
+    held: weakref.ref[np.ndarray] | None = None
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        if len(images) > 1:
+            large = np.zeros(10)
+            self.held = weakref.ref(large)
+            raise MemoryError("too many")
+        assert self.held is not None
+        assert self.held() is None
+        return [no_detections(3)]
+
+
+def test_where_a_list_fails_its_images_are_tried_with_the_memory_free_again():
+    photos = [Photo(ImageRef(f"{number}.jpg"), 4, 3, np.zeros((3, 4, 3), np.uint8)) for number in range(3)]
+    log = RejectLog("detect")
+    assert [result is not None for result in _detect(OutOfMemory(), photos, log)] == [True] * 3
+    assert not log.rejects

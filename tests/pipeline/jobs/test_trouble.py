@@ -46,8 +46,10 @@ def test_where_a_file_cannot_grow_one_line_says_so_and_the_rest_is_done_later(
     assert ": cannot be written: File too large. Allow larger files (ulimit -f), then give the same" in errors[0]
     assert errors[0].endswith("what is done is kept.")
     assert "Traceback" not in said
-    assert not [path for path in out.rglob("*") if TEMPORARY in path.name]
+    # Another worker may have been ended with the command; what it had begun goes with the next one.
+    assert workers > 1 or not [path for path in out.rglob("*") if TEMPORARY in path.name]
     assert run(config, out) == 0
+    assert not [path for path in out.rglob("*") if TEMPORARY in path.name]
     assert contents(out) == contents(small_run.folder / "out")
 
 
