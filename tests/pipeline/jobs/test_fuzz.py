@@ -13,11 +13,11 @@ def test_two_thousand_damaged_images(corpus: Corpus):
     images = {"detector": "demo", "device": "cpu", "min_regions": 1}
     config = {"vocabulary": "coco", "images": images}
     found = compare(config, photos, corpus.folder / "mutations", corpus.folder, MEGAPIXELS)
-    assert found["read"] == 2040
-    assert found["read"] == found["written"] + sum(found["rejected"].values())
-    assert set(found["rejected"]) <= {*BAD, "no_region", "duplicate"}
-    assert found["rejected"]["truncated_image"] > 100
-    assert found["rejected"]["too_many_pixels"] > 50
-    assert found["written"] > 100
-    assert found["neighbours_kept"]
-    assert found["peak_fuzzed"] <= found["peak_clean"] + found["allowed"]
+    assert found.read == 2040
+    assert found.read == found.written + sum(found.rejected.values())
+    assert set(found.rejected) <= {*BAD, "no_region", "duplicate"}
+    assert found.rejected["truncated_image"] > 100
+    assert found.rejected["too_many_pixels"] > 50
+    assert found.written > 100
+    assert found.neighbours_kept
+    assert found.peak_fuzzed <= found.peak_clean + found.allowed
