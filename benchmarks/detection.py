@@ -349,18 +349,23 @@ def random_weights(name: str, folder: Path, photos: Sequence[str], regions: int,
     categories = get_model_weights(name)["DEFAULT"].meta["categories"]
     torch.manual_seed(0)
     network = get_model(name, weights=None, weights_backbone=None, num_classes=len(categories))
-    with torch.no_grad():
-        for key, value in network.state_dict().items():
-            if key.endswith("cls_score.weight"):
-                value *= 30  # so that scores differ
     path = str(folder / "state.pth")
-    torch.save(network.state_dict(), path)
-    detector = load_detector(DetectorSpec(f"torchvision:{name}", path, device, 0.0))
-    scores = []
-    for photo in photos[:4]:
-        (found,) = detector.detect([decode(Path(photo).read_bytes(), max_pixels=1e8)])
-        scores.append(sorted(found.scores.tolist())[-regions:][0])
-    return path, statistics.median(scores)
+    factor = 30.0  # of the weights that make scores: large enough for scores to differ, and none so that all are 1
+    while True:
+        state = {
+            key: value * factor if key.endswith("cls_score.weight") else value
+            for key, value in network.state_dict().items()
+        }
+        torch.save(state, path)
+        detector = load_detector(DetectorSpec(f"torchvision:{name}", path, device, 0.0))
+        scores = []
+        for photo in photos[:4]:
+            (found,) = detector.detect([decode(Path(photo).read_bytes(), max_pixels=1e8)])
+            scores.append(sorted(found.scores.tolist())[-regions:][0])
+        threshold = statistics.median(scores)
+        if threshold < 1:
+            return path, threshold
+        factor /= 10
 
 
 def main() -> None:

@@ -155,13 +155,13 @@ def main() -> None:
         training = replace(chosen.train, steps=max(3 * group, 100), log_every=10, device=options.device)
         # First, so that the memory is its own.
         whole_program(replace(chosen, train=training), folder, os.path.join(scratch, "run"))
-        load(chosen, shards, 2 * group)
-        compare(options, chosen, shards)
+        tokenizer = tokenizer_of(chosen, shards)
+        load(chosen, shards, tokenizer, 2 * group)
+        compare(options, chosen, shards, tokenizer)
 
 
-def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet) -> None:
+def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet, tokenizer: Tokenizer) -> None:
     """Ours, plain, Hugging Face's and what else is asked for, in turn."""
-    tokenizer = tokenizer_of(chosen, shards)
     device = torch.device(options.device)
     half = chosen.train.precision == "bfloat16" or (chosen.train.precision == "auto" and device.type == "cuda")
     networks = {
@@ -222,9 +222,9 @@ def tokenizer_of(chosen: Settings, shards: ShardSet) -> Tokenizer:
     return tokenizers.load(known) if known else tokenizers.learn(shards.texts(), chosen.model.vocabulary_size)
 
 
-def load(chosen: Settings, shards: ShardSet, steps: int) -> None:
+def load(chosen: Settings, shards: ShardSet, tokenizer: Tokenizer, steps: int) -> None:
     """The loader with nothing else to do: its speed, and what it takes of the training's own process."""
-    batches = Loader(shards, tokenizer_of(chosen, shards), chosen.model, chosen.train, 0).batches(0)
+    batches = Loader(shards, tokenizer, chosen.model, chosen.train, 0).batches(0)
     next(batches)
     clock, work = time.perf_counter(), time.process_time()
     samples = sum(batch.samples for batch in itertools.islice(batches, steps))
