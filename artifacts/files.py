@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from fsspec.core import url_to_fs
 
-from artifacts.errors import CallError, UserError, WriteError
+from vlmixer.artifacts.errors import CallError, UserError, WriteError
 
 TEMPORARY = ".tmp-"
 WRITE_BUFFER = 1 << 18

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from artifacts import files
-from artifacts.errors import UserError, WriteError
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError, WriteError
 
 LOG = logging.getLogger("vlmixer")
 NAME = "lock"

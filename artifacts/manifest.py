@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from artifacts import files
-from artifacts.errors import UserError
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
 
 NAME = "manifest.json"
 SCHEMA_VERSION = 2

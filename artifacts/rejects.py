@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from artifacts import schemas
+from vlmixer.artifacts import schemas
 
 BAD = {
     "not_utf8": "bytes that are no UTF-8",

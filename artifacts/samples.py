@@ -15,8 +15,8 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from artifacts import files
-from artifacts.errors import UserError
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
 
 MEMBERS = ("json", "txt", "npy")
 PICTURE = "jpg"

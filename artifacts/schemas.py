@@ -7,8 +7,8 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from artifacts import files
-from artifacts.errors import UserError
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
 
 MENTION = pa.struct(
     [

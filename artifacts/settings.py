@@ -8,8 +8,8 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from artifacts import files
-from artifacts.errors import CallError
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError
 
 Settings = TypeVar("Settings")
 

@@ -13,10 +13,10 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from artifacts import files, manifest, schemas
-from artifacts.manifest import Output
-from bank.concepts import Concept
-from bank.selection import normalised
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.manifest import Output
+from vlmixer.bank.concepts import Concept
+from vlmixer.bank.selection import normalised
 
 CONCEPTS = "concepts.parquet"
 PATCHES = "patches.parquet"

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from artifacts import files, manifest
-from artifacts.errors import CallError, UserError
-from artifacts.manifest import Counts, Input, Manifest
-from artifacts.rejects import RejectLog
-from artifacts.samples import ImageSample, Sample
-from bank import selection
-from bank.building import LEFT_OUT, ConceptCounts, chosen_schema, feature_column, write_bank
-from bank.store import PatchBank
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.manifest import Counts, Input, Manifest
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.samples import ImageSample, Sample
+from vlmixer.bank import selection
+from vlmixer.bank.building import LEFT_OUT, ConceptCounts, chosen_schema, feature_column, write_bank
+from vlmixer.bank.store import PatchBank
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 

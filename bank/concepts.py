@@ -9,9 +9,9 @@ from functools import cached_property
 from importlib import resources
 from typing import Any
 
-from artifacts import files
-from artifacts.errors import CallError
-from artifacts.manifest import digest
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.manifest import digest
 
 BUILT_IN = ("coco", "lvis", "vg1600", "openimages")
 
@@ -188,7 +188,7 @@ def load_vocabulary(spec: str) -> Vocabulary:
     from name to a synonym or a list of them. Raises CallError for anything else.
     """
     if spec in BUILT_IN:
-        text = resources.files("bank").joinpath("vocabularies", f"{spec}.txt").read_text(encoding="utf-8")
+        text = resources.files("vlmixer.bank").joinpath("vocabularies", f"{spec}.txt").read_text(encoding="utf-8")
         return parse_text(spec, text)
     suffix = spec.rsplit(".", 1)[-1].lower()
     if suffix not in ("txt", "yaml", "yml", "json"):

@@ -5,8 +5,8 @@ import json
 import tarfile
 from collections.abc import Iterable, Sequence
 
-from artifacts import files, manifest
-from bank.store import Hit
+from vlmixer.artifacts import files, manifest
+from vlmixer.bank.store import Hit
 
 CROPS_A_SHARD = 10_000
 

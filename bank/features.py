@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from fsspec.utils import merge_offset_ranges
 
-from artifacts import files
+from vlmixer.artifacts import files
 
 GAP = 64 * 1024
 """Bytes between two wanted rows that are read along: a request costs more than these do."""

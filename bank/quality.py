@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.rng import generator
-from bank.selection import normalised
-from bank.store import PatchBank
+from vlmixer.artifacts.rng import generator
+from vlmixer.bank.selection import normalised
+from vlmixer.bank.store import PatchBank
 
 NEIGHBOURS = 10
 QUERIES_A_CONCEPT = 50

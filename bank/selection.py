@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from artifacts.rng import stable_hash
+from vlmixer.artifacts.rng import stable_hash
 
 Selection = Literal["diverse", "score", "random"]
 

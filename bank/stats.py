@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bank.store import PatchBank
+from vlmixer.bank.store import PatchBank
 
 QUANTILES = (0.1, 0.5, 0.9)
 

@@ -24,14 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from artifacts import files, manifest, schemas
-from artifacts.errors import CallError, UserError
-from artifacts.manifest import Manifest
-from bank.building import CONCEPTS, CROPS, FEATURES, INDEX, PATCHES
-from bank.concepts import Concept, Vocabulary
-from bank.features import Features
-from bank.selection import normalised
-from bank.show import figure, figures
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.bank.building import CONCEPTS, CROPS, FEATURES, INDEX, PATCHES
+from vlmixer.bank.concepts import Concept, Vocabulary
+from vlmixer.bank.features import Features
+from vlmixer.bank.selection import normalised
+from vlmixer.bank.show import figure, figures
 
 if TYPE_CHECKING:
     from PIL import Image

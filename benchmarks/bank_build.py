@@ -16,9 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the parts beside this one are found
 
-from artifacts import manifest
-from bank.store import PatchBank
 from benchmarks.generated_regions import write_regions
+
+from vlmixer.artifacts import manifest
+from vlmixer.bank.store import PatchBank
 
 MIB = 2**20
 
@@ -46,7 +47,7 @@ def row(out: Path, count: int, workers: int) -> None:
     """Build once and print a line of the table."""
     for folder in ("bank", "work", "rejects"):
         shutil.rmtree(out / folder, ignore_errors=True)
-    command = [sys.executable, "-m", "pipeline.cli", "index", str(out / "config.yaml"), "--out", str(out)]
+    command = [sys.executable, "-m", "vlmixer", "index", str(out / "config.yaml"), "--out", str(out)]
     began = time.perf_counter()
     process = subprocess.Popen([*command, "--workers", str(workers)], stderr=subprocess.DEVNULL)
     own = everything = 0

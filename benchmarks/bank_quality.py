@@ -27,10 +27,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that examples/ is found from any folder
 
-from bank.building import feature_rows
-from bank.selection import candidate_limit, choose, normalised, particular
 from examples.yolox_onnx import COCO_CLASSES, YoloxOnnx
-from pipeline.demo.scoring import box_iou
+
+from vlmixer.bank.building import feature_rows
+from vlmixer.bank.selection import candidate_limit, choose, normalised, particular
+from vlmixer.pipeline.demo.scoring import box_iou
 
 VOC_LABELS = ("car", "person", "cat", "train", "bus")
 SHARES = (0.1, 0.25, 0.5)

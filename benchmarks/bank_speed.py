@@ -34,12 +34,12 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from artifacts import files, manifest, schemas
-from artifacts.manifest import Counts, Manifest
-from bank.building import ConceptCounts, chosen_schema, feature_column, write_bank
-from bank.concepts import make_vocabulary
-from bank.selection import normalised
-from bank.store import PatchBank
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.manifest import Counts, Manifest
+from vlmixer.bank.building import ConceptCounts, chosen_schema, feature_column, write_bank
+from vlmixer.bank.concepts import make_vocabulary
+from vlmixer.bank.selection import normalised
+from vlmixer.bank.store import PatchBank
 
 CONCEPTS = 1600
 K = 16
@@ -51,7 +51,7 @@ Way = Callable[[np.ndarray, int], np.ndarray]
 OPEN = """
 import sys, time
 began = time.perf_counter()
-from bank.store import PatchBank
+from vlmixer.bank.store import PatchBank
 imported = time.perf_counter()
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4 / 1024

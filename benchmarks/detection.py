@@ -44,17 +44,17 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that examples/ is found from any folder
 
-from artifacts import schemas
-from bank.concepts import load_vocabulary
-from pipeline.config import Config, ImageSettings
-from pipeline.image.decoding import decode
-from pipeline.image.detectors.base import Detections, Detector
-from pipeline.image.detectors.loading import DetectorSpec, fix_threads, load_detector
-from pipeline.image.features import FeatureFiles
-from pipeline.image.regions import choose_regions
-from pipeline.image.sources import ImageRef
-from pipeline.jobs.detect import Photo, choice_of, load_with_concepts, regions_table, run_detect
-from pipeline.jobs.engine import Engine
+from vlmixer.artifacts import schemas
+from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.pipeline.config import Config, ImageSettings
+from vlmixer.pipeline.image.decoding import decode
+from vlmixer.pipeline.image.detectors.base import Detections, Detector
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, fix_threads, load_detector
+from vlmixer.pipeline.image.readers.features import FeatureFiles
+from vlmixer.pipeline.image.readers.sources import ImageRef
+from vlmixer.pipeline.image.regions import choose_regions
+from vlmixer.pipeline.jobs.detect import Photo, choice_of, load_with_concepts, regions_table, run_detect
+from vlmixer.pipeline.jobs.engine import Engine
 
 PARTS = ("stages", "bare", "workers", "beam", "settings")
 

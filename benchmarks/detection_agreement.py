@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that examples/ is found from any folder
 
-from artifacts.errors import UserError
 from examples.yolox_onnx import COCO_CLASSES
-from pipeline.image.detectors.base import Detector
-from pipeline.image.detectors.loading import DetectorSpec, load_detector
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.image.detectors.base import Detector
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, load_detector
 
 
 @dataclass(frozen=True)

@@ -26,18 +26,18 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from artifacts import files, settings
-from artifacts.rng import stable_hash
-from bank.concepts import load_vocabulary
-from model.config import Settings
-from model.evaluate import ImageRegions, RetrievalReport, RetrievalScore, retrieval, score_matrix, tag_overlap
-from pipeline.ablation import VARIANTS, run_variant, table
-from pipeline.config import Config, ImageSettings, TextSettings
-from pipeline.evaluate import detect_pairs, read_pairs
-from pipeline.jobs.chain import run_stages
-from pipeline.jobs.engine import Engine
-from pipeline.jobs.tag import make_tagger
-from pipeline.report.alignment import write_alignment_page
+from vlmixer.artifacts import files, settings
+from vlmixer.artifacts.rng import stable_hash
+from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.model.config import Settings
+from vlmixer.model.evaluate import ImageRegions, RetrievalReport, RetrievalScore, retrieval, score_matrix, tag_overlap
+from vlmixer.pipeline.config import Config, ImageSettings, TextSettings
+from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
+from vlmixer.pipeline.evaluation.retrieval import detect_pairs, read_pairs
+from vlmixer.pipeline.jobs.chain import run_stages
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.tag import make_tagger
+from vlmixer.pipeline.report.alignment import write_alignment_page
 
 IMPORT_PATHS = (str(Path(__file__).resolve().parents[1]),)
 

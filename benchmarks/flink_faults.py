@@ -28,8 +28,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from artifacts.files import TEMPORARY
 from benchmarks.kill_run import write_config
+
+from vlmixer.artifacts.files import TEMPORARY
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "examples" / "flink" / "cluster.sh"
@@ -51,7 +52,7 @@ def contents(out: Path) -> dict[str, str]:
 
 def command(stage: str, config: Path, out: Path, *arguments: str) -> list[str]:
     """The command's words."""
-    return [sys.executable, "-m", "pipeline.cli", stage, str(config), "--out", str(out), *arguments]
+    return [sys.executable, "-m", "vlmixer", stage, str(config), "--out", str(out), *arguments]
 
 
 def units_done(out: Path, stage: str) -> int:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from artifacts.files import TEMPORARY
 from benchmarks.kill_run import contents, write_config
+
+from vlmixer.artifacts.files import TEMPORARY
 
 STAGES = {"tag": "tagged", "detect": "regions", "index": "bank", "mix": "shards", "train": "run"}
 DISK = 64 << 20
@@ -40,7 +41,7 @@ def small_disk(place: Path) -> Iterator[Path]:
 
 def command(stage: str, config: Path, out: Path, workers: int) -> subprocess.CompletedProcess:
     """The stage's command; the trainer continues what it began."""
-    call = [sys.executable, "-m", "pipeline.cli", stage, str(config)]
+    call = [sys.executable, "-m", "vlmixer", stage, str(config)]
     call += ["--out", str(out / "run"), "--resume", "--set", f"out={out}"] if stage == "train" else []
     call += [] if stage == "train" else ["--out", str(out), "--workers", str(workers)]
     return subprocess.run(call, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)

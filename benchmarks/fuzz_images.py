@@ -131,7 +131,7 @@ def write_mutations(photos: Sequence[Path], folder: Path, number: int, seed: int
 def detect(config: Path, out: Path) -> int:
     """`vlmixer detect` in a process of its own; the peak of its memory in bytes. Raises CalledProcessError."""
     code = (
-        "import resource, sys; from pipeline.cli import main; code = main(sys.argv[1:]); "
+        "import resource, sys; from vlmixer.pipeline.commands.main import main; code = main(sys.argv[1:]); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
     )
     call = [sys.executable, "-c", code, "detect", str(config), "--out", str(out), "--workers", "1"]

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the part
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from artifacts.rng import generator
-from pipeline.demo.captions import sentences
-from pipeline.demo.categories import vocabulary
-from pipeline.demo.world import PHOTOS, SENTENCES, _draw
+from vlmixer.artifacts.rng import generator
+from vlmixer.pipeline.demo.captions import sentences
+from vlmixer.pipeline.demo.categories import vocabulary
+from vlmixer.pipeline.demo.world import PHOTOS, SENTENCES, _draw
 
 DRAWN_PHOTOS, DRAWN_SENTENCES = 20_000, 200_000
 """At most so many are drawn; a varied one costs a fifth of the time."""

@@ -11,9 +11,9 @@ import pyarrow as pa
 from PIL import Image
 from tqdm import tqdm
 
-from artifacts import manifest, schemas
-from artifacts.manifest import Counts, Manifest
-from bank.concepts import load_vocabulary
+from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.manifest import Counts, Manifest
+from vlmixer.bank.concepts import load_vocabulary
 
 REGIONS_A_PART = 20_000
 REGIONS_AN_IMAGE = 5

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import yaml
 
-from artifacts.files import TEMPORARY
-from pipeline.demo.world import write_world
+from vlmixer.artifacts.files import TEMPORARY
+from vlmixer.pipeline.demo.world import write_world
 
 PHOTOS, SENTENCES = 160, 1500
 STEPS = ("tagged", "regions", "bank", "shards")
@@ -59,7 +59,7 @@ def write_config(folder: Path, photos: int = PHOTOS, *, train: bool = True) -> P
 
 def start(config: Path, out: Path, workers: int, temporary: Path) -> subprocess.Popen:
     """The command, as the leader of a process group; its temporary files go to a folder of their own."""
-    call = [sys.executable, "-m", "pipeline.cli", "run", str(config), "--out", str(out), "--workers", str(workers)]
+    call = [sys.executable, "-m", "vlmixer", "run", str(config), "--out", str(out), "--workers", str(workers)]
     return subprocess.Popen(
         call, cwd=Path(__file__).parents[1], env={**os.environ, "TMPDIR": str(temporary)}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

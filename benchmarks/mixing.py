@@ -42,26 +42,26 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from artifacts import manifest, schemas
-from artifacts.samples import MixedSample, encode, read_shard, write_shard
-from bank.concepts import HARDLY_VISUAL, load_vocabulary
-from bank.store import PatchBank
-from model import tokenizer as tokenizers
-from model.config import ModelConfig, TrainConfig
-from model.data import Batch, Loader
-from model.network import Network
-from model.ranks import joined
-from model.shards import open_shards
-from model.train import Losses
-from pipeline.mix.samples import Sentence, mix_sentences
-from pipeline.mix.settings import CutMixSettings
-from pipeline.text.tagger import Tagger
+from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.samples import MixedSample, encode, read_shard, write_shard
+from vlmixer.bank.concepts import HARDLY_VISUAL, load_vocabulary
+from vlmixer.bank.store import PatchBank
+from vlmixer.model import tokenizer as tokenizers
+from vlmixer.model.config import ModelConfig, TrainConfig
+from vlmixer.model.data import Batch, Loader
+from vlmixer.model.network import Network
+from vlmixer.model.ranks import joined
+from vlmixer.model.shards import open_shards
+from vlmixer.model.train import Losses
+from vlmixer.pipeline.mix.samples import Sentence, mix_sentences
+from vlmixer.pipeline.mix.settings import CutMixSettings
+from vlmixer.pipeline.text.tagger import Tagger
 
 ROOT = Path(__file__).resolve().parents[1]
 PEAK = """
 import os, sys, threading, time
 from pathlib import Path
-from pipeline.cli import main
+from vlmixer.pipeline.commands.main import main
 
 peak = 0
 

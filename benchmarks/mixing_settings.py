@@ -22,13 +22,14 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bank.store import PatchBank
 from benchmarks.bank_quality import VOC_LABELS, gold_boxes
-from pipeline.demo.scoring import box_iou
-from pipeline.mix import cutmix
-from pipeline.mix.cutmix import Mix, is_plural
-from pipeline.mix.samples import Sentence, known_patches, mix_sentence, why_rejected
-from pipeline.mix.settings import CutMixSettings
+
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.demo.scoring import box_iou
+from vlmixer.pipeline.mix import cutmix
+from vlmixer.pipeline.mix.cutmix import Mix, is_plural
+from vlmixer.pipeline.mix.samples import Sentence, known_patches, mix_sentence, why_rejected
+from vlmixer.pipeline.mix.settings import CutMixSettings
 
 SETTINGS = {
     "defaults": CutMixSettings(),

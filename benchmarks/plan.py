@@ -38,7 +38,7 @@ class Row:
 
 def start_of_a_command() -> float:
     """Processor seconds until a command begins its work."""
-    script = "import pipeline.cli, pipeline.jobs.chain"
+    script = "import vlmixer.pipeline.commands.main, vlmixer.pipeline.jobs.chain"
     return statistics.median(watch([sys.executable, "-c", script]).cpu for _ in range(3))
 
 

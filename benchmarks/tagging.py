@@ -20,10 +20,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from artifacts.samples import Mention
-from bank.concepts import Vocabulary, load_vocabulary
-from pipeline.text.matching import Matcher
-from pipeline.text.tagger import RULES, Tagger
+from vlmixer.artifacts.samples import Mention
+from vlmixer.bank.concepts import Vocabulary, load_vocabulary
+from vlmixer.pipeline.text.matching import Matcher
+from vlmixer.pipeline.text.tagger import RULES, Tagger
 
 Tag = Callable[[list[str]], list[list[Mention]]]
 

@@ -31,9 +31,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bank.concepts import HARDLY_VISUAL, load_vocabulary
-from pipeline.text.sentences import SentenceSplitter
-from pipeline.text.tagger import BATCH, Tagger, load_spacy
+from vlmixer.bank.concepts import HARDLY_VISUAL, load_vocabulary
+from vlmixer.pipeline.text.sentences import SentenceSplitter
+from vlmixer.pipeline.text.tagger import BATCH, Tagger, load_spacy
 
 LINES_AT_ONCE = 1024
 
@@ -79,7 +79,7 @@ def stage(text: Path, model: str, workers: int, folder: Path) -> None:
     out = Path(tempfile.mkdtemp(dir=folder))
     config = out / "config.yaml"
     config.write_text(f"out: {out / 'out'}\ntext: {{inputs: [{text}], spacy_model: {model}}}\n")
-    command = [sys.executable, "-m", "pipeline.cli", "tag", str(config), "--workers", str(workers)]
+    command = [sys.executable, "-m", "vlmixer", "tag", str(config), "--workers", str(workers)]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).resolve().parents[1])
 
 
@@ -156,7 +156,7 @@ def memory(text: Path, model: str, folder: Path) -> None:
     for path in (text, tenfold):
         script = (
             "import resource, runpy, sys; sys.argv[0] = 'vlmixer'\n"
-            "from pipeline.cli import main\n"
+            "from vlmixer.pipeline.commands.main import main\n"
             "code = main(sys.argv[1:])\n"
             "usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
             "print('PEAK', max(usage)); sys.exit(code)"

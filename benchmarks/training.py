@@ -33,18 +33,18 @@ from transformers import BertConfig, BertForMaskedLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from artifacts import files, manifest, settings
-from artifacts.manifest import Manifest
-from artifacts.samples import Mention, MixedSample, Patch, write_shard
-from model import objectives
-from model import tokenizer as tokenizers
-from model.config import ModelConfig, Settings
-from model.data import Loader
-from model.network import Network
-from model.padding import Masked
-from model.shards import ShardSet, open_shards
-from model.tokenizer import Tokenizer
-from model.train import train
+from vlmixer.artifacts import files, manifest, settings
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.samples import Mention, MixedSample, Patch, write_shard
+from vlmixer.model import objectives
+from vlmixer.model import tokenizer as tokenizers
+from vlmixer.model.config import ModelConfig, Settings
+from vlmixer.model.data import Loader
+from vlmixer.model.network import Network
+from vlmixer.model.padding import Masked
+from vlmixer.model.shards import ShardSet, open_shards
+from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.train import train
 
 FEATURE_DIM = 448
 

@@ -52,7 +52,7 @@ def watch(command: Sequence[str | Path], every: float = 0.5) -> Watched:
 
 def vlmixer(*arguments: object) -> list[str]:
     """The command line of `vlmixer` from this checkout."""
-    return [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "vlmixer", *map(str, arguments)]
 
 
 def _children() -> float:

@@ -20,8 +20,8 @@ from PIL import Image
 from torchvision.models.detection import SSD300_VGG16_Weights
 from torchvision.ops import batched_nms, roi_align
 
-from artifacts.errors import UserError
-from pipeline.image.detectors.base import Detections
+from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.image.detectors.base import Detections
 
 try:
     import onnxruntime

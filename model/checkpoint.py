@@ -24,12 +24,12 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
-from artifacts import files, settings
-from artifacts.errors import CallError, UserError
-from model import tokenizer as tokenizers
-from model.config import ModelConfig, Settings
-from model.network import Network
-from model.tokenizer import Tokenizer
+from vlmixer.artifacts import files, settings
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.model import tokenizer as tokenizers
+from vlmixer.model.config import ModelConfig, Settings
+from vlmixer.model.network import Network
+from vlmixer.model.tokenizer import Tokenizer
 
 CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
-from artifacts import settings
-from artifacts.errors import CallError
+from vlmixer.artifacts import settings
+from vlmixer.artifacts.errors import CallError
 
 
 @dataclass(frozen=True)

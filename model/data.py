@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from artifacts.ahead import ahead
-from artifacts.errors import UserError
-from artifacts.processes import end_when
-from artifacts.rng import generator, stable_hash
-from artifacts.samples import ImageSample, MixedSample
-from model.config import ModelConfig, TrainConfig
-from model.network import Sequences
-from model.padding import Masked, MaskedArrays, Padded, as_columns, joined, joined_masked, padded
-from model.shards import Shard, ShardSet, Stream, read_rows
-from model.tokenizer import Tokenizer
-from model.views import (
+from vlmixer.artifacts.ahead import ahead
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.processes import end_when
+from vlmixer.artifacts.rng import generator, stable_hash
+from vlmixer.artifacts.samples import ImageSample, MixedSample
+from vlmixer.model.config import ModelConfig, TrainConfig
+from vlmixer.model.network import Sequences
+from vlmixer.model.padding import Masked, MaskedArrays, Padded, as_columns, joined, joined_masked, padded
+from vlmixer.model.shards import Shard, ShardSet, Stream, read_rows
+from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.views import (
     IGNORED,
     View,
     mask_words,

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from artifacts.errors import UserError
-from artifacts.rng import generator
-from artifacts.samples import MixedSample
-from model.checkpoint import load_run, load_usual
-from model.config import ModelConfig
-from model.network import Network
-from model.padding import pad
-from model.shards import ShardSet
-from model.tokenizer import Tokenizer
-from model.views import NOWHERE, Regions, View, geometry, no_regions, set_view, text_view
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.rng import generator
+from vlmixer.artifacts.samples import MixedSample
+from vlmixer.model.checkpoint import load_run, load_usual
+from vlmixer.model.config import ModelConfig
+from vlmixer.model.network import Network
+from vlmixer.model.padding import pad
+from vlmixer.model.shards import ShardSet
+from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.views import NOWHERE, Regions, View, geometry, no_regions, set_view, text_view
 
 CUTOFFS = (1, 5, 10)
 CONFIDENCE = 0.95

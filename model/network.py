@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.config import ModelConfig
-from model.views import BOX_NUMBERS
+from vlmixer.model.config import ModelConfig
+from vlmixer.model.views import BOX_NUMBERS
 
 LAYER_NORM_EPSILON = 1e-12  # BERT's
 INITIAL_DEVIATION = 0.02  # BERT's

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.network import Sequences
-from model.views import View
+from vlmixer.model.network import Sequences
+from vlmixer.model.views import View
 
 
 @dataclass(frozen=True)

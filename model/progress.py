@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from artifacts import files
-from artifacts.errors import UserError
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
 
 LOG, TENSORBOARD = "log.jsonl", "tensorboard"
 SECONDS_BETWEEN_LINES = 10.0

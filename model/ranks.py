@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
-from artifacts.errors import UserError
+from vlmixer.artifacts.errors import UserError
 
 
 @dataclass(frozen=True)

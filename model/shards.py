@@ -15,11 +15,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from artifacts import files, manifest
-from artifacts.ahead import ahead
-from artifacts.errors import UserError
-from artifacts.rng import generator
-from artifacts.samples import MixedSample, Sample, read_shard
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.ahead import ahead
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.rng import generator
+from vlmixer.artifacts.samples import MixedSample, Sample, read_shard
 
 Encoded = TypeVar("Encoded")
 

@@ -12,8 +12,8 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from artifacts import files
-from artifacts.errors import UserError
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

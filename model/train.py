@@ -1,6 +1,6 @@
 """Training: one loop from shards to a network, on one device or, started by torchrun, on several.
 
-`python -m model.train CONFIG.yaml` and `vlmixer train` are this program. A run that is stopped anywhere and
+`python -m vlmixer.model.train CONFIG.yaml` and `vlmixer train` are this program. A run that is stopped anywhere and
 continued with --resume goes on with the losses that it would have had; on a CPU they agree bit for bit.
 """
 
@@ -19,21 +19,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from artifacts import files
-from artifacts.errors import CallError, UserError
-from artifacts.lock import locked
-from artifacts.rng import stable_hash
-from model import checkpoint, objectives
-from model import tokenizer as tokenizers
-from model.checkpoint import State
-from model.config import Settings, TrainConfig, load_settings
-from model.data import Batch, Loader
-from model.evaluate import embed_usual
-from model.network import Network
-from model.progress import Progress, say
-from model.ranks import Ranks, joined
-from model.shards import ShardSet, open_shards
-from model.tokenizer import Tokenizer
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.lock import locked
+from vlmixer.artifacts.rng import stable_hash
+from vlmixer.model import checkpoint, objectives
+from vlmixer.model import tokenizer as tokenizers
+from vlmixer.model.checkpoint import State
+from vlmixer.model.config import Settings, TrainConfig, load_settings
+from vlmixer.model.data import Batch, Loader
+from vlmixer.model.evaluate import embed_usual
+from vlmixer.model.network import Network
+from vlmixer.model.progress import Progress, say
+from vlmixer.model.ranks import Ranks, joined
+from vlmixer.model.shards import ShardSet, open_shards
+from vlmixer.model.tokenizer import Tokenizer
 
 LOSSES = ("masked_language", "masked_tags", "contrastive")
 
@@ -266,8 +266,8 @@ def _torch_seed(seed: int, *key: str | int) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program `python -m model.train`; returns its exit code (0 done, 1 the work failed, 2 the call was wrong)."""
-    parser = argparse.ArgumentParser(prog="python -m model.train", description="Train from a folder of shards.")
+    """Run `python -m vlmixer.model.train`. Returns the exit code: 0 done, 1 the work failed, 2 the call was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m vlmixer.model.train", description="Train from a folder of shards.")
     parser.add_argument("config", help="the config file (YAML)")
     parser.add_argument("--out", help="folder of the run (default: OUT/run)")
     parser.add_argument("--resume", action="store_true", help="continue a run that stopped")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from artifacts.samples import MixedSample, Patch
-from model.tokenizer import Pieces, Tokenizer
+from vlmixer.artifacts.samples import MixedSample, Patch
+from vlmixer.model.tokenizer import Pieces, Tokenizer
 
 NOWHERE = -1  # the position of a patch that has none, and the word number of [CLS], [SEP] and padding
 IGNORED = -100  # the target of a piece that need not be predicted

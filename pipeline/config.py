@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import Field
 
-from artifacts import files, settings
-from artifacts.errors import CallError
-from bank.concepts import HARDLY_VISUAL
-from model.config import ModelConfig, TrainConfig
-from pipeline.mix.settings import CutMixSettings
+from vlmixer.artifacts import files, settings
+from vlmixer.artifacts.errors import CallError
+from vlmixer.bank.concepts import HARDLY_VISUAL
+from vlmixer.model.config import ModelConfig, TrainConfig
+from vlmixer.pipeline.mix.settings import CutMixSettings
 
 DEFAULT_STOP_WORDS = "default"
 FORBID_UNKNOWN = {"extra": "forbid"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = {"artifacts", "bank", "model", "pipeline"}
+PACKAGES = {"vlmixer"}
 SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py"))
 
 

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pipeline.demo.sprites import Colour, shade
+from vlmixer.pipeline.demo.sprites import Colour, shade
 
 VARIANTS = 6
 SIDE = 288

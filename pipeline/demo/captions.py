@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from artifacts.rng import generator
-from pipeline.demo.categories import CATEGORIES, INDEX, Category
-from pipeline.demo.scenes import CANVAS, Box, Scene, overlap, plan_scene
+from vlmixer.artifacts.rng import generator
+from vlmixer.pipeline.demo.categories import CATEGORIES, INDEX, Category
+from vlmixer.pipeline.demo.scenes import CANVAS, Box, Scene, overlap, plan_scene
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
 
-from artifacts.errors import UserError
-from pipeline.demo.categories import CATEGORIES
-from pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.demo.categories import CATEGORIES
+from vlmixer.pipeline.image.detectors.base import Detections, no_detections
 
 WEIGHTS = Path(__file__).with_name("detector.safetensors")
 FEATURE_DIM = 128
@@ -147,12 +147,12 @@ class DemoDetector:
         except (OSError, SafetensorError) as error:
             raise UserError(
                 f"{path}: cannot read the demo detector's weights ({error}); expected a safetensors file, "
-                "written by `python -m pipeline.demo.train_detector --out FILE`"
+                "written by `python -m vlmixer.pipeline.demo.train_detector --out FILE`"
             ) from error
         except RuntimeError as error:
             raise UserError(
                 f"{path}: these weights belong to another network; the demo's detector takes only files written by "
-                "`python -m pipeline.demo.train_detector --out FILE`"
+                "`python -m vlmixer.pipeline.demo.train_detector --out FILE`"
             ) from error
         self._network.float().eval().to(self._device)
         # RoIAlign keeps the scales of the first image that it meets for all later ones: a square one fits any.

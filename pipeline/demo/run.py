@@ -9,19 +9,19 @@ from pathlib import Path
 
 import torch
 
-from artifacts import files, manifest
-from artifacts.lock import locked
-from model.config import ModelConfig, Settings, TrainConfig
-from model.evaluate import RetrievalReport
-from model.train import train
-from pipeline.ablation import VARIANTS, run_variant, table
-from pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
-from pipeline.demo.world import write_world
-from pipeline.evaluate import evaluate_retrieval
-from pipeline.jobs.chain import run_stages
-from pipeline.jobs.engine import Engine
-from pipeline.report.demo import gather, write_report
-from pipeline.text.tagger import RULES
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.lock import locked
+from vlmixer.model.config import ModelConfig, Settings, TrainConfig
+from vlmixer.model.evaluate import RetrievalReport
+from vlmixer.model.train import train
+from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
+from vlmixer.pipeline.demo.world import write_world
+from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
+from vlmixer.pipeline.evaluation.retrieval import evaluate_retrieval
+from vlmixer.pipeline.jobs.chain import run_stages
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.report.demo import gather, write_report
+from vlmixer.pipeline.text.tagger import RULES
 
 LOG = logging.getLogger("vlmixer")
 

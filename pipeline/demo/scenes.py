@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from artifacts.rng import generator
-from pipeline.demo import backgrounds, sprites
-from pipeline.demo.categories import BACKGROUNDS, CATEGORIES, Category
+from vlmixer.artifacts.rng import generator
+from vlmixer.pipeline.demo import backgrounds, sprites
+from vlmixer.pipeline.demo.categories import BACKGROUNDS, CATEGORIES, Category
 
 CANVAS = 256
 """Pixels a side of every scene."""

@@ -1,4 +1,4 @@
-"""Trains the drawn world's detector: `python -m pipeline.demo.train_detector --out FILE`.
+"""Trains the drawn world's detector: `python -m vlmixer.pipeline.demo.train_detector --out FILE`.
 
 Draws its own scenes (none of them is in a demo's world), trains from nothing on the CPU, and prints the mean average
 precision on held-out scenes. `--evaluate-only` measures a file that is there.
@@ -21,11 +21,11 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
-from artifacts.rng import generator
-from pipeline.demo.categories import INDEX
-from pipeline.demo.detector import SHORTER_SIDE, DemoDetector, build_network, fit
-from pipeline.demo.scenes import CANVAS, draw_scene, plan_scene
-from pipeline.demo.scoring import mean_average_precision
+from vlmixer.artifacts.rng import generator
+from vlmixer.pipeline.demo.categories import INDEX
+from vlmixer.pipeline.demo.detector import SHORTER_SIDE, DemoDetector, build_network, fit
+from vlmixer.pipeline.demo.scenes import CANVAS, draw_scene, plan_scene
+from vlmixer.pipeline.demo.scoring import mean_average_precision
 
 TRAINING, HELD_OUT = "detector-training", "detector-held-out"
 """The splits of scenes that belong to the detector."""

@@ -14,9 +14,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from pipeline.demo import captions
-from pipeline.demo.categories import vocabulary
-from pipeline.demo.scenes import draw_scene, plan_scene
+from vlmixer.pipeline.demo import captions
+from vlmixer.pipeline.demo.categories import vocabulary
+from vlmixer.pipeline.demo.scenes import draw_scene, plan_scene
 
 PHOTOS, SENTENCES, PAIRS = "photos", "sentences", "pairs"
 """The splits of scenes that make up a world."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.image.detectors.base import Detections
+from vlmixer.pipeline.image.detectors.base import Detections
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 import logging
 from collections.abc import Sequence
 
-from artifacts import files
-from artifacts.errors import CallError
-from artifacts.manifest import Manifest
-from bank.concepts import load_vocabulary
-from pipeline.config import Config
-from pipeline.image.detectors.loading import TSV
-from pipeline.jobs.detect import is_file_name, run_detect
-from pipeline.jobs.engine import Engine
-from pipeline.jobs.index import run_index
-from pipeline.jobs.mix import run_mix
-from pipeline.jobs.tag import run_tag
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.pipeline.config import Config
+from vlmixer.pipeline.image.detectors.loading import TSV
+from vlmixer.pipeline.jobs.detect import is_file_name, run_detect
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.index import run_index
+from vlmixer.pipeline.jobs.mix import run_mix
+from vlmixer.pipeline.jobs.tag import run_tag
 
 LOG = logging.getLogger("vlmixer")
 

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from artifacts import files, schemas
-from artifacts.manifest import Output
-from artifacts.rng import stable_hash
-from artifacts.schemas import damage_named
-from pipeline.jobs.layout import FOLDERS
-from pipeline.jobs.work import Stage, Unit, UnitResult
-from pipeline.mix.samples import sample_key, shard_of
+from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.manifest import Output
+from vlmixer.artifacts.rng import stable_hash
+from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.stages import FOLDERS
+from vlmixer.pipeline.mix.samples import sample_key, shard_of
+from vlmixer.pipeline.units.work import Stage, Unit, UnitResult
 
 VIEWS_A_DEAL = 100_000
 """Views that are dealt out together, 30 MB of captions."""

@@ -12,30 +12,30 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from artifacts import files, manifest, schemas
-from artifacts.ahead import ahead
-from artifacts.errors import CallError, UserError
-from artifacts.manifest import Counts, Input, Manifest
-from artifacts.rejects import RejectLog
-from bank.concepts import PLACEHOLDERS, Vocabulary
-from pipeline.config import MACHINES, Config, ImageSettings
-from pipeline.image.decoding import ImageRejected, crop_jpeg, decode, grey_jpeg
-from pipeline.image.detectors.base import Detections, Detector
-from pipeline.image.detectors.loading import (
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.ahead import ahead
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.manifest import Counts, Input, Manifest
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
+from vlmixer.pipeline.config import MACHINES, Config, ImageSettings
+from vlmixer.pipeline.image.decoding import ImageRejected, crop_jpeg, decode, grey_jpeg
+from vlmixer.pipeline.image.detectors.base import Detections, Detector
+from vlmixer.pipeline.image.detectors.loading import (
     TSV,
     DetectorSpec,
     describe_detector,
     load_detector,
     resolve_device,
 )
-from pipeline.image.features import FeatureFiles, Found, photos_by_id, plan_features
-from pipeline.image.regions import BadFeature, Region, RegionChoice, choose_regions
-from pipeline.image.sources import Corpus, ImageRef, Unreadable, read_images
-from pipeline.image.sources import plan as plan_corpus
-from pipeline.jobs import work
-from pipeline.jobs.engine import DoUnits, Engine, progress
-from pipeline.jobs.survey import PHOTOS, Run, read_run, survey_images
-from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
+from vlmixer.pipeline.image.readers.features import FeatureFiles, Found, photos_by_id, plan_features
+from vlmixer.pipeline.image.readers.sources import Corpus, ImageRef, Unreadable, read_images
+from vlmixer.pipeline.image.readers.sources import plan as plan_corpus
+from vlmixer.pipeline.image.regions import BadFeature, Region, RegionChoice, choose_regions
+from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
+from vlmixer.pipeline.jobs.survey import PHOTOS, Run, read_run, survey_images
+from vlmixer.pipeline.units import work
+from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult
 
 LOG = logging.getLogger("vlmixer")
 

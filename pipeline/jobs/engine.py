@@ -33,12 +33,12 @@ from apache_beam.utils.shared import Shared
 from grpc import FutureTimeoutError
 from tqdm import tqdm
 
-from artifacts import files
-from artifacts.errors import CallError, UserError, WriteError
-from artifacts.manifest import Counts
-from pipeline.jobs import work
-from pipeline.jobs.timing import UnitTime, clock, record
-from pipeline.jobs.work import Stage, Unit, Worker, publish_result, publish_units, read_results, read_units
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError, UserError, WriteError
+from vlmixer.artifacts.manifest import Counts
+from vlmixer.pipeline.units import work
+from vlmixer.pipeline.units.timing import UnitTime, clock, record
+from vlmixer.pipeline.units.work import Stage, Unit, Worker, publish_result, publish_units, read_results, read_units
 
 LOG = logging.getLogger(__name__)
 SECONDS_A_LINE = 20
@@ -129,7 +129,7 @@ class Engine:
         # The class itself: "DirectRunner" would first try to download another runner.
         if workers == 1:
             return {"runner": FnApiRunner(), "options": options}
-        command = f"exec {shlex.quote(sys.executable)} -m pipeline.jobs.worker"
+        command = f"exec {shlex.quote(sys.executable)} -m vlmixer.pipeline.jobs.worker"
         processes = SubprocessSDKEnvironment.from_command_string(command)
         # Worker processes learn their options from the runner's provision info alone.
         encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))

@@ -17,10 +17,10 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from artifacts import files
-from artifacts.errors import CallError, UserError
-from pipeline.config import load_config
-from pipeline.jobs.engine import without_main_session
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.config import load_config
+from vlmixer.pipeline.jobs.engine import without_main_session
 
 LOG = logging.getLogger("vlmixer")
 INHERITED = (
@@ -89,7 +89,7 @@ def run_command(arguments: Sequence[str]) -> Iterator[str]:
     lines where it fails."""
     last: deque[str] = deque(maxlen=LINES_KEPT)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "vlmixer", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     for line in process.stdout:

@@ -17,18 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from artifacts import files, manifest, schemas
-from artifacts.errors import UserError
-from artifacts.manifest import Counts, Input, Manifest, Output
-from artifacts.rejects import RejectLog
-from artifacts.schemas import damage_named
-from bank import building, selection
-from bank.building import ConceptCounts
-from bank.concepts import Vocabulary
-from pipeline.config import BankSettings, Config
-from pipeline.jobs import work
-from pipeline.jobs.engine import DoUnits, Engine, keeping_error, progress
-from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.schemas import damage_named
+from vlmixer.bank import building, selection
+from vlmixer.bank.building import ConceptCounts
+from vlmixer.bank.concepts import Vocabulary
+from vlmixer.pipeline.config import BankSettings, Config
+from vlmixer.pipeline.jobs.engine import DoUnits, Engine, keeping_error, progress
+from vlmixer.pipeline.units import work
+from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 REFERENCES = ["image_id", "patch_id", "concept", "score"]

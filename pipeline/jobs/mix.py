@@ -15,17 +15,17 @@ import apache_beam as beam
 import numpy as np
 import pyarrow.parquet as pq
 
-from artifacts import files, manifest
-from artifacts.errors import UserError
-from artifacts.manifest import Counts, Input, Manifest, Output
-from artifacts.rejects import RejectLog
-from artifacts.samples import ImageSample, MixedSample, Sample, write_shard
-from artifacts.schemas import damage_named
-from bank.building import feature_rows
-from bank.store import PatchBank
-from pipeline.config import Config, MixSettings
-from pipeline.jobs import work
-from pipeline.jobs.deal import (
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.samples import ImageSample, MixedSample, Sample, write_shard
+from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.stages import FOLDERS
+from vlmixer.bank.building import feature_rows
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.config import Config, MixSettings
+from vlmixer.pipeline.jobs.deal import (
     BucketWorker,
     DealWorker,
     Layout,
@@ -34,11 +34,9 @@ from pipeline.jobs.deal import (
     plan_deals,
     read_shard_views,
 )
-from pipeline.jobs.engine import DoUnits, Engine, progress
-from pipeline.jobs.layout import FOLDERS
-from pipeline.jobs.work import Plan, Stage, Unit, UnitResult
-from pipeline.mix.cutmix import Mix
-from pipeline.mix.samples import (
+from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
+from vlmixer.pipeline.mix.cutmix import Mix
+from vlmixer.pipeline.mix.samples import (
     Sentence,
     finish,
     image_samples,
@@ -46,8 +44,10 @@ from pipeline.mix.samples import (
     mix_sentence,
     why_rejected,
 )  # fmt: skip
-from pipeline.mix.tally import Tally
-from pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
+from vlmixer.pipeline.mix.tally import Tally
+from vlmixer.pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
+from vlmixer.pipeline.units import work
+from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow")
 VIEWS_AT_ONCE = 4096

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from artifacts import files, schemas
-from artifacts.manifest import Counts
-from artifacts.rng import stable_hash
-from pipeline.image import features
-from pipeline.image.duplicates import find_duplicates
-from pipeline.image.sources import PARQUET, SURVEY, ImageRef, Piece, refs_of, refs_table, survey
-from pipeline.jobs import work
-from pipeline.jobs.engine import DoUnits, Engine, progress
-from pipeline.jobs.work import Stage, Unit, UnitResult
+from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.rng import stable_hash
+from vlmixer.pipeline.image.duplicates import find_duplicates
+from vlmixer.pipeline.image.readers import features
+from vlmixer.pipeline.image.readers.sources import PARQUET, SURVEY, ImageRef, Piece, refs_of, refs_table, survey
+from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
+from vlmixer.pipeline.units import work
+from vlmixer.pipeline.units.work import Stage, Unit, UnitResult
 
 IMAGES_A_UNIT = 64
 MOST_UNITS = 65_536

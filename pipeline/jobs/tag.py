@@ -18,22 +18,20 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from artifacts import files, manifest, schemas
-from artifacts.errors import CallError, UserError
-from artifacts.files import FileStat
-from artifacts.manifest import Counts, Manifest, Output
-from artifacts.rejects import RejectLog
-from bank.concepts import Vocabulary
-from pipeline.config import Config, TextSettings
-from pipeline.jobs import work
-from pipeline.jobs.engine import DoUnits, Engine, progress
-from pipeline.jobs.work import Plan, Stage, Unit, UnitResult, Worker
-from pipeline.report.tagging import PAGE, SUMMARY, Examples, TagSummary, write_tag_page
-from pipeline.text.matching import Matcher
-from pipeline.text.sentences import SentenceSplitter
-from pipeline.text.slices import UNIT_BYTES, Slice, can_split, plan_slices, source_id
-from pipeline.text.sources import Line, Reading
-from pipeline.text.tagger import (
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.manifest import Counts, Manifest, Output
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.bank.concepts import Vocabulary
+from vlmixer.pipeline.config import Config, TextSettings
+from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
+from vlmixer.pipeline.report.tagging import PAGE, SUMMARY, Examples, TagSummary, write_tag_page
+from vlmixer.pipeline.text.matching import Matcher
+from vlmixer.pipeline.text.readers.slices import UNIT_BYTES, Slice, can_split, plan_slices, source_id
+from vlmixer.pipeline.text.readers.sources import Line, Reading
+from vlmixer.pipeline.text.sentences import SentenceSplitter
+from vlmixer.pipeline.text.tagger import (
     ENGLISH,
     Tagged,
     Tagger,
@@ -43,6 +41,8 @@ from pipeline.text.tagger import (
     make_matcher,
     resolve_model,
 )
+from vlmixer.pipeline.units import work
+from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult, Worker
 
 LOG = logging.getLogger("vlmixer")
 PACKAGES = ("vlmixer", "pyarrow", "inflect", "spacy")

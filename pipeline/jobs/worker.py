@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from artifacts.processes import end_when
+from vlmixer.artifacts.processes import end_when
 
 if __name__ == "__main__":
     parent = os.getppid()

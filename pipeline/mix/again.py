@@ -11,17 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from artifacts import files, manifest, settings
-from artifacts.errors import CallError, UserError
-from artifacts.manifest import Manifest
-from artifacts.samples import Mention, MixedSample, Sample
-from artifacts.schemas import damage_named
-from bank.building import feature_rows
-from bank.store import PatchBank
-from pipeline.mix.cutmix import Mix, Verdict, patches_wanted
-from pipeline.mix.samples import Sentence, finish, image_samples, known_patches, mix_sentence, shard_of, why_rejected
-from pipeline.mix.settings import CutMixSettings
-from pipeline.text.slices import source_id
+from vlmixer.artifacts import files, manifest, settings
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.samples import Mention, MixedSample, Sample
+from vlmixer.artifacts.schemas import damage_named
+from vlmixer.bank.building import feature_rows
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.mix.cutmix import Mix, Verdict, patches_wanted
+from vlmixer.pipeline.mix.samples import (
+    Sentence,
+    finish,
+    image_samples,
+    known_patches,
+    mix_sentence,
+    shard_of,
+    why_rejected,
+)
+from vlmixer.pipeline.mix.settings import CutMixSettings
+from vlmixer.pipeline.text.readers.slices import source_id
 
 
 @dataclass(frozen=True)

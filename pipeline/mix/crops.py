@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from artifacts.errors import UserError
-from pipeline.image.decoding import ImageRejected, decode
+from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.image.decoding import ImageRejected, decode
 
 WIDTH = 1024
 """Crops stand side by side up to this width, in pixels; further ones begin another row."""

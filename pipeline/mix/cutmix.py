@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from artifacts.samples import Mention, Patch
-from bank.store import ConceptPatches
-from pipeline.mix.settings import CutMixSettings, Sampler
-from pipeline.text.english_words import IRREGULAR_PLURALS
+from vlmixer.artifacts.samples import Mention, Patch
+from vlmixer.bank.store import ConceptPatches
+from vlmixer.pipeline.mix.settings import CutMixSettings, Sampler
+from vlmixer.pipeline.text.english_words import IRREGULAR_PLURALS
 
 CONTEXT_WEIGHT = 10.0
 """`context` draws a patch with weight 1 + this × the number of the sentence's other concepts in its image (ours)."""

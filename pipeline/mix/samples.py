@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.rng import stable_hash, uniforms
-from artifacts.samples import ImageSample, Mention, MixedSample, Patch
-from bank.store import ConceptPatches, PatchBank
-from pipeline.mix.crops import pack_crops
-from pipeline.mix.cutmix import Mix, mix
-from pipeline.mix.settings import CutMixSettings
+from vlmixer.artifacts.rng import stable_hash, uniforms
+from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
+from vlmixer.bank.store import ConceptPatches, PatchBank
+from vlmixer.pipeline.mix.crops import pack_crops
+from vlmixer.pipeline.mix.cutmix import Mix, mix
+from vlmixer.pipeline.mix.settings import CutMixSettings
 
 
 def sample_key(sentence_id: str, view: int) -> str:

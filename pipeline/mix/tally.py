@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.mix.cutmix import Mix
-from pipeline.mix.samples import Sentence
+from vlmixer.pipeline.mix.cutmix import Mix
+from vlmixer.pipeline.mix.samples import Sentence
 
 
 class Tally:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from artifacts import files
-from artifacts.rng import generator
-from model.checkpoint import load_run, load_usual
-from model.evaluate import EmbeddedImages, ImageRegions, embed_images, embed_texts, similarity
-from pipeline.image.decoding import decode
-from pipeline.report.pages import data_uri, write_page
+from vlmixer.artifacts import files
+from vlmixer.artifacts.rng import generator
+from vlmixer.model.checkpoint import load_run, load_usual
+from vlmixer.model.evaluate import EmbeddedImages, ImageRegions, embed_images, embed_texts, similarity
+from vlmixer.pipeline.image.decoding import decode
+from vlmixer.pipeline.report.pages import data_uri, write_page
 
 PHOTO_SIDE = 480
 TOP_CAPTIONS = 5

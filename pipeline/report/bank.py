@@ -10,12 +10,12 @@ from typing import Any, TypedDict
 from PIL import Image
 from tqdm import tqdm
 
-from artifacts import files, schemas
-from bank.store import Hit, PatchBank, PatchRecord
-from pipeline.image.decoding import ImageRejected, decode
-from pipeline.report.crops import crop_uri
-from pipeline.report.pages import data_uri, render_page, write_page
-from pipeline.report.sentences import PatchView, aspect
+from vlmixer.artifacts import files, schemas
+from vlmixer.bank.store import Hit, PatchBank, PatchRecord
+from vlmixer.pipeline.image.decoding import ImageRejected, decode
+from vlmixer.pipeline.report.crops import crop_uri
+from vlmixer.pipeline.report.pages import data_uri, render_page, write_page
+from vlmixer.pipeline.report.sentences import PatchView, aspect
 
 MOST_ON_A_SHEET = 8000
 """Patches that a sheet shows at most, so that it stays a page that a browser opens at once …"""

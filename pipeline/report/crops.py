@@ -4,10 +4,10 @@ import io
 
 from PIL import Image
 
-from artifacts.errors import UserError
-from artifacts.samples import Patch
-from bank.store import PatchBank, PatchRecord
-from pipeline.report.pages import data_uri
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.samples import Patch
+from vlmixer.bank.store import PatchBank, PatchRecord
+from vlmixer.pipeline.report.pages import data_uri
 
 THUMBNAIL_QUALITY = 72
 

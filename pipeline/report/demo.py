@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from artifacts import files, manifest
-from artifacts.manifest import Counts
-from artifacts.rejects import REASONS
-from artifacts.samples import ImageSample, Mention, MixedSample
-from bank.store import PatchBank
-from pipeline.demo import captions
-from pipeline.demo.captions import Caption
-from pipeline.demo.scoring import box_iou
-from pipeline.report.bank import record_view
-from pipeline.report.charts import HEIGHT, WIDTH, Curve, curve
-from pipeline.report.crops import Crops
-from pipeline.report.pages import data_uri, write_page
-from pipeline.report.samples import ImageRow, SentenceRow, choose_samples, image_row, sentence_row
-from pipeline.report.sentences import Mark, PatchView, Piece, cut, mention_mark
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.rejects import REASONS
+from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.demo import captions
+from vlmixer.pipeline.demo.captions import Caption
+from vlmixer.pipeline.demo.scoring import box_iou
+from vlmixer.pipeline.report.bank import record_view
+from vlmixer.pipeline.report.charts import HEIGHT, WIDTH, Curve, curve
+from vlmixer.pipeline.report.crops import Crops
+from vlmixer.pipeline.report.pages import data_uri, write_page
+from vlmixer.pipeline.report.samples import ImageRow, SentenceRow, choose_samples, image_row, sentence_row
+from vlmixer.pipeline.report.sentences import Mark, PatchView, Piece, cut, mention_mark
 
 SENTENCES, LOOKALIKES, SCENES, PATCHES, MIXED, IMAGES = 8, 8, 12, 12, 12, 3
 """How many of each the page shows; of the patches, in a concept's row."""

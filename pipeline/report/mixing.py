@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.manifest import Counts
-from artifacts.rejects import REASONS
-from bank.store import PatchBank
-from pipeline.mix.tally import Tally
-from pipeline.report.crops import crop_uri
-from pipeline.report.pages import write_page
+from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.rejects import REASONS
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.mix.tally import Tally
+from vlmixer.pipeline.report.crops import crop_uri
+from vlmixer.pipeline.report.pages import write_page
 
 SUMMARY = "summary.json"
 PAGE = "report.html"

@@ -8,11 +8,11 @@ from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from artifacts import files
+from vlmixer.artifacts import files
 
 
 def _source(name: str) -> str:
-    return resources.files("pipeline.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("vlmixer.pipeline.report").joinpath(name).read_text(encoding="utf-8")
 
 
 _ENVIRONMENT = Environment(

@@ -7,14 +7,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from artifacts import files
-from artifacts.errors import CallError
-from artifacts.samples import ImageSample, MixedSample, Patch, Sample, read_shard
-from bank.store import PatchBank, PatchRecord
-from pipeline.report.bank import IMAGES_INSIDE, file_uri, image_uri
-from pipeline.report.crops import Crops
-from pipeline.report.pages import write_page
-from pipeline.report.sentences import PatchView, Piece, mixed_pieces, patch_view
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.samples import ImageSample, MixedSample, Patch, Sample, read_shard
+from vlmixer.bank.store import PatchBank, PatchRecord
+from vlmixer.pipeline.report.bank import IMAGES_INSIDE, file_uri, image_uri
+from vlmixer.pipeline.report.crops import Crops
+from vlmixer.pipeline.report.pages import write_page
+from vlmixer.pipeline.report.sentences import PatchView, Piece, mixed_pieces, patch_view
 
 Box = tuple[float, float, float, float]
 

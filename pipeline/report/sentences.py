@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from artifacts.errors import UserError
-from artifacts.samples import Mention, MixedSample, Patch
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.samples import Mention, MixedSample, Patch
 
 Kind = Literal["plain", "mention", "lookalike", "patches"]
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from artifacts.manifest import Counts
-from artifacts.rejects import BAD, REASONS
-from artifacts.samples import Mention
-from pipeline.report.pages import write_page
-from pipeline.report.sentences import Mark, Piece, cut
-from pipeline.text.tagger import Tagged
+from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.rejects import BAD, REASONS
+from vlmixer.artifacts.samples import Mention
+from vlmixer.pipeline.report.pages import write_page
+from vlmixer.pipeline.report.sentences import Mark, Piece, cut
+from vlmixer.pipeline.text.tagger import Tagged
 
 SUMMARY = "summary.json"
 PAGE = "report.html"

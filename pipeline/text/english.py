@@ -7,8 +7,8 @@ rest where there is none. Pure functions on the words of a sentence; the lists w
 
 import re
 
-from pipeline.text import english_words as lists
-from pipeline.text.matching import Match, Words
+from vlmixer.pipeline.text import english_words as lists
+from vlmixer.pipeline.text.matching import Match, Words
 
 
 def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | None:

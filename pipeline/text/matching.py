@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bank.concepts import Vocabulary
-from pipeline.text.folding import Folded, fold, word_pattern
-from pipeline.text.forms import forms_of, inflections_of
+from vlmixer.bank.concepts import Vocabulary
+from vlmixer.pipeline.text.folding import Folded, fold, word_pattern
+from vlmixer.pipeline.text.forms import forms_of, inflections_of
 
 Derivation = Callable[[str], Iterable[str]]
 """Gives forms of a vocabulary's word."""

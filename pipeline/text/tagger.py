@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from artifacts.errors import CallError
-from artifacts.samples import Mention
-from bank.concepts import Vocabulary
-from pipeline.text import english
-from pipeline.text.english_words import OTHER_THINGS
-from pipeline.text.lines import MAX_LINE_BYTES
-from pipeline.text.matching import Derivation, Match, Matcher, Words, one_word
+from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.samples import Mention
+from vlmixer.bank.concepts import Vocabulary
+from vlmixer.pipeline.text import english
+from vlmixer.pipeline.text.english_words import OTHER_THINGS
+from vlmixer.pipeline.text.matching import Derivation, Match, Matcher, Words, one_word
+from vlmixer.pipeline.text.readers.lines import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from spacy.language import Language

@@ -6,7 +6,7 @@ from queue import Queue
 
 import pytest
 
-from artifacts.ahead import ahead
+from vlmixer.artifacts.ahead import ahead
 
 
 def test_items_keep_their_order():

@@ -3,9 +3,9 @@ import uuid
 
 import pytest
 
-from artifacts import files
-from artifacts.errors import CallError
-from artifacts.files import FileStat
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.files import FileStat
 
 
 @pytest.fixture(params=["local", "memory"])

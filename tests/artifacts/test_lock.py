@@ -10,13 +10,13 @@ import uuid
 
 import pytest
 
-from artifacts import files
-from artifacts.errors import UserError, WriteError
-from artifacts.lock import locked
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError, WriteError
+from vlmixer.artifacts.lock import locked
 
 HOLD = """
 import sys, time
-from artifacts.lock import locked
+from vlmixer.artifacts.lock import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from artifacts import files, manifest
-from artifacts.errors import UserError
-from artifacts.manifest import Counts, Input, Manifest, Output
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
 
 
 def small(**changed):

@@ -1,8 +1,8 @@
 import pyarrow.parquet as pq
 import pytest
 
-from artifacts import files, schemas
-from artifacts.rejects import BAD, REASONS, UNUSED, RejectLog, bad_count
+from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.rejects import BAD, REASONS, UNUSED, RejectLog, bad_count
 
 
 def test_an_unknown_reason_is_a_programming_error():

@@ -4,7 +4,7 @@ from itertools import islice
 
 import numpy as np
 
-from artifacts.rng import generator, stable_hash, stable_id, uniforms
+from vlmixer.artifacts.rng import generator, stable_hash, stable_id, uniforms
 
 
 def test_hashes_are_the_same_everywhere():

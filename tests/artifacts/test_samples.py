@@ -5,9 +5,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from artifacts import files, samples
-from artifacts.errors import UserError
-from artifacts.samples import ImageSample, Mention, MixedSample, Patch
+from vlmixer.artifacts import files, samples
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
 
 
 def patch(mention, number):

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from artifacts import files, schemas
+from vlmixer.artifacts import files, schemas
 
 SENTENCE = {
     "sentence_id": "s-0",

@@ -3,8 +3,8 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from artifacts import settings
-from artifacts.errors import CallError
+from vlmixer.artifacts import settings
+from vlmixer.artifacts.errors import CallError
 
 
 @dataclass(frozen=True)

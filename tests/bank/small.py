@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from artifacts import manifest, schemas
-from artifacts.manifest import Counts, Manifest
-from bank.building import ConceptCounts, chosen_schema, write_bank
-from bank.concepts import make_vocabulary
-from bank.store import PatchBank
+from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.manifest import Counts, Manifest
+from vlmixer.bank.building import ConceptCounts, chosen_schema, write_bank
+from vlmixer.bank.concepts import make_vocabulary
+from vlmixer.bank.store import PatchBank
 
 DIM = 8
 SELECTION = {"max_patches_per_concept": 50, "selection": "score", "duplicate_similarity": 0.95, "seed": 0}

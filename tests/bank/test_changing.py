@@ -3,14 +3,14 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
-from artifacts import files, manifest
-from artifacts.errors import CallError, UserError
-from artifacts.samples import ImageSample, Patch
-from bank.changing import affected_samples, drop_images, merge_banks
-from bank.store import PatchBank
-from pipeline.verify import verify
 from tests.bank.small import DIM, Given, small_bank
+
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.samples import ImageSample, Patch
+from vlmixer.bank.changing import affected_samples, drop_images, merge_banks
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.verification.verify import verify
 
 
 def axis(number, length=1.0):

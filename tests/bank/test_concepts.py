@@ -3,8 +3,8 @@ import json
 import fsspec
 import pytest
 
-from artifacts.errors import CallError
-from bank.concepts import Concept, load_vocabulary, make_vocabulary, parse_data, parse_text, unqualified
+from vlmixer.artifacts.errors import CallError
+from vlmixer.bank.concepts import Concept, load_vocabulary, make_vocabulary, parse_data, parse_text, unqualified
 
 COCO = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"

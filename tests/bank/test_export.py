@@ -3,10 +3,9 @@ import tarfile
 
 import pytest
 import webdataset
-
-import bank.export
-from bank.export import save_hits, write_webdataset
 from tests.bank.small import Given, jpeg, small_bank
+
+from vlmixer.bank.export import save_hits, write_webdataset
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def test_saved_crops_and_their_provenance(bank_of_dogs, tmp_path):
 
 
 def test_a_webdataset_of_the_hits(bank_of_dogs, tmp_path, monkeypatch):
-    monkeypatch.setattr(bank.export, "CROPS_A_SHARD", 3)
+    monkeypatch.setattr("vlmixer.bank.export.CROPS_A_SHARD", 3)
     hits = bank_of_dogs.search("dog", k=5)
     sizes = {"patches-000000.tar": 3, "patches-000001.tar": 2}
     for name in ("one", "two"):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-from bank.quality import bank_quality
-from bank.stats import bank_stats
 from tests.bank.small import DIM, Given, small_bank
+
+from vlmixer.bank.quality import bank_quality
+from vlmixer.bank.stats import bank_stats
 
 RNG = np.random.default_rng(0)
 

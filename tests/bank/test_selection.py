@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bank.selection import PLACE, best, candidate_limit, choose, normalised, particular, ranks
+from vlmixer.bank.selection import PLACE, best, candidate_limit, choose, normalised, particular, ranks
 
 
 def places(*rows):

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from artifacts import files, manifest, schemas
-from artifacts.errors import CallError, UserError
-from artifacts.manifest import Manifest
-from bank import building
-from bank.building import ConceptCounts
-from bank.concepts import make_vocabulary
-from bank.selection import normalised
-from bank.store import PatchBank
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.bank import building
+from vlmixer.bank.building import ConceptCounts
+from vlmixer.bank.concepts import make_vocabulary
+from vlmixer.bank.selection import normalised
+from vlmixer.bank.store import PatchBank
 
 DIM = 8
 VOCABULARY = make_vocabulary("v", [["dog", "puppy"], ["unicorn"], ["hot dog"], ["kite"]])

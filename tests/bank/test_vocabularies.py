@@ -2,7 +2,7 @@
 
 import pytest
 
-from bank.concepts import BUILT_IN, HARDLY_VISUAL, load_vocabulary
+from vlmixer.bank.concepts import BUILT_IN, HARDLY_VISUAL, load_vocabulary
 
 # Ids are on disk in people's banks: a vocabulary that has been released changes only under another name.
 PINNED = [
@@ -90,7 +90,7 @@ def test_bottom_up_attentions_own_list_is_the_vocabulary(shared_data):
 def test_every_file_says_where_it_is_from_and_under_which_licence(vocabulary):
     from importlib import resources
 
-    text = resources.files("bank").joinpath("vocabularies", f"{vocabulary.name}.txt").read_text()
+    text = resources.files("vlmixer.bank").joinpath("vocabularies", f"{vocabulary.name}.txt").read_text()
     header = " ".join(line for line in text.splitlines() if line.startswith("#"))
     assert "CC BY 4.0" in header
 

@@ -12,9 +12,9 @@ import yaml
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 from dockerfile_parse import DockerfileParser
 
-from artifacts.errors import CallError
-from pipeline import cli
-from pipeline.jobs import flex
+from vlmixer.artifacts.errors import CallError
+from vlmixer.pipeline.commands import main as cli
+from vlmixer.pipeline.jobs import flex
 
 ROOT = Path(__file__).parents[2]
 STEPS = DockerfileParser(fileobj=io.BytesIO((ROOT / "docker" / "Dockerfile").read_bytes())).structure

@@ -11,16 +11,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import examples.yolox_onnx
 import numpy as np
 import onnx
 import pytest
+from benchmarks.detection_agreement import coco128, measure
+from examples.yolox_onnx import YoloxOnnx
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 
-import examples.yolox_onnx
-from artifacts.errors import UserError
-from benchmarks.detection_agreement import coco128, measure
-from examples.yolox_onnx import YoloxOnnx
+from vlmixer.artifacts.errors import UserError
 
 HEIGHT, WIDTH = 64, 96
 STARTS = {8: 0, 16: 8 * 12, 32: 8 * 12 + 4 * 6}  # row of the predictions where a stride's cells begin

@@ -1,6 +1,6 @@
 import pytest
 
-from model import tokenizer as tokenizers
+from vlmixer.model import tokenizer as tokenizers
 
 VOCABULARY = "[PAD] [UNK] [CLS] [SEP] [MASK] a dog chases two kite ##s hot air balloon".split()
 

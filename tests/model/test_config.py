@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from artifacts.errors import CallError
-from model.config import ModelConfig, Settings, TrainConfig, load_settings
+from vlmixer.artifacts.errors import CallError
+from vlmixer.model.config import ModelConfig, Settings, TrainConfig, load_settings
 
 
 def config_file(tmp_path, text):

@@ -5,14 +5,14 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-
-from artifacts.errors import UserError
-from artifacts.samples import MixedSample
-from model import tokenizer as tokenizers
-from model.config import ModelConfig, TrainConfig
-from model.data import Loader, encode_sentences, rarity
-from model.shards import open_shards
 from tests.model.world import FEATURE_DIM, World, write_shards
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.samples import MixedSample
+from vlmixer.model import tokenizer as tokenizers
+from vlmixer.model.config import ModelConfig, TrainConfig
+from vlmixer.model.data import Loader, encode_sentences, rarity
+from vlmixer.model.shards import open_shards
 
 MODEL = ModelConfig()
 

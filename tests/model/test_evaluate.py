@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from model import tokenizer as tokenizers
-from model.config import ModelConfig
-from model.evaluate import (
+from vlmixer.model import tokenizer as tokenizers
+from vlmixer.model.config import ModelConfig
+from vlmixer.model.evaluate import (
     TOGETHER,
     EmbeddedImages,
     ImageRegions,
@@ -20,7 +20,7 @@ from model.evaluate import (
     similarity,
     tag_overlap,
 )
-from model.network import Network
+from vlmixer.model.network import Network
 
 
 def brute_force(scores, right, cutoffs):

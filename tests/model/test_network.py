@@ -6,12 +6,12 @@ import safetensors.torch
 import torch
 import transformers
 
-from artifacts.errors import UserError
-from model.checkpoint import load_bert
-from model.config import ModelConfig
-from model.network import Network
-from model.padding import pad
-from model.views import NOWHERE, Regions, View
+from vlmixer.artifacts.errors import UserError
+from vlmixer.model.checkpoint import load_bert
+from vlmixer.model.config import ModelConfig
+from vlmixer.model.network import Network
+from vlmixer.model.padding import pad
+from vlmixer.model.views import NOWHERE, Regions, View
 
 CONFIG = ModelConfig(layers=2, hidden_size=8, heads=2, feed_forward_size=16, max_text_tokens=12, projection_size=5)
 VOCABULARY, FEATURE_DIM = 20, 3

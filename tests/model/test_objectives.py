@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from model.objectives import contrastive, masked_language_modelling, masked_tag_prediction
+from vlmixer.model.objectives import contrastive, masked_language_modelling, masked_tag_prediction
 
 
 def cross_entropy(logits, target):

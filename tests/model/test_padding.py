@@ -3,8 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from model.padding import MaskedArrays, joined, joined_masked, pad, padded
-from model.views import NOWHERE, Regions, View
+from vlmixer.model.padding import MaskedArrays, joined, joined_masked, pad, padded
+from vlmixer.model.views import NOWHERE, Regions, View
 
 WIDTH = 4
 

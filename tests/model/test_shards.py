@@ -5,11 +5,11 @@ from threading import Event
 
 import numpy as np
 import pytest
-
-from artifacts import files
-from artifacts.errors import UserError
-from model.shards import Shard, Stream, drawn, open_shards, read_rows
 from tests.model.world import FEATURE_DIM, World, write_shards
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
+from vlmixer.model.shards import Shard, Stream, drawn, open_shards, read_rows
 
 SHARDS = [Shard(f"shard {number}", rows) for number, rows in enumerate((7, 10, 3, 5, 9))]
 ROWS = 34

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from artifacts.errors import UserError
-from model import tokenizer as tokenizers
+from vlmixer.artifacts.errors import UserError
+from vlmixer.model import tokenizer as tokenizers
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "kite", "##s", "hot", "air", "e", "cafe"]
 
@@ -56,7 +56,7 @@ def test_saved_and_loaded_it_is_the_same(vocabulary_file, tmp_path):
 
 LEARN = """
 import itertools
-from model.tokenizer import learn
+from vlmixer.model.tokenizer import learn
 texts = ["".join(letters) for letters in itertools.product("abcd", "efgh", "ijkl", "mnop")]
 print(learn(texts, 120).to_json())
 """

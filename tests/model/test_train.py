@@ -13,16 +13,15 @@ import safetensors.torch
 import torch
 import yaml
 from tensorboardX.proto import event_pb2
-
-import model.train
-from artifacts.errors import CallError, UserError
-from model import checkpoint
-from model.checkpoint import load_run
-from model.config import ModelConfig, Settings, TrainConfig
-from model.data import Loader
-from model.evaluate import ImageRegions, retrieval
-from model.train import learning_rate, main, train
 from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
+
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.model import checkpoint
+from vlmixer.model.checkpoint import load_run
+from vlmixer.model.config import ModelConfig, Settings, TrainConfig
+from vlmixer.model.data import Loader
+from vlmixer.model.evaluate import ImageRegions, retrieval
+from vlmixer.model.train import learning_rate, main, train
 
 SMALL = ModelConfig(layers=1, hidden_size=16, heads=2, feed_forward_size=32, projection_size=8, vocabulary_size=200)
 STEPS = 12
@@ -224,7 +223,7 @@ def test_shards_of_another_vocabulary_are_refused_at_the_start(shards, tmp_path)
 
 def test_the_last_checkpoints_and_the_best_are_kept(shards, tmp_path, monkeypatch):
     """With a rate that ruins the network after a while, the best checkpoint is not among the last."""
-    monkeypatch.setattr(model.train, "learning_rate", lambda step, config: 1e-3 if step < 6 else 0.5)
+    monkeypatch.setattr("vlmixer.model.train.learning_rate", lambda step, config: 1e-3 if step < 6 else 0.5)
     run = train(settings(shards, checkpoint_every=2, keep_checkpoints=1), out=str(tmp_path / "run"))
     kept = [json.loads(Path(folder, "state.json").read_text()) for folder in checkpoint.checkpoints(run)]
     log = [line["loss"] for line in losses(run)]
@@ -286,7 +285,8 @@ def test_a_killed_training_leaves_no_worker_behind(tmp_path):
     Path(tmp_path, "config.yaml").write_text(yaml.safe_dump({"model": vars(SMALL), "train": config}))
     run = str(tmp_path / "run")
     process = subprocess.Popen(
-        [sys.executable, "-m", "model.train", str(tmp_path / "config.yaml"), "--out", run], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "vlmixer.model.train", str(tmp_path / "config.yaml"), "--out", run],
+        stderr=subprocess.DEVNULL,
     )
     try:
         log = Path(run, "log.jsonl")
@@ -315,7 +315,7 @@ def _wait_until(true):
 
 def torchrun(processes, config, run, *more):
     call = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
-    call += ["-m", "model.train", config, "--out", run, *more]
+    call += ["-m", "vlmixer.model.train", config, "--out", run, *more]
     return subprocess.run(call, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -375,7 +375,7 @@ def test_the_program_trains_and_resumes(shards, straight, tmp_path):
     config = {"seed": 1, "out": str(tmp_path), "mix": {"views": 1}, "model": vars(SMALL), "train": vars(SHORT)}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     shutil.copytree(shards, tmp_path / "shards")
-    call = [sys.executable, "-m", "model.train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "mine")]
+    call = [sys.executable, "-m", "vlmixer.model.train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "mine")]
     first = subprocess.run([*call, "--set", "train.steps=2"], capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "step 2 of 2" in first.stderr

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from model.config import ModelConfig, Settings, TrainConfig, load_settings
-from model.train import main, train
 from tests.model.world import World, write_shards
+
+from vlmixer.model.config import ModelConfig, Settings, TrainConfig, load_settings
+from vlmixer.model.train import main, train
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

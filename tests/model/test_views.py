@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from artifacts.samples import Mention, MixedSample, Patch
-from model.views import (
+from vlmixer.artifacts.samples import Mention, MixedSample, Patch
+from vlmixer.model.views import (
     IGNORED,
     NOWHERE,
     TAG_SEGMENT,

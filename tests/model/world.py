@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from artifacts import files, manifest
-from artifacts.manifest import Manifest
-from artifacts.rng import generator
-from artifacts.samples import ImageSample, Mention, MixedSample, Patch, Sample, write_shard
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.rng import generator
+from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch, Sample, write_shard
 
 CONCEPTS = (
     "dog", "cat", "kite", "boat", "hot air balloon", "tree", "car", "house", "traffic light", "bird", "apple", "chair"

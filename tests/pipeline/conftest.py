@@ -1,7 +1,6 @@
 """A finished run that several files of tests look at."""
 
 import pytest
-
 from tests.pipeline.jobs.small_corpus import Corpus, make_corpus, run
 
 

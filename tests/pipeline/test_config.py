@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from artifacts.errors import CallError
-from bank.concepts import HARDLY_VISUAL
-from model.config import TrainConfig
-from pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings, load_config
+from vlmixer.artifacts.errors import CallError
+from vlmixer.bank.concepts import HARDLY_VISUAL
+from vlmixer.model.config import TrainConfig
+from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings, load_config
 
 
 @pytest.fixture

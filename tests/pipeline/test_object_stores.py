@@ -12,12 +12,12 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.registry import _registry
-
-from artifacts import files
-from artifacts.errors import CallError, UserError
-from pipeline.cli import main
 from tests.object_store import BUCKET, Store, serving
 from tests.pipeline.jobs.small_corpus import Corpus, contents, make_corpus, run
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.commands.main import main
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("tagged/", "regions/", "bank/", "shards/", "rejects/")
@@ -149,7 +149,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bytes(store, corpus, finish
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli",
+        "vlmixer.pipeline.commands.main",
         "run",
         str(config),
         "--out",
@@ -239,7 +239,7 @@ def test_missing_credentials_are_told_with_what_to_set(store, tmp_path):
         "AWS_ENDPOINT_URL": store.url, "AWS_EC2_METADATA_DISABLED": "true",
         "HOME": str(tmp_path), "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    command = [sys.executable, "-m", "pipeline.cli", "verify", f"s3://{BUCKET}/out"]
+    command = [sys.executable, "-m", "vlmixer", "verify", f"s3://{BUCKET}/out"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: s3://{BUCKET}/out")

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset as wds
-from PIL import Image
-
-from artifacts.samples import read_shard
 from benchmarks.readers import PAGE, ROOT, blocks
+from PIL import Image
 from tests.pipeline.jobs.small_corpus import make_corpus, run
+
+from vlmixer.artifacts.samples import read_shard
 
 KINDS = ("mixed", "images")
 READERS = Path(sys.prefix) / "readers"

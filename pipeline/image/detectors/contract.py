@@ -1,6 +1,7 @@
 """The contract of a detector, to be checked by its author: `check_detector(detector)` in a test, or
 
-    python -m pipeline.image.detectors.contract my_detector:Mine [--weights FILE] [--option KEY=VALUE]... [PHOTO...]
+    python -m vlmixer.pipeline.image.detectors.contract my_detector:Mine [--weights FILE] [--option KEY=VALUE]...
+        [PHOTO...]
 
 It needs no test framework; what is broken is an AssertionError that says what was expected.
 """
@@ -11,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from artifacts.errors import UserError
-from pipeline.image.detectors.base import Detections, Detector
+from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.image.detectors.base import Detections, Detector
 
 SIZES = ((64, 96), (96, 64), (33, 47), (1, 1), (1, 200), (300, 2))
 """Height and width of the made-up pictures: upright and wide, odd, and as thin as photos sometimes are."""
@@ -119,9 +120,9 @@ def _require(condition: bool, message: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the detector that the arguments name; returns the exit code."""
-    from artifacts.settings import override
-    from pipeline.image.decoding import ImageRejected, decode
-    from pipeline.image.detectors.loading import DetectorSpec, load_detector
+    from vlmixer.artifacts.settings import override
+    from vlmixer.pipeline.image.decoding import ImageRejected, decode
+    from vlmixer.pipeline.image.detectors.loading import DetectorSpec, load_detector
 
     parser = argparse.ArgumentParser(description="Check that a detector keeps to what the pipeline expects of it.")
     parser.add_argument("detector", help="as images.detector in a config, such as my_detector:MyDetector")

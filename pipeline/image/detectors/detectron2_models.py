@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from artifacts import files
-from artifacts.errors import CallError, UserError
-from pipeline.image.detectors.base import Detections, no_detections
-from pipeline.image.detectors.precision import Precision, autocast
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.detectors.precision import Precision, autocast
 
 INSTALL = (
     "detectron2 is not installed; it is not on PyPI. Beside torch, run: pip install 'setuptools<82' wheel ninja; "

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, cast
 
-from artifacts import files
-from artifacts.errors import CallError, UserError
-from pipeline.image.detectors.base import Detector
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.image.detectors.base import Detector
 
 DEMO = "demo"
 TORCHVISION = "torchvision:"
@@ -60,15 +60,15 @@ def load_detector(spec: DetectorSpec) -> Detector:
             return load_detector(replace(spec, weights=local))
     arguments = {"weights": spec.weights, "device": spec.device, "score_threshold": spec.score_threshold}
     if spec.name == DEMO:
-        from pipeline.demo.detector import DemoDetector
+        from vlmixer.pipeline.demo.detector import DemoDetector
 
         return _construct(DemoDetector, spec, arguments)
     if spec.name.startswith(TORCHVISION):
-        from pipeline.image.detectors.torchvision_models import TorchvisionDetector
+        from vlmixer.pipeline.image.detectors.torchvision_models import TorchvisionDetector
 
         return _construct(TorchvisionDetector, spec, {"name": spec.name.removeprefix(TORCHVISION), **arguments})
     if spec.name.startswith(DETECTRON2):
-        from pipeline.image.detectors.detectron2_models import Detectron2Detector
+        from vlmixer.pipeline.image.detectors.detectron2_models import Detectron2Detector
 
         return _construct(Detectron2Detector, spec, {"config": spec.name.removeprefix(DETECTRON2), **arguments})
     if spec.name.startswith(TSV):
@@ -118,7 +118,7 @@ def describe_detector(spec: DetectorSpec) -> dict[str, Any]:
     """What identifies the detector in a manifest: name, options, hash of the weights file, not where files lie."""
     weights = spec.weights or "default"
     if spec.name == DEMO and spec.weights is None:
-        weights = str(resources.files("pipeline.demo").joinpath("detector.safetensors"))
+        weights = str(resources.files("vlmixer.pipeline.demo").joinpath("detector.safetensors"))
     if files.exists(weights):
         weights = f"sha256:{files.sha256(weights)}"
     config = spec.name.removeprefix(DETECTRON2)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from artifacts.errors import CallError
+from vlmixer.artifacts.errors import CallError
 
 Precision = Literal["float32", "bfloat16"]
 

@@ -19,9 +19,9 @@ from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from artifacts.errors import CallError, UserError
-from pipeline.image.detectors.base import Detections, no_detections
-from pipeline.image.detectors.precision import InPrecision, Precision
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.detectors.precision import InPrecision, Precision
 
 
 class TorchvisionDetector:

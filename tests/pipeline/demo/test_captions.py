@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.demo.captions import Caption, Name, aside, describe, relations, scene_captions, sentences
-from pipeline.demo.categories import CATEGORIES, INDEX
-from pipeline.demo.scenes import Scene, Thing, plan_scene
+from vlmixer.pipeline.demo.captions import Caption, Name, aside, describe, relations, scene_captions, sentences
+from vlmixer.pipeline.demo.categories import CATEGORIES, INDEX
+from vlmixer.pipeline.demo.scenes import Scene, Thing, plan_scene
 
 ONES = {"a", "an"}
 NUMBERS = {"two": 2, "pair": 2, "couple": 2, "three": 3, "few": 3, "some": 3}

@@ -7,14 +7,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from artifacts.errors import UserError
-from pipeline.demo.backgrounds import background
-from pipeline.demo.categories import BACKGROUNDS, CATEGORIES
-from pipeline.demo.detector import FEATURE_DIM, LONGER_SIDE, SHORTER_SIDE, WEIGHTS, DemoDetector, build_network, fit
-from pipeline.demo.scenes import CANVAS
-from pipeline.demo.scoring import box_iou, mean_average_precision
-from pipeline.demo.train_detector import HELD_OUT, Drawn, draw_training_scenes, drawn_scene, save, train
-from pipeline.image.detectors.base import Detections
+from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.demo.backgrounds import background
+from vlmixer.pipeline.demo.categories import BACKGROUNDS, CATEGORIES
+from vlmixer.pipeline.demo.detector import (
+    FEATURE_DIM,
+    LONGER_SIDE,
+    SHORTER_SIDE,
+    WEIGHTS,
+    DemoDetector,
+    build_network,
+    fit,
+)
+from vlmixer.pipeline.demo.scenes import CANVAS
+from vlmixer.pipeline.demo.scoring import box_iou, mean_average_precision
+from vlmixer.pipeline.demo.train_detector import HELD_OUT, Drawn, draw_training_scenes, drawn_scene, save, train
+from vlmixer.pipeline.image.detectors.base import Detections
 
 
 @pytest.fixture(scope="module")

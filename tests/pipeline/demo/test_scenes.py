@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.demo.backgrounds import background
-from pipeline.demo.categories import BACKGROUNDS, CATEGORIES, INDEX, vocabulary
-from pipeline.demo.scenes import CANVAS, MAX_THINGS, Scene, Thing, draw_scene, overlap, plan_scene
-from pipeline.demo.sprites import CLUTTER, sprite
+from vlmixer.pipeline.demo.backgrounds import background
+from vlmixer.pipeline.demo.categories import BACKGROUNDS, CATEGORIES, INDEX, vocabulary
+from vlmixer.pipeline.demo.scenes import CANVAS, MAX_THINGS, Scene, Thing, draw_scene, overlap, plan_scene
+from vlmixer.pipeline.demo.sprites import CLUTTER, sprite
 
 
 @pytest.fixture(scope="module")

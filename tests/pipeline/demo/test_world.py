@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.demo.captions import scene_captions, sentences
-from pipeline.demo.categories import INDEX
-from pipeline.demo.scenes import CANVAS, plan_scene
-from pipeline.demo.world import CAPTIONS_PER_PAIR, PAIRS, PHOTOS, SENTENCES, DemoWorld, write_world
+from vlmixer.pipeline.demo.captions import scene_captions, sentences
+from vlmixer.pipeline.demo.categories import INDEX
+from vlmixer.pipeline.demo.scenes import CANVAS, plan_scene
+from vlmixer.pipeline.demo.world import CAPTIONS_PER_PAIR, PAIRS, PHOTOS, SENTENCES, DemoWorld, write_world
 
 
 def _write(folder: Path, seed: int = 0, workers: int = 1) -> DemoWorld:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from artifacts.rejects import BAD
-from pipeline.image.decoding import ImageRejected, crop_jpeg, decode
+from vlmixer.artifacts.rejects import BAD
+from vlmixer.pipeline.image.decoding import ImageRejected, crop_jpeg, decode
 
 LIMIT = 1e6
 BLOCKS = np.zeros((3, 5, 3), np.uint8)

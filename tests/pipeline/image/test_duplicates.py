@@ -3,7 +3,7 @@ import random
 import pyarrow as pa
 import pytest
 
-from pipeline.image.duplicates import Duplicate, find_duplicates
+from vlmixer.pipeline.image.duplicates import Duplicate, find_duplicates
 
 
 def parts_of(contents):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.image.detectors.base import Detections, no_detections
-from pipeline.image.regions import BadFeature, RegionChoice, choose_regions
+from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.regions import BadFeature, RegionChoice, choose_regions
 
 CONCEPTS = ["dog", None, "kite"]
 

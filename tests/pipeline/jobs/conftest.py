@@ -1,7 +1,6 @@
 """The small corpus as a fixture."""
 
 import pytest
-
 from tests.pipeline.jobs.small_corpus import Corpus, make_corpus
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from pipeline.jobs.engine import Engine, ListUnits
-from pipeline.jobs.work import Stage, Unit, publish_units
+from vlmixer.pipeline.jobs.engine import Engine, ListUnits
+from vlmixer.pipeline.units.work import Stage, Unit, publish_units
 
 IMAGE = "gcr.io/some-project/vlmixer:1"
 DATAFLOW = (

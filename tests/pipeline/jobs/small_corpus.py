@@ -17,7 +17,7 @@ DETECTOR = """
     import os
     import time
     import numpy as np
-    from pipeline.image.detectors.base import Detections, no_detections
+    from vlmixer.pipeline.image.detectors.base import Detections, no_detections
 
     class Quadrants:
         '''A region for every quadrant with a strong colour. Raises on a white image.'''
@@ -130,7 +130,7 @@ def make_corpus(tmp_path: Path) -> Corpus:
 
 def run(config: Path, out: Path, *arguments: str, command: str = "run", workers: int = 1) -> int:
     """The command in this process; returns its exit code."""
-    from pipeline.cli import main
+    from vlmixer.pipeline.commands.main import main
 
     return main([command, str(config), "--out", str(out), "--workers", str(workers), *arguments])
 

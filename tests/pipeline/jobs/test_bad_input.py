@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-
-from bank.concepts import make_vocabulary
-from pipeline.jobs.detect import report_unmapped
-from pipeline.jobs.work import Stage
 from tests.pipeline.jobs.small_corpus import PHOTOS, Corpus, run
+
+from vlmixer.bank.concepts import make_vocabulary
+from vlmixer.pipeline.jobs.detect import report_unmapped
+from vlmixer.pipeline.units.work import Stage
 
 
 def reject_rows(out: Path, stage: str) -> dict[str, tuple[str, str]]:

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
 from tests.pipeline.jobs.small_corpus import PHOTOS, Corpus, contents, make_corpus, run
 
-COMMAND = [sys.executable, "-m", "pipeline.cli"]
+COMMAND = [sys.executable, "-m", "vlmixer"]
 ROOT = Path(__file__).parents[3]
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from tests.pipeline.jobs.small_corpus import PHOTOS, Corpus, contents, run
 
 ROOT = Path(__file__).parents[3]
@@ -113,7 +112,7 @@ def test_two_workers_and_a_kill_give_the_same_bytes(mixed: Corpus):
     assert contents(mixed.folder / "two") == expected
     out = mixed.folder / "killed"
     for sign in ("work/detect/survey-00002.json", "regions/part-00001.parquet"):
-        call = [sys.executable, "-m", "pipeline.cli", "detect", str(config), "--out", str(out), "--workers", "1"]
+        call = [sys.executable, "-m", "vlmixer", "detect", str(config), "--out", str(out), "--workers", "1"]
         process = subprocess.Popen(call, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         while process.poll() is None and not (out / sign).exists() and time.monotonic() < deadline:

@@ -8,20 +8,20 @@ import apache_beam as beam
 import fsspec
 import pytest
 from apache_beam.options.pipeline_options import SetupOptions
-
-from artifacts.errors import CallError
-from bank.concepts import load_vocabulary
-from pipeline.config import ImageSettings, load_config
-from pipeline.image.detectors.loading import DetectorSpec
-from pipeline.jobs import flex
-from pipeline.jobs.chain import run_stages
-from pipeline.jobs.detect import DetectRegions, detector_spec, machine_hints
-from pipeline.jobs.engine import Engine, ListUnits, job_name
-from pipeline.jobs.survey import Run
-from pipeline.jobs.tag import Candidates
-from pipeline.jobs.work import Stage, Unit, publish_units, read_units
 from tests.pipeline.jobs.dataflow_graphs import DATAFLOW, IMAGE, DryEngine, Job, hints, steps, submit
 from tests.pipeline.jobs.small_corpus import make_corpus
+
+from vlmixer.artifacts.errors import CallError
+from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.pipeline.config import ImageSettings, load_config
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec
+from vlmixer.pipeline.jobs import flex
+from vlmixer.pipeline.jobs.chain import run_stages
+from vlmixer.pipeline.jobs.detect import DetectRegions, detector_spec, machine_hints
+from vlmixer.pipeline.jobs.engine import Engine, ListUnits, job_name
+from vlmixer.pipeline.jobs.survey import Run
+from vlmixer.pipeline.jobs.tag import Candidates
+from vlmixer.pipeline.units.work import Stage, Unit, publish_units, read_units
 
 DOCS = Path(__file__).parents[3] / "docs" / "dataflow.md"
 MOST_BYTES = 400_000

@@ -7,12 +7,12 @@ from itertools import groupby
 import pyarrow as pa
 import pytest
 
-from artifacts import files, manifest, schemas
-from artifacts.manifest import Output
-from pipeline.jobs import deal
-from pipeline.jobs.deal import BucketWorker, DealWorker, Layout, order_in_shard, read_shard_views
-from pipeline.jobs.work import Stage
-from pipeline.mix.samples import sample_key, shard_of
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.manifest import Output
+from vlmixer.pipeline.jobs import deal
+from vlmixer.pipeline.jobs.deal import BucketWorker, DealWorker, Layout, order_in_shard, read_shard_views
+from vlmixer.pipeline.mix.samples import sample_key, shard_of
+from vlmixer.pipeline.units.work import Stage
 
 SEED = 3
 SENTENCES = 400

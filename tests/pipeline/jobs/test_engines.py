@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from pipeline.jobs.engine import Engine
 from tests.pipeline.jobs.small_corpus import contents, make_corpus, run
+
+from vlmixer.pipeline.jobs.engine import Engine
 
 ROOT = Path(__file__).parents[3]
 RUNNER = "--runner=PortableRunner"

@@ -1,8 +1,9 @@
 """2,000 damaged images beside whole ones: nothing is lost, nothing stops, the whole ones keep their regions."""
 
-from artifacts.rejects import BAD
 from benchmarks.fuzz_images import compare, write_mutations
 from tests.pipeline.jobs.small_corpus import Corpus
+
+from vlmixer.artifacts.rejects import BAD
 
 MEGAPIXELS = 4.0
 

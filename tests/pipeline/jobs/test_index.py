@@ -8,19 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from artifacts import manifest, schemas
-from artifacts.errors import UserError
-from artifacts.manifest import Counts, Manifest
-from bank import selection
-from bank.concepts import make_vocabulary
-from bank.store import PatchBank
-from pipeline.config import BankSettings, Config
-from pipeline.jobs import index
-from pipeline.jobs.engine import Engine
-from pipeline.jobs.index import Cut, Ranking, list_places, other_concepts, plan_concepts, plan_groups, run_index
-from pipeline.verify import verify
 from tests.bank.small import ORIGIN, jpeg
+
+from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.manifest import Counts, Manifest
+from vlmixer.bank import selection
+from vlmixer.bank.concepts import make_vocabulary
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.config import BankSettings, Config
+from vlmixer.pipeline.jobs import index
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.index import Cut, Ranking, list_places, other_concepts, plan_concepts, plan_groups, run_index
+from vlmixer.pipeline.verification.verify import verify
 
 DIM = 6
 VOCABULARY = make_vocabulary("v", [["dog", "puppy"], ["cat"], ["unicorn"], ["kite"]])
@@ -242,7 +242,7 @@ def test_interrupted_between_units_it_ends_with_the_same_bytes(tmp_path, small_g
             publish(stage, unit, result)
 
         with monkeypatch.context() as patched:
-            patched.setattr("pipeline.jobs.engine.publish_result", stop)
+            patched.setattr("vlmixer.pipeline.jobs.engine.publish_result", stop)
             with pytest.raises((KeyboardInterrupt, RuntimeError)):
                 build(out, max_patches_per_concept=9)
         assert build(out, max_patches_per_concept=9).manifest.content_hash == whole.content_hash

@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-
-from artifacts import manifest
-from artifacts.errors import CallError, UserError
-from artifacts.samples import ImageSample, MixedSample, read_shard
-from bank.store import PatchBank
-from pipeline.cli import main
-from pipeline.jobs import tag
-from pipeline.jobs.mix import plan_image_shards
-from pipeline.mix import again
-from pipeline.mix.again import make_again, to_text
 from tests.pipeline.jobs.small_corpus import Corpus, contents, make_corpus, run
+
+from vlmixer.artifacts import manifest
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.samples import ImageSample, MixedSample, read_shard
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.commands.main import main
+from vlmixer.pipeline.jobs import tag
+from vlmixer.pipeline.jobs.mix import plan_image_shards
+from vlmixer.pipeline.mix import again
+from vlmixer.pipeline.mix.again import make_again, to_text
 
 
 @pytest.fixture(scope="module")

@@ -13,20 +13,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-
-from artifacts.rejects import RejectLog
-from pipeline.config import ImageSettings
-from pipeline.image.detectors.base import Detections, no_detections
-from pipeline.image.sources import ImageRef, refs_table
-from pipeline.jobs.detect import Photo, Reading, _detect
-from pipeline.jobs.survey import Run
-from pipeline.jobs.work import Stage
 from tests.pipeline.jobs.small_corpus import Corpus, run
+
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.pipeline.config import ImageSettings
+from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.readers.sources import ImageRef, refs_table
+from vlmixer.pipeline.jobs.detect import Photo, Reading, _detect
+from vlmixer.pipeline.jobs.survey import Run
+from vlmixer.pipeline.units.work import Stage
 
 # Finds the red pixels; its feature is how many pixels the image has, and their mean colour.
 DETECTOR = """
     import numpy as np
-    from pipeline.image.detectors.base import Detections, no_detections
+    from vlmixer.pipeline.image.detectors.base import Detections, no_detections
 
     class Red:
         labels = ("dog",)

@@ -13,18 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
-from artifacts.errors import UserError
-from artifacts.files import FileStat
-from bank.concepts import load_vocabulary
-from pipeline.cli import main
-from pipeline.config import HARDLY_VISUAL
-from pipeline.jobs import engine, tag
-from pipeline.jobs.tag import Candidates, count_buckets, plan_parts, repeated
-from pipeline.text.slices import plan_slices, source_id
-from pipeline.text.tagger import Tagger
 from tests.pipeline.jobs.small_corpus import contents, run
 from tests.pipeline.report.small import read_page
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.files import FileStat
+from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.pipeline.commands.main import main
+from vlmixer.pipeline.config import HARDLY_VISUAL
+from vlmixer.pipeline.jobs import engine, tag
+from vlmixer.pipeline.jobs.tag import Candidates, count_buckets, plan_parts, repeated
+from vlmixer.pipeline.text.readers.slices import plan_slices, source_id
+from vlmixer.pipeline.text.tagger import Tagger
 
 NOUNS = ["a dog", "two dogs", "a cat", "a bear market", "kites", "cat food", "a tree", "the sea", "an orange shirt"]
 

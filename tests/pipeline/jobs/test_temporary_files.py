@@ -6,8 +6,8 @@ import tempfile
 import apache_beam as beam
 import pytest
 
-from pipeline.jobs.engine import Engine
-from pipeline.jobs.work import Plan, Stage, Unit, begin
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.units.work import Plan, Stage, Unit, begin
 
 
 @pytest.fixture

@@ -10,20 +10,20 @@ import time
 from pathlib import Path
 
 import pytest
-
-from artifacts import manifest
-from artifacts.files import TEMPORARY
-from pipeline.cli import main
-from pipeline.jobs import work
-from pipeline.jobs.work import Plan, Stage
 from tests.pipeline.jobs.small_corpus import Corpus, contents, make_corpus, run
+
+from vlmixer.artifacts import manifest
+from vlmixer.artifacts.files import TEMPORARY
+from vlmixer.pipeline.commands.main import main
+from vlmixer.pipeline.units import work
+from vlmixer.pipeline.units.work import Plan, Stage
 
 ROOT = Path(__file__).parents[3]
 
 
 def command(config: Path, out: Path, *arguments: str, most: int | None = None) -> subprocess.Popen:
     """`vlmixer run` as a process; `most`: bytes that it may write into a file."""
-    call = [sys.executable, "-m", "pipeline.cli", "run", str(config), "--out", str(out), *arguments]
+    call = [sys.executable, "-m", "vlmixer", "run", str(config), "--out", str(out), *arguments]
     limit = None if most is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     return subprocess.Popen(
         call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit
@@ -155,7 +155,10 @@ def _workers(parent: int) -> list[int]:
         if entry.isdigit():
             try:
                 stat = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                if int(stat[1]) == parent and "pipeline.jobs.worker" in Path(f"/proc/{entry}/cmdline").read_text():
+                if (
+                    int(stat[1]) == parent
+                    and "vlmixer.pipeline.jobs.worker" in Path(f"/proc/{entry}/cmdline").read_text()
+                ):
                     found.append(int(entry))
             except OSError:
                 continue

@@ -5,12 +5,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from artifacts.rng import uniforms
-from artifacts.samples import Mention
-from artifacts.schemas import PATCHES, PROVENANCE
-from bank.store import ConceptPatches
-from pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw, is_plural, mix, patch_weights
-from pipeline.mix.settings import CutMixSettings
+from vlmixer.artifacts.rng import uniforms
+from vlmixer.artifacts.samples import Mention
+from vlmixer.artifacts.schemas import PATCHES, PROVENANCE
+from vlmixer.bank.store import ConceptPatches
+from vlmixer.pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw, is_plural, mix, patch_weights
+from vlmixer.pipeline.mix.settings import CutMixSettings
 
 NAMES = ["dog", "kite", "car", "unicorn", "tree", "teddy bear"]
 PLAIN = CutMixSettings(sampler="uniform")

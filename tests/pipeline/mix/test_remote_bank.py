@@ -8,12 +8,12 @@ import fsspec
 import numpy as np
 import pytest
 
-from artifacts.samples import Mention
-from bank import features
-from bank.features import Features
-from bank.store import PatchBank
-from pipeline.mix.samples import Sentence, mix_sentences
-from pipeline.mix.settings import CutMixSettings
+from vlmixer.artifacts.samples import Mention
+from vlmixer.bank import features
+from vlmixer.bank.features import Features
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.mix.samples import Sentence, mix_sentences
+from vlmixer.pipeline.mix.settings import CutMixSettings
 
 
 class Server:

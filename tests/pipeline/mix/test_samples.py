@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from artifacts.errors import UserError
-from artifacts.samples import ImageSample, Mention, MixedSample, Patch
-from bank.store import PatchBank
-from pipeline.mix.crops import WIDTH, pack_crops
-from pipeline.mix.cutmix import Mix, Pasted, Verdict
-from pipeline.mix.samples import (
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.mix.crops import WIDTH, pack_crops
+from vlmixer.pipeline.mix.cutmix import Mix, Pasted, Verdict
+from vlmixer.pipeline.mix.samples import (
     Sentence,
     image_sample,
     image_samples,
@@ -19,7 +19,7 @@ from pipeline.mix.samples import (
     sample_key,
     why_rejected,
 )  # fmt: skip
-from pipeline.mix.settings import CutMixSettings
+from vlmixer.pipeline.mix.settings import CutMixSettings
 
 PATCH = Patch(1, "i1-002", "i1", "kite", 0.75, (1.0, 2.0, 3.0, 4.0), 640, 480)
 MENTIONS = (Mention(2, 5, "dog", "dog", "dog"), Mention(17, 22, "kite", "kites", "kite"))

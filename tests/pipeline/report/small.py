@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from artifacts import manifest, schemas
-from artifacts.manifest import Manifest
-from artifacts.samples import ImageSample, Mention, MixedSample, Patch
-from bank.building import ConceptCounts, chosen_schema, write_bank
-from bank.concepts import Vocabulary, make_vocabulary
-from bank.store import PatchBank
+from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
+from vlmixer.bank.building import ConceptCounts, chosen_schema, write_bank
+from vlmixer.bank.concepts import Vocabulary, make_vocabulary
+from vlmixer.bank.store import PatchBank
 
 DIM = 4
 BOX = (10.0, 20.0, 50.0, 40.0)

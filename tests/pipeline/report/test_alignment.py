@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from model.config import ModelConfig, Settings, TrainConfig
-from model.evaluate import ImageRegions
-from model.train import train
-from pipeline.report.alignment import MOST_REGIONS, shade, times_likelier, write_alignment_page
 from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
+
+from vlmixer.model.config import ModelConfig, Settings, TrainConfig
+from vlmixer.model.evaluate import ImageRegions
+from vlmixer.model.train import train
+from vlmixer.pipeline.report.alignment import MOST_REGIONS, shade, times_likelier, write_alignment_page
 
 
 @pytest.fixture(scope="module")

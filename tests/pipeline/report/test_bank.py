@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-
-import pipeline.report.bank
-from artifacts.errors import UserError
-from bank.store import PatchBank
-from pipeline.report.bank import write_bank_page, write_hits_page
 from tests.pipeline.report.small import BankPatch, jpeg, make_bank, read_page
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.report.bank import write_bank_page, write_hits_page
 
 HOSTILE = "</script><b>dog</b> & 'cat'"
 
@@ -78,7 +77,7 @@ def test_names_and_sources_cannot_leave_their_place(tmp_path: Path) -> None:
 
 
 def test_a_large_sheet_shows_thumbnails(tmp_path: Path, bank: PatchBank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.report.bank, "SMALL_SHEET", 3)
+    monkeypatch.setattr("vlmixer.pipeline.report.bank.SMALL_SHEET", 3)
     path = tmp_path / "page.html"
     write_bank_page(str(path), bank)
     dogs, _ = read_page(path).data()
@@ -138,8 +137,8 @@ def test_pages_load_nothing_and_are_the_same_twice(tmp_path: Path, bank: PatchBa
 
 
 def test_a_sheet_of_many_concepts_shows_few_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.report.bank, "MOST_ON_A_SHEET", 60)
-    monkeypatch.setattr(pipeline.report.bank, "PER_CONCEPT", (2, 5))
+    monkeypatch.setattr("vlmixer.pipeline.report.bank.MOST_ON_A_SHEET", 60)
+    monkeypatch.setattr("vlmixer.pipeline.report.bank.PER_CONCEPT", (2, 5))
     crop = jpeg("red")
     for concepts, shown in ((3, 5), (20, 3), (40, 2)):
         words = [[f"thing {number}"] for number in range(concepts)]
@@ -172,7 +171,7 @@ def test_a_sheet_refers_to_images_and_a_page_of_hits_holds_them(tmp_path: Path) 
 
 
 def test_a_page_of_many_hits_refers_to_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.report.bank, "IMAGES_INSIDE", 1)
+    monkeypatch.setattr("vlmixer.pipeline.report.bank.IMAGES_INSIDE", 1)
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (100, 80)).save(photo)
     patches = [BankPatch(f"p-{row}", "dog", jpeg("red"), source=str(photo)) for row in range(2)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.report.charts import curve, smoothed
+from vlmixer.pipeline.report.charts import curve, smoothed
 
 
 def test_points_fill_the_area_and_the_axis_begins_at_nothing() -> None:

@@ -7,14 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-
-from artifacts import manifest, schemas
-from artifacts.manifest import Counts
-from artifacts.samples import write_shard
-from pipeline.demo import captions
-from pipeline.demo.categories import CATEGORIES
-from pipeline.demo.world import write_world
-from pipeline.report.demo import DemoReport, Recall, Retrieval, RetrievalRow, conclusion, gather, write_report
 from tests.pipeline.report.small import (
     DIM,
     BankPatch,
@@ -27,6 +19,14 @@ from tests.pipeline.report.small import (
     publish,
     read_page,
 )
+
+from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.samples import write_shard
+from vlmixer.pipeline.demo import captions
+from vlmixer.pipeline.demo.categories import CATEGORIES
+from vlmixer.pipeline.demo.world import write_world
+from vlmixer.pipeline.report.demo import DemoReport, Recall, Retrieval, RetrievalRow, conclusion, gather, write_report
 
 SEED, SENTENCES = 3, 120
 NAMES = [[category.name] for category in CATEGORIES]

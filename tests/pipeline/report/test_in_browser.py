@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-
-from bank.store import PatchBank
-from pipeline.report.bank import write_bank_page, write_hits_page
-from pipeline.report.samples import write_samples_page
-from pipeline.serve import make_server
 from tests.pipeline.report.small import BankPatch, jpeg, make_bank, mention, mixed, patch
+
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.report.bank import write_bank_page, write_hits_page
+from vlmixer.pipeline.report.samples import write_samples_page
+from vlmixer.pipeline.report.server import make_server
 
 pytestmark = pytest.mark.browser
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
-from artifacts.errors import CallError, UserError
-from artifacts.samples import Sample, write_shard
-from bank.store import PatchBank
-from pipeline.report.samples import choose_samples, write_samples_page
 from tests.pipeline.report.small import BankPatch, image, jpeg, make_bank, mention, mixed, patch, read_page
+
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.samples import Sample, write_shard
+from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.report.samples import choose_samples, write_samples_page
 
 HOSTILE = '</script><b>bold</b> & "dog" <img src=x onerror=alert(1)> \' {{ 7 * 7 }}'
 RED, BLUE = jpeg("red"), jpeg("blue")

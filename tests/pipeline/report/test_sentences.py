@@ -1,11 +1,11 @@
 """Sentences as pieces: nothing of the text is lost, offsets are characters, misplaced mentions are named."""
 
 import pytest
-
-from artifacts.errors import UserError
-from artifacts.samples import Mention
-from pipeline.report.sentences import cut, mention_mark, mixed_pieces
 from tests.pipeline.report.small import mention, mixed, patch
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.samples import Mention
+from vlmixer.pipeline.report.sentences import cut, mention_mark, mixed_pieces
 
 
 def no_picture(_: object) -> None:

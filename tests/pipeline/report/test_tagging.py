@@ -4,13 +4,13 @@ import random
 from pathlib import Path
 
 import pytest
-
-from artifacts.manifest import Counts
-from artifacts.samples import Mention
-from pipeline.report import tagging
-from pipeline.report.tagging import Examples, TagSummary, write_tag_page
-from pipeline.text.tagger import Tagged
 from tests.pipeline.report.small import mention, read_page
+
+from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.samples import Mention
+from vlmixer.pipeline.report import tagging
+from vlmixer.pipeline.report.tagging import Examples, TagSummary, write_tag_page
+from vlmixer.pipeline.text.tagger import Tagged
 
 
 def summary(**changes: object) -> TagSummary:

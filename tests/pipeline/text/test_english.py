@@ -2,11 +2,11 @@
 
 import pytest
 
-from bank.concepts import load_vocabulary, make_vocabulary
-from pipeline.text import english
-from pipeline.text.english_words import OTHER_THINGS
-from pipeline.text.matching import Matcher, Words
-from pipeline.text.tagger import Tagger
+from vlmixer.bank.concepts import load_vocabulary, make_vocabulary
+from vlmixer.pipeline.text import english
+from vlmixer.pipeline.text.english_words import OTHER_THINGS
+from vlmixer.pipeline.text.matching import Matcher, Words
+from vlmixer.pipeline.text.tagger import Tagger
 
 VOCABULARY = make_vocabulary(
     "v", [*([concept.name, *concept.synonyms] for concept in load_vocabulary("coco").concepts), ["can"], ["park"]]

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from pipeline.text.folding import fold, word_pattern
+from vlmixer.pipeline.text.folding import fold, word_pattern
 
 
 def words(text):

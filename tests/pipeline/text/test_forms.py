@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from bank.concepts import BUILT_IN, load_vocabulary
-from pipeline.text.forms import COMPOUNDS, SPELLINGS, forms_of, inflections_of
+from vlmixer.bank.concepts import BUILT_IN, load_vocabulary
+from vlmixer.pipeline.text.forms import COMPOUNDS, SPELLINGS, forms_of, inflections_of
 
 
 @pytest.mark.parametrize(

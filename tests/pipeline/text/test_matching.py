@@ -1,8 +1,8 @@
 import pytest
 
-from bank.concepts import BUILT_IN, load_vocabulary, make_vocabulary
-from pipeline.text.english_words import OTHER_THINGS
-from pipeline.text.matching import Match, Matcher, Words, one_word, split
+from vlmixer.bank.concepts import BUILT_IN, load_vocabulary, make_vocabulary
+from vlmixer.pipeline.text.english_words import OTHER_THINGS
+from vlmixer.pipeline.text.matching import Match, Matcher, Words, one_word, split
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from spacy.language import Language
 from spacy.lookups import Lookups
 from spacy.training import Example
 
-from artifacts.errors import CallError
-from artifacts.samples import Mention
-from bank.concepts import load_vocabulary, make_vocabulary
-from pipeline.text import tagger as tagging
-from pipeline.text.lines import MAX_LINE_BYTES
-from pipeline.text.tagger import (
+from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.samples import Mention
+from vlmixer.bank.concepts import load_vocabulary, make_vocabulary
+from vlmixer.pipeline.text import tagger as tagging
+from vlmixer.pipeline.text.readers.lines import MAX_LINE_BYTES
+from vlmixer.pipeline.text.tagger import (
     Tagged,
     Tagger,
     describe_model,

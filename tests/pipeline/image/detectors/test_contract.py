@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.demo.detector import DemoDetector
-from pipeline.image.detectors.base import Detections, no_detections
-from pipeline.image.detectors.contract import check_detector, main
+from vlmixer.pipeline.demo.detector import DemoDetector
+from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.detectors.contract import check_detector, main
 
 
 class Middle:
@@ -48,7 +48,7 @@ def test_torchvisions(tmp_path):
     import torch
     from torchvision.models import get_model
 
-    from pipeline.image.detectors.torchvision_models import TorchvisionDetector
+    from vlmixer.pipeline.image.detectors.torchvision_models import TorchvisionDetector
 
     name = "ssdlite320_mobilenet_v3_large"
     torch.save(get_model(name, weights=None, weights_backbone=None, num_classes=3).state_dict(), tmp_path / "w.pth")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from artifacts.errors import CallError, UserError
-from pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector
 
 FPN = "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"
 C4 = "COCO-Detection/faster_rcnn_R_50_C4_3x.yaml"

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from artifacts.errors import CallError, UserError
-from pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
 
 MINE = """
 import numpy as np
-from pipeline.image.detectors.base import no_detections
+from vlmixer.pipeline.image.detectors.base import no_detections
 
 NUMBER = 3
 

@@ -11,9 +11,9 @@ from torchvision.models import detection, get_model, list_models
 from torchvision.ops import roi_align
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from artifacts.errors import CallError, UserError
-from pipeline.image.detectors.loading import DetectorSpec, load_detector
-from pipeline.image.detectors.torchvision_models import TorchvisionDetector, fold_norms, set_precision, together
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, load_detector
+from vlmixer.pipeline.image.detectors.torchvision_models import TorchvisionDetector, fold_norms, set_precision, together
 
 FASTER = "fasterrcnn_mobilenet_v3_large_320_fpn"
 SSD = "ssdlite320_mobilenet_v3_large"
@@ -326,8 +326,8 @@ def test_a_trained_network_finds_the_same_in_bfloat16(tmp_path):
     from PIL import Image
     from torchvision.ops import box_iou
 
-    from pipeline.demo.detector import WEIGHTS, build_network, fit
-    from pipeline.demo.world import write_world
+    from vlmixer.pipeline.demo.detector import WEIGHTS, build_network, fit
+    from vlmixer.pipeline.demo.world import write_world
 
     write_world(tmp_path, seed=5, photos=12, sentences=5, pairs=1)
 

@@ -1,0 +1,1 @@
+"""Retrieval, and ablations: what the trained network has learned."""

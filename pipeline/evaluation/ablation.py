@@ -1,0 +1,117 @@
+"""What each part of the method adds: training on the same shards with parts of it left out, and a table of scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.rng import generator
+from vlmixer.artifacts.samples import MixedSample, Sample, write_shard
+from vlmixer.model.config import Settings
+from vlmixer.model.evaluate import CUTOFFS, RetrievalReport, RetrievalScore
+from vlmixer.model.shards import ShardSet, open_shards, read_rows
+from vlmixer.model.train import train
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way of training: what it is called, its `train` settings, and whether the gallery's labels are shuffled."""
+
+    title: str
+    settings: Mapping[str, Any]
+    shuffled: bool = False
+
+
+VARIANTS = {
+    "a": Variant("(a) masked language + masked tags", {"cutmix": False, "contrastive_weight": 0.0}),
+    "b": Variant("(b) a + CMC", {"contrastive_weight": 0.0}),
+    "c": Variant("(c) b + contrast", {}),
+    "d": Variant("(d) a + contrast with the words, no patches", {"cutmix": False}),
+    "c-words-kept": Variant("(c), the mixed view keeps its other words", {"drop_words": 0.0}),
+    "c-shuffled": Variant("(c), the gallery's labels shuffled", {}, shuffled=True),
+}
+METHODS = ("regions", "tags", "regions + tags", "regions + tags + overlap")
+
+
+def run_variant(name: str, settings: Settings) -> str:
+    """Train a variant on OUT/shards into OUT/runs, with settings.seed; returns the run. What was done is not redone."""
+    variant = VARIANTS[name]
+    shards = files.join(settings.out, "shards")
+    if variant.shuffled:
+        source, shards = shards, files.join(settings.out, "shards-shuffled")
+        shuffle_labels(source, shards)
+    settings = replace(settings, train=replace(settings.train, **variant.settings))
+    return train(settings, shards, files.join(settings.out, "runs", f"{name}-{settings.seed}"), resume=True)
+
+
+def shuffle_labels(source: str, folder: str) -> None:
+    """Write the shards of `source` as if the gallery's patches had swapped labels, each for good."""
+    if files.exists(files.join(folder, manifest.NAME)):
+        return
+    shards = open_shards(source)
+    swapped = _swapped(shards)
+    outputs = []
+    for shard in (*shards.mixed, *shards.images):
+        name = shard.path.rsplit("/", 1)[-1]
+        samples = (_with_swapped(sample, swapped) for sample in read_rows(shard, 0, shard.rows))
+        with files.publishing(files.join(folder, name)) as file:
+            rows = write_shard(file, samples)
+        outputs.append(manifest.describe(folder, name, rows))
+    manifest.publish(folder, replace(manifest.read(source), outputs=outputs))
+
+
+def _swapped(shards: ShardSet) -> dict[str, tuple[Any, np.ndarray]]:
+    """For each patch of a mixed sample, by its id, the one that takes its place, and that one's feature."""
+    patches = {}
+    for sample in shards.samples():
+        if isinstance(sample, MixedSample):
+            for patch, feature in zip(sample.patches, sample.features, strict=True):
+                patches[patch.patch_id] = (patch, feature)
+    ids = sorted(patches)
+    order = generator(0, "shuffled labels").permutation(len(ids))
+    return {name: patches[ids[row]] for name, row in zip(ids, order, strict=True)}
+
+
+def _with_swapped(sample: Sample, swapped: Mapping[str, tuple[Any, np.ndarray]]) -> Sample:
+    if not isinstance(sample, MixedSample):
+        return sample
+    drawn = [swapped[patch.patch_id] for patch in sample.patches]
+    patches = tuple(
+        replace(new, mention=old.mention, concept=old.concept)
+        for old, (new, _) in zip(sample.patches, drawn, strict=True)
+    )
+    features = np.array([feature for _, feature in drawn], np.float16).reshape(sample.features.shape)
+    return replace(sample, patches=patches, features=features)
+
+
+def table(reports: Mapping[str, Sequence[RetrievalReport]], more: Sequence[RetrievalScore], told: str) -> str:
+    """The scores as Markdown: text to image, means over the reports of a variant, one a seed.
+
+    ± is half of R@10's 95 % bootstrap interval; "ahead" is R@10 less that of tag overlap, with its own interval.
+    `more` are scores of methods without a network, beside chance and tag overlap.
+    """
+    first = next(iter(reports.values()))[0]
+    lines = [
+        f"{first.images} photos, {first.captions} captions, text to image. {told}",
+        "",
+        "| | R@1 | R@5 | R@10 | ± | R@10 of each seed | ahead | median rank |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(score.method, [score]) for score in (first.score("chance"), first.score("tag overlap"), *more)),
+    ]
+    for name, variant in VARIANTS.items():
+        for method in METHODS if name in reports else ():
+            lines.append(_row(f"{variant.title}: {method}", [report.score(method) for report in reports[name]]))
+    return "\n".join(lines) + "\n"
+
+
+def _row(title: str, scores: Sequence[RetrievalScore]) -> str:
+    means = [np.mean([score.recall[cutoff].value for score in scores]) for cutoff in CUTOFFS]
+    ten = [score.recall[CUTOFFS[-1]] for score in scores]
+    half = np.mean([(estimate.high - estimate.low) / 2 for estimate in ten])
+    each = ", ".join(f"{estimate.value:.1f}" for estimate in ten)
+    ahead, low, high = (np.mean([getattr(score.ahead, end) for score in scores]) for end in ("value", "low", "high"))
+    median = np.mean([score.median_rank.value for score in scores])
+    cells = [*(f"{mean:.1f}" for mean in means), f"{half:.1f}", each, f"{ahead:+.1f} ({low:+.1f} to {high:+.1f})"]
+    return f"| {title} | {' | '.join(cells)} | {median:.0f} |"

@@ -1,0 +1,66 @@
+"""From a picture to a feature that a bank understands: what the bank's own detector sees in it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.bank.concepts import Concept, Vocabulary
+from vlmixer.bank.store import Embed, PatchBank
+from vlmixer.pipeline.config import load_config
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
+
+FAINTEST = 0.05
+"""Detections from this score on count: a picture that someone shows has something in it."""
+
+
+def embedder(folder: str, config: str | None = None, import_paths: Sequence[str] = ()) -> Embed:
+    """What `PatchBank.open(folder, embed=…)` needs to search for pictures.
+
+    config: a config file that names the bank's detector and its weights; None for the config.yaml beside the bank, as
+    `vlmixer run` leaves it. import_paths: where a detector of one's own lies. Raises CallError if there is no such
+    config, UserError if its detector is not the one that the bank was built with.
+    """
+    bank = PatchBank.open(folder)
+    path = config or files.join(folder.rstrip("/").rpartition("/")[0] or ".", "config.yaml")
+    if config is None and not files.exists(path):
+        raise CallError(
+            f"{path}: not there, so where the bank's detector lies is not known. Give --config CONFIG.yaml."
+        )
+    images = load_config(path).images
+    spec = DetectorSpec(
+        images.detector,
+        None if images.weights == "default" else images.weights,
+        resolve_device(images.device),
+        FAINTEST,
+        images.detector_options,
+        tuple(import_paths),
+    )
+    wanted, found = bank.manifest.details["detector"], describe_detector(spec)
+    differing = sorted(key for key in {*wanted, *found} - {"device"} if wanted.get(key) != found.get(key))
+    if differing:
+        told = "; ".join(f"{key} {found.get(key)!r}, the bank's {wanted.get(key)!r}" for key in differing)
+        raise UserError(
+            f"{path}: not the detector that {folder} was built with ({told}). Features of two detectors cannot be "
+            "compared; give --config with the bank's own."
+        )
+    detector = load_detector(spec)
+    vocabulary = Vocabulary("bank", tuple(Concept(c.id, c.name, c.synonyms) for c in bank.concepts))
+    concepts = [
+        None if number is None else bank.concepts[number].name
+        for number in vocabulary.map_labels(list(detector.labels))
+    ]
+
+    def embed(picture: Image.Image, concept: str | None) -> np.ndarray:
+        """The feature of the region with the best score, of `concept` if the picture seems to hold it."""
+        found = detector.detect([np.asarray(picture.convert("RGB"))])[0]
+        if not len(found.scores):
+            raise UserError("the bank's detector finds nothing in the picture. Cut out what it should be like, closer.")
+        named = [row for row, label in enumerate(found.labels) if concept is not None and concepts[label] == concept]
+        best = max(named or range(len(found.scores)), key=lambda row: float(found.scores[row]))
+        feature: np.ndarray = found.features[best]
+        return feature
+
+    return embed

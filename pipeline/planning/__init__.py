@@ -1,0 +1,1 @@
+"""What a run will take, from a short probe of the real inputs."""

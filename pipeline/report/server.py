@@ -1,0 +1,198 @@
+"""`vlmixer bank serve`: the bank's page with live queries, and a JSON API, over one bank that is opened once.
+
+Requests name concepts and patch ids, which are looked up in the bank; no path from a request is ever opened. Files that
+are read are the bank's own and the images that its patches came from.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.bank.store import PatchBank, PatchRecord
+from vlmixer.pipeline.report.bank import Card, live_bank_page, make_card, small_image
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import Request
+    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.routing import Route
+except ModuleNotFoundError as error:
+    raise UserError("`bank serve` needs starlette and uvicorn: run `pip install 'vlmixer[serve]'`.") from error
+
+LOG = logging.getLogger(__name__)
+
+MAX_BODY = 1 << 20
+"""Bytes of a request's body that are read; a feature of 4,096 numbers takes some 80 kB."""
+MAX_CONTEXT = 32
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
+
+
+class Refused(Exception):
+    """A request that is not answered: its status and why."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) -> Starlette:
+    """The server's application.
+
+    GET / is the page. GET /api/bank tells what the bank is, GET /api/concepts/ID?k= a concept's first patches, POST
+    /api/search {"concept", "like": patch id or feature, "context": [names], "k"} the best ones. GET /crops/ID is a
+    patch's JPEG, GET /images/ID its image, upright and scaled down. hosts: names by which the server may be asked.
+    """
+    page = live_bank_page(bank, max_k)
+
+    def described(request: Request, body: Any) -> Response:
+        details = bank.manifest.details
+        return JSONResponse(
+            {
+                "patches": len(bank),
+                "feature_dim": bank.feature_dim,
+                "detector": details["detector"]["name"],
+                "vocabulary": details["vocabulary"],
+                "concepts": [
+                    {"id": c.id, "words": (c.name, *c.synonyms), "patches": bank.counts[c.name]} for c in bank.concepts
+                ],
+                "max_k": max_k,
+            }
+        )
+
+    def of_concept(request: Request, body: Any) -> Response:
+        number = request.path_params["number"]
+        if number >= len(bank.concepts):
+            raise Refused(404, f"no concept with the id {number}; there are {len(bank.concepts)}")
+        k = _count(request.query_params.get("k", min(16, max_k)), max_k)
+        return _patches([(record, None) for record in bank.patches(bank.concepts[number].name)[:k]])
+
+    def search(request: Request, body: Any) -> Response:
+        if not isinstance(body, dict) or set(body) - {"concept", "like", "context", "k"}:
+            raise Refused(400, 'expected a JSON object with "concept", "like", "context" and "k", none of them needed')
+        concept, like, context = body.get("concept"), body.get("like"), body.get("context", [])
+        if not (concept is None or isinstance(concept, str)):
+            raise Refused(400, "concept: expected a name")
+        if not isinstance(context, list) or not all(isinstance(word, str) for word in context):
+            raise Refused(400, "context: expected a list of names")
+        if len(context) > MAX_CONTEXT:
+            raise Refused(400, f"context: expected at most {MAX_CONTEXT} names, found {len(context)}")
+        if isinstance(like, list):
+            if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in like):
+                raise Refused(400, "like: expected a patch id or a list of numbers")
+            like = np.array(like, np.float32)
+        elif not (like is None or isinstance(like, str)):
+            raise Refused(400, "like: expected a patch id or a list of numbers")
+        hits = bank.search(concept, like=like, context=context, k=_count(body.get("k", min(16, max_k)), max_k))
+        return _patches([(hit.patch, None if like is None else hit.similarity) for hit in hits])
+
+    def crop(request: Request, body: Any) -> Response:
+        return Response(_patch(bank, request).crop, media_type="image/jpeg")
+
+    def image(request: Request, body: Any) -> Response:
+        data = small_image(bank, _patch(bank, request))
+        if data is None:
+            raise Refused(404, "the patch's image cannot be read")
+        return Response(data, media_type="image/webp")
+
+    routes = [
+        Route("/", lambda request: HTMLResponse(page, headers=HEADERS)),
+        Route("/api/bank", _answering(described)),
+        Route("/api/concepts/{number:int}", _answering(of_concept)),
+        Route("/api/search", _answering(search), methods=["POST"]),
+        Route("/crops/{patch_id}", _answering(crop)),
+        Route("/images/{patch_id}", _answering(image)),
+    ]
+    # A page elsewhere that makes its own name point at this machine is refused: the host it asks for is not ours.
+    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
+
+
+def _answering(answer: Callable[[Request, Any], Response]) -> Callable[[Request], Any]:
+    """An endpoint: reads the body, if it is not too long, and answers in a thread; refusals are JSON {"error"}."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = await _body(request) if request.method == "POST" else None
+            response = await run_in_threadpool(answer, request, body)
+        except Refused as refused:
+            response = JSONResponse({"error": str(refused)}, refused.status)
+        except CallError as error:
+            response = JSONResponse({"error": str(error)}, 404 if "no patch" in str(error) else 400)
+        except UserError as error:
+            LOG.error("%s", error)
+            response = JSONResponse({"error": str(error)}, 400)
+        response.headers.update(HEADERS)
+        return response
+
+    return endpoint
+
+
+async def _body(request: Request) -> Any:
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise Refused(415, "expected a body of the type application/json")
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise Refused(413, f"the body is longer than {MAX_BODY:,} bytes")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is no JSON") from None
+
+
+def _count(value: Any, most: int) -> int:
+    try:
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
+        count = 0
+    if not 1 <= count <= most:
+        raise Refused(400, f"k: expected a number from 1 to {most}, found {value!r}"[:200])
+    return count
+
+
+def _patch(bank: PatchBank, request: Request) -> PatchRecord:
+    return bank.patch(request.path_params["patch_id"])
+
+
+def _patches(found: Sequence[tuple[PatchRecord, float | None]]) -> Response:
+    cards: list[Card] = [
+        make_card(record, f"crops/{record.patch_id}", f"images/{record.patch_id}", similarity)
+        for record, similarity in found
+    ]
+    return JSONResponse(
+        {
+            "patches": [
+                {**card, "similarity": similarity, **record.to_json()}
+                for card, (record, similarity) in zip(cards, found, strict=True)
+            ]
+        }
+    )
+
+
+def serve(bank: PatchBank, host: str, port: int, *, max_k: int) -> None:
+    """Serve the bank until it is interrupted."""
+    server = make_server(bank, host, port, max_k=max_k)
+    LOG.info("%s: http://%s:%d", bank, host, port)
+    if host not in LOOPBACK:
+        LOG.info("listening beyond this machine: whoever reaches it sees the bank and the images it came from")
+    with suppress(KeyboardInterrupt):  # the way to end it
+        server.run()
+
+
+def make_server(bank: PatchBank, host: str, port: int, *, max_k: int) -> "uvicorn.Server":
+    """The server, not started."""
+    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    app = make_app(bank, max_k=max_k, hosts=hosts)
+    return uvicorn.Server(
+        uvicorn.Config(app, host=host, port=port, log_level="warning", limit_concurrency=64, timeout_keep_alive=5)
+    )

@@ -1,0 +1,1 @@
+"""Resumable units of work: plan, do, publish. Knows nothing of Beam."""

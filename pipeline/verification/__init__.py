@@ -1,0 +1,1 @@
+"""Re-reads everything on disk and says whether it is sound."""
