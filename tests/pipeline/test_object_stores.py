@@ -157,7 +157,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bytes(store, corpus, finish
         "--workers",
         "1",
     ]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{corpus.folder}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}/src{os.pathsep}{corpus.folder}"}
     for wanted in ("killed/work/tag/part", "killed/work/detect/part", "killed/work/mix/mixed"):
         process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
         seen = len(store.requests)
@@ -237,7 +237,7 @@ def test_missing_credentials_are_told_with_what_to_set(store, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {
         "AWS_ENDPOINT_URL": store.url, "AWS_EC2_METADATA_DISABLED": "true",
-        "HOME": str(tmp_path), "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src"),
     }  # fmt: skip
     command = [sys.executable, "-m", "vlmixer", "verify", f"s3://{BUCKET}/out"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

@@ -56,7 +56,8 @@ def portable(tmp_path_factory) -> Iterator[Portable]:
     engine = Portable(free_port(), free_port())
     # The pool is somewhere else than the command, as on another machine.
     elsewhere = tmp_path_factory.mktemp("pool")
-    python = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    python = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
     calls = [
         ("runners.portability.local_job_service_main", "--port", str(engine.jobs)),
         ("runners.worker.worker_pool_main", "--service_port", str(engine.pool)),
