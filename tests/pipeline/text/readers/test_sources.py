@@ -10,7 +10,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.pipeline.text.reading import Result, in_units, tar, together, write, zst
+from tests.pipeline.text.readers.reading import Result, in_units, tar, together, write, zst
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Input
