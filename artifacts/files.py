@@ -75,6 +75,17 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.removesuffix("/"), *names]) if names else folder
 
 
+def parent(path: str) -> str:
+    """The folder that holds `path`: "out" for "out/bank/", "." for "out", "/" for "/out", "gs://a" for "gs://a/b"."""
+    scheme, separator, inner = path.rpartition("://")
+    folder, slash, name = inner.rstrip("/").rpartition("/")
+    if separator:
+        return f"{scheme}://{folder}"
+    if name in (".", ".."):
+        return join(path, "..")
+    return folder or slash or ("." if name else path)
+
+
 def absolute(path: str) -> str:
     """The path as it is from any folder; URLs as they are."""
     return path if is_url(path) else os.path.abspath(path)

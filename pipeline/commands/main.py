@@ -401,7 +401,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"samples": [sample_record(sample) for sample in samples]})
     if options.html:
-        beside = files.join(shards.rstrip("/").rpartition("/")[0] or ".", "bank")
+        beside = files.join(files.parent(shards), "bank")
         bank = PatchBank.open(beside) if files.exists(files.join(beside, manifest.NAME)) else None
         count = write_samples_page(options.html, samples, bank, title=f"Samples of {options.folder}")
         LOG.info("%d samples: %s", count, options.html)
@@ -420,7 +420,7 @@ def _bank_stats(options: argparse.Namespace) -> int:
     from vlmixer.bank.store import PatchBank
 
     bank = PatchBank.open(options.bank)
-    tagged = options.tagged or files.join(options.bank.rstrip("/").rpartition("/")[0] or ".", "tagged")
+    tagged = options.tagged or files.join(files.parent(options.bank), "tagged")
     mentions = None
     if options.tagged or files.exists(files.join(tagged, manifest.NAME)):
         mentions = manifest.read(tagged).details.get("mentions")
@@ -489,7 +489,7 @@ def _bank_with_picture(options: argparse.Namespace) -> "tuple[PatchBank, Image]"
     from vlmixer.pipeline.image.decoding import ImageRejected, decode
     from vlmixer.pipeline.image.likeness import embedder
 
-    config = options.config or files.join(options.bank.rstrip("/").rpartition("/")[0] or ".", "config.yaml")
+    config = options.config or files.join(files.parent(options.bank), "config.yaml")
     try:
         limit = load_config(config).images.max_megapixels * 1e6 if files.exists(config) else 1e8
         picture = Image.fromarray(decode(files.read_bytes(options.like), max_pixels=limit))

@@ -77,7 +77,7 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
     Names are relative to the list's folder or to `images/` in it; lines of one image are put together. Raises
     CallError naming the line at fault.
     """
-    folder = path.rpartition("/")[0] or "."
+    folder = files.parent(path)
     try:
         lines = files.read_bytes(path).decode().splitlines()
     except FileNotFoundError:

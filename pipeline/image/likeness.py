@@ -24,7 +24,7 @@ def embedder(folder: str, config: str | None = None, import_paths: Sequence[str]
     config, UserError if its detector is not the one that the bank was built with.
     """
     bank = PatchBank.open(folder)
-    path = config or files.join(folder.rstrip("/").rpartition("/")[0] or ".", "config.yaml")
+    path = config or files.join(files.parent(folder), "config.yaml")
     if config is None and not files.exists(path):
         raise CallError(
             f"{path}: not there, so where the bank's detector lies is not known. Give --config CONFIG.yaml."

@@ -144,7 +144,7 @@ def make_card(record: PatchRecord, picture: str, image: str, similarity: float |
 def image_path(bank: PatchBank, record: PatchRecord) -> str:
     """The file that the patch's image should be or lie in: its name is relative to the folder that the bank was made
     in, which is this one or, often, that of the bank's OUT."""
-    beside = files.join(bank.folder.rstrip("/").rpartition("/")[0] or ".", record.source)
+    beside = files.join(files.parent(bank.folder), record.source)
     relative = not files.is_url(record.source) and not Path(record.source).is_absolute()
     return beside if relative and not Path(record.source).is_file() else record.source
 

@@ -226,7 +226,7 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
                 with _reading(path, report):
                     for table in _parquet(folder, output, schemas.REJECTS, report):
                         reasons.update(table["reason"].to_pylist())
-        made = files.join(folder.rpartition("/")[0], FOLDERS[stage])
+        made = files.join(files.parent(folder), FOLDERS[stage])
         for output in found.outputs:
             if output.name == building.LEFT_OUT:
                 with _reading(files.join(made, output.name), report):

@@ -101,6 +101,25 @@ def test_join(folder, names, joined):
     assert files.join(folder, *names) == joined
 
 
+@pytest.mark.parametrize(
+    ("path", "parent"),
+    [
+        ("out/bank", "out"),
+        ("out/bank/", "out"),
+        ("bank", "."),
+        ("/bank", "/"),
+        ("/", "/"),
+        (".", "./.."),
+        ("../..", "../../.."),
+        ("gs://bucket/out/bank/", "gs://bucket/out"),
+        ("gs://bucket/out", "gs://bucket"),
+        ("memory://a", "memory://"),
+    ],
+)
+def test_parent(path, parent):
+    assert files.parent(path) == parent
+
+
 def written(folder, *names):
     for name in names:
         files.publish_bytes(files.join(folder, name), name.encode())

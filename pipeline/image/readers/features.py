@@ -131,7 +131,7 @@ def _check_index(name: str, starts: list[int], ids: list[str]) -> None:
                 f"{stem}.lineidx: lists {len(listed)} lines, {name} has {len(starts)}, or they begin elsewhere. "
                 "The two do not belong together; remove the index, or fetch both again."
             )
-    index = files.join(name.rpartition("/")[0] or ".", "imageid2idx.json")
+    index = files.join(files.parent(name), "imageid2idx.json")
     if files.exists(index):
         places = json.loads(files.read_bytes(index))
         wrong = [identity for row, identity in enumerate(ids) if places.get(identity) != row]
