@@ -80,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--evidence", action="store_true", help="train with parts of the method left out, too; takes long"
     )
+    demo.add_argument(
+        "--small",
+        action="store_true",
+        help="a twentieth of it, to try an installation in half a minute; its scores mean little",
+    )
     demo.set_defaults(do=_demo)
 
     staged = argparse.ArgumentParser(add_help=False, parents=[common])
@@ -227,11 +232,12 @@ def _print_json(content: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from vlmixer.pipeline.demo.run import run_demo
+    from vlmixer.pipeline.demo.run import FULL, SMALL, run_demo
 
     table, page = run_demo(
-        options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args, evidence=options.evidence
-    )
+        options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args,
+        evidence=options.evidence, size=SMALL if options.small else FULL,
+    )  # fmt: skip
     print(table)
     LOG.info("page: %s", page)
     return 0

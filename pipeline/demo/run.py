@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,16 +27,26 @@ from vlmixer.pipeline.text.tagger import RULES
 LOG = logging.getLogger("vlmixer")
 
 STAGES = ("tag", "detect", "index", "mix")
-PHOTOS = 1500
-SENTENCES = 20_000
-PAIRS = 200
-TRAIN_STEPS = 400
 EVIDENCE_SEEDS = 3
 WORLD = "world"
 PAGE = "report.html"
 
 
-def demo_config(seed: int) -> Config:
+@dataclass(frozen=True)
+class DemoSize:
+    """How much is drawn, and how long the training is."""
+
+    photos: int = 1500
+    sentences: int = 20_000
+    pairs: int = 200
+    train_steps: int = 400
+
+
+FULL = DemoSize()
+SMALL = DemoSize(photos=80, sentences=1000, pairs=20, train_steps=10)
+
+
+def demo_config(seed: int, size: DemoSize = FULL) -> Config:
     """The demo's config; its paths are relative to the demo's folder."""
     return Config(
         seed=seed,
@@ -46,12 +57,12 @@ def demo_config(seed: int) -> Config:
         bank=BankSettings(max_patches_per_concept=200),
         mix=MixSettings(),
         model=ModelConfig(),
-        train=TrainConfig(steps=TRAIN_STEPS, device="cpu"),
+        train=TrainConfig(steps=size.train_steps, device="cpu"),
     )
 
 
 def run_demo(
-    out: str, *, seed: int, workers: int, beam_args: Sequence[str] = (), evidence: bool = False
+    out: str, *, seed: int, workers: int, beam_args: Sequence[str] = (), evidence: bool = False, size: DemoSize = FULL
 ) -> tuple[str, str]:
     """Everything, into the folder `out`; returns the table of scores and the path of the page.
 
@@ -62,9 +73,9 @@ def run_demo(
     folder.mkdir(parents=True, exist_ok=True)
     # Inside its folder, so that the photos' names, and with them every byte of the results, are the same in any folder.
     with contextlib.chdir(folder), locked("logs"):
-        config = demo_config(seed)
+        config = demo_config(seed, size)
         files.publish_bytes("demo.yaml", config.to_yaml().encode())
-        _step("a world is drawn", lambda: _draw_world(seed, workers))
+        _step("a world is drawn", lambda: _draw_world(seed, size, workers))
         _step("tag, detect, index, mix", lambda: _run_stages(config, workers, beam_args))
         _step("a model is trained", lambda: _train(config))
         report, _ = evaluate_retrieval("run", f"{WORLD}/pairs/captions.jsonl", config, import_paths=())
@@ -80,11 +91,12 @@ def _step(what: str, do: Callable[[], object]) -> None:
     LOG.info("[%s: %.0f s]", what, time.monotonic() - began)
 
 
-def _draw_world(seed: int, workers: int) -> None:
+def _draw_world(seed: int, size: DemoSize, workers: int) -> None:
     done = Path(WORLD, "drawn.json")
-    wanted = manifest.canonical({"seed": seed, "photos": PHOTOS, "sentences": SENTENCES, "pairs": PAIRS})
+    amounts = {"photos": size.photos, "sentences": size.sentences, "pairs": size.pairs}
+    wanted = manifest.canonical({"seed": seed, **amounts})
     if not done.exists() or done.read_bytes() != wanted:
-        write_world(Path(WORLD), seed=seed, photos=PHOTOS, sentences=SENTENCES, pairs=PAIRS, workers=workers)
+        write_world(Path(WORLD), seed=seed, workers=workers, **amounts)
         files.publish_bytes(str(done), wanted)
 
 
