@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint format install clean
+.PHONY: demo test test-lowest lint format install clean
 
 demo: $(INSTALLED)
 	$(BIN)/vlmixer demo --out demo-out
@@ -18,6 +18,10 @@ ifeq ($(CHROMIUM),)
 else
 	CHROMIUM='$(CHROMIUM)' $(BIN)/python -m pytest
 endif
+
+# The core's tests with the lowest versions that pyproject.toml declares.
+test-lowest: $(INSTALLED)
+	.ci/lowest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -39,4 +43,5 @@ $(INSTALLED): pyproject.toml constraints.txt tests/pipeline/readers.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf .venv demo-out *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv demo-out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
