@@ -1,7 +1,7 @@
-# install_detectron2.sh REQUIREMENT: builds detectron2 beside the installed torch; for CUDA if VARIANT is gpu.
+# install_detectron2.sh REQUIREMENT: builds detectron2 against the installed torch, with CUDA if VARIANT is gpu.
 set -eu
 if [ "${VARIANT:-cpu}" = gpu ]; then
-    # NVIDIA's wheels hold the whole toolkit, though not laid out as compilers expect it.
+    # NVIDIA's wheels hold the whole toolkit, but not in the layout that compilers expect.
     CUDA_HOME=$(python -c 'import nvidia.cu13; print(next(iter(nvidia.cu13.__path__)))')
     [ -e "$CUDA_HOME/lib64" ] || ln -s lib "$CUDA_HOME/lib64"
     [ -e "$CUDA_HOME/lib/libcudart.so" ] || ln -s libcudart.so.13 "$CUDA_HOME/lib/libcudart.so"

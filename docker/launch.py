@@ -1,4 +1,4 @@
-"""What the Flex Template's launcher starts. It wants a file, not a module."""
+"""The program that the Flex Template's launcher starts. The launcher needs a file, not a module."""
 
 from vlmixer.pipeline.jobs.flex import main
 

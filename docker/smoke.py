@@ -1,4 +1,4 @@
-"""Whether what the image is for can be loaded: detectron2 with its operators, torch, the spaCy pipelines."""
+"""Loads everything that the image is for: detectron2 with its operators, torch, the spaCy pipelines."""
 
 import importlib.metadata
 import shutil

@@ -1,12 +1,12 @@
-"""Runs the steps of the Dockerfile without Docker: each stage in a folder of its own, RUN by chroot.
+"""Runs the steps of the Dockerfile without Docker: each stage in its own folder, RUN in a chroot.
 
     debootstrap --variant=minbase --include=python3-dev,python3-venv,ca-certificates bookworm ROOT/base
     python docker/try_steps.py ROOT [--arg NAME=VALUE]... [--share PATH]... [--env NAME]... [--after LINE]
 
-ROOT/base stands for the base image. What cannot be had are the files that COPY --from takes out of images in a
-registry; empty files take their place, and the report says so. `--share` puts files of this machine into each stage
-before its first step (certificates, settings of pip); `--env` passes variables on. `--after` goes on where an earlier
-call failed: what stands up to that line is taken as done. Needs root and dockerfile-parse.
+ROOT/base stands for the base image. Files that COPY --from takes out of images in a registry are not available; empty
+files replace them, and the report says so. `--share` copies files of this machine into each stage before its first step
+(certificates, pip's settings); `--env` passes environment variables on. `--after LINE` resumes after a failure: the
+steps above that line count as done. Needs root and dockerfile-parse.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CONTEXT = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Stage:
-    """A stage of the build: its folder, None for an image of a registry, and what its steps are run with."""
+    """A stage of the build. `root`: its folder, None for an image in a registry; the rest is the state of its steps."""
 
     root: Path | None
     env: dict[str, str] = field(default_factory=dict)
@@ -38,13 +38,13 @@ class Stage:
     folder: str = "/"
 
     def inside(self, path: str) -> Path:
-        """Where a path of the image lies on this machine."""
+        """The place on this machine of a path in the image."""
         assert self.root is not None
         return self.root / os.path.join(self.folder, path).lstrip("/")
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
-    """`text` with $NAME and ${NAME} put in."""
+    """`text` with $NAME and ${NAME} replaced."""
     return re.sub(r"\$\{?(\w+)\}?", lambda match: values.get(match.group(1), ""), text)
 
 
@@ -55,10 +55,10 @@ def assignments(text: str) -> dict[str, str]:
 
 
 def main() -> int:
-    """Run all steps; 1 at the first that fails."""
+    """Run all steps. Returns 1 at the first that fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path)
-    parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="as docker build --build-arg")
+    parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="docker build's --build-arg")
     parser.add_argument("--share", action="append", default=[], type=Path)
     parser.add_argument("--env", action="append", default=[], metavar="NAME")
     parser.add_argument("--after", type=int, default=0, metavar="LINE")
@@ -81,7 +81,7 @@ def main() -> int:
             image, _, name = (part.strip() for part in text.partition(" AS "))
             stage = begin(expand(image, outer), name or "final", outer["BASE"], options, passed, done)
             stages[name or "final"] = stage
-            note = "" if stage.root else "not here; stands for an image of a registry"
+            note = "" if stage.root else "not available: an image in a registry"
         elif verb == "ARG":
             found = {name: given.get(name, value) for name, value in assignments(text).items()}
             (stage.args if stages else outer).update(found)
@@ -108,7 +108,7 @@ def main() -> int:
                 return 1
         elif verb == "ENTRYPOINT":
             program = stage.inside(json.loads(text)[0])
-            note = "there" if program.exists() else "MISSING"
+            note = "present" if program.exists() else "MISSING"
         print(
             f"line {step['startline'] + 1}: {verb} {text[:100]}  [{time.monotonic() - began:.0f} s] {note}", flush=True
         )
@@ -118,7 +118,7 @@ def main() -> int:
 def begin(
     image: str, name: str, base: str, options: argparse.Namespace, passed: Mapping[str, str], done: bool
 ) -> Stage:
-    """A fresh stage on the base image, unless it is `done` in part, or one that stands for another image."""
+    """A fresh stage on the base image; the existing one if it is partly `done`. An empty stage for any other image."""
     if image != base:
         return Stage(None)
     root = options.root / name
@@ -137,7 +137,7 @@ def begin(
 
 
 def copy(stage: Stage, stages: Mapping[str, Stage], text: str) -> str:
-    """Do a COPY; returns what there is to say of it."""
+    """Do a COPY. Returns a note for the report."""
     *sources, target = [word for word in text.split() if not word.startswith("--")]
     origin = re.search(r"--from=(\S+)", text)
     place = stage.inside(target)
@@ -153,8 +153,8 @@ def copy(stage: Stage, stages: Mapping[str, Stage], text: str) -> str:
         # Beam's is a folder with the program `boot`, the launcher's a file.
         (place / "boot" if place.name == "beam" else place).parent.mkdir(parents=True, exist_ok=True)
         (place / "boot" if place.name == "beam" else place).touch()
-        return "EMPTY FILE in place of the image's"
-    # Hard links: a second copy of torch would take as much again.
+        return "EMPTY FILE instead of the image's"
+    # Hard links: a copy of torch would take several GB more.
     subprocess.run(["cp", "-al", str(other.inside(sources[0])), str(place)], check=True)
     return ""
 

@@ -1,22 +1,27 @@
 #!/usr/bin/env bash
-# A Flink cluster on this machine: one JobManager, two TaskManagers, and beside each TaskManager a pool of Beam's Python
-# workers. It is for trying things out, and shows what a real cluster needs on each of its machines. Each TaskManager
-# with its pool has a network namespace of its own, as if it were another machine (so this needs root and iproute2): a
-# pool knows its workers by names that two TaskManagers both use, and stops the wrong one if it serves two.
+# A Flink cluster on this machine: one JobManager, two TaskManagers, and one pool of Beam's Python workers for each
+# TaskManager. Use it to try things out, and to see what a real cluster needs on each of its machines. A TaskManager and
+# its pool share a network namespace, as if they were another machine. This needs root and iproute2. The reason: a pool
+# knows its workers by name, and two TaskManagers use the same names. A pool that served both would stop the wrong one.
+#
+# Nothing listens on the machine's network: Flink's page, its REST interface and Beam's job server are on loopback; the
+# JobManager and the TaskManagers listen on a bridge inside this machine. The cluster has no authentication, and whoever
+# reaches it can run code as root. Set BIND only on a network that you trust.
 #
 #   FLINK_HOME=…/flink-1.19.3 JOB_SERVER_JAR=…/job-server.jar examples/flink/cluster.sh start
 #   vlmixer run CONFIG.yaml -- $(examples/flink/cluster.sh options)
 #   examples/flink/cluster.sh stop
 #
-# FLINK_HOME      an unpacked Flink: its folder lib/ is all that is used
+# FLINK_HOME      an unpacked Flink; only its folder lib/ is used
 # JOB_SERVER_JAR  Beam's job server for that version of Flink, org.apache.beam:beam-runners-flink-1.19-job-server
-# PYTHON          the Python in which vlmixer is installed                       (default: python3)
-# CLUSTER_DIR     for logs, process ids and Flink's own files                    (default: ./flink-cluster)
-# SLOTS           of each TaskManager: work that it does at a time               (default: 1)
-# BASE_PORT       first of seven free ports                                      (default: 18080)
-# NETWORK         three numbers that begin the addresses of the three "machines" (default: 10.199.0)
+# PYTHON          the Python in which vlmixer is installed                        (default: python3)
+# CLUSTER_DIR     logs, process ids and Flink's own files                         (default: ./flink-cluster)
+# SLOTS           how many tasks each TaskManager runs at a time                  (default: 1)
+# BASE_PORT       the first of seven free ports                                   (default: 18080)
+# NETWORK         first three numbers of the addresses of the three "machines"    (default: 10.199.0)
+# BIND            address of Flink's page and REST interface                      (default: 127.0.0.1)
 #
-# Also: status, `kill taskmanager-1`, `restart taskmanager-1` (or any other name that status shows).
+# Other commands: status, `kill taskmanager-1`, `restart taskmanager-1` (or another name that status shows).
 set -euo pipefail
 
 DIR=${CLUSTER_DIR:-$PWD/flink-cluster}
@@ -24,14 +29,15 @@ PYTHON=${PYTHON:-python3}
 SLOTS=${SLOTS:-1}
 PORT=${BASE_PORT:-18080}
 NETWORK=${NETWORK:-10.199.0}
+BIND=${BIND:-127.0.0.1}
 REST=$PORT RPC=$((PORT + 1)) BLOB=$((PORT + 2)) JOBS=$((PORT + 3)) ARTIFACTS=$((PORT + 4)) EXPANSION=$((PORT + 5))
 POOL=$((PORT + 6))
 
-# Beam's classes lie with Flink's, and a job brings along an empty jar. Otherwise each of a run's seven jobs would upload
-# Beam's jar (160 MB) to the JobManager, and each TaskManager would fetch and load it anew.
+# Beam's classes are on Flink's class path, and a job brings an empty jar. Otherwise each of a run's seven jobs would
+# upload Beam's jar (160 MB) to the JobManager, and each TaskManager would fetch and load it again.
 EMPTY=$DIR/empty.jar
 
-# Flink on Java 17 looks into these packages of the JDK.
+# Flink on Java 17 needs access to these packages of the JDK.
 JAVA_OPENS=(--add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/java.net=ALL-UNNAMED
   --add-opens=java.base/java.io=ALL-UNNAMED --add-opens=java.base/java.nio=ALL-UNNAMED
   --add-opens=java.base/sun.nio.ch=ALL-UNNAMED --add-opens=java.base/java.lang.reflect=ALL-UNNAMED
@@ -68,20 +74,20 @@ configure() {
   cat > "$DIR/conf/config.yaml" << YAML
 jobmanager.rpc.address: $NETWORK.1
 jobmanager.rpc.port: $RPC
-jobmanager.bind-host: 0.0.0.0
+jobmanager.bind-host: $NETWORK.1
 jobmanager.memory.process.size: 1g
-rest.address: $NETWORK.1
+rest.address: $BIND
 rest.port: $REST
 rest.bind-port: "$REST"
-rest.bind-address: $NETWORK.1
+rest.bind-address: $BIND
 blob.server.port: "$BLOB"
 taskmanager.memory.process.size: 1g
 taskmanager.numberOfTaskSlots: $SLOTS
-# Where a TaskManager or a worker is lost, the job starts again; units of work that are done are not done again.
+# If a TaskManager or a worker is lost, the job restarts. Units of work that are done are not done again.
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: 5
 restart-strategy.fixed-delay.delay: 2 s
-# A TaskManager that says nothing is given up after so long (milliseconds).
+# A silent TaskManager is given up after the timeout (milliseconds).
 heartbeat.interval: 2000
 heartbeat.timeout: 10000
 io.tmp.dirs: $DIR/tmp
@@ -96,7 +102,7 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
 LOG4J
 }
 
-spawn() { # spawn NAME COMMAND…: in a process group of its own, so that what it starts ends with it
+spawn() { # spawn NAME COMMAND…: in its own process group, so that its child processes end with it
   local name=$1
   shift
   setsid "${inside[@]}" "$@" >> "$DIR/log/$name.log" 2>&1 < /dev/null &
@@ -116,22 +122,23 @@ launch() { # launch NAME
     jobmanager)
       flink "$1" 512m org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint ;;
     taskmanager-*)
-      # The memory that the configuration allows, divided as Flink's own start script would.
+      # Flink's own start script would divide the configured memory like this.
       inside=(ip netns exec "vlmixer-${1#*-}")
       flink "$1" 384m org.apache.flink.runtime.taskexecutor.TaskManagerRunner \
-        -D taskmanager.resource-id="$1" -D taskmanager.host="$NETWORK.1${1#*-}" -D taskmanager.cpu.cores="$SLOTS".0 \
+        -D taskmanager.resource-id="$1" -D taskmanager.host="$NETWORK.1${1#*-}" \
+        -D taskmanager.bind-host="$NETWORK.1${1#*-}" -D taskmanager.cpu.cores="$SLOTS".0 \
         -D taskmanager.memory.task.heap.size=256m -D taskmanager.memory.task.off-heap.size=0b \
         -D taskmanager.memory.framework.heap.size=128m -D taskmanager.memory.framework.off-heap.size=128m \
         -D taskmanager.memory.network.min=96m -D taskmanager.memory.network.max=96m \
         -D taskmanager.memory.managed.size=128m -D taskmanager.memory.jvm-metaspace.size=192m \
         -D taskmanager.memory.jvm-overhead.min=96m -D taskmanager.memory.jvm-overhead.max=96m ;;
     pool-*)
-      # The pool starts `python` as it is found on the PATH: that of vlmixer.
+      # The pool starts the first `python` on the PATH: it must be the one with vlmixer.
       inside=(ip netns exec "vlmixer-${1#*-}")
       PATH="$(dirname "$(command -v "$PYTHON")"):$PATH" \
         spawn "$1" "$PYTHON" -m apache_beam.runners.worker.worker_pool_main --service_port "$POOL" ;;
     jobserver)
-      spawn "$1" java -Xmx512m "${JAVA_OPENS[@]}" -jar "$JOB_SERVER_JAR" --flink-master "$NETWORK.1:$REST" \
+      spawn "$1" java -Xmx512m "${JAVA_OPENS[@]}" -jar "$JOB_SERVER_JAR" --flink-master "$BIND:$REST" \
         --job-host localhost --job-port "$JOBS" --artifact-port "$ARTIFACTS" --expansion-port "$EXPANSION" \
         --artifacts-dir "$DIR/artifacts" --flink-conf-dir "$DIR/conf" ;;
   esac
@@ -146,7 +153,7 @@ end() { # end NAME SIGNAL
   rm -f "$DIR/pid/$1"
 }
 
-taskmanagers() { curl -s "$NETWORK.1:$REST/taskmanagers" | grep -o '"freeSlots":[0-9]*' | wc -l; }
+taskmanagers() { curl -s "$BIND:$REST/taskmanagers" | grep -o '"freeSlots":[0-9]*' | wc -l; }
 
 case ${1:-} in
   start)
@@ -158,7 +165,7 @@ case ${1:-} in
     for name in "${NAMES[@]}"; do alive "$name" || launch "$name"; done
     for _ in $(seq 120); do
       if [[ $(taskmanagers) == 2 ]] && (: < "/dev/tcp/localhost/$JOBS") 2> /dev/null; then
-        echo "Flink's page: http://$NETWORK.1:$REST"
+        echo "Flink's page: http://$BIND:$REST"
         exit
       fi
       sleep 0.5

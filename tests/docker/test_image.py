@@ -1,4 +1,4 @@
-"""The image and the template: what can be told of them without Docker and without Dataflow."""
+"""The image and the template, as far as they can be tested without Docker and without Dataflow."""
 
 import argparse
 import io
@@ -30,7 +30,7 @@ def args() -> dict[str, str]:
     return {name: value.strip('"') for name, _, value in (text.partition("=") for text in steps("ARG"))}
 
 
-def test_versions_are_those_of_the_constraints():
+def test_versions_match_the_constraints():
     beam = args()["BEAM"]
     assert beam == f"apache/beam_python3.11_sdk:{PINS['apache-beam']}"
     assert PINS["apache-beam"] == version("apache-beam")
@@ -38,7 +38,7 @@ def test_versions_are_those_of_the_constraints():
     assert "/python311-" in args()["LAUNCHER"]
 
 
-def test_everything_that_is_fetched_is_pinned():
+def test_everything_downloaded_is_pinned():
     for name in ("BASE", "BEAM", "LAUNCHER"):
         assert not args()[name].endswith(":latest")
         assert ":" in args()[name]
@@ -51,7 +51,7 @@ def test_everything_that_is_fetched_is_pinned():
                 assert package in PINS, f"{package} is not in constraints.txt"
 
 
-def test_every_file_that_is_copied_exists_and_is_sent_to_docker():
+def test_copied_files_exist_and_are_sent_to_docker():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     for text in steps("COPY"):
         if "--from=" not in text:
@@ -59,6 +59,14 @@ def test_every_file_that_is_copied_exists_and_is_sent_to_docker():
             for source in sources:
                 assert (ROOT / source).exists(), source
                 assert f"!{source.split('/')[0]}" in ignored, source
+
+
+def test_the_whole_package_is_copied():
+    copied = {source for text in steps("COPY") if "--from=" not in text for source in text.split()[:-1]}
+    package = ROOT / "src" / "vlmixer"
+    linked = {path.resolve().relative_to(ROOT).as_posix() for path in package.iterdir() if path.is_symlink()}
+    assert linked == {"artifacts", "bank", "model", "pipeline"}
+    assert linked | {"src", "pyproject.toml", "README.md", "LICENSE"} <= copied
 
 
 def test_the_image_starts_beam_and_the_launcher_finds_the_template():
@@ -75,14 +83,14 @@ def test_the_image_starts_beam_and_the_launcher_finds_the_template():
 
 
 def run_options() -> set[str]:
-    """What `vlmixer run` can be told, by name."""
+    """The names of the options of `vlmixer run`."""
     commands = next(action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
     return {action.dest for action in commands.choices["run"]._actions} - {"help"}
 
 
-def test_the_templates_parameters_are_those_of_the_command():
+def test_the_template_has_the_parameters_of_the_command():
     own = {action.dest for action in flex.parser()._actions} - {"help"}
-    # Workers are Dataflow's own; the arguments behind -- are the parameter `beam`.
+    # Dataflow has its own workers. The parameter `beam` holds the arguments after --.
     assert own == run_options() - {"workers"} | {"beam"}
     assert {parameter["name"] for parameter in TEMPLATE["parameters"]} == own | {"sdk_container_image"}
 
@@ -148,7 +156,7 @@ def test_parameters_become_the_command(tmp_path):
     assert options.view_as(GoogleCloudOptions).template_location == "gs://bucket/job"
 
 
-def test_wrong_parameters_are_told_before_a_job_is_made(tmp_path):
+def test_wrong_parameters_are_reported_before_a_job_is_made(tmp_path):
     with pytest.raises(CallError, match="out: 'out' is a local folder"):
         flex.plan(["--config=x.yaml", "--out=out"])
     with pytest.raises(CallError, match=r"no\.yaml: no such config file"):
