@@ -1,4 +1,4 @@
-"""Links in the documentation lead somewhere."""
+"""Links in the documentation lead somewhere, and the names of files and of code that it uses exist."""
 
 import re
 from pathlib import Path
@@ -37,3 +37,39 @@ def test_links_lead_to_files_and_headings_that_are_there(page):
 def test_every_page_is_listed_in_the_readme():
     listed = text_of(ROOT / "README.md")
     assert [page.name for page in ROOT.glob("docs/*.md") if f"(docs/{page.name})" not in listed] == []
+
+
+NAME = re.compile(r"`([A-Za-z_][\w./-]*)`")
+PACKAGES = ("artifacts", "bank", "model", "pipeline")
+FOLDERS_OF_A_RUN = {"tagged/", "regions/", "bank/", "shards/", "rejects/", "reports/", "logs/"}
+
+
+def names_in(page):
+    """What the page puts in back-quotes and what may be a file or a name in the code, with the line it is in."""
+    return [(name, line) for line in text_of(page).splitlines() for name in NAME.findall(line)]
+
+
+def test_files_and_folders_in_the_architecture_exist():
+    missing = []
+    for name, line in names_in(ROOT / "docs" / "architecture.md"):
+        if "/" in name and name not in FOLDERS_OF_A_RUN:
+            missing += [name] * (not (ROOT / name).exists())
+        elif name.endswith(".py"):  # said of a folder that the line names before it
+            folders = [other for other in NAME.findall(line) if other.endswith("/")]
+            missing += [name] * (not any((ROOT / folder / name).exists() for folder in folders))
+    assert missing == []
+
+
+def test_names_of_code_in_the_architecture_exist():
+    sources = "\n".join(path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    words = set(re.findall(r"\w+", sources))
+    named = {name for name, _ in names_in(ROOT / "docs" / "architecture.md") if "/" not in name}
+    named -= {path.name for path in ROOT.iterdir()}
+    assert {name for name in named if not words.issuperset(name.split("."))} == set()
+
+
+def test_every_room_is_in_the_architecture():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = [path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")]
+    assert rooms
+    assert [room for room in rooms if f"{room}/" not in page] == []
