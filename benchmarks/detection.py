@@ -50,8 +50,8 @@ from vlmixer.pipeline.config import Config, ImageSettings
 from vlmixer.pipeline.image.decoding import decode
 from vlmixer.pipeline.image.detectors.base import Detections, Detector
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec, fix_threads, load_detector
-from vlmixer.pipeline.image.readers.features import FeatureFiles
-from vlmixer.pipeline.image.readers.sources import ImageRef
+from vlmixer.pipeline.image.known_regions import FeatureLines
+from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.regions import choose_regions
 from vlmixer.pipeline.jobs.detect import Photo, choice_of, load_with_concepts, regions_table, run_detect
 from vlmixer.pipeline.jobs.engine import Engine
@@ -152,7 +152,7 @@ def measure_stages(setup: Setup) -> None:
     """Each part by itself, over all photos."""
     loaded = load_with_concepts(setup.spec, load_vocabulary("coco"))
     detector = loaded.detector
-    assert not isinstance(detector, FeatureFiles)
+    assert not isinstance(detector, FeatureLines)
     contents = [Path(path).read_bytes() for path in setup.photos]
     taken = {"decode": 0.0, "inference": 0.0, "choose": 0.0, "crop and table": 0.0, "write": 0.0}
     schema = schemas.regions(detector.feature_dim)

@@ -13,7 +13,8 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.evaluate import ImageRegions, RetrievalReport, retrieval
 from vlmixer.pipeline.config import Config
-from vlmixer.pipeline.image.readers.sources import ImageRef, Unreadable, read_images
+from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
+from vlmixer.pipeline.image.readers.corpus import read_images
 from vlmixer.pipeline.jobs.detect import (
     LoadedDetector,
     decoded,

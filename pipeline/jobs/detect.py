@@ -28,9 +28,11 @@ from vlmixer.pipeline.image.detectors.loading import (
     load_detector,
     resolve_device,
 )
-from vlmixer.pipeline.image.readers.features import FeatureFiles, Found, photos_by_id, plan_features
-from vlmixer.pipeline.image.readers.sources import Corpus, ImageRef, Unreadable, read_images
-from vlmixer.pipeline.image.readers.sources import plan as plan_corpus
+from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions
+from vlmixer.pipeline.image.readers.base import ImageCorpus, ImageRef, Unreadable
+from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
+from vlmixer.pipeline.image.readers.corpus import read_images
+from vlmixer.pipeline.image.readers.features import MAX_LINE_BYTES, photos_by_id, plan_features
 from vlmixer.pipeline.image.regions import BadFeature, Region, RegionChoice, choose_regions
 from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
 from vlmixer.pipeline.jobs.survey import PHOTOS, Run, read_run, survey_images
@@ -82,7 +84,7 @@ class Photo:
     width: int
     height: int
     pixels: np.ndarray | None
-    found: Found | None = None
+    found: KnownRegions | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class LoadedDetector:
     read, and mapped by `concepts_of`.
     """
 
-    detector: Detector | FeatureFiles
+    detector: Detector | FeatureLines
     concepts: tuple[str | None, ...]
     vocabulary: Vocabulary
     met: dict[str, str | None] = field(default_factory=dict)
@@ -137,7 +139,7 @@ class DetectWorker:
 
     def run(self, unit: Unit, resource: LoadedDetector) -> UnitResult:
         log = RejectLog("detect")
-        known = resource.detector if isinstance(resource.detector, FeatureFiles) else None
+        known = resource.detector if isinstance(resource.detector, FeatureLines) else None
         reading = Reading(self.stage, self.settings, log, known)
         images = regions = 0
         concepts: Counter[str] = Counter()
@@ -175,7 +177,7 @@ class DetectWorker:
 
 def _unmapped(loaded: LoadedDetector, met: Iterable[str]) -> list[str]:
     """Labels that are no concepts: the detector's, or those that were met in files of features."""
-    if isinstance(loaded.detector, FeatureFiles):
+    if isinstance(loaded.detector, FeatureLines):
         return sorted(name for name in met if loaded.concepts_of([name]) == [None])
     return [label for label, known in zip(loaded.detector.labels, loaded.concepts, strict=True) if known is None]
 
@@ -188,7 +190,7 @@ class Reading:
     """
 
     def __init__(
-        self, stage: Stage, settings: ImageSettings, log: RejectLog, features: FeatureFiles | None = None
+        self, stage: Stage, settings: ImageSettings, log: RejectLog, features: FeatureLines | None = None
     ) -> None:
         self.stage = stage
         self.features = features
@@ -238,7 +240,10 @@ class Reading:
     def _known(self, ref: ImageRef) -> tuple[bytes, Photo | Unreadable]:
         """An image whose regions are known, with its photo if there are photos."""
         assert self.features is not None
-        line, found = self.features.read(ref)
+        ((_, line),) = read_images([ref], MAX_LINE_BYTES)
+        if isinstance(line, Unreadable):
+            return b"", line
+        found = self.features.parse(ref, line)
         if isinstance(found, Unreadable) or not ref.photo:
             return line, found if isinstance(found, Unreadable) else Photo(ref, found.width, found.height, None, found)
         ((_, data),) = read_images([ImageRef(ref.photo)], max_file_bytes(self.max_pixels))
@@ -284,7 +289,7 @@ def detect_batch(
 ) -> Iterator[tuple[Photo, list[Region]]]:
     """Each photo with its regions, in order; photos that the detector cannot take are rejected one by one."""
     results = [photo.found.detections if photo.found else None for photo in photos]
-    if not isinstance(loaded.detector, FeatureFiles):
+    if not isinstance(loaded.detector, FeatureLines):
         results = _detect(loaded.detector, photos, log)
     for photo, detections in zip(photos, results, strict=True):
         if detections is None:
@@ -419,9 +424,11 @@ def report_unmapped(labels: Sequence[str], vocabulary: Vocabulary, stage: Stage)
         )
 
 
-def plan_known(spec: DetectorSpec, inputs: Sequence[str]) -> tuple[Corpus, dict[str, str] | None]:
+def plan_known(
+    spec: DetectorSpec, inputs: Sequence[str], photos_file: str
+) -> tuple[ImageCorpus, dict[str, str] | None]:
     """The corpus of files with region features, and the photos of `inputs` by id, None without any."""
-    corpus = plan_features(spec.name.removeprefix(TSV), spec.options.get("predictions"))
+    corpus = plan_features(spec.name.removeprefix(TSV), spec.options.get("predictions"), photos_file if inputs else "")
     load_features(spec)
     if not inputs:
         return corpus, None
@@ -429,14 +436,14 @@ def plan_known(spec: DetectorSpec, inputs: Sequence[str]) -> tuple[Corpus, dict[
     return replace(corpus, inputs=[*corpus.inputs, *photos.inputs]), photos_by_id(photos)
 
 
-def load_features(spec: DetectorSpec) -> FeatureFiles:
+def load_features(spec: DetectorSpec) -> FeatureLines:
     """The files with region features that stand in place of a detector. Raises CallError."""
     unknown = sorted(set(spec.options) - {"predictions", "classes"})
     if unknown:
         raise CallError(
             f"images.detector_options: tsv knows predictions and classes, not {', '.join(map(repr, unknown))}."
         )
-    return FeatureFiles(spec.name.removeprefix(TSV), **spec.options)
+    return FeatureLines(spec.name.removeprefix(TSV), **spec.options)
 
 
 def run_detect(
@@ -446,7 +453,7 @@ def run_detect(
     spec = detector_spec(config.images, import_paths, elsewhere=engine.elsewhere)
     photos: dict[str, str] | None = None
     if spec.name.startswith(TSV):
-        corpus, photos = plan_known(spec, config.images.inputs)
+        corpus, photos = plan_known(spec, config.images.inputs, files.join(Stage("detect", config.out).work, PHOTOS))
     elif config.images.inputs:
         corpus = plan_corpus(config.images.inputs)
     else:

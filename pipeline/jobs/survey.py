@@ -3,9 +3,8 @@
 Writes OUT/work/detect/survey-*.parquet, which go when the stage is finished.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,8 +14,9 @@ from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.duplicates import find_duplicates
-from vlmixer.pipeline.image.readers import features
-from vlmixer.pipeline.image.readers.sources import PARQUET, SURVEY, ImageRef, Piece, refs_of, refs_table, survey
+from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
+from vlmixer.pipeline.image.readers.corpus import one_unit, survey
+from vlmixer.pipeline.image.readers.references import SURVEY, refs_of, refs_table
 from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
 from vlmixer.pipeline.units import work
 from vlmixer.pipeline.units.work import Stage, Unit, UnitResult
@@ -53,7 +53,7 @@ class SurveyWorker:
         rows = 0
         pending: list[ImageRef] = []
         with schemas.writing_parquet(files.join(self.stage.work, part_name(unit.name)), SURVEY) as writer:
-            for ref in self._refs(unit.content):
+            for ref in survey(unit.content, contents=self.contents):
                 pending.append(ref)
                 rows += 1
                 if len(pending) == ROWS_A_GROUP:
@@ -63,20 +63,13 @@ class SurveyWorker:
                 writer.write_table(refs_table(pending))
         return UnitResult(counts={"images": Counts(rows, rows)}, details={"rows": rows})
 
-    def _refs(self, piece: Piece) -> Iterator[ImageRef]:
-        if piece.kind != features.KIND:
-            return survey(piece, contents=self.contents)
-        photos = files.join(self.stage.work, PHOTOS)
-        by_id = json.loads(files.read_bytes(photos)) if files.exists(photos) else None
-        return features.survey_features(piece, by_id)
-
 
 def part_name(unit: str) -> str:
     """The file of a unit of the survey."""
     return f"{unit}.parquet"
 
 
-def survey_images(pieces: Sequence[Piece], stage: Stage, engine: Engine, *, drop_duplicates: bool) -> list[Unit]:
+def survey_images(pieces: Sequence[InputPiece], stage: Stage, engine: Engine, *, drop_duplicates: bool) -> list[Unit]:
     """Units of detection: their contents are tuples of Run. Surveys what is not surveyed yet.
 
     Each unit takes about IMAGES_A_UNIT images that lie together, more of a very large corpus, or a run of Parquet rows
@@ -88,7 +81,7 @@ def survey_images(pieces: Sequence[Piece], stage: Stage, engine: Engine, *, drop
         worker = SurveyWorker(stage, drop_duplicates)
         with progress(stage, "detect: survey", [unit.name for unit in surveys], "images"):
             do = DoUnits(stage, worker)
-            engine.run(stage, left, Piece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
+            engine.run(stage, left, InputPiece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
     rows = [result.details["rows"] for result in work.read_results(stage, [unit.name for unit in surveys])]
     parts = [files.join(stage.work, part_name(unit.name)) for unit in surveys]
     duplicates = _name_duplicates(parts, rows)
@@ -100,12 +93,12 @@ def survey_images(pieces: Sequence[Piece], stage: Stage, engine: Engine, *, drop
     ]
 
 
-def _cut(pieces: Sequence[Piece], parts: Sequence[str], rows: Sequence[int]) -> list[tuple[Run, ...]]:
+def _cut(pieces: Sequence[InputPiece], parts: Sequence[str], rows: Sequence[int]) -> list[tuple[Run, ...]]:
     units: list[list[Run]] = []
     size = max(IMAGES_A_UNIT, -(-sum(rows) // MOST_UNITS))
     room = 0
     for piece, part, count in zip(pieces, parts, rows, strict=True):
-        if piece.kind == PARQUET[1:]:
+        if one_unit(piece):
             units += [[Run(part, 0, count)]] if count else []
             room = 0
             continue

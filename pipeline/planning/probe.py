@@ -16,7 +16,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +33,10 @@ from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.model.config import Settings, TrainConfig
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.detectors.loading import TSV
-from vlmixer.pipeline.image.readers.sources import FILES_A_PIECE, ImageRef, Piece, Unreadable, read_images, survey
-from vlmixer.pipeline.image.readers.sources import plan as plan_corpus
+from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
+from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
+from vlmixer.pipeline.image.readers.corpus import read_images, sample
+from vlmixer.pipeline.image.readers.image_files import FILES_PER_PIECE
 from vlmixer.pipeline.jobs import deal, index, mix, tag
 from vlmixer.pipeline.jobs import survey as surveying
 from vlmixer.pipeline.jobs.detect import max_file_bytes, run_detect
@@ -89,12 +90,15 @@ def take_sample(config: Config) -> Sample:
     inputs = files.expand(config.text.inputs, key="text.inputs")
     sentences, total = _sample_text(inputs, config)
     size_of_text = sum(entry.size for entry in inputs)
-    images, count, size, counted = _sample_images(config)
+    images = sample(plan_corpus(config.images.inputs), MOST[1])
     notes = ["sentences were counted by their bytes in the sample"]
-    if not counted:
+    if not images.counted:
         notes.append("images in tars and lists were counted by their bytes in the sample")
     return Sample(
-        sentences, images, Corpus(total, size_of_text, count, size, len(plan_slices(inputs)), exact=False), tuple(notes)
+        sentences,
+        images.refs,
+        Corpus(total, size_of_text, images.images, images.bytes, len(plan_slices(inputs)), exact=False),
+        tuple(notes),
     )
 
 
@@ -141,42 +145,6 @@ def _format(name: str) -> str:
 
 def _drawn(piece: Slice, seed: int) -> int:
     return stable_hash(seed, "probe", piece.name, piece.start)
-
-
-def _sample_images(config: Config) -> tuple[list[ImageRef], int, int, bool]:
-    """Up to MOST[1] references, how many images there are, their bytes, and whether they were counted."""
-    corpus = plan_corpus(config.images.inputs)
-    sizes = {entry.name: entry.size for entry in corpus.inputs}
-    count = size = 0
-    counted = True
-    refs: list[ImageRef] = []
-    pieces = sorted(corpus.pieces, key=lambda piece: stable_hash("probe", piece.names[0][1], piece.start))
-    looked = pieces[:PLACES]
-    share = -(-MOST[1] // max(len(looked), 1))
-    density: list[tuple[int, int]] = []
-    for piece in looked:
-        found = list(islice(survey(_some(piece, share), contents=False), share))
-        refs += found
-        if piece.kind in ("tar", "list") and found:
-            length = piece.stop - piece.start if len(found) < share else found[-1].order[1] - piece.start
-            density.append((len(found), max(length, 1)))
-    per_byte = sum(number for number, _ in density) / max(sum(length for _, length in density), 1)
-    for piece in pieces:
-        if piece.kind == "files":
-            count += len(piece.names)
-        elif piece.kind == "parquet":
-            count += piece.stop - piece.start
-        elif piece.kind in ("tar", "list"):
-            counted = False
-            count += round((piece.stop - piece.start) * per_byte)
-    size = sum(sizes[name] for piece in pieces if piece.kind == "files" for _, name, _ in piece.names)
-    size += sum(sizes[name] for name in {piece.names[0][1] for piece in pieces if piece.kind in ("tar", "parquet")})
-    return refs, count, size, counted
-
-
-def _some(piece: Piece, count: int) -> Piece:
-    """The piece with no more files than so many; photos are in the order of a hash already."""
-    return replace(piece, names=piece.names[:count]) if piece.kind == "files" else piece
 
 
 @dataclass
@@ -523,7 +491,7 @@ def _shape(config: Config) -> Shape:
         most_batches=tag.MOST_BATCHES_A_UNIT,
         images_a_unit=surveying.IMAGES_A_UNIT,
         most_images_units=surveying.MOST_UNITS,
-        survey_images=FILES_A_PIECE,
+        survey_images=FILES_PER_PIECE,
         regions_a_group=index.REGIONS_A_GROUP,
         most_groups=index.MOST_GROUPS,
         most_concept_units=index.MOST_CONCEPT_UNITS,

@@ -1,7 +1,13 @@
-"""A finished run that several files of tests look at."""
+"""The small corpus, and a finished run over it, for the tests of several packages."""
 
 import pytest
 from tests.pipeline.jobs.small_corpus import Corpus, make_corpus, run
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Corpus:
+    """150 photos, 300 sentences, a config that mixes them into several shards."""
+    return make_corpus(tmp_path)
 
 
 @pytest.fixture(scope="session")

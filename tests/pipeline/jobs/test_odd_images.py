@@ -18,7 +18,8 @@ from tests.pipeline.jobs.small_corpus import Corpus, run
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.pipeline.config import ImageSettings
 from vlmixer.pipeline.image.detectors.base import Detections, no_detections
-from vlmixer.pipeline.image.readers.sources import ImageRef, refs_table
+from vlmixer.pipeline.image.readers.base import ImageRef
+from vlmixer.pipeline.image.readers.references import refs_table
 from vlmixer.pipeline.jobs.detect import Photo, Reading, _detect
 from vlmixer.pipeline.jobs.survey import Run
 from vlmixer.pipeline.units.work import Stage

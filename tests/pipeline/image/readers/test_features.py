@@ -270,9 +270,9 @@ def test_index_files_of_another_version_are_noticed(corpus: Corpus, known: Regio
     ("name", "content", "options", "message"),
     [
         ("f.tsv", "1\t2\t3\t4\n", {}, "has 4 columns; expected 3 or 2 (VinVL), 6"),
-        ("f.tsv", "1\t2\tAAAA\n", {}, "tells no classes. Give the TSV file"),
+        ("f.tsv", "1\t2\tAAAA\n", {}, "does not contain classes. Give the TSV file"),
         ("f.tsv", "1\t2\tAAAA\n", {"predictions": "no/such.tsv"}, "no such file: no/such.tsv"),
-        ("f.tsv", "\t".join("1" * 10) + "\n", {}, "has numbers of classes; give their names"),
+        ("f.tsv", "\t".join("1" * 10) + "\n", {}, "has numbers of classes. Give their names"),
         ("f.tsv", "\t".join("1" * 10) + "\n", {"classes": ["dog"]}, "is not usable"),
         ("f.tsv", "1\t2\tAAAA\n", {"colour": 1}, "tsv knows predictions and classes, not 'colour'"),
         ("missing.tsv", None, {}, "nothing matches"),

@@ -1,0 +1,27 @@
+"""Opening tars so that a damaged or truncated one is noticed.
+
+Python's tarfile takes a broken header, and a file that stops, for the end of the archive. The true end is a block of
+zeros.
+"""
+
+import tarfile
+from typing import IO, Literal, Self
+
+
+class _StrictMember(tarfile.TarInfo):
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the block of zeros
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"the archive is damaged or breaks off at byte {archive.offset}: {error}") from None
+
+
+def open_tar(file: IO[bytes], mode: Literal["r:", "r|"] = "r:") -> tarfile.TarFile:
+    """An open file as a tar. mode: "r:" for files that can seek, "r|" for streams.
+
+    Iterating over it raises tarfile.ReadError where the archive is damaged or breaks off; so does opening it.
+    """
+    return tarfile.open(fileobj=file, mode=mode, tarinfo=_StrictMember)

@@ -1,0 +1,139 @@
+"""Where images come from: plans inputs as pieces, surveys pieces into references, reads references.
+
+READERS is the table of formats. To add a format, write its reader in a file of its own and add a line here. Nothing
+here looks into the images, and nothing holds more than one of them in memory.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.rng import stable_hash
+from vlmixer.pipeline.image.readers.base import (
+    FILES,
+    ImageCorpus,
+    ImageReader,
+    ImageRef,
+    InputFile,
+    InputPiece,
+    Unreadable,
+    with_name_digest,
+)
+from vlmixer.pipeline.image.readers.bookkeeping import bookkeeping_files
+from vlmixer.pipeline.image.readers.features import FeatureReader
+from vlmixer.pipeline.image.readers.image_files import FileReader
+from vlmixer.pipeline.image.readers.lists import ListReader, is_list
+from vlmixer.pipeline.image.readers.parquet import ParquetReader
+from vlmixer.pipeline.image.readers.records import record_files
+from vlmixer.pipeline.image.readers.tars import TarReader
+
+READERS: tuple[ImageReader, ...] = (
+    ListReader(),
+    TarReader(),
+    ParquetReader(),
+    FeatureReader(),
+    FileReader(),
+)
+"""A file goes to the first reader that takes it."""
+
+_BY_FORMAT = {reader.format: reader for reader in READERS}
+
+
+def plan(patterns: Sequence[str], readers: Sequence[ImageReader] = READERS) -> ImageCorpus:
+    """The pieces of all files that the patterns name. Reads names, sizes, the ends of Parquet files, and lists.
+
+    Raises CallError for patterns that match nothing and for packed tars.
+    """
+    found: dict[str, tuple[FileStat, bool]] = {}
+    for pattern in patterns:
+        # Text files in a folder may be anything. Lists are those that the config names as such.
+        as_list = is_list(pattern)
+        for entry in files.expand([pattern], key="images.inputs"):
+            found[entry.name] = (entry, as_list or (entry.name in found and found[entry.name][1]))
+    listed = set(found)
+    records = record_files(listed)
+    set_aside = listed & (set(records.values()) | bookkeeping_files(listed))
+    taken: list[tuple[ImageReader, InputFile]] = []
+    for number, (entry, as_list) in enumerate(found.values()):
+        if entry.name not in set_aside:
+            reader = next(reader for reader in readers if reader.takes(entry.name, as_list=as_list))
+            taken.append((reader, InputFile(number, entry.name, entry.size, records.get(entry.name, ""))))
+    taken.sort(key=lambda pair: pair[0].format != FILES)  # files come first and are planned all together
+    pieces = [
+        piece
+        for reader, group in groupby(taken, key=lambda pair: pair[0])
+        for piece in reader.plan([file for _, file in group])
+    ]
+    return ImageCorpus([entry for entry, _ in found.values()], pieces, sorted(set_aside))
+
+
+def survey(piece: InputPiece, *, contents: bool) -> Iterator[ImageRef]:
+    """The references of a piece. contents: whether `digest` is of the bytes, which are then read, or of the name."""
+    if not piece.reason:
+        yield from _BY_FORMAT[piece.format].survey(piece, contents=contents)
+        return
+    (file,) = piece.files
+    ref = ImageRef(file.name, format=piece.format, order=(file.number, 0), reason=piece.reason, detail=piece.detail)
+    yield with_name_digest(ref)
+
+
+def one_unit(piece: InputPiece) -> bool:
+    """Whether one unit of work takes all images of the piece, since they are read in one go."""
+    return not piece.reason and _BY_FORMAT[piece.format].one_unit_per_piece
+
+
+def read_images(refs: Sequence[ImageRef], max_bytes: float) -> Iterator[tuple[ImageRef, bytes | Unreadable]]:
+    """The bytes of each reference, in order. A file that holds many images is opened once for a run of them."""
+    for name, group in groupby(refs, key=lambda ref: ref.format):
+        run = list(group)
+        readable = _BY_FORMAT[name].read([ref for ref in run if not ref.reason], max_bytes)
+        for ref in run:
+            yield ref, Unreadable(ref.reason, ref.detail) if ref.reason else next(readable)
+
+
+@dataclass(frozen=True)
+class CorpusSample:
+    """References from all over a corpus, and the size of the whole.
+
+    images: how many there are, exact if `counted`, or else estimated from bytes. bytes: those of the files they are in,
+    images behind lists left out.
+    """
+
+    refs: list[ImageRef]
+    images: int
+    bytes: int
+    counted: bool
+
+
+def sample(corpus: ImageCorpus, most: int, max_pieces: int = 64) -> CorpusSample:
+    """Up to about `most` references from at most `max_pieces` pieces, the same for the same corpus. Reads no image."""
+    pieces = sorted(corpus.pieces, key=lambda piece: stable_hash("probe", piece.files[0].name, piece.start))
+    chosen = pieces[:max_pieces]
+    share = -(-most // max(len(chosen), 1))
+    refs: list[ImageRef] = []
+    seen = seen_bytes = 0
+    for piece in chosen:
+        found = list(islice(survey(_start(piece, share), contents=False), share))
+        refs += found
+        if found and _count(piece) is None:
+            length = piece.stop - piece.start if len(found) < share else found[-1].order[1] - piece.start
+            seen, seen_bytes = seen + len(found), seen_bytes + max(length, 1)
+    counts = [_count(piece) for piece in pieces]
+    estimates = [
+        round((piece.stop - piece.start) * seen / max(seen_bytes, 1)) if count is None else count
+        for piece, count in zip(pieces, counts, strict=True)
+    ]
+    holders = [piece for piece in pieces if not piece.reason and _BY_FORMAT[piece.format].holds_images]
+    sizes = {file.name: file.size for piece in holders for file in piece.files}
+    return CorpusSample(refs, sum(estimates), sum(sizes.values()), None not in counts)
+
+
+def _count(piece: InputPiece) -> int | None:
+    return 0 if piece.reason else _BY_FORMAT[piece.format].count(piece)
+
+
+def _start(piece: InputPiece, count: int) -> InputPiece:
+    """The piece with at most `count` of its files. Their order is that of a hash already."""
+    return replace(piece, files=piece.files[:count])

@@ -1,0 +1,124 @@
+"""Lists of images: a text file with one path or URL per line, or JSON lines with a path or URL and provenance."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from vlmixer.artifacts import files
+from vlmixer.pipeline.image.readers.base import (
+    ImageRef,
+    InputFile,
+    InputPiece,
+    Unreadable,
+    map_ahead,
+    unreadable_piece,
+)
+from vlmixer.pipeline.image.readers.image_files import FILES_PER_PIECE, URLS_PER_PIECE, FileReader, with_digest
+from vlmixer.pipeline.image.readers.records import URL_FIELDS, provenance
+
+ENDINGS = (".txt", ".jsonl", ".ndjson")
+PATH_FIELDS = ("path", "image", "file_name", "filename", "file", "filepath")
+
+
+@dataclass(frozen=True)
+class ListReader:
+    """Reads lists. The images are files of their own, so their references have that format."""
+
+    paths_per_piece: int = FILES_PER_PIECE
+    urls_per_piece: int = URLS_PER_PIECE
+    format = "list"
+    one_unit_per_piece = False
+    holds_images = False
+
+    def takes(self, name: str, *, as_list: bool) -> bool:
+        return as_list and is_list(name)
+
+    def plan(self, inputs: Sequence[InputFile]) -> list[InputPiece]:
+        return [piece for file in inputs for piece in self._cut(file)]
+
+    def _cut(self, file: InputFile) -> list[InputPiece]:
+        """Runs of lines, by the bytes at which they begin."""
+        cuts, at, seen = [0], 0, 0
+        try:
+            with files.open_read(file.name) as lines:
+                for line in lines:
+                    at, seen = at + len(line), seen + 1
+                    if seen == (self.urls_per_piece if b"://" in line else self.paths_per_piece):
+                        cuts.append(at)
+                        seen = 0
+        except OSError as error:
+            return [unreadable_piece(self.format, file, "unreadable_file", f"{type(error).__name__}: {error}")]
+        if not at:
+            return [unreadable_piece(self.format, file, "empty_file")]
+        return [InputPiece(self.format, (file,), start, stop) for start, stop in pairwise([*cuts, at]) if stop > start]
+
+    def count(self, piece: InputPiece) -> None:
+        return None
+
+    def survey(self, piece: InputPiece, *, contents: bool) -> Iterator[ImageRef]:
+        entries = _entries(piece)
+        first = next(entries, None)
+        if first is not None:
+            yield with_digest(first, contents=contents)
+            yield from map_ahead(entries, lambda ref: with_digest(ref, contents=contents), first.source)
+
+    def read(self, refs: Sequence[ImageRef], max_bytes: float) -> Iterator[bytes | Unreadable]:
+        yield from FileReader().read(refs, max_bytes)
+
+
+def is_list(name: str) -> bool:
+    """Whether the file, or the glob, has the ending of a list."""
+    return name.lower().endswith(ENDINGS)
+
+
+def _entries(piece: InputPiece) -> Iterator[ImageRef]:
+    (file,) = piece.files
+    name = file.name
+    folder = name.rpartition("/")[0]
+    as_json = not name.lower().endswith(".txt")
+    with files.open_read(name) as lines:
+        lines.seek(piece.start)
+        at = piece.start
+        while at < piece.stop and (line := lines.readline()):
+            position, at = at, at + len(line)
+            text = line.strip()
+            if not text:
+                continue
+            ref = ImageRef(name, f"byte {position}", order=(file.number, position))
+            try:
+                where, url, rights = _entry(text.decode("utf-8-sig"), as_json)
+            except UnicodeDecodeError as error:
+                yield replace(ref, reason="not_utf8", detail=str(error))
+            except (ValueError, RecursionError) as error:
+                yield replace(ref, reason="not_json", detail=str(error))
+            except LookupError as error:
+                yield replace(ref, reason="missing_field", detail=str(error.args[0]))
+            else:
+                yield replace(ref, source=_locate(where, folder), key="", url=url, license=rights)
+
+
+def _entry(text: str, as_json: bool) -> tuple[str, str, str]:
+    """(path or URL, URL, licence) of a line."""
+    record: Any = json.loads(text) if as_json else text
+    if isinstance(record, str):
+        return record, record if files.is_url(record) else "", ""
+    if not isinstance(record, dict):
+        raise LookupError(f"expected a path or an object, found {type(record).__name__}")
+    lower = {str(name).lower(): value for name, value in record.items()}
+    paths = [lower[name] for name in (*PATH_FIELDS, *URL_FIELDS) if isinstance(lower.get(name), str) and lower[name]]
+    if not paths:
+        raise LookupError(f"expected one of {', '.join((*PATH_FIELDS, 'url'))}; found {', '.join(map(str, record))}")
+    url, rights = provenance(record)
+    return paths[0], url or (paths[0] if files.is_url(paths[0]) else ""), rights
+
+
+def _locate(where: str, folder: str) -> str:
+    """The path to open. A relative path starts at the list's folder, or else where the command was started."""
+    if files.is_url(where) or os.path.isabs(where) or not folder:
+        return where
+    in_folder = files.join(folder, where)
+    here = not files.is_url(folder) and not os.path.exists(in_folder) and os.path.exists(where)
+    return where if here else in_folder
