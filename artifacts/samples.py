@@ -17,6 +17,7 @@ import numpy as np
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.tars import open_tar
 
 MEMBERS = ("json", "txt", "npy")
 PICTURE = "jpg"
@@ -210,7 +211,7 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
     where, current = "the beginning", ""
     pending: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with open_tar(file) as tar:
             for member in tar:
                 key, _, extension = member.name.partition(".")
                 if len(pending) >= len(MEMBERS) and (key, extension) != (current, PICTURE):
@@ -230,11 +231,11 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
                 yield _decode(current, pending)
             elif pending:
                 raise ValueError("the last sample is not complete")
-            # tarfile takes a broken header for the end; the true end is two blocks of zeros or more.
+            # Behind the last member a shard holds zeros only, two blocks or more.
             file.seek(tar.offset)
             rest = file.read()
             if len(rest) < 2 * tarfile.BLOCKSIZE or rest.strip(b"\0"):
-                raise ValueError("the archive ends or breaks off behind this member")
+                raise ValueError("the archive is cut short behind this member, or holds something else there")
     except _DAMAGE as error:
         raise UserError(
             f"{name}: damaged at {where} ({error}). Run `vlmixer verify` on the folder, then make this shard again."

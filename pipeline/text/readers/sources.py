@@ -11,7 +11,7 @@ import json
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,7 @@ import zstandard
 from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Input
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.tars import open_tar
 from vlmixer.pipeline.text.readers.json_lists import BrokenJson, json_records
 from vlmixer.pipeline.text.readers.lines import MAX_LINE_BYTES, paragraphs, raw_lines, unpack
 from vlmixer.pipeline.text.readers.slices import Slice, can_split, kind, source_id
@@ -262,7 +263,7 @@ class Reading:
         held: tuple[str, int, bytes | None] | None = None
         done = ""
         found = False
-        with tarfile.open(fileobj=file, mode="r|", tarinfo=_Member) as tar:
+        with open_tar(file, "r|") as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would remember all of them
                 folder, slash, base = member.name.rpartition("/")
@@ -290,19 +291,6 @@ class Reading:
         text = self._decoded(name, position, data)
         if text is not None:
             yield from self._json_line(name, position, text)
-
-
-class _Member(tarfile.TarInfo):
-    """tarfile takes a broken header, and the end of the file, for the archive's end; that is two blocks of zeros."""
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} behind byte {archive.offset}") from None
 
 
 def _describe(piece: Slice) -> Input:
