@@ -13,6 +13,7 @@ import glob
 import hashlib
 import io
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -28,6 +29,7 @@ from fsspec.core import url_to_fs
 from vlmixer.artifacts.errors import CallError, UserError, WriteError
 
 TEMPORARY = ".tmp-"
+"""Mark of temporary names: it follows the final name, and a hexadecimal number follows it."""
 WRITE_BUFFER = 1 << 18
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 """Kinds of URL behind which an upload is seen only when it is complete, and folders need not be made."""
@@ -429,10 +431,15 @@ def publish_bytes(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def is_temporary(name: str) -> bool:
+    """Whether this is the temporary name of a file that is being written, or of one in a folder that is."""
+    return re.search(rf"{re.escape(TEMPORARY)}[0-9a-f]+(/|$)", name) is not None
+
+
 def sweep_temporaries(folder: str) -> None:
     """Remove what an interrupted run left behind under temporary names."""
     for name in list_files(folder):
-        if TEMPORARY in name:
+        if is_temporary(name):
             remove(join(folder, name))
 
 

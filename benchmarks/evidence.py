@@ -30,7 +30,9 @@ from vlmixer.artifacts import files, settings
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.config import Settings
-from vlmixer.model.evaluate import ImageRegions, RetrievalReport, RetrievalScore, retrieval, score_matrix, tag_overlap
+from vlmixer.model.embedding import ImageRegions
+from vlmixer.model.evaluate import retrieval
+from vlmixer.model.scoring import RetrievalReport, RetrievalScore, score_matrix, tag_overlap
 from vlmixer.pipeline.config import Config, ImageSettings, TextSettings
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
 from vlmixer.pipeline.evaluation.retrieval import detect_pairs, read_pairs

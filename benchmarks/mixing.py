@@ -52,7 +52,7 @@ from vlmixer.model.data import Batch, Loader
 from vlmixer.model.network import Network
 from vlmixer.model.ranks import joined
 from vlmixer.model.shards import open_shards
-from vlmixer.model.train import Losses
+from vlmixer.model.training import Losses
 from vlmixer.pipeline.mix.samples import Sentence, mix_sentences
 from vlmixer.pipeline.mix.settings import CutMixSettings
 from vlmixer.pipeline.text.tagger import Tagger

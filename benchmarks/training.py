@@ -44,7 +44,7 @@ from vlmixer.model.network import Network
 from vlmixer.model.padding import Masked
 from vlmixer.model.shards import ShardSet, open_shards
 from vlmixer.model.tokenizer import Tokenizer
-from vlmixer.model.train import train
+from vlmixer.model.training import train
 
 FEATURE_DIM = 448
 

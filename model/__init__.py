@@ -1,4 +1,77 @@
-"""The trainer's side: network, objectives, data, training and evaluation; needs no Beam and no spaCy.
+"""The trainer: network, objectives, data, training and evaluation. Needs no Beam and no spaCy.
 
-Nothing is imported here, so that `import model` stays light; see `model.train` and `model.evaluate`.
+The public names are imported when they are first used, so that `import vlmixer.model` does not load torch.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vlmixer.model.checkpoint import load_reference_texts, load_run
+    from vlmixer.model.config import ModelConfig, Settings, TrainConfig, load_settings
+    from vlmixer.model.data import Loader
+    from vlmixer.model.embedding import (
+        EmbeddedImages,
+        ImageRegions,
+        average_similarity,
+        embed_images,
+        embed_tags,
+        embed_texts,
+        similarity,
+    )
+    from vlmixer.model.evaluate import retrieval
+    from vlmixer.model.network import Network
+    from vlmixer.model.scoring import RetrievalReport, RetrievalScore
+    from vlmixer.model.shards import ShardSet, open_shards
+    from vlmixer.model.tokenizer import Tokenizer
+    from vlmixer.model.training import train
+else:
+    from vlmixer.artifacts.lazy import importer
+
+    __getattr__ = importer(
+        __name__,
+        {
+            "checkpoint": ["load_reference_texts", "load_run"],
+            "config": ["ModelConfig", "Settings", "TrainConfig", "load_settings"],
+            "data": ["Loader"],
+            "embedding": [
+                "EmbeddedImages",
+                "ImageRegions",
+                "average_similarity",
+                "embed_images",
+                "embed_tags",
+                "embed_texts",
+                "similarity",
+            ],
+            "evaluate": ["retrieval"],
+            "network": ["Network"],
+            "scoring": ["RetrievalReport", "RetrievalScore"],
+            "shards": ["ShardSet", "open_shards"],
+            "tokenizer": ["Tokenizer"],
+            "training": ["train"],
+        },
+    )
+
+__all__ = [
+    "EmbeddedImages",
+    "ImageRegions",
+    "Loader",
+    "ModelConfig",
+    "Network",
+    "RetrievalReport",
+    "RetrievalScore",
+    "Settings",
+    "ShardSet",
+    "Tokenizer",
+    "TrainConfig",
+    "average_similarity",
+    "embed_images",
+    "embed_tags",
+    "embed_texts",
+    "load_reference_texts",
+    "load_run",
+    "load_settings",
+    "open_shards",
+    "retrieval",
+    "similarity",
+    "train",
+]

@@ -1,16 +1,19 @@
-"""A run's folder: its config, tokenizer and weights, and the checkpoints from which it goes on exactly.
+"""The folder of a run: config, tokenizer, weights, and the checkpoints that it resumes from exactly.
 
 RUN/config.yaml                 the resolved seed, model and train sections
 RUN/tokenizer.json              the vocabulary
 RUN/log.jsonl, tensorboard/     losses every few steps, see model.progress
 RUN/checkpoints/step-00000500/  model.safetensors, optimizer.pt, state.json; the last few and the best
-RUN/usual.safetensors           embedded sentences of the training, see model.evaluate.similarity
-RUN/model.safetensors           the finished network; not there before the last step
+RUN/reference_texts.safetensors embedded training sentences, see model.embedding.similarity
+RUN/model.safetensors           the finished network; written after the last step
 """
 
 import io
 import json
+import math
 import os
+import pickle
+import re
 import shutil
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -27,25 +30,28 @@ from torch import Tensor
 from vlmixer.artifacts import files, settings
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.model import tokenizer as tokenizers
-from vlmixer.model.config import ModelConfig, Settings
+from vlmixer.model.config import Settings
 from vlmixer.model.network import Network
+from vlmixer.model.progress import say
 from vlmixer.model.tokenizer import Tokenizer
 
 CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
-USUAL = "usual.safetensors"
+REFERENCE_TEXTS = "reference_texts.safetensors"
+_DAMAGE = (OSError, ValueError, TypeError, RuntimeError, SafetensorError, EOFError, pickle.UnpicklingError)
+"""What reading a damaged checkpoint raises."""
 
-# Settings that may change between a run and its continuation: they do not change what is learned.
+# Settings that may change when a run is resumed: they do not change what is learned.
 FREE = {"device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "workers", "compile"}
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a checkpoint stands: `step` updates done, in `epoch`. `config`: seed, model and train sections.
+    """How far a checkpoint is: `step` updates done, in `epoch`. `config`: the seed, model and train sections.
 
-    `loss` is the mean of the steps since the former checkpoint, by which the best one is known. `shards` is the content
-    hash of the shards' manifest. Shards, places in them and random numbers of later steps follow from the seed and the
-    step, so nothing else need be kept.
+    `loss`: mean over the steps since the previous checkpoint; the best checkpoint has the lowest. `shards`: content
+    hash of the shards' manifest. Nothing else is needed: the samples and random numbers of later steps depend on the
+    seed and the step alone.
     """
 
     step: int
@@ -57,7 +63,7 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as read: the network's and the optimizer's state, and where it stands."""
+    """A checkpoint in memory: the state of the network and of the optimizer, and how far it is."""
 
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
@@ -65,7 +71,7 @@ class Checkpoint:
 
 
 def resolved(config: Settings) -> dict[str, Any]:
-    """What a run's config.yaml holds: everything but the output's own place."""
+    """The content of a run's config.yaml: everything but the path of the output."""
     return {"seed": config.seed, "model": asdict(config.model), "train": asdict(config.train)}
 
 
@@ -77,36 +83,41 @@ def save_config(run: str, config: Settings, tokenizer: Tokenizer) -> None:
 
 
 def sweep(run: str) -> None:
-    """Remove what a kill left of files and checkpoints that were being written."""
+    """Remove the files and checkpoints that a killed process was writing."""
     for folder in (run, files.join(run, CHECKPOINTS)):
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
-            if files.TEMPORARY in name:
+            if files.is_temporary(name):
                 files.remove(files.join(folder, name))
 
 
-def save_network(run: str, network: Network, usual: np.ndarray) -> None:
-    """Write the finished network and, before it, the (m, projection_size) float32 vectors of `usual` texts."""
-    files.publish_bytes(files.join(run, USUAL), safetensors.numpy.save({"texts": usual}))
+def save_network(run: str, network: Network, reference_texts: np.ndarray) -> None:
+    """Write the vectors of reference texts, (m, projection_size) float32, and then the finished network."""
+    files.publish_bytes(files.join(run, REFERENCE_TEXTS), safetensors.numpy.save({"texts": reference_texts}))
     files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(_plain(network)))
 
 
 def folder_of(run: str, step: int) -> str:
-    """Where the checkpoint of `step` lies."""
+    """The folder of the checkpoint of `step`."""
     return files.join(run, CHECKPOINTS, f"step-{step:08d}")
 
 
+def is_step(name: str) -> bool:
+    """Whether a folder of this name is a checkpoint. Whatever else is among them is the user's and is never touched."""
+    return re.fullmatch(r"step-\d{8}", name) is not None
+
+
 def checkpoints(run: str) -> list[str]:
-    """The folders of the whole checkpoints of `run`, the last one last."""
+    """The folders of the checkpoints of `run`, in order of their steps."""
     folder = files.join(run, CHECKPOINTS)
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    return [files.join(folder, name) for name in sorted(names) if files.TEMPORARY not in name]
+    return [files.join(folder, name) for name in sorted(names) if is_step(name)]
 
 
 def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer, state: State, keep: int) -> None:
-    """Write a checkpoint, which is there whole or not at all; keep the last `keep` and the one with the lowest loss."""
+    """Write a checkpoint, whole or not at all. Keep the last `keep` checkpoints and the one with the lowest loss."""
     folder = folder_of(run, state.step)
     temporary = f"{folder}{files.TEMPORARY}{uuid.uuid4().hex}"
-    # By way of memory: what torch itself says where the disk is full helps nobody.
+    # Serialised in memory first, because torch's own error for a full disk does not say so.
     packed = io.BytesIO()
     torch.save(optimizer.state_dict(), packed)
     try:
@@ -116,29 +127,36 @@ def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer
     except UserError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    if os.path.isdir(folder):  # a damaged one, which load_checkpoint skipped
+        shutil.rmtree(folder)
     os.rename(temporary, folder)
     found = checkpoints(run)
-    best = min(found, key=lambda place: _state(place).loss)
+    best = min(found, key=_loss)
     for place in found[:-keep]:
         if place != best:
             shutil.rmtree(place)
 
 
 def load_checkpoint(run: str) -> Checkpoint | None:
-    """The last checkpoint of `run`, or None. Raises UserError if it is damaged."""
+    """The last sound checkpoint of `run`; None if there are none. Skips damaged ones with a message.
+
+    Raises UserError if all are damaged.
+    """
     found = checkpoints(run)
-    if not found:
-        return None
-    folder = found[-1]
-    try:
-        state = _state(folder)
-        network = safetensors.torch.load_file(files.join(folder, MODEL))
-        optimizer = torch.load(files.join(folder, OPTIMIZER), map_location="cpu", weights_only=True)
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, EOFError) as error:
+    for folder in reversed(found):
+        try:
+            state = _state(folder)
+            network = safetensors.torch.load_file(files.join(folder, MODEL))
+            optimizer = torch.load(files.join(folder, OPTIMIZER), map_location="cpu", weights_only=True)
+            return Checkpoint(network, optimizer, state)
+        except _DAMAGE as error:
+            say(f"{folder}: damaged checkpoint, skipped ({error}).")
+    if found:
         raise UserError(
-            f"{folder}: damaged checkpoint ({error}). Remove it to go on from the one before, if there is one."
-        ) from None
-    return Checkpoint(network, optimizer, state)
+            f"{files.join(run, CHECKPOINTS)}: all checkpoints are damaged. Remove the folder to start from the "
+            "beginning, or give another --out."
+        )
+    return None
 
 
 def _state(folder: str) -> State:
@@ -146,11 +164,18 @@ def _state(folder: str) -> State:
         return State(**json.load(file))
 
 
+def _loss(folder: str) -> float:
+    try:
+        return _state(folder).loss
+    except _DAMAGE:
+        return math.inf
+
+
 def check_continuation(run: str, former: State, config: Settings, shards: str) -> None:
-    """Raises CallError, naming the first difference, if `config` or the shards are not those of the run."""
+    """Raises CallError, naming the settings that differ, if `config` or the shards are not those of the run."""
     if former.shards != shards:
         raise CallError(
-            f"{run}: was trained on other shards. Give the same shards to continue, or another --out to start anew."
+            f"{run}: was trained on other shards. Give the same shards to continue, or another --out for a new run."
         )
     now = resolved(config)
     changed = [] if former.config["seed"] == config.seed else ["seed"]
@@ -161,20 +186,20 @@ def check_continuation(run: str, former: State, config: Settings, shards: str) -
         ]
     if changed:
         raise CallError(
-            f"{run}: cannot be continued, because {', '.join(changed)} changed since. Set the former value "
-            f"(see {files.join(run, CONFIG)}), or give another --out to start anew."
+            f"{run}: cannot be continued, because {', '.join(changed)} changed. Restore the value in "
+            f"{files.join(run, CONFIG)}, or give another --out for a new run."
         )
 
 
 def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     """The finished network of `run` (in evaluation mode, on the CPU), its tokenizer and its settings.
 
-    Raises UserError if the run is not finished or a file of it is damaged.
+    Raises UserError if the run is not finished or one of its files is damaged.
     """
     if not os.path.isfile(files.join(run, MODEL)):
         raise UserError(
             f"{files.join(run, MODEL)}: no such file; there is no finished run. "
-            "Train first, with --resume if it stopped."
+            "Train first; give --resume if the run stopped."
         )
     config = settings.build(Settings, settings.load_yaml(files.join(run, CONFIG)), where=files.join(run, CONFIG))
     tokenizer = tokenizers.load(files.join(run, TOKENIZER))
@@ -186,53 +211,25 @@ def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     return network.eval(), tokenizer, config
 
 
-def load_usual(run: str) -> np.ndarray:
-    """(m, projection_size) float32, the vectors of usual texts of a finished run. Raises UserError."""
-    path = files.join(run, USUAL)
+def load_reference_texts(run: str) -> np.ndarray:
+    """(m, projection_size) float32, the vectors of a finished run's reference texts.
+
+    Raises UserError if they are missing or damaged.
+    """
+    path = files.join(run, REFERENCE_TEXTS)
     try:
         texts: np.ndarray = safetensors.numpy.load_file(path)["texts"]
     except (OSError, KeyError, SafetensorError) as error:
-        raise UserError(f"{path}: expected the usual texts of a finished run ({error}). Train anew.") from None
+        raise UserError(f"{path}: expected the reference texts of a finished run ({error}). Train again.") from None
     return texts
 
 
-def load_bert(network: Network, path: str, config: ModelConfig) -> None:
-    """Start the encoder, and the masked-word head where the file has it, from Hugging Face's BERT weights.
-
-    Reads BertModel's and BertForPreTraining's names; parts that BERT has not keep their own start. Raises
-    UserError naming the first parameter that is missing or of another shape.
-    """
-    try:
-        given = safetensors.torch.load(files.read_bytes(path))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"model.init: {path} is not readable as safetensors ({error}).") from None
-    renamed: dict[str, Tensor] = {}
-    for name, value in given.items():
-        # Older files say gamma and beta for LayerNorm's weight and bias.
-        new = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        renamed[new if new.startswith(("bert.", "cls.")) else f"bert.{new}"] = value
-    table = "bert.embeddings.position_embeddings.weight"
-    if table in renamed:
-        renamed[table] = renamed[table][: config.max_text_tokens]
-    own = network.state_dict()
-    heads = {name for name in own if name.startswith("cls.")}
-    needed = {name for name in own if name.startswith("bert.") and "region_embeddings" not in name}
-    for name in sorted(needed | (heads & renamed.keys())):
-        found = tuple(renamed[name].shape) if name in renamed else None
-        if found != tuple(own[name].shape):
-            raise UserError(
-                f"model.init: {path} has {name} of shape {found}, the config needs {tuple(own[name].shape)}. "
-                "Give the model section the sizes of these weights, and model.tokenizer their vocabulary."
-            )
-    network.load_state_dict({name: renamed[name] for name in own if name in renamed}, strict=False)
-
-
 def with_feature_dim(config: Settings, feature_dim: int, where: str) -> Settings:
-    """`config` with the shards' width of features. Raises UserError if it asks for another one."""
+    """`config` with the feature width of the shards. Raises UserError if it asks for another width."""
     if config.model.feature_dim not in (None, feature_dim):
         raise UserError(
             f"model.feature_dim: {config.model.feature_dim}, but the features in {where} are {feature_dim} wide. "
-            "Leave the key out to take the shards' width, or give the shards of the other detector."
+            "Remove the key to use the shards' width, or give shards made with the other detector."
         )
     return replace(config, model=replace(config.model, feature_dim=feature_dim))
 

@@ -1,8 +1,8 @@
-"""The settings of the network and of its training; the sections `model` and `train` of the config file.
+"""The settings of the network and of its training: the sections `model` and `train` of the config file.
 
-Plain data without torch, so that the command can read and check a config without loading the trainer.
-The paper leaves nearly all of these values open: every default here is ours (see docs/paper.md). Those
-marked "sketch" are what a sketch on real photos did best with.
+Plain data without torch, so that the command reads and checks a config without loading the trainer. The paper leaves
+nearly all of these values open: every default here is ours (see docs/paper.md). Those marked "pilot" did best in a
+pilot experiment on real photos.
 """
 
 import difflib
@@ -20,20 +20,20 @@ class ModelConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    layers: int = 2  # Transformer layers (sketch)
-    hidden_size: int = 128  # width of every token's state (sketch)
-    heads: int = 4  # attention heads; must divide hidden_size (sketch)
-    feed_forward_size: int = 512  # width inside a layer; four times hidden_size is BERT's rule
+    layers: int = 2  # number of Transformer layers (pilot)
+    hidden_size: int = 128  # width of the states (pilot)
+    heads: int = 4  # number of attention heads; must divide hidden_size (pilot)
+    feed_forward_size: int = 512  # width inside a layer; BERT's rule is four times hidden_size
     dropout: float = 0.1  # BERT's
-    max_text_tokens: int = 64  # word pieces of a text with [CLS] and [SEP]; longer texts are cut
-    max_regions: int = 50  # patches or regions of one sequence; the rest is left out
-    feature_dim: int | None = None  # width of a region's feature; null takes what the shards hold
+    max_text_tokens: int = 64  # maximum number of word pieces of a text, with [CLS] and [SEP]; longer texts are cut
+    max_regions: int = 50  # maximum number of patches or regions per sequence; the rest is left out
+    feature_dim: int | None = None  # width of a region's feature; null: that of the shards
     projection_size: int = 128  # dimensions of the space in which sentences and images are compared
-    pooling: Literal["mean", "cls"] = "mean"  # what is projected: all states' mean (sketch) or [CLS]'s
-    patch_positions: bool = True  # whether a pasted patch carries the position of the word it replaces
-    patch_segments: bool = False  # whether regions carry the segment of the text beside them; not so in Oscar, VinVL
-    vocabulary_size: int = 8000  # word pieces to learn from the shards' texts, at most
-    tokenizer: str | None = None  # a vocab.txt or tokenizer.json of yours; null learns one from the shards
+    pooling: Literal["mean", "cls"] = "mean"  # what is projected: the mean of all states (pilot), or the state of [CLS]
+    patch_positions: bool = True  # whether a pasted patch has the position of the word it replaces
+    patch_segments: bool = False  # whether regions have the segment of their sequence's text; not in Oscar and VinVL
+    vocabulary_size: int = 8000  # maximum number of word pieces to learn from the shards' texts
+    tokenizer: str | None = None  # your own vocab.txt or tokenizer.json; null: learn one from the shards
     init: str | None = None  # BERT weights in the Hugging Face layout (.safetensors) to start from
 
     def __post_init__(self) -> None:
@@ -47,47 +47,49 @@ class ModelConfig:
             )
         if self.max_text_tokens < 3:
             raise CallError(
-                f"model.max_text_tokens: {self.max_text_tokens} leaves no room for a word between "
-                "[CLS] and [SEP]. Give at least 3."
+                f"model.max_text_tokens: {self.max_text_tokens} leaves no room for a word between [CLS] and [SEP]. "
+                "Give at least 3."
             )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Training. A step reads `batch_size` mixed samples and, beside them, `image_ratio` as many image samples."""
+    """Training. A step reads `batch_size` mixed samples and `image_ratio` × `batch_size` image samples."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    shards: str | None = None  # folder of the shards; null is OUT/shards
-    steps: int = 2000  # updates in all; the sketch still gained from 700 to 2000
-    batch_size: int = 96  # mixed samples a step; the contrast's negatives come from them (sketch)
-    image_ratio: float = 0.25  # image samples a step for each mixed sample; 0 trains without them
-    learning_rate: float = 1e-3  # peak (sketch); a network of BERT's size wants 5e-5
-    warmup_steps: int = 100  # linear rise to the peak; then linear fall to 0 at the last step
+    shards: str | None = None  # folder of the shards; null: OUT/shards
+    steps: int = 2000  # number of updates; the pilot still gained from 700 to 2000
+    batch_size: int = 96  # mixed samples per step; the negatives of the contrastive loss are among them (pilot)
+    image_ratio: float = 0.25  # image samples per mixed sample; 0 trains without image samples
+    learning_rate: float = 1e-3  # peak (pilot); a network of BERT's size needs about 5e-5
+    warmup_steps: int = 100  # linear rise to the peak; then a linear fall to 0 at the last step
     weight_decay: float = 0.01  # not on biases and LayerNorms
-    clip_norm: float = 1.0  # largest gradient norm
-    accumulate: int = 1  # batches of an update; the contrast's negatives come from one batch all the same
-    mask_probability: float = 0.15  # share of words masked for masked language modelling (BERT's)
-    tag_mask_probability: float = 0.25  # share of tags masked; images have few, so more than of words
+    clip_norm: float = 1.0  # maximum gradient norm
+    accumulate: int = 1  # batches per update; the negatives of the contrastive loss still come from one batch
+    mask_probability: float = 0.15  # share of words that are masked (BERT's)
+    tag_mask_probability: float = 0.25  # share of tags that are masked; more than of words, because images have few
     cutmix: bool = True  # false, for ablations: no patches; the contrastive view is the words they would replace
-    predict_replaced: bool = False  # whether a pasted patch must predict the word that it replaced, too
-    drop_words: float = 1.0  # how often the contrastive view loses the words that no patch replaced (sketch)
-    temperature: float = 0.1  # of the contrastive loss (sketch)
-    masked_language_weight: float = 1.0  # weights of the three losses; 0 leaves one out
+    predict_replaced: bool = False  # whether a pasted patch must also predict the word that it replaced
+    drop_words: float = 1.0  # how often the contrastive view loses the words that no patch replaced (pilot)
+    temperature: float = 0.1  # of the contrastive loss (pilot)
+    masked_language_weight: float = 1.0  # weights of the three losses; 0 switches one off
     masked_tags_weight: float = 1.0
     contrastive_weight: float = 1.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
-    balance: float = 0.5  # sentences are drawn by (1 / how many show their rarest concept) ** balance; 0: each once
-    shards_in_memory: int = 8  # a reader shuffles samples of so many shards at a time, and reads as many ahead
-    batches_sorted_together: int = 32  # from so many batches' samples those of like length are put together; 1: none
-    readers: int | None = None  # parts into which an epoch is divided; null: one for each rank and worker
-    workers: int = 1  # processes a rank that read ahead; 0 reads in the training's own
-    compile: bool = False  # compile the encoder with torch.compile: a minute at the start, less time a step
+    balance: float = (
+        0.5  # a sentence's weight is (1 / number of sentences with its rarest concept) ** balance; 0: equal
+    )
+    shards_in_memory: int = 8  # shards that a reader shuffles at a time; it reads as many ahead
+    batches_sorted_together: int = 32  # batches whose samples are sorted by length together; 1: not sorted
+    readers: int | None = None  # parts into which an epoch is divided; null: one per rank and worker
+    workers: int = 1  # processes per rank that read ahead; 0: read in the training process
+    compile: bool = False  # compile the encoder with torch.compile: a minute at the start, less time per step
     log_every: int = 10  # steps between lines of log.jsonl
-    tensorboard: bool = False  # whether RUN/tensorboard is written, too
+    tensorboard: bool = False  # whether to write RUN/tensorboard, too
     checkpoint_every: int = 500  # steps between checkpoints
-    keep_checkpoints: int = 2  # so many of the last are kept, and the one of the lowest training loss
+    keep_checkpoints: int = 2  # number of last checkpoints to keep; the one with the lowest loss is kept, too
 
     def __post_init__(self) -> None:
         _positive("train", self, "steps", "batch_size", "learning_rate", "clip_norm", "temperature")
@@ -107,7 +109,7 @@ class TrainConfig:
         _not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay", "workers")
         _not_negative("train", self, "masked_language_weight", "masked_tags_weight", "contrastive_weight")
         if not self.masked_language_weight + self.masked_tags_weight + self.contrastive_weight:
-            raise CallError("train: all three loss weights are 0, so nothing is learned. Give one a weight.")
+            raise CallError("train: all three loss weights are 0, so nothing is learned. Set one above 0.")
 
 
 def _positive(section: str, config: object, *names: str) -> None:
@@ -125,26 +127,26 @@ def _not_negative(section: str, config: object, *names: str) -> None:
 def _fraction(section: str, config: object, *names: str) -> None:
     for name in names:
         if not 0 <= (value := getattr(config, name)) <= 1:
-            raise CallError(f"{section}.{name}: {value} is no share. Give a number from 0 to 1.")
+            raise CallError(f"{section}.{name}: {value} is not between 0 and 1. Give a number from 0 to 1.")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that training reads of a config file."""
+    """The parts of a config file that training reads."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     seed: int = 0
     out: str = "out/"
-    vocabulary: str | None = None  # of concepts; if given, the shards must have been made with it
+    vocabulary: str | None = None  # name of the concept vocabulary; if given, the shards must have been made with it
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
 
 
 def load_settings(path: str, assignments: Iterable[str] = ()) -> Settings:
-    """The settings in the YAML file `path`, after each `key.path=value` of `assignments`.
+    """The settings in the YAML file `path`, with each `key.path=value` of `assignments` applied.
 
-    The other stages' sections are left to them. Raises CallError for what cannot be read or understood.
+    Sections of other stages are ignored. Raises CallError if the file cannot be read, or a key or value is wrong.
     """
     content = settings.override(settings.load_yaml(path), assignments)
     ours = [field.name for field in fields(Settings)]

@@ -1,7 +1,7 @@
 """The network: a single-stream Transformer encoder in BERT's layout that reads word pieces and regions alike.
 
-Parameters carry the names that Hugging Face's BERT gives them, so that its weights load by name. What is fed
-in is prepared by model.views and model.padding; what is learned is in model.objectives.
+Parameters have the names of Hugging Face's BERT, so that its weights load by name. The input is left to model.views and
+model.padding, the losses to model.objectives.
 """
 
 from dataclasses import dataclass, fields
@@ -20,11 +20,11 @@ SEGMENTS = 2
 
 @dataclass(frozen=True)
 class Sequences:
-    """A padded batch of views. B sequences, T text pieces and P regions at most, L items of both at most.
+    """A padded batch of B views: at most T pieces of text, P regions, and L items, which are both together.
 
-    `ids`, `positions`, `segments`: (B, T) int64. `regions`: (B, P, D + 6) float32. `region_positions`: (B, P)
-    int64, -1 for none. `order`: (B, L) int64 picks a sequence's items, text first, out of its T + P columns,
-    which leaves the padding between text and regions out. `mask`: (B, L) bool, true where there is an item.
+    `ids`, `positions`, `segments`: (B, T) int64. `regions`: (B, P, D + 6) float32. `region_positions`: (B, P) int64,
+    -1 for none. `order`: (B, L) int64, the items of each sequence, text first, as columns of the T + P; the padding
+    between text and regions is left out. `mask`: (B, L) bool, true for items.
     """
 
     ids: Tensor
@@ -59,9 +59,9 @@ class TextEmbeddings(nn.Module):
 
 
 class RegionEmbeddings(nn.Module):
-    """LayerNorm(Linear(feature and box)), as in Oscar and VinVL; pasted patches add their word's position.
+    """LayerNorm(Linear(feature and box)), as in Oscar and VinVL. Pasted patches add the position of their word.
 
-    With `patch_segments` they add the segment of the text beside them, too.
+    With `patch_segments` all regions also add the segment of their sequence's text.
     """
 
     def __init__(self, config: ModelConfig, feature_dim: int) -> None:
@@ -72,7 +72,7 @@ class RegionEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, regions: Tensor, positions: Tensor, segments: Tensor, text: TextEmbeddings) -> Tensor:
-        """`regions`: (B, P, D + 6); `positions`: (B, P), -1 for none; `segments`: (B, 1); `text` has the tables."""
+        """`regions`: (B, P, D + 6). `positions`: (B, P), -1 for none. `segments`: (B, 1). `text` has the tables."""
         total = self.dense(regions)
         total = total + text.position_embeddings(positions.clamp(min=0)) * (positions >= 0).unsqueeze(-1)
         if self.segments:
@@ -81,7 +81,7 @@ class RegionEmbeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Scaled dot-product attention of all items of a sequence to all."""
+    """Scaled dot-product attention of all items of a sequence to all items."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class SelfAttention(nn.Module):
 
 
 class Residual(nn.Module):
-    """LayerNorm(residual + dropout(Linear(states))): the end of either half of a layer."""
+    """LayerNorm(residual + dropout(Linear(states))): the end of both halves of a layer."""
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Residual(nn.Module):
 
 
 class Layer(nn.Module):
-    """One Transformer layer, LayerNorm last as in BERT."""
+    """One Transformer layer, with LayerNorm last, as in BERT."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Layers(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Embeddings and layers: what Hugging Face calls BertModel, and the region embedding."""
+    """Embeddings and layers: Hugging Face's BertModel with an embedding of regions."""
 
     def __init__(self, config: ModelConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
     def forward(self, batch: Sequences) -> Tensor:
         """(B, L, hidden): a sequence's text states, then its regions' states, then padding."""
         text = self.embeddings(batch.ids, batch.positions, batch.segments)
-        segments = batch.segments[:, :1]  # a text is of one segment
+        segments = batch.segments[:, :1]  # all pieces of a text have the same segment
         regions = self.region_embeddings(batch.regions, batch.region_positions, segments, self.embeddings)
         states = torch.cat([text, regions], dim=1)
         states = states.gather(1, batch.order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
@@ -165,7 +165,7 @@ class Encoder(nn.Module):
 
 
 class PredictionHead(nn.Module):
-    """States to logits over word pieces; the word embeddings are the output weights."""
+    """From states to logits over word pieces. The word embeddings are the output weights."""
 
     def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
         super().__init__()
@@ -196,15 +196,15 @@ class Network(nn.Module):
         self.apply(_initialise)
 
     def words(self, batch: Sequences, chosen: Tensor) -> Tensor:
-        """Logits (n, vocabulary) of word pieces at `chosen`: (n, 2) int64, the sequence and the item of it."""
+        """(n, vocabulary): logits of the word pieces at `chosen`, (n, 2) int64, a sequence and its item."""
         return self._predict(self.cls["predictions"], batch, chosen)
 
     def tag_pieces(self, batch: Sequences, chosen: Tensor) -> Tensor:
-        """Logits (n, vocabulary) of tags' pieces at `chosen`: (n, 2) int64, the sequence and the item of it."""
+        """(n, vocabulary): logits of the pieces of tags at `chosen`, (n, 2) int64, a sequence and its item."""
         return self._predict(self.tags["predictions"], batch, chosen)
 
     def embed(self, batch: Sequences) -> Tensor:
-        """(B, projection_size) float32 of length 1: where each sequence lies in the contrastive space."""
+        """(B, projection_size) float32 of length 1: each sequence in the contrastive space."""
         states = self.bert(batch)
         if self.pooling == "cls":
             pooled = states[:, 0]

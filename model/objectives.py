@@ -1,4 +1,4 @@
-"""The three objectives, each a pure function of what the network returned and what was asked of it."""
+"""The three objectives, each a pure function of the network's output and the targets."""
 
 import torch
 from torch import Tensor
@@ -6,18 +6,18 @@ from torch.nn import functional
 
 
 def masked_language_modelling(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of the masked word pieces; 0 where there is none.
+    """Mean cross-entropy of the masked word pieces.
 
-    `logits`: (n, vocabulary), a row a masked piece. `targets`: (n,) int64. Returns a scalar, float32.
+    `logits`: (n, vocabulary), one row per masked piece. `targets`: (n,) int64. Returns a float32 scalar, 0 if n is 0.
     """
     return functional.cross_entropy(logits.float(), targets, reduction="sum") / max(len(targets), 1)
 
 
 def masked_tag_prediction(logits: Tensor, targets: Tensor, tags: Tensor) -> Tensor:
-    """Cross-entropy of the masked tags, each tag the mean of its pieces: "hot air balloon" weighs as much as "dog".
+    """Mean cross-entropy of the masked tags, each the mean of its pieces: "hot air balloon" counts as much as "dog".
 
-    `logits`: (n, vocabulary), a row a masked piece. `targets`: (n,) int64. `tags`: (n,) int64, which masked tag
-    the piece belongs to, numbered from 0 without gaps. Returns a scalar, float32; 0 where there is none.
+    `logits`: (n, vocabulary), one row per masked piece. `targets`: (n,) int64. `tags`: (n,) int64, the masked tag of
+    each piece, numbered from 0 without gaps. Returns a float32 scalar, 0 if n is 0.
     """
     if not len(targets):
         return logits.float().sum()
@@ -28,10 +28,10 @@ def masked_tag_prediction(logits: Tensor, targets: Tensor, tags: Tensor) -> Tens
 
 
 def contrastive(text: Tensor, view: Tensor, sentences: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE between sentences and their mixed views; the batch's other sentences are the negatives.
+    """Symmetric InfoNCE between sentences and their mixed views. The other sentences of the batch are the negatives.
 
-    `text`, `view`: (B, d) of length 1; row i of both is the same sentence. `sentences`: (B,) int64; rows whose
-    numbers agree are the same sentence, and no negatives of each other. Returns a scalar, float32; 0 if B is 0.
+    `text`, `view`: (B, d) of length 1; row i of both is the same sentence. `sentences`: (B,) int64; rows with equal
+    numbers are equal sentences and are not negatives of each other. Returns a float32 scalar, 0 if B is 0.
     """
     if not len(text):
         return text.float().sum()

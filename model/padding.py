@@ -1,4 +1,4 @@
-"""From views to the padded batch that the network reads: as arrays, which travel from a worker, and as tensors."""
+"""From views to the padded batch that the network reads: as arrays, which worker processes send, and as tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ from vlmixer.model.views import View
 
 @dataclass(frozen=True)
 class Padded:
-    """Views as padded arrays, as Sequences has them as tensors. A worker makes them: they travel faster than views."""
+    """Views as padded arrays, field by field those of Sequences. Workers send them, because views would be slower."""
 
     ids: np.ndarray
     positions: np.ndarray
@@ -35,9 +35,9 @@ class Padded:
 class MaskedArrays:
     """Padded views with masked pieces.
 
-    `chosen`: (n, 2) int64, the view and the item of it that must predict; items are the view's pieces, then its
-    regions. `targets`: (n,) int64, the piece that was there. `words`: (n,) int64, which masked word or tag it belongs
-    to, from 0 without gaps.
+    `chosen`: (n, 2) int64, a view and the item of it that must predict; a view's items are its pieces, then its
+    regions. `targets`: (n,) int64, the piece to predict. `words`: (n,) int64, the masked word or tag that the piece
+    belongs to, numbered from 0 without gaps.
     """
 
     sequences: Padded
@@ -78,7 +78,7 @@ def padded(views: Sequence[View]) -> Padded:
     ids = as_columns([view.ids for view in views], 0)
     column = np.arange(total.max())[None, :]
     mask = column < total
-    # A row's regions stand after all T columns of text, wherever its own text ends.
+    # The regions of a row begin after all T columns of text, wherever its own text ends.
     order = np.where(column < text, column, ids.shape[1] + column - text)
     regions = [np.concatenate([view.regions.features, view.regions.geometry], 1, dtype=np.float32) for view in views]
     return Padded(
@@ -102,13 +102,13 @@ def joined(parts: Sequence[Padded | None]) -> Padded | None:
         name: _stacked([getattr(part, name) for part in there], filler)
         for name, filler in (("ids", 0), ("positions", 0), ("segments", 0), ("regions", 0), ("region_positions", -1))
     }
-    # Regions stand behind all columns of text, of which there may be more than in their part.
-    behind = [part.order + (columns - part.ids.shape[1]) * (part.order >= part.ids.shape[1]) for part in there]
-    return Padded(**arrays, order=_stacked(behind, 0), mask=_stacked([part.mask for part in there], False))
+    # Regions begin after all columns of text, and there may be more of those than in the part.
+    shifted = [part.order + (columns - part.ids.shape[1]) * (part.order >= part.ids.shape[1]) for part in there]
+    return Padded(**arrays, order=_stacked(shifted, 0), mask=_stacked([part.mask for part in there], False))
 
 
 def joined_masked(parts: Sequence[MaskedArrays | None]) -> MaskedArrays | None:
-    """The rows of all parts, and the words of all, numbered on."""
+    """The rows of all parts, with their words renumbered; None if there are none."""
     there = [part for part in parts if part is not None]
     sequences = joined([part.sequences for part in there])
     if sequences is None:
@@ -124,7 +124,7 @@ def joined_masked(parts: Sequence[MaskedArrays | None]) -> MaskedArrays | None:
 
 
 def _stacked(blocks: Sequence[np.ndarray], filler: int) -> np.ndarray:
-    """(b, l, …) arrays below each other, (sum of all b, largest l, …), the rest of their rows `filler`."""
+    """Arrays of shape (b, l, …), stacked to (sum of b, largest l, …); short rows end in `filler`."""
     width = max(block.shape[1] for block in blocks)
     result = np.full((sum(map(len, blocks)), width, *blocks[0].shape[2:]), filler, blocks[0].dtype)
     row = 0
@@ -135,7 +135,7 @@ def _stacked(blocks: Sequence[np.ndarray], filler: int) -> np.ndarray:
 
 
 def as_columns(rows: Sequence[np.ndarray], filler: int) -> np.ndarray:
-    """Arrays of different lengths as one, (B, longest, …), the rest of each row `filler`."""
+    """Arrays of different lengths as one array, (B, longest, …); short rows end in `filler`."""
     lengths = np.array([len(row) for row in rows])
     result = np.full((len(rows), lengths.max(initial=0), *rows[0].shape[1:]), filler, rows[0].dtype)
     result[np.arange(result.shape[1]) < lengths[:, None]] = np.concatenate(rows)

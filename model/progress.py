@@ -1,4 +1,4 @@
-"""What a run tells while it trains: log.jsonl, TensorBoard's files if wanted, and a bar or plain lines on stderr."""
+"""The progress of a run: log.jsonl, TensorBoard's files if asked for, and a bar or plain lines on stderr."""
 
 import json
 import os
@@ -18,15 +18,15 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(line: str) -> None:
-    """A line for people."""
+    """Print a line for people, on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """The log of one run from step `start` of `steps`; silent if `quiet`, as on all ranks but the first."""
+    """The log of a run from step `start` of `steps` on. Silent if `quiet`, as on all ranks but the first."""
 
     def __init__(self, run: str, steps: int, start: int, *, tensorboard: bool = False, quiet: bool = False) -> None:
-        """Takes out of log.jsonl what was logged after `start`. Raises UserError if TensorBoard's writer is missing."""
+        """Removes the lines after step `start` from log.jsonl. Raises UserError if TensorBoard's writer is missing."""
         self._steps, self._start, self._quiet = steps, start, quiet
         self._run = run
         self._board = None
@@ -47,20 +47,20 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
         if self._log is not None:
-            with suppress(OSError):  # what a full disk did not take was said when it was written
+            with suppress(OSError):  # a full disk was reported when the line was written
                 self._log.close()
         if self._board is not None:
             self._board.close()
 
     def count(self, samples: int, items: int, waited: float) -> None:
-        """A step was done with so many samples and items; its data were waited for so many seconds."""
+        """Record a step: its number of samples and items, and the seconds spent waiting for its data."""
         self._samples += samples
         self._items += items
         self._waited += waited
         self._bar.update()
 
     def report(self, done: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Log `values` of step `done`, and the speed since the last report."""
+        """Log the `values` of step `done`, and the speed since the last report."""
         if self._log is None:
             return
         now = time.monotonic()
@@ -88,12 +88,12 @@ class Progress:
 
 
 def cut_log(run: str, step: int) -> None:
-    """Take out of log.jsonl what was logged after `step`, because those steps come again."""
+    """Remove the lines after `step` from log.jsonl, because those steps will be repeated."""
     path = files.join(run, LOG)
     lines = files.read_bytes(path).decode().splitlines() if os.path.exists(path) else []
     kept = []
     for line in lines:
-        # A kill may have cut the last line short.
+        # The last line is incomplete if the process was killed while writing it.
         if not line.endswith("}") or json.loads(line)["step"] > step:
             break
         kept.append(line + "\n")
@@ -105,8 +105,8 @@ def _board(folder: str, start: int) -> Any:
         from tensorboardX import SummaryWriter
     except ModuleNotFoundError:
         raise UserError(
-            "train.tensorboard: needs tensorboardX. Run `pip install 'vlmixer[tensorboard]'`, or leave the key out; "
+            "train.tensorboard: needs tensorboardX. Run `pip install 'vlmixer[tensorboard]'`, or remove the key; "
             "log.jsonl has the same numbers."
         ) from None
-    # A resumed run's viewer drops what was logged after the checkpoint.
+    # When a run is resumed, TensorBoard drops what was logged after the checkpoint.
     return SummaryWriter(folder, purge_step=start + 1 if start else None)

@@ -1,6 +1,6 @@
-"""The processes that train together, one a device: who they are, and what they tell each other.
+"""The processes that train together, one per device, and what they exchange.
 
-torchrun says in the environment how many there are; without it there is one, and nothing is sent.
+torchrun gives their number in the environment. Without it there is one process, and nothing is sent.
 """
 
 import os
@@ -16,7 +16,7 @@ from vlmixer.artifacts.errors import UserError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process is number `rank` of `world`, and number `local` on its machine."""
+    """This process is number `rank` of `world`, and number `local` on its machine, counted from 0."""
 
     rank: int = 0
     world: int = 1
@@ -24,18 +24,18 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process is the one that writes files and messages."""
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of all ranks' `values`, element by element; without gradient."""
+        """The sum of the `values` of all ranks, element by element, without gradient."""
         values = values.detach().clone()
         if self.world > 1:
             distributed.all_reduce(values)
         return values
 
     def gathered(self, rows: Tensor) -> Tensor:
-        """All ranks' rows, (sum of their numbers, …), rank by rank; only this rank's own carry a gradient."""
+        """The rows of all ranks, (total number, …), rank by rank. Only this rank's own rows carry a gradient."""
         if self.world == 1:
             return rows
         sizes = torch.zeros(self.world, dtype=torch.int64, device=rows.device)
@@ -50,15 +50,15 @@ class Ranks:
         return torch.cat(parts)
 
     def summed_gradient(self, loss: Tensor) -> Tensor:
-        """`loss`, whose gradient DDP's mean over ranks makes the sum over ranks."""
+        """`loss` with its gradient scaled so that DDP's mean over ranks becomes the sum over ranks."""
         return loss.detach() + self.world * (loss - loss.detach())
 
 
 @contextmanager
 def joined(cuda: bool) -> Iterator[Ranks]:
-    """The processes that torchrun started, connected as long as the context lasts.
+    """The processes that torchrun started, connected while the block runs.
 
-    Raises UserError where there are more processes on a machine than CUDA devices.
+    Raises UserError if a machine has more processes than CUDA devices.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

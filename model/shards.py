@@ -1,9 +1,9 @@
 """The shards of a folder, and the order in which readers go through their samples.
 
-Which samples a step reads is a function of (seed, step, number of readers) alone: an epoch goes through the shards in
-an order drawn from (seed, epoch), and each reader takes an equal run of rows of it, whole shards or parts of shards. So
-readers share an epoch's samples without loss or repetition, whatever the number of shards. As the manifest tells how
-many samples a shard holds, a stopped run is taken up again without reading what it has already seen.
+Which samples a step reads is a function of (seed, step, number of readers) alone. An epoch takes the shards in an order
+drawn from (seed, epoch), and each reader takes an equal run of its rows, whole shards or parts of shards. So the
+readers divide the samples of an epoch without loss or repetition, whatever the number of shards. The manifest has the
+number of samples of each shard, so a resumed run does not read what it has already seen.
 """
 
 import itertools
@@ -26,7 +26,7 @@ Encoded = TypeVar("Encoded")
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar and the number of samples in it, by the manifest."""
+    """A tar and, from the manifest, its number of samples."""
 
     path: str
     rows: int
@@ -34,7 +34,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """What a folder of shards holds. `content_hash` is its manifest's; `vocabulary` names that of its concepts."""
+    """The content of a folder of shards. `content_hash`: the manifest's. `vocabulary`: name of the concepts' one."""
 
     folder: str
     mixed: tuple[Shard, ...]
@@ -50,15 +50,15 @@ class ShardSet:
             yield from read_shard(shard.path)
 
     def texts(self) -> Iterator[str]:
-        """All sentences and tags, for learning a vocabulary from."""
+        """All sentences and tags, to learn a vocabulary of word pieces from."""
         for sample in self.samples():
             yield from (sample.text,) if isinstance(sample, MixedSample) else sample.tags
 
 
 def open_shards(folder: str) -> ShardSet:
-    """The shards that the manifest of `folder`, a path or an fsspec URL, lists.
+    """The shards listed in the manifest of `folder`, a path or an fsspec URL.
 
-    Raises UserError if there is none or no mixed sample in them.
+    Raises UserError if there is no manifest or no mixed sample.
     """
     content = manifest.read(folder)
     mixed, images = (
@@ -80,22 +80,22 @@ def open_shards(folder: str) -> ShardSet:
 
 
 def read_rows(shard: Shard, start: int, stop: int) -> list[Sample]:
-    """Samples `start` to `stop` of a shard; it is read up to there. Raises UserError naming it where it is damaged."""
+    """Samples `start` to `stop` of a shard, which is read from its beginning. Raises UserError if it is damaged."""
     reading = read_shard(shard.path)
     samples = list(itertools.islice(reading, start, stop))
-    # Reading on behind the last sample also checks the archive's end.
+    # Reading past the last sample also checks the end of the archive.
     more = stop == shard.rows and next(reading, None) is not None
     if len(samples) != stop - start or more:
         found = "more" if more else start + len(samples)
         raise UserError(
-            f"{shard.path}: holds {found} samples, its manifest says {shard.rows}. "
+            f"{shard.path}: holds {found} samples, the manifest says {shard.rows}. "
             "Run `vlmixer verify` on the folder, then make this shard again."
         )
     return samples
 
 
 class Stream(Generic[Encoded]):
-    """One reader's batches of one kind of sample, without end, epoch after epoch."""
+    """The batches of one reader from one kind of sample, epoch after epoch, without end."""
 
     def __init__(
         self,
@@ -113,10 +113,16 @@ class Stream(Generic[Encoded]):
     ) -> None:
         """The batches of reader number `reader` of `readers`.
 
-        `name` tells this randomness from other streams'; `read` gives rows of a shard, `length` a sample's length;
-        `batch_size` counts all readers' samples; from `sorted_together` batches' samples those of like length are put
-        together. With `weigh` each of the n samples in memory is taken as often as its weight among the (n,) weights
-        says, n in all, rather than each once. Raises UserError if there are fewer samples than readers.
+        name: tells the randomness of this stream from that of others.
+        read: returns rows `start` to `stop` of a shard.
+        length: the length of a sample.
+        batch_size: number of samples of all readers together.
+        shards_in_memory: about how many shards a reader shuffles at a time.
+        sorted_together: number of batches whose samples are sorted by length, to have similar lengths in a batch.
+        weigh: (n,) weights of the n samples in memory. Each is drawn in proportion to its weight, n in all. Without
+            it each is taken once.
+
+        Raises UserError if there are fewer samples than readers.
         """
         self._name, self._shards, self._read, self._length, self._seed = name, shards, read, length, seed
         self._together, self._weigh = sorted_together, weigh
@@ -126,19 +132,19 @@ class Stream(Generic[Encoded]):
                 f"{name}: {rows} samples in batches of {batch_size} cannot be shared among {readers} readers. "
                 "Give more samples or a larger batch, or set train.readers lower."
             )
-        #: Steps of an epoch. Its samples are cut into equal batches, none above batch_size.
+        #: Number of steps per epoch. An epoch is cut into equal batches of at most batch_size samples.
         self.steps = min(-(-rows // batch_size), rows // readers)
         self._first, self._count = rows * reader // readers, rows * (reader + 1) // readers - rows * reader // readers
-        # So many groups of batches that the samples of one come from about shards_in_memory shards.
+        # The samples of one group of batches come from about shards_in_memory shards.
         groups = round(rows / readers / (shards_in_memory * rows / len(shards)))
         self._groups = min(max(groups, 1), self.steps)
 
     def batches(self, start: int = 0) -> Iterator[tuple[int, list[Encoded]]]:
-        """(epoch, samples) of batch number `start`, counted over all epochs, and of all that follow.
+        """(epoch, samples) of batch number `start`, counted over all epochs, and of all later batches.
 
-        In an epoch each of the reader's samples occurs once, or as often as its weight says.
+        In an epoch each of the reader's samples occurs once, or in proportion to its weight.
         """
-        # The next group is read while this one is used; else a training would wait for it.
+        # The next group is read while this one is used, so that training does not wait for it.
         stopped = Event()
         groups = ahead(self._grouped(start, stopped), 1)
         try:
@@ -149,7 +155,7 @@ class Stream(Generic[Encoded]):
             groups.close()
 
     def _grouped(self, start: int, stopped: Event) -> Iterator[tuple[int, list[list[Encoded]]]]:
-        """The batches from number `start` on, group by group; no more of them once `stopped`."""
+        """The batches from number `start` on, group by group, until `stopped`."""
         memory: dict[tuple[int, int, int], list[Encoded]] = {}
         for epoch in itertools.count(start // self.steps):
             order = generator(self._seed, self._name, epoch).permutation(len(self._shards))
@@ -163,7 +169,7 @@ class Stream(Generic[Encoded]):
                     yield epoch, self._cut(samples, epoch, first, last)[skip:]
 
     def _row(self, batch: int) -> int:
-        """Where, in an epoch's order of all rows, batch number `batch` begins."""
+        """Where batch number `batch` begins in the order of all rows of an epoch."""
         return self._first + self._count * batch // self.steps
 
     def _load(
@@ -174,7 +180,7 @@ class Stream(Generic[Encoded]):
         memory: dict[tuple[int, int, int], list[Encoded]],
         stopped: Event,
     ) -> list[Encoded]:
-        """The samples of the batches from `first` to `last`, fewer once `stopped`; `memory` keeps what it has read."""
+        """The samples of batches `first` to `last`, fewer once `stopped`. `memory` keeps what was read."""
         chosen: list[tuple[int, int, int]] = []
         at = 0
         for number in map(int, order):
@@ -192,12 +198,12 @@ class Stream(Generic[Encoded]):
         return [sample for part in chosen for sample in memory.get(part, ())]
 
     def _cut(self, samples: list[Encoded], epoch: int, first: int, last: int) -> list[list[Encoded]]:
-        """The samples, shuffled, as batches of like length."""
-        mixing = generator(self._seed, self._name, epoch, first, self._first)
-        # The same for all readers, so that their parts of one step are of like length as well.
+        """The samples, shuffled, as batches of similar length."""
+        shuffling = generator(self._seed, self._name, epoch, first, self._first)
+        # The same for all readers, so that their parts of a step have similar lengths, too.
         ordering = generator(self._seed, self._name, epoch, first)
-        rows = np.arange(len(samples)) if self._weigh is None else drawn(self._weigh(samples), mixing.random())
-        order = mixing.permutation(rows)
+        rows = np.arange(len(samples)) if self._weigh is None else drawn(self._weigh(samples), shuffling.random())
+        order = shuffling.permutation(rows)
         bounds = [self._row(batch) - self._row(first) for batch in range(first, last + 1)]
         batches: list[list[Encoded]] = []
         for start in range(0, last - first, self._together):
@@ -210,9 +216,9 @@ class Stream(Generic[Encoded]):
 
 
 def drawn(weights: np.ndarray, offset: float) -> np.ndarray:
-    """(n,) int64, rows in rising order, each as often as its share of the (n,) `weights` times n, rounded up or down.
+    """(n,) int64, ascending rows; each occurs n × its share of the (n,) `weights` times, rounded up or down.
 
-    Systematic sampling: n equal steps through the running sum, from `offset`, a number from 0 to 1, of a step.
+    Systematic sampling: n equal steps through the running sum. `offset`: where in the first step to begin, 0 … 1.
     """
     ends = np.cumsum(weights / weights.sum())
     return np.minimum(np.searchsorted(ends, (np.arange(len(weights)) + offset) / len(weights), "right"), len(ends) - 1)

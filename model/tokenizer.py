@@ -1,9 +1,9 @@
 """Word pieces: BERT's lower-case WordPiece, learned from the shards' texts or given by the user.
 
-What is masked, replaced or dropped is decided elsewhere (model.views); here text becomes pieces, and every
-piece knows the characters and the word that it comes from.
+Text becomes pieces, each with its characters and its word. What is masked, replaced or dropped is left to model.views.
 """
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 class Pieces:
     """A text's word pieces, without [CLS] and [SEP].
 
-    `ids`: (n,) int64. `words`: (n,) int64, the number of the word that each piece belongs to, from 0.
-    `spans`: (n, 2) int64, characters of the text, end exclusive.
+    `ids`: (n,) int64. `words`: (n,) int64, the number, from 0, of the word that each piece belongs to. `spans`: (n, 2)
+    int64, start and end of each piece in the characters of the text, end exclusive.
     """
 
     ids: np.ndarray
@@ -32,28 +32,28 @@ class Pieces:
 
 
 class Tokenizer:
-    """Text to word pieces, with the ids of the special pieces at hand."""
+    """Text to word pieces; has the ids of the special pieces."""
 
     def __init__(self, inner: tokenizers.Tokenizer, name: str) -> None:
-        """`name` says in messages where `inner` comes from. Raises UserError if it lacks a special piece."""
+        """`name`: where `inner` comes from, for messages. Raises UserError if a special piece is missing."""
         vocabulary = inner.get_vocab()
         if missing := [piece for piece in SPECIAL if piece not in vocabulary]:
             raise UserError(
                 f"{name}: the vocabulary lacks {', '.join(missing)}. Give a BERT vocabulary (vocab.txt or "
-                "tokenizer.json), or leave model.tokenizer out to learn one from the shards."
+                "tokenizer.json), or remove model.tokenizer to learn one from the shards."
             )
         inner.no_padding()
         inner.no_truncation()
         self._inner = inner
-        #: One more than the highest id: rows of the word embedding.
+        #: Number of rows of the word embedding: the highest id plus 1.
         self.size = max(vocabulary.values()) + 1
         special = [vocabulary[piece] for piece in SPECIAL]
         _, self.unknown, self.begin, self.end, self.mask = special
-        #: Ids that are not special: what a masked word may be replaced by at random.
+        #: Ids that are not special: the random replacements of masked pieces.
         self.ordinary = np.setdiff1d(np.arange(self.size), special)
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
-        """Pieces of each text."""
+        """The pieces of each text."""
         return [
             Pieces(
                 np.array(encoding.ids, np.int64),
@@ -64,11 +64,11 @@ class Tokenizer:
         ]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The pieces with spaces between them, special ones included: for looking at."""
+        """The pieces separated by spaces, with the special ones: for people."""
         return " ".join(self._inner.id_to_token(int(piece)) or "?" for piece in ids)
 
     def to_json(self) -> str:
-        """The content of a tokenizer.json, the same for the same tokenizer."""
+        """The content of a tokenizer.json; equal tokenizers give equal text."""
         return str(self._inner.to_str(pretty=True))
 
 
@@ -82,7 +82,7 @@ def _bert(model: models.WordPiece) -> tokenizers.Tokenizer:
 def learn(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     """A vocabulary of at most `vocabulary_size` pieces for `texts`; the same texts give the same vocabulary.
 
-    Raises UserError if the texts hold no word.
+    Raises UserError if the texts have no words.
     """
     learner = _bert(models.WordPiece(unk_token="[UNK]"))
     counts: dict[str, int] = {}
@@ -90,9 +90,9 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
         for word, _ in learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(text)):
             counts[word] = counts.get(word, 0) + 1
     if not counts:
-        raise UserError("The shards' texts hold no word to learn a vocabulary from. Check what was mixed.")
-    # The library breaks ties by ids, and numbers the letters inside words in the order of a hash map that
-    # differs from process to process. Naming all letters beforehand fixes their numbers, and so the result.
+        raise UserError("The shards' texts have no words to learn a vocabulary from. Check the input of mix.")
+    # The library breaks ties by ids, and numbers letters in the order of a hash map, which differs from process to
+    # process. Passing all letters as special tokens fixes their ids, and thereby the result.
     letters = sorted(set("".join(counts)))
     alphabet = [*letters, *(f"##{letter}" for letter in letters)]
     learner.train_from_iterator(
@@ -103,31 +103,34 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
             show_progress=False,
         ),
     )
-    return _of_vocabulary(learner.get_vocab(), "learned vocabulary")
+    return Tokenizer(_bert_of(learner.get_vocab()), "learned vocabulary")
 
 
-def _of_vocabulary(vocabulary: dict[str, int], name: str) -> Tokenizer:
-    # The special pieces are not registered with the library: "[MASK]" in somebody's sentence is plain text.
-    return Tokenizer(_bert(models.WordPiece(vocabulary, unk_token="[UNK]")), name)
+def _bert_of(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    # The special pieces are not registered with the library, so that "[MASK]" in a sentence is plain text.
+    return _bert(models.WordPiece(vocabulary, unk_token="[UNK]"))
 
 
 def load(path: str) -> Tokenizer:
-    """The tokenizer in a vocab.txt (one piece a line) or a tokenizer.json.
+    """The tokenizer in a vocab.txt (one piece per line) or a tokenizer.json.
 
-    Raises UserError if it is missing, unreadable, or no BERT vocabulary.
+    Raises UserError if the file is missing, unreadable, or not a BERT vocabulary.
     """
     try:
-        content = files.read_bytes(path).decode()
+        content = files.read_bytes(path).decode("utf-8-sig")
         if os.path.basename(path).endswith(".json"):
             inner = tokenizers.Tokenizer.from_str(content)
         else:
-            pieces = content.splitlines()
-            return _of_vocabulary({piece.strip(): row for row, piece in enumerate(pieces)}, path)
+            inner = _bert_of(_pieces(content))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a vocab.txt or a tokenizer.json.") from None
-    # The library has no error class of its own: it raises bare exceptions for whatever it cannot parse.
+    # The library has no error class of its own: it raises bare exceptions for what it cannot parse.
     except Exception as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path}: not readable as a tokenizer.json or vocab.txt ({error}).") from None
     return Tokenizer(inner, path)
+
+
+def _pieces(content: str) -> dict[str, int]:
+    """The ids of the pieces in a vocab.txt. Only line feeds and carriage returns end a line: str.splitlines would also
+    split at U+0085 and U+2028, which are pieces of multilingual vocabularies."""
+    return {line.strip(" \t\n"): row for row, line in enumerate(io.StringIO(content, newline=None))}

@@ -1,279 +1,29 @@
-"""Training: one loop from shards to a network, on one device or, started by torchrun, on several.
+"""The program `python -m vlmixer.model.train CONFIG.yaml`, also for torchrun; `vlmixer train` is the same.
 
-`python -m vlmixer.model.train CONFIG.yaml` and `vlmixer train` are this program. A run that is stopped anywhere and
-continued with --resume goes on with the losses that it would have had; on a CPU they agree bit for bit.
+The training itself is in model.training.
 """
 
 import argparse
 import json
-import math
-import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-
-from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.artifacts.lock import locked
-from vlmixer.artifacts.rng import stable_hash
-from vlmixer.model import checkpoint, objectives
-from vlmixer.model import tokenizer as tokenizers
-from vlmixer.model.checkpoint import State
-from vlmixer.model.config import Settings, TrainConfig, load_settings
-from vlmixer.model.data import Batch, Loader
-from vlmixer.model.evaluate import embed_usual
-from vlmixer.model.network import Network
-from vlmixer.model.progress import Progress, say
-from vlmixer.model.ranks import Ranks, joined
-from vlmixer.model.shards import ShardSet, open_shards
-from vlmixer.model.tokenizer import Tokenizer
-
-LOSSES = ("masked_language", "masked_tags", "contrastive")
-
-
-class Losses(nn.Module):
-    """The network with its objectives: a batch in, three losses out, in one forward pass as DDP wants it.
-
-    Masked words are predicted from the mixed view, tags beside an image's regions. The mean of a loss over the ranks
-    is the loss of all ranks' batches taken as one batch, and so is the mean of its gradients.
-    """
-
-    def __init__(self, network: Network, config: TrainConfig, ranks: Ranks) -> None:
-        super().__init__()
-        self.network, self.config, self.ranks = network, config, ranks
-
-    def forward(self, batch: Batch) -> Tensor:
-        """(3,) float32, in the order of LOSSES; 0 for one that is switched off or had nothing to predict."""
-        network, config, ranks = self.network, self.config, self.ranks
-        nothing = torch.zeros((), device=batch.sentences.device)
-        language = tags = contrast = nothing
-        mine = torch.tensor([batch.pieces, batch.tags], dtype=torch.float32, device=nothing.device)
-        # A rank's mean counts by its share of what all ranks have to predict.
-        weights = ranks.world * mine / ranks.total(mine).clamp(min=1)
-        if config.masked_language_weight:
-            logits = network.words(batch.mixed.sequences, batch.mixed.chosen)
-            language = weights[0] * objectives.masked_language_modelling(logits, batch.mixed.targets)
-        if config.masked_tags_weight and batch.images is not None:
-            logits = network.tag_pieces(batch.images.sequences, batch.images.chosen)
-            tags = weights[1] * objectives.masked_tag_prediction(logits, batch.images.targets, batch.images.words)
-        if config.contrastive_weight:
-            none = torch.zeros(0, network.projection.out_features, device=nothing.device)
-            text, view = (none if part is None else network.embed(part) for part in (batch.text, batch.view))
-            text, view, sentences = (ranks.gathered(part) for part in (text, view, batch.sentences))
-            contrast = ranks.summed_gradient(objectives.contrastive(text, view, sentences, config.temperature))
-        return torch.stack([language, tags, contrast])
-
-    def total(self, losses: Tensor) -> Tensor:
-        """The weighted sum of `losses`: (3,)."""
-        config = self.config
-        weights = [config.masked_language_weight, config.masked_tags_weight, config.contrastive_weight]
-        return (losses * torch.tensor(weights, device=losses.device)).sum()
-
-
-def train(
-    settings: Settings,
-    shards: str | None = None,
-    out: str | None = None,
-    resume: bool = False,
-    vocabulary_hash: str | None = None,
-) -> str:
-    """Train on the folder `shards` (default: train.shards, or OUT/shards) into the folder `out` (default OUT/run).
-
-    With `resume` a stopped run is continued, and a finished one left as it is. `vocabulary_hash`: of the vocabulary of
-    concepts that the shards must have been made with. Returns the run's folder. Raises CallError or UserError for what
-    the user can mend, such as shards of another width or a loss that is no number.
-    """
-    run = out or files.join(settings.out, "run")
-    source = shards or settings.train.shards or files.join(settings.out, "shards")
-    if files.is_url(run):
-        raise CallError(f"{run}: training writes to a local folder. Give one with --out, and copy it afterwards.")
-    device = _device(settings.train)
-    shard_set = open_shards(source)
-    _check_vocabulary(shard_set, settings, vocabulary_hash)
-    settings = checkpoint.with_feature_dim(settings, shard_set.feature_dim, source)
-    with joined(device.type == "cuda") as ranks, locked(run) if ranks.first else nullcontext():
-        _train(run, settings, shard_set, resume, ranks, device)
-    return run
-
-
-def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, ranks: Ranks, device: torch.device) -> None:
-    config = settings.train
-    readers = config.readers or ranks.world * max(config.workers, 1)
-    settings = replace(settings, train=replace(config, readers=readers))
-    former = checkpoint.load_checkpoint(run)
-    if former is not None:
-        if not resume:
-            raise CallError(
-                f"{run}: holds a run already (step {former.state.step} of {former.state.config['train']['steps']}). "
-                "Continue it with --resume, or give another --out."
-            )
-        checkpoint.check_continuation(run, former.state, settings, shard_set.content_hash)
-        if os.path.exists(files.join(run, checkpoint.MODEL)):
-            say(f"{run} is finished ({former.state.step} steps); nothing to do.")
-            return
-
-    tokenizer = _tokenizer(settings, shard_set, run if former else None)
-    torch.manual_seed(_torch_seed(settings.seed, "weights"))
-    network = Network(settings.model, tokenizer.size, shard_set.feature_dim)
-    if former is not None:
-        network.load_state_dict(former.network)
-    elif settings.model.init is not None:
-        checkpoint.load_bert(network, settings.model.init, settings.model)
-    network.to(device).train()
-    if config.compile:
-        network.bert.compile(dynamic=True)
-    optimizer = _optimizer(network, config)
-    if former is not None:
-        optimizer.load_state_dict(former.optimizer)
-    loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed, ranks.rank, ranks.world)
-    start = former.state.step if former else 0
-    if ranks.first:
-        if former is None:
-            checkpoint.save_config(run, settings, tokenizer)
-        checkpoint.sweep(run)
-    with Progress(run, config.steps, start, tensorboard=config.tensorboard, quiet=not ranks.first) as progress:
-        _loop(run, settings, shard_set, Losses(network, config, ranks), optimizer, loader, start, device, progress)
-    if ranks.first:
-        checkpoint.save_network(run, network, embed_usual(network, tokenizer, settings.model, shard_set))
-
-
-def _loop(
-    run: str,
-    settings: Settings,
-    shard_set: ShardSet,
-    module: Losses,
-    optimizer: torch.optim.Optimizer,
-    loader: Loader,
-    start: int,
-    device: torch.device,
-    progress: Progress,
-) -> None:
-    """Steps `start` to the last one, with log lines and checkpoints."""
-    config, ranks, network = settings.train, module.ranks, module.network
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    # Which heads a batch uses depends on what it holds.
-    losses_of: nn.Module = DistributedDataParallel(module, find_unused_parameters=True) if ranks.world > 1 else module
-    batches = loader.batches(start * config.accumulate)
-    saved = start or None
-    since_saved: list[float] = []
-    for step in range(start, config.steps):
-        rate = learning_rate(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        losses = torch.zeros(len(LOSSES), device=device)
-        samples = items = 0
-        waited = 0.0
-        for turn in range(config.accumulate):
-            began = time.monotonic()
-            batch = next(batches)
-            waited += time.monotonic() - began
-            batch = batch.to(device)
-            # Dropout, too, follows from the seed, the step and the rank alone.
-            torch.manual_seed(_torch_seed(settings.seed, step * config.accumulate + turn, ranks.rank))
-            last = turn == config.accumulate - 1
-            with nullcontext() if last or ranks.world == 1 else losses_of.no_sync():  # type: ignore[operator]
-                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                    found = losses_of(batch)
-                (module.total(found) / config.accumulate).backward()
-            losses += found.detach() / config.accumulate
-            samples, items, epoch = samples + batch.samples, items + batch.items, batch.epoch
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-        sums = ranks.total(torch.cat([losses / ranks.world, losses.new_tensor([samples, items])])).tolist()
-        values = dict(zip(LOSSES, sums, strict=False))
-        values = {"loss": module.total(losses.new_tensor(sums[:3])).item()} | values
-        # Before the update, so that the weights stay what they were at the last sound step.
-        if not math.isfinite(norm.item()) or not math.isfinite(values["loss"]):
-            raise UserError(_not_finite(run, step + 1, values, norm.item(), saved))
-        optimizer.step()
-
-        done = step + 1
-        since_saved.append(values["loss"])
-        progress.count(int(sums[-2]), int(sums[-1]), waited)
-        if done % config.log_every == 0 or done == config.steps:
-            progress.report(done, epoch, values | {"learning_rate": rate, "gradient_norm": norm.item()})
-        if done % config.checkpoint_every == 0 or done == config.steps:
-            mean = sum(since_saved) / len(since_saved)
-            state = State(done, epoch, mean, shard_set.content_hash, checkpoint.resolved(settings))
-            if ranks.first:
-                checkpoint.save_checkpoint(run, network, optimizer, state, config.keep_checkpoints)
-            saved, since_saved = done, []
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """The rate of update `step` (from 0): a linear rise over warmup_steps, then a linear fall towards 0."""
-    warmup = min(config.warmup_steps, config.steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * (config.steps - step) / max(config.steps - warmup, 1)
-
-
-def _optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; biases and LayerNorms, which are vectors, do not decay."""
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-
-
-def _tokenizer(settings: Settings, shard_set: ShardSet, former_run: str | None) -> Tokenizer:
-    """The run's own tokenizer if it is continued, else the user's, else one learned from the shards."""
-    if former_run is not None:
-        return tokenizers.load(files.join(former_run, checkpoint.TOKENIZER))
-    if settings.model.tokenizer is not None:
-        return tokenizers.load(settings.model.tokenizer)
-    return tokenizers.learn(shard_set.texts(), settings.model.vocabulary_size)
-
-
-def _device(config: TrainConfig) -> torch.device:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.device: cuda, but PyTorch finds no CUDA device here. Set it to auto or cpu.")
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    return torch.device(name, int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
-
-
-def _check_vocabulary(shards: ShardSet, settings: Settings, vocabulary_hash: str | None) -> None:
-    asked, found = (
-        (settings.vocabulary, shards.vocabulary)
-        if vocabulary_hash is None
-        else (vocabulary_hash, shards.vocabulary_hash)
-    )
-    if None not in (asked, found) and asked != found:
-        raise UserError(
-            f"vocabulary: {settings.vocabulary or 'of the config'}, but {shards.folder} was made with "
-            f"{shards.vocabulary} (hash {shards.vocabulary_hash}). Give the shards of that vocabulary, or its name."
-        )
-
-
-def _not_finite(run: str, step: int, values: dict[str, float], norm: float, saved: int | None) -> str:
-    listed = ", ".join(f"{name} {values[name]:g}" for name in LOSSES)
-    good = f"{checkpoint.folder_of(run, saved)} (step {saved})" if saved else "none yet"
-    return (
-        f"step {step}: the loss is no finite number ({listed}, gradient norm {norm:g}). Last good "
-        f"checkpoint: {good}. Look for features that are not finite, or train anew with a lower train.learning_rate."
-    )
-
-
-def _torch_seed(seed: int, *key: str | int) -> int:
-    return stable_hash(seed, "torch", *key, bits=56)
+from vlmixer.model.config import load_settings
+from vlmixer.model.progress import say
+from vlmixer.model.training import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `python -m vlmixer.model.train`. Returns the exit code: 0 done, 1 the work failed, 2 the call was wrong."""
-    parser = argparse.ArgumentParser(prog="python -m vlmixer.model.train", description="Train from a folder of shards.")
+    """Run the program. Returns the exit code: 0 done, 1 the work failed, 2 the call was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m vlmixer.model.train", description="Train on a folder of shards.")
     parser.add_argument("config", help="the config file (YAML)")
-    parser.add_argument("--out", help="folder of the run (default: OUT/run)")
-    parser.add_argument("--resume", action="store_true", help="continue a run that stopped")
-    parser.add_argument("--init", metavar="PATH", help="BERT weights to start from, as model.init")
+    parser.add_argument("--out", help="folder for the run (default: OUT/run)")
+    parser.add_argument("--resume", action="store_true", help="continue a stopped run")
+    parser.add_argument("--init", metavar="PATH", help="start from these BERT weights; the same as model.init")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the config")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
     try:
         given = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]

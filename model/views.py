@@ -1,11 +1,11 @@
 """The views of a sample that the network reads: pure functions from samples and word pieces to arrays.
 
-A view is a text part and a set of patches. The encoder attends in all directions, so where a patch stands is
-told by its position alone and not by its place in memory: a patch pasted over a word carries the position of
-the word's first piece, and the sentence's other pieces keep the positions they had, so the replaced word's
-stay empty. Regions of an image, and patches whose sentence was dropped, are a set and carry no position.
+A view is a text and a set of regions. The encoder attends in all directions, so the place of a patch in the sentence is
+given by its position alone, not by its index in the array: a patch pasted over a word carries the position of the
+word's first piece. The other pieces of the sentence keep their positions. Regions of an image, and patches without
+their sentence, are a set and carry no position.
 
-Padding is left to model.padding, batches to model.data.
+Padding is left to model.padding, batches to model.batch.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ import numpy as np
 from vlmixer.artifacts.samples import MixedSample, Patch
 from vlmixer.model.tokenizer import Pieces, Tokenizer
 
-NOWHERE = -1  # the position of a patch that has none, and the word number of [CLS], [SEP] and padding
-IGNORED = -100  # the target of a piece that need not be predicted
+NOWHERE = -1  # the position of a patch without one, and the word number of [CLS], [SEP] and padding
+IGNORED = -100  # the target of a piece that is not predicted
 BOX_NUMBERS = 6
 
 TEXT_SEGMENT, TAG_SEGMENT = 0, 1
@@ -27,8 +27,8 @@ TEXT_SEGMENT, TAG_SEGMENT = 0, 1
 class Regions:
     """Regions of an image or patches of a sentence.
 
-    `features`: (n, D) float16. `geometry`: (n, 6) float32, see `geometry`. `positions`: (n,) int64, the
-    position in the sentence or NOWHERE.
+    `features`: (n, D) float16. `geometry`: (n, 6) float32, see `geometry`. `positions`: (n,) int64, positions in
+    the sentence or NOWHERE.
     """
 
     features: np.ndarray
@@ -43,8 +43,8 @@ class Regions:
 class View:
     """One sequence for the encoder.
 
-    `ids`, `positions`, `words`: (t,) int64, the pieces with [CLS] and [SEP], their positions, and the number of
-    the word (or tag) that each belongs to, NOWHERE for [CLS] and [SEP]. `segment`: of the whole text part.
+    `ids`, `positions`, `words`: (t,) int64: the pieces with [CLS] and [SEP], their positions, and the number of the
+    word (or tag) that each belongs to, NOWHERE for [CLS] and [SEP]. `segment`: that of the whole text.
     """
 
     ids: np.ndarray
@@ -58,9 +58,9 @@ class View:
 
 
 def geometry(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:
-    """The six box numbers of the Oscar and VinVL family: x1/W, y1/H, x2/W, y2/H, w/W, h/H.
+    """(n, 6) float32: x1/W, y1/H, x2/W, y2/H, w/W, h/H, as in Oscar and VinVL.
 
-    `boxes`: (n, 4), xyxy in pixels of images of `width` × `height`, one number or (n,). Returns (n, 6) float32.
+    `boxes`: (n, 4), xyxy in pixels. `width`, `height`: of the images in pixels, a number or (n,).
     """
     numbers = np.empty((len(boxes), BOX_NUMBERS), np.float32)
     numbers[:, 0:4:2] = boxes[:, 0::2] / np.reshape(width, (-1, 1))
@@ -70,7 +70,7 @@ def geometry(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | 
 
 
 def regions_of(patches: Sequence[Patch], features: np.ndarray, limit: int) -> Regions:
-    """The first `limit` of an image sample's patches, as a set without positions."""
+    """The first `limit` patches of an image sample, as a set without positions."""
     rows = [(*patch.box, patch.width, patch.height) for patch in patches[:limit]]
     numbers = np.array(rows, np.float32).reshape(-1, 6)
     nowhere = np.full(len(rows), NOWHERE, np.int64)
@@ -78,21 +78,21 @@ def regions_of(patches: Sequence[Patch], features: np.ndarray, limit: int) -> Re
 
 
 def no_regions(feature_dim: int) -> Regions:
-    """The empty set, for views of text alone."""
+    """The empty set, for views that are only text."""
     return Regions(
         np.zeros((0, feature_dim), np.float16), np.zeros((0, BOX_NUMBERS), np.float32), np.zeros(0, np.int64)
     )
 
 
 def text_view(pieces: Pieces, tokenizer: Tokenizer, limit: int, regions: Regions) -> View:
-    """[CLS] text [SEP] with at most `limit` pieces, and `regions` beside it."""
+    """[CLS] text [SEP], at most `limit` pieces, and `regions`."""
     return _framed(pieces.ids[: limit - 2], pieces.words[: limit - 2], tokenizer, TEXT_SEGMENT, regions)
 
 
 def tag_view(tags: Sequence[Pieces], tokenizer: Tokenizer, limit: int, regions: Regions) -> View:
-    """[CLS] tag tag … [SEP] in the tags' segment, and `regions` beside it; a tag counts as one word.
+    """[CLS] tag tag … [SEP] in the segment of tags, and `regions`. A tag counts as one word.
 
-    Tags that do not fit into `limit` pieces are left out.
+    Tags that do not fit into `limit` pieces are left out whole.
     """
     ids = np.concatenate([np.zeros(0, np.int64), *(tag.ids for tag in tags)])
     words = np.repeat(np.arange(len(tags)), [len(tag.ids) for tag in tags])
@@ -103,14 +103,14 @@ def tag_view(tags: Sequence[Pieces], tokenizer: Tokenizer, limit: int, regions: 
 
 
 def set_view(regions: Regions, tokenizer: Tokenizer) -> View:
-    """[CLS] [SEP] and regions as a set: what an image is at evaluation, and what the contrastive view trains."""
+    """[CLS] [SEP] and regions as a set: an image at evaluation, and a contrastive view in training."""
     nothing = np.zeros(0, np.int64)
     nowhere = np.full(len(regions), NOWHERE, np.int64)
     return _framed(nothing, nothing, tokenizer, TEXT_SEGMENT, replace(regions, positions=nowhere))
 
 
 def words_view(sample: MixedSample, pieces: Pieces, tokenizer: Tokenizer, limit: int) -> View:
-    """[CLS], the pieces of the replaced mentions, [SEP]: the contrastive view of an ablation without CMC."""
+    """[CLS], the pieces of the replaced mentions, [SEP]: the contrastive view of the ablation without CMC."""
     spans = pieces.spans[: limit - 2]
     kept = np.zeros(len(spans), bool)
     for mention in (sample.mentions[index] for index in sample.replaced):
@@ -122,11 +122,10 @@ def words_view(sample: MixedSample, pieces: Pieces, tokenizer: Tokenizer, limit:
 def mixed_view(
     sample: MixedSample, pieces: Pieces, text: View, max_regions: int, patch_positions: bool
 ) -> tuple[View, np.ndarray]:
-    """The text view without the replaced mentions' pieces, with their patches in those places.
+    """The text view with patches in place of the replaced mentions; and (k, 2) int64, a patch and a piece it replaced.
 
-    `pieces` and `text` are the sample's sentence. A mention of which the text's limit leaves nothing is not
-    replaced, and has no patches. At most `max_regions` patches are taken. Returned beside the view: (k, 2) int64,
-    the number of a patch and a piece that it replaced, for all of them.
+    `pieces`, `text`: the sample's sentence. A mention that lies wholly beyond the cut of the text is not replaced, and
+    its patches are left out. At most `max_regions` patches are used.
     """
     spans = pieces.spans[: len(text.ids) - 2]
     kept = np.ones(len(text.ids), bool)
@@ -159,17 +158,17 @@ def _framed(ids: np.ndarray, words: np.ndarray, tokenizer: Tokenizer, segment: i
 def mask_words(
     ids: np.ndarray, words: np.ndarray, tokenizer: Tokenizer, probability: float, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """BERT's masking, of whole words: each word is chosen with `probability`.
+    """BERT's masking, by whole words: each word is chosen with `probability`.
 
-    Of the chosen words' pieces 80 % become [MASK], 10 % a random piece and 10 % stay as they are.
-    `ids`, `words`: (B, T) int64, a row a text; words NOWHERE are never chosen. Returns the masked ids and the
-    targets, both (B, T) int64; targets are the pieces to predict, IGNORED elsewhere.
+    Of the chosen words' pieces 80 % become [MASK], 10 % a random piece, and 10 % stay. `ids`, `words`: (B, T) int64,
+    one row per text; words NOWHERE are never chosen. Returns the masked ids and the targets, both (B, T) int64. Targets
+    are the pieces to predict, and IGNORED elsewhere.
     """
     count = int(words.max(initial=NOWHERE)) + 1
     chosen_words = random.random((len(ids), count + 1)) < probability
-    chosen_words[:, -1] = False  # what NOWHERE, -1, looks up
+    chosen_words[:, -1] = False  # the column that NOWHERE, -1, selects
     chosen = np.take_along_axis(chosen_words, words, axis=1)
-    lot = random.random(ids.shape)
-    stranger = tokenizer.ordinary[random.integers(len(tokenizer.ordinary), size=ids.shape)]
-    changed = np.where(lot < 0.8, tokenizer.mask, np.where(lot < 0.9, stranger, ids))
+    draw = random.random(ids.shape)
+    random_piece = tokenizer.ordinary[random.integers(len(tokenizer.ordinary), size=ids.shape)]
+    changed = np.where(draw < 0.8, tokenizer.mask, np.where(draw < 0.9, random_piece, ids))
     return np.where(chosen, changed, ids), np.where(chosen, ids, IGNORED)

@@ -604,7 +604,7 @@ def _train_run(config: "Config", run: str, *, resume: bool) -> None:
     from vlmixer.artifacts import files
     from vlmixer.bank.concepts import load_vocabulary
     from vlmixer.model.config import Settings, TrainConfig
-    from vlmixer.model.train import train
+    from vlmixer.model.training import train
 
     _want_local(run)
     torch.set_num_threads(os.cpu_count() or 1)

@@ -13,8 +13,8 @@ import torch
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.lock import locked
 from vlmixer.model.config import ModelConfig, Settings, TrainConfig
-from vlmixer.model.evaluate import RetrievalReport
-from vlmixer.model.train import train
+from vlmixer.model.scoring import RetrievalReport
+from vlmixer.model.training import train
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 from vlmixer.pipeline.demo.world import write_world
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table

@@ -10,9 +10,9 @@ from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.rng import generator
 from vlmixer.artifacts.samples import MixedSample, Sample, write_shard
 from vlmixer.model.config import Settings
-from vlmixer.model.evaluate import CUTOFFS, RetrievalReport, RetrievalScore
+from vlmixer.model.scoring import CUTOFFS, RetrievalReport, RetrievalScore
 from vlmixer.model.shards import ShardSet, open_shards, read_rows
-from vlmixer.model.train import train
+from vlmixer.model.training import train
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import load_vocabulary
-from vlmixer.model.evaluate import ImageRegions, RetrievalReport, retrieval
+from vlmixer.model.embedding import ImageRegions
+from vlmixer.model.evaluate import retrieval
+from vlmixer.model.scoring import RetrievalReport
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.corpus import read_images

@@ -460,7 +460,7 @@ def _with_training(measured: Measured, config: Config, chain: Chain, seconds: fl
     """Seconds of a training step, on all processors of this machine as training uses them, and until the first."""
     import torch
 
-    from vlmixer.model.train import train
+    from vlmixer.model.training import train
 
     torch.set_num_threads(os.cpu_count() or 1)
     assert config.train is not None

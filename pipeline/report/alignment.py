@@ -10,8 +10,8 @@ from PIL import Image
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.rng import generator
-from vlmixer.model.checkpoint import load_run, load_usual
-from vlmixer.model.evaluate import EmbeddedImages, ImageRegions, embed_images, embed_texts, similarity
+from vlmixer.model.checkpoint import load_reference_texts, load_run
+from vlmixer.model.embedding import EmbeddedImages, ImageRegions, embed_images, embed_texts, similarity
 from vlmixer.pipeline.image.decoding import decode
 from vlmixer.pipeline.report.pages import data_uri, write_page
 
@@ -80,8 +80,8 @@ def write_alignment_page(
     owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
     text_vectors = embed_texts(network, tokenizer, settings.model, texts)
     embedded = embed_images(network, tokenizer, settings.model, images)
-    usual, temperature = load_usual(run), settings.train.temperature
-    scores = np.exp(similarity(text_vectors, embedded, usual, temperature) / temperature)
+    reference_texts, temperature = load_reference_texts(run), settings.train.temperature
+    scores = np.exp(similarity(text_vectors, embedded, reference_texts, temperature) / temperature)
     seen = [row for row, image in enumerate(images) if len(image.features)]
     drawn = generator(seed, "alignment page").permutation(len(seen))[:count]
     views = []
@@ -93,7 +93,7 @@ def write_alignment_page(
         vectors = embedded.vectors[embedded.starts[row] :][:shown]
         alone = EmbeddedImages(vectors, np.ones(shown), np.arange(shown))
         word_vectors = embed_texts(network, tokenizer, settings.model, words)
-        times = np.exp(similarity(word_vectors, alone, usual, temperature) / temperature)
+        times = np.exp(similarity(word_vectors, alone, reference_texts, temperature) / temperature)
         scale = 100 / np.array([image.width, image.height] * 2)
         boxes = [
             RegionView(

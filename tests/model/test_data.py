@@ -11,7 +11,8 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.samples import MixedSample
 from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.config import ModelConfig, TrainConfig
-from vlmixer.model.data import Loader, encode_sentences, rarity
+from vlmixer.model.data import Loader
+from vlmixer.model.encoding import encode_sentences, rarity
 from vlmixer.model.shards import open_shards
 
 MODEL = ModelConfig()
@@ -84,9 +85,9 @@ def test_other_words_are_dropped_from_the_contrastive_view_as_often_as_asked(fol
 
 
 def test_without_cutmix_there_is_no_patch_anywhere_and_the_contrast_is_with_the_replaced_words(folder):
-    batch, usual = (next(loader(folder, cutmix=cutmix).batches(0)) for cutmix in (False, True))
+    batch, mixed = (next(loader(folder, cutmix=cutmix).batches(0)) for cutmix in (False, True))
     assert batch.mixed.sequences.regions.shape[1] == batch.view.regions.shape[1] == 0
-    assert torch.equal(batch.text.ids, usual.text.ids)
+    assert torch.equal(batch.text.ids, mixed.text.ids)
     for text, view in zip(batch.text.ids.tolist(), batch.view.ids.tolist(), strict=True):
         words = [piece for piece in view if piece]
         assert 2 < len(words) < len([piece for piece in text if piece])
@@ -175,7 +176,7 @@ def test_features_of_another_width_than_the_manifests_are_named(tmp_path):
     world = World()
     odd = replace(world.mixed(1), features=np.zeros((len(world.mixed(1).patches), 5), np.float16))
     folder = write_shards(str(tmp_path / "shards"), [world.mixed(0), odd])
-    with pytest.raises(UserError, match=r"mixed-000000.tar: m000001 has features of width 5, its manifest says 16"):
+    with pytest.raises(UserError, match=r"mixed-000000.tar: m000001 has features of width 5, the manifest says 16"):
         next(loader(folder).batches(0))
 
 

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from vlmixer.artifacts.errors import UserError
-from vlmixer.model.checkpoint import load_bert
+from vlmixer.model.bert import load_bert
 from vlmixer.model.config import ModelConfig
 from vlmixer.model.network import Network
 from vlmixer.model.padding import pad

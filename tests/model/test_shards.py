@@ -202,7 +202,7 @@ def test_rows_of_a_shard(folder):
 @pytest.mark.parametrize(("rows", "found"), [(7, "6"), (5, "more")])
 def test_a_shard_with_other_than_its_manifests_samples_is_named(folder, rows, found):
     (shard,) = open_shards(folder).mixed
-    with pytest.raises(UserError, match=f"mixed-000000.tar: holds {found} samples, its manifest says {rows}"):
+    with pytest.raises(UserError, match=f"mixed-000000.tar: holds {found} samples, the manifest says {rows}"):
         read_rows(Shard(shard.path, rows), 3, rows)
 
 

@@ -100,6 +100,19 @@ def test_a_file_that_is_no_bert_vocabulary_is_named(tmp_path, name, content, mes
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_only_line_ends_separate_the_pieces_of_a_vocabulary(tmp_path, end, start):
+    """U+0085, U+2028 and others are pieces of multilingual vocabularies, and no lines of their own."""
+    path = tmp_path / "vocab.txt"
+    odd = ["\x85", "\u2028", "\x0b", "\x1c", "\xa0", "\u3000"]
+    path.write_bytes((start + end.join([*VOCABULARY[:5], *odd, *VOCABULARY[5:]]) + end).encode())
+    tokenizer = tokenizers.load(str(path))
+    assert tokenizer.size == len(VOCABULARY) + len(odd)
+    assert tokenizer.encode(["a dog"])[0].ids.tolist() == [11, 12]
+    assert tokenizer.decode([0, 10, 11]) == "[PAD] \u3000 a"
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         tokenizers.load(str(tmp_path / "vocab.txt"))

@@ -20,8 +20,10 @@ from vlmixer.model import checkpoint
 from vlmixer.model.checkpoint import load_run
 from vlmixer.model.config import ModelConfig, Settings, TrainConfig
 from vlmixer.model.data import Loader
-from vlmixer.model.evaluate import ImageRegions, retrieval
-from vlmixer.model.train import learning_rate, main, train
+from vlmixer.model.embedding import ImageRegions
+from vlmixer.model.evaluate import retrieval
+from vlmixer.model.train import main
+from vlmixer.model.training import learning_rate, train
 
 SMALL = ModelConfig(layers=1, hidden_size=16, heads=2, feed_forward_size=32, projection_size=8, vocabulary_size=200)
 STEPS = 12
@@ -58,8 +60,8 @@ def test_a_run_leaves_what_is_needed_to_use_it(straight):
         "config.yaml",
         "log.jsonl",
         "model.safetensors",
+        "reference_texts.safetensors",
         "tokenizer.json",
-        "usual.safetensors",
     ]
     # The last two, and the best, which here is the last.
     assert sorted(os.listdir(f"{straight}/checkpoints")) == ["step-00000008", "step-00000012"]
@@ -127,7 +129,7 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(shards, straight, c
 
 
 def test_a_run_is_not_overwritten(shards, straight):
-    with pytest.raises(CallError, match=r"holds a run already \(step 12 of 12\)"):
+    with pytest.raises(CallError, match=r"already holds a run \(step 12 of 12\)"):
         train(settings(shards), out=straight)
 
 
@@ -171,11 +173,41 @@ def test_what_a_kill_left_half_written_is_swept_away(shards, stopped, straight):
     assert losses(stopped) == losses(straight)
 
 
-def test_a_damaged_checkpoint_is_named(shards, stopped):
-    with open(f"{stopped}/checkpoints/step-00000004/model.safetensors", "r+b") as file:
+def damage(folder):
+    with open(f"{folder}/model.safetensors", "r+b") as file:
         file.truncate(100)
-    with pytest.raises(UserError, match="step-00000004: damaged checkpoint"):
+
+
+def test_a_damaged_checkpoint_is_skipped_and_written_again(shards, straight, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    shutil.copytree(straight, run)
+    Path(run, "model.safetensors").unlink()
+    damage(f"{run}/checkpoints/step-00000012")
+    train(settings(shards), out=run, resume=True)
+    assert "step-00000012: damaged checkpoint, skipped" in capsys.readouterr().err
+    assert losses(run) == losses(straight)
+    assert sorted(os.listdir(f"{run}/checkpoints")) == ["step-00000008", "step-00000012"]
+    for name in ("model.safetensors", "checkpoints/step-00000012/model.safetensors"):
+        assert Path(run, name).read_bytes() == Path(straight, name).read_bytes()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(shards, stopped):
+    damage(f"{stopped}/checkpoints/step-00000004")
+    with pytest.raises(UserError, match="all checkpoints are damaged"):
         train(settings(shards), out=stopped, resume=True)
+
+
+def test_what_users_keep_beside_the_checkpoints_is_neither_read_nor_touched(shards, straight, stopped):
+    folder = Path(stopped, "checkpoints")
+    for name in ("step-00000004-good", "zz-backup"):
+        shutil.copytree(folder / "step-00000004", folder / name)
+    (folder / ".ipynb_checkpoints").mkdir()
+    mine = {".ipynb_checkpoints", "step-00000004-good", "zz-backup", ".DS_Store", "README.md", "model.tmp-backup"}
+    for name in (".DS_Store", "README.md", "model.tmp-backup"):
+        (folder / name).write_text("mine")
+    train(settings(shards, keep_checkpoints=1), out=stopped, resume=True)
+    assert {name for name in os.listdir(folder) if not checkpoint.is_step(name)} == mine
+    assert losses(stopped) == losses(straight)
 
 
 def test_the_optimizer_file_loads_without_pickle(straight):
@@ -194,7 +226,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(shard
 
     monkeypatch.setattr(Loader, "batches", poisoned)
     run = str(tmp_path / "run")
-    with pytest.raises(UserError, match=r"step 7: the loss is no finite number .*step-00000004 \(step 4\)"):
+    with pytest.raises(UserError, match=r"step 7: the loss is not finite .*step-00000004 \(step 4\)"):
         train(settings(shards), out=run)
     kept = safetensors.torch.load_file(f"{run}/checkpoints/step-00000004/model.safetensors")
     assert all(torch.isfinite(value).all() for value in kept.values())
@@ -223,7 +255,7 @@ def test_shards_of_another_vocabulary_are_refused_at_the_start(shards, tmp_path)
 
 def test_the_last_checkpoints_and_the_best_are_kept(shards, tmp_path, monkeypatch):
     """With a rate that ruins the network after a while, the best checkpoint is not among the last."""
-    monkeypatch.setattr("vlmixer.model.train.learning_rate", lambda step, config: 1e-3 if step < 6 else 0.5)
+    monkeypatch.setattr("vlmixer.model.training.learning_rate", lambda step, config: 1e-3 if step < 6 else 0.5)
     run = train(settings(shards, checkpoint_every=2, keep_checkpoints=1), out=str(tmp_path / "run"))
     kept = [json.loads(Path(folder, "state.json").read_text()) for folder in checkpoint.checkpoints(run)]
     log = [line["loss"] for line in losses(run)]
@@ -437,7 +469,7 @@ def test_retrieval_refuses_what_does_not_fit(learned):
         retrieval(run, [], [], [])
     with pytest.raises(UserError, match="Image 1 of the list has no caption"):
         retrieval(run, [image], [[]], [[]])
-    with pytest.raises(UserError, match=r"features of shape \(3, 4\), the run was trained on width 16"):
+    with pytest.raises(UserError, match=r"features of shape \(3, 4\), but the run was trained on width 16"):
         retrieval(run, [replace(image, features=image.features[:, :4])], [["a dog"]], [[{"dog"}]])
 
 

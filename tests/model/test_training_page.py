@@ -11,7 +11,8 @@ import yaml
 from tests.model.world import World, write_shards
 
 from vlmixer.model.config import ModelConfig, Settings, TrainConfig, load_settings
-from vlmixer.model.train import main, train
+from vlmixer.model.train import main
+from vlmixer.model.training import train
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

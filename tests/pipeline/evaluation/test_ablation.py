@@ -5,7 +5,7 @@ import pytest
 from tests.model.world import World, write_shards
 
 from vlmixer.artifacts.samples import ImageSample, MixedSample
-from vlmixer.model.evaluate import Estimate, RetrievalReport, RetrievalScore
+from vlmixer.model.scoring import Estimate, RetrievalReport, RetrievalScore
 from vlmixer.model.shards import open_shards
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, shuffle_labels, table
 

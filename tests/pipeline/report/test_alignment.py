@@ -7,8 +7,8 @@ from PIL import Image
 from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
 
 from vlmixer.model.config import ModelConfig, Settings, TrainConfig
-from vlmixer.model.evaluate import ImageRegions
-from vlmixer.model.train import train
+from vlmixer.model.embedding import ImageRegions
+from vlmixer.model.training import train
 from vlmixer.pipeline.report.alignment import MOST_REGIONS, shade, times_likelier, write_alignment_page
 
 

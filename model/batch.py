@@ -1,0 +1,130 @@
+"""The batch of a step: views with masked pieces, padded, and joined from the parts that several readers prepare."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlmixer.model.network import Sequences
+from vlmixer.model.padding import Masked, MaskedArrays, Padded, as_columns, joined, joined_masked, padded
+from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.views import IGNORED, View, mask_words
+
+
+@dataclass(frozen=True)
+class MaskedViews:
+    """Views with masked pieces, before padding. `chosen`, `targets`, `words`: as in MaskedArrays."""
+
+    views: tuple[View, ...]
+    chosen: np.ndarray
+    targets: np.ndarray
+    words: np.ndarray
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one reader contributes to a step: masked mixed sentences, masked images, and pairs for the contrastive loss.
+
+    Row i of `text`, `view` and `sentences` is one sentence; sentences without a patch are left out. None: no rows.
+    """
+
+    epoch: int
+    mixed: MaskedArrays | None
+    images: MaskedArrays | None
+    text: Padded | None
+    view: Padded | None
+    sentences: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one rank reads in one step.
+
+    `mixed`: mixed sentences with masked words. `images`: images with masked tags, None in runs without image samples.
+    `text`, `view`, `sentences`: pairs for the contrastive loss; row i of each is one sentence, and sentences without a
+    patch are left out. `samples`: number of mixed and image samples. `items`: number of word pieces and regions that
+    the encoder sees. `pieces`, `tags`: number of pieces and of tags to predict.
+    """
+
+    epoch: int
+    samples: int
+    items: int
+    pieces: int
+    tags: int
+    mixed: Masked
+    images: Masked | None
+    text: Sequences | None
+    view: Sequences | None
+    sentences: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+        return replace(
+            self,
+            mixed=self.mixed.to(device),
+            images=self.images and self.images.to(device),
+            text=self.text and self.text.to(device),
+            view=self.view and self.view.to(device),
+            sentences=self.sentences.to(device),
+        )
+
+
+def mask_views(
+    views: Sequence[View], tokenizer: Tokenizer, probability: float, random: np.random.Generator
+) -> MaskedViews:
+    """`views` with whole words masked, each with `probability`, as `mask_words` does it."""
+    if not views:
+        none = np.zeros(0, np.int64)
+        return MaskedViews((), none.reshape(0, 2), none, none)
+    ids = as_columns([view.ids for view in views], 0)
+    words = as_columns([view.words for view in views], -1)
+    changed, targets = mask_words(ids, words, tokenizer, probability, random)
+    rows, columns = np.nonzero(targets != IGNORED)
+    # The pieces of one word of one row share a number.
+    _, numbers = np.unique(rows * ids.shape[1] + words[rows, columns], return_inverse=True)
+    masked = tuple(replace(view, ids=row[: len(view.ids)]) for view, row in zip(views, changed, strict=True))
+    return MaskedViews(masked, np.stack([rows, columns], axis=1), targets[rows, columns], numbers.reshape(-1))
+
+
+def with_replaced(masked: MaskedViews, replaced: Sequence[np.ndarray]) -> MaskedViews:
+    """`masked`, where the patches must also predict the pieces of the words that they replaced.
+
+    `replaced`: for each view (k, 2) int64, a patch and a piece. A patch that replaced several pieces predicts each.
+    """
+    rows = np.repeat(np.arange(len(replaced)), [len(pairs) for pairs in replaced])
+    pairs = np.concatenate([np.zeros((0, 2), np.int64), *replaced])
+    columns = np.array([len(view.ids) for view in masked.views], np.int64)[rows] + pairs[:, 0]
+    numbers = int(masked.words.max(initial=-1)) + 1 + np.arange(len(rows))
+    return MaskedViews(
+        masked.views,
+        np.concatenate([masked.chosen, np.stack([rows, columns], axis=1)]),
+        np.concatenate([masked.targets, pairs[:, 1]]),
+        np.concatenate([masked.words, numbers]),
+    )
+
+
+def padded_masked(masked: MaskedViews) -> MaskedArrays | None:
+    """Masked views as padded arrays; None if there are none."""
+    return MaskedArrays(padded(masked.views), masked.chosen, masked.targets, masked.words) if masked.views else None
+
+
+def assemble(parts: Sequence[Part]) -> Batch:
+    """The batch of a step, from the parts of a rank's readers."""
+    mixed, images = (joined_masked([getattr(part, name) for part in parts]) for name in ("mixed", "images"))
+    text, view = (joined([getattr(part, name) for part in parts]) for name in ("text", "view"))
+    assert mixed is not None  # each reader has at least one sentence per step
+    seen = [mixed.sequences, *([images.sequences] if images is not None else [])]
+    return Batch(
+        epoch=parts[0].epoch,
+        samples=sum(map(len, seen)),
+        items=sum(int(part.mask.sum()) for part in (*seen, text, view) if part is not None),
+        pieces=len(mixed.targets),
+        tags=int(images.words.max(initial=-1)) + 1 if images is not None else 0,
+        mixed=mixed.tensors(),
+        images=None if images is None else images.tensors(),
+        text=None if text is None else text.tensors(),
+        view=None if view is None else view.tensors(),
+        sentences=torch.from_numpy(np.concatenate([part.sentences for part in parts])),
+    )
