@@ -9,11 +9,13 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, overload
 
-from vlmixer.artifacts import files
-from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts import details, files, stages
+from vlmixer.artifacts.details import AnyDetails
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.stages import Details, Details_co, StageType
 
 NAME = "manifest.json"
 SCHEMA_VERSION = 2
@@ -61,7 +63,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(Generic[Details_co]):
     """See docs/on-disk.md. `config_hash` covers the settings that this stage depends on, `plan_hash` these and
     the names and sizes of its inputs. `rejects` are files of OUT/rejects; `counts` has an entry a kind of input."""
 
@@ -73,17 +75,22 @@ class Manifest:
     outputs: list[Output]
     rejects: list[Output]
     counts: dict[str, Counts]
-    details: dict[str, Any]
+    details: Details_co
     schema_version: int = SCHEMA_VERSION
 
     @property
     def content_hash(self) -> str:
         """SHA-256 over everything in the manifest."""
-        return digest(asdict(self))
+        return digest(self._to_json())
 
     def to_bytes(self) -> bytes:
         """The file's bytes."""
-        return canonical({**asdict(self), "content_hash": self.content_hash}, indent=1)
+        content = self._to_json()
+        return canonical({**content, "content_hash": digest(content)}, indent=1)
+
+    def _to_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = details.to_json(self)
+        return plain
 
 
 def canonical(value: Any, indent: int | None = None) -> bytes:
@@ -102,10 +109,15 @@ def describe(folder: str, name: str, rows: int) -> Output:
     return Output(name, rows, *files.fingerprint(files.join(folder, name)))
 
 
-def read(folder: str) -> Manifest:
+@overload
+def read(folder: str) -> Manifest[AnyDetails]: ...
+@overload
+def read(folder: str, stage: StageType[Details]) -> Manifest[Details]: ...
+def read(folder: str, stage: StageType[AnyDetails] | None = None) -> Manifest[AnyDetails]:
     """The manifest of `folder`, checked against its own hash.
 
-    Raises UserError if there is none, if it was changed, or if it is of another schema version.
+    Raises UserError if there is none, if it was changed, or if it is of another schema version; CallError if it is not
+    that of `stage`.
     """
     path = files.join(folder, NAME)
     try:
@@ -127,11 +139,23 @@ def read(folder: str) -> Manifest:
         )
     if not unchanged:
         raise UserError(f"{path}: damaged (its bytes do not match its own content hash). Run the stage again.")
+    if stage is not None and manifest.stage != stage.name:
+        raise CallError(
+            f"{folder}: holds what stage {manifest.stage!r} wrote, expected the folder of stage {stage.name!r} "
+            f"(OUT/{stage.folder})."
+        )
     return manifest
 
 
-def _from_json(raw: dict[str, Any]) -> Manifest:
+def _from_json(raw: dict[str, Any]) -> Manifest[AnyDetails]:
+    stage = stages.find(raw["stage"])
+    if stage is None:
+        raise ValueError(f"stage {raw['stage']!r}; expected {', '.join(stages.NAMES)}")
     plain = {key: value for key, value in raw.items() if key != "content_hash"}
+    try:
+        known: AnyDetails = details.from_json(stage.details, raw["details"])
+    except ValueError as error:
+        raise ValueError(f"details of stage {stage.name!r}: {error}") from None
     return Manifest(
         **plain
         | {
@@ -139,11 +163,12 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
             "outputs": [Output(**entry) for entry in raw["outputs"]],
             "rejects": [Output(**entry) for entry in raw["rejects"]],
             "counts": {kind: Counts(**entry) for kind, entry in raw["counts"].items()},
+            "details": known,
         }
     )
 
 
-def publish(folder: str, manifest: Manifest) -> None:
+def publish(folder: str, manifest: Manifest[AnyDetails]) -> None:
     """Write the manifest; with it the folder is complete. Counts that do not add up are a programming error."""
     for kind, counts in manifest.counts.items():
         if not counts.add_up():

@@ -1,3 +1,37 @@
-"""Names of the stages' folders below OUT."""
+"""The table of stages: name, folder below OUT, and the type of the manifest's details, in the order in which they run.
 
-FOLDERS = {"tag": "tagged", "detect": "regions", "index": "bank", "mix": "shards"}
+What belongs to a stage elsewhere is kept in tables by stage: how it runs (pipeline/jobs/chain.py) and how its files are
+verified (pipeline/verification).
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from vlmixer.artifacts.details import AnyDetails, BankDetails, RegionsDetails, ShardsDetails, TaggedDetails
+
+Details = TypeVar("Details", bound=AnyDetails)
+Details_co = TypeVar("Details_co", bound=AnyDetails, covariant=True)
+
+
+@dataclass(frozen=True)
+class StageType(Generic[Details_co]):
+    """A stage: the name of its command, its folder below OUT, and the type of its manifest's details."""
+
+    name: str
+    folder: str
+    details: type[Details_co]
+
+
+TAG = StageType("tag", "tagged", TaggedDetails)
+DETECT = StageType("detect", "regions", RegionsDetails)
+INDEX = StageType("index", "bank", BankDetails)
+MIX = StageType("mix", "shards", ShardsDetails)
+
+STAGES: tuple[StageType[AnyDetails], ...] = (TAG, DETECT, INDEX, MIX)
+NAMES = tuple(stage.name for stage in STAGES)
+FOLDERS = tuple(stage.folder for stage in STAGES)
+
+
+def find(name: str) -> StageType[AnyDetails] | None:
+    """The stage called `name`, None if there is none."""
+    return next((stage for stage in STAGES if stage.name == name), None)

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.details import BankDetails, BankSelection, DetectorIdentity, to_json
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.samples import ImageSample, Sample
+from vlmixer.artifacts.stages import INDEX
 from vlmixer.bank import selection
 from vlmixer.bank.building import LEFT_OUT, ConceptCounts, chosen_schema, feature_column, write_bank
 from vlmixer.bank.store import PatchBank
@@ -62,7 +63,7 @@ def drop_images(bank: PatchBank, names: Sequence[str], out: str) -> Dropped:
         for concept, rows in zip(bank.concepts, keep, strict=True)
     ]
     tables = (_chosen(bank, concept.name, rows) for concept, rows in zip(bank.concepts, keep, strict=True))
-    _publish(out, [bank], counts, tables, log, dict(bank.manifest.details))
+    _publish(out, [bank], counts, tables, log, bank.manifest.details)
     return Dropped(tuple(sorted(images)), gone, tuple(sorted(wanted - found)))
 
 
@@ -74,7 +75,7 @@ def affected_samples(samples: Iterable[Sample], images: AbstractSet[str]) -> Ite
             yield sample.key
 
 
-def merge_banks(banks: Sequence[PatchBank], out: str, *, max_patches: int | None = None) -> Manifest:
+def merge_banks(banks: Sequence[PatchBank], out: str, *, max_patches: int | None = None) -> Manifest[BankDetails]:
     """Write to `out` a bank of the patches of several, chosen among them as the first bank's were.
 
     A patch that several banks hold counts once, as a near-duplicate. max_patches: of a concept; None for the largest of
@@ -87,10 +88,8 @@ def merge_banks(banks: Sequence[PatchBank], out: str, *, max_patches: int | None
     first = banks[0]
     for bank in banks[1:]:
         check_same_kind(first, bank)
-    settings = dict(first.manifest.details["selection"])
-    settings["max_patches_per_concept"] = max_patches or max(
-        bank.manifest.details["selection"]["max_patches_per_concept"] for bank in banks
-    )
+    most = max_patches or max(bank.manifest.details.selection.max_patches_per_concept for bank in banks)
+    settings = replace(first.manifest.details.selection, max_patches_per_concept=most)
     log = RejectLog("index")
     kept: list[list[np.ndarray]] = []
     counts = []
@@ -105,11 +104,11 @@ def merge_banks(banks: Sequence[PatchBank], out: str, *, max_patches: int | None
             order = np.concatenate([own[:, 0] for own in rows])
             yield pa.concat_tables(parts).take(pa.array(np.argsort(order)))
 
-    return _publish(out, banks, counts, tables(), log, {**first.manifest.details, "selection": settings})
+    return _publish(out, banks, counts, tables(), log, replace(first.manifest.details, selection=settings))
 
 
 def _choose_among(
-    banks: Sequence[PatchBank], concept: str, settings: dict[str, Any], log: RejectLog
+    banks: Sequence[PatchBank], concept: str, settings: BankSelection, log: RejectLog
 ) -> tuple[list[np.ndarray], ConceptCounts]:
     """For each bank (place in the merged concept, place in the bank's own), (n, 2) int64, of what is kept of it."""
     places: list[tuple[float, int, int]] = []
@@ -119,7 +118,7 @@ def _choose_among(
     for number, bank in enumerate(banks):
         patches = bank.patches(concept)
         features.append(bank.features(np.arange(patches.first, patches.first + len(patches))))
-        ranks = selection.ranks(settings["selection"], patches.scores, patches.patch_ids, settings["seed"])
+        ranks = selection.ranks(settings.selection, patches.scores, patches.patch_ids, settings.seed)
         for place, patch_id in enumerate(patches.patch_ids):
             if patch_id in seen:
                 doubles += 1
@@ -131,7 +130,7 @@ def _choose_among(
     starts = np.cumsum([0, *(len(rows) for rows in features)])
     vectors = np.concatenate(features)[[starts[number] + place for _, number, place in places]]
     chosen = selection.choose(
-        settings["selection"], vectors, settings["max_patches_per_concept"], settings["duplicate_similarity"]
+        settings.selection, vectors, settings.max_patches_per_concept, settings.duplicate_similarity
     )
     for reason, rows in (("near_duplicate", chosen.duplicates), ("over_limit", chosen.over_limit)):
         for row in rows:
@@ -153,18 +152,23 @@ def _choose_among(
 def check_same_kind(first: PatchBank, second: PatchBank) -> None:
     """Raises UserError unless features and concepts of the two banks mean the same."""
     one, other = first.manifest.details, second.manifest.details
-    for what, key in (("detector", _detector), ("vocabulary", lambda details: details["vocabulary_hash"])):
-        if key(one) != key(other):
-            raise UserError(
-                f"{second.folder}: built with another {what} than {first.folder} "
-                f"({other[what]}; there {one[what]}). Only banks of one detector (name, weights, options) and one "
-                "vocabulary go together; build one of them again."
-            )
+    differing: tuple[str, object, object] | None = None
+    if _comparable(one) != _comparable(other):
+        differing = "detector", to_json(other.detector), to_json(one.detector)
+    elif one.vocabulary_hash != other.vocabulary_hash:
+        differing = "vocabulary", other.vocabulary, one.vocabulary
+    if differing is not None:
+        what, here, there = differing
+        raise UserError(
+            f"{second.folder}: built with another {what} than {first.folder} "
+            f"({here}; there {there}). Only banks of one detector (name, weights, options) and one "
+            "vocabulary go together; build one of them again."
+        )
 
 
-def _detector(details: dict[str, Any]) -> dict[str, Any]:
+def _comparable(details: BankDetails) -> tuple[DetectorIdentity, int]:
     """What makes features comparable; on which device they were made does not count."""
-    return {**details["detector"], "device": "any", "feature_dim": details["feature_dim"]}
+    return replace(details.detector, device="any"), details.feature_dim
 
 
 def _check_free(out: str) -> None:
@@ -188,8 +192,8 @@ def _publish(
     counts: Sequence[ConceptCounts],
     tables: Iterable[pa.Table],
     log: RejectLog,
-    details: dict[str, Any],
-) -> Manifest:
+    details: BankDetails,
+) -> Manifest[BankDetails]:
     """Write the bank, what was left out in making it, and last its manifest."""
     first = banks[0]
     outputs = write_bank(out, first.concepts, first.feature_dim, counts, tables)
@@ -199,7 +203,7 @@ def _publish(
     settings = {"made of": [bank.manifest.content_hash for bank in banks], "rejected": log.counts()}
     read = sum(len(bank) for bank in banks)
     made = Manifest(
-        stage="index",
+        stage=INDEX.name,
         config_hash=manifest.digest(settings),
         plan_hash=manifest.digest(settings),
         versions=manifest.versions(PACKAGES),

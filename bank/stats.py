@@ -115,8 +115,8 @@ def bank_stats(bank: PatchBank, mentions: Mapping[str, int] | None = None) -> Ba
     return BankStats(
         len(bank),
         bank.feature_dim,
-        details["vocabulary"],
-        details["detector"]["name"],
+        details.vocabulary,
+        details.detector.name,
         _quantiles(np.concatenate(all_scores)),
         _quantiles(np.concatenate(all_sizes)),
         tuple(entries),

@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts import files, manifest, schemas, stages
+from vlmixer.artifacts.details import BankDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.bank.building import CONCEPTS, CROPS, FEATURES, INDEX, PATCHES
@@ -266,7 +267,7 @@ class Crops:
 class PatchBank:
     """A bank opened for reading."""
 
-    def __init__(self, folder: str, description: Manifest, embed: Embed | None = None) -> None:
+    def __init__(self, folder: str, description: Manifest[BankDetails], embed: Embed | None = None) -> None:
         self.folder = folder
         self.manifest = description
         self._embed = embed
@@ -276,7 +277,7 @@ class PatchBank:
         self.counts = {row["name"]: int(row["count"]) for row in table}
         self.candidates = {row["name"]: int(row["candidates"]) for row in table}
         self.near_duplicates = {row["name"]: int(row["near_duplicates"]) for row in table}
-        self.feature_dim: int = description.details["feature_dim"]
+        self.feature_dim = description.details.feature_dim
         self._names = [concept.name for concept in self.concepts]
         self._firsts = np.array([row["first"] for row in table], np.int64)
         self._lengths = np.array([row["count"] for row in table], np.int64)
@@ -293,9 +294,7 @@ class PatchBank:
         Raises CallError for a folder that is no bank, UserError for a bank whose files are missing or of another size
         than its manifest says (`vlmixer verify` looks at every byte).
         """
-        description = manifest.read(folder)
-        if description.stage != "index":
-            raise CallError(f"{folder}: holds what stage {description.stage!r} wrote, expected a bank (OUT/bank).")
+        description = manifest.read(folder, stages.INDEX)
         for output in description.outputs:
             path = files.join(folder, output.name)
             try:

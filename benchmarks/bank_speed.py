@@ -35,6 +35,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.details import BankDetails, BankSelection, DetectorIdentity
 from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.bank.building import ConceptCounts, chosen_schema, feature_column, write_bank
 from vlmixer.bank.concepts import make_vocabulary
@@ -109,8 +110,15 @@ def make_bank(folder: Path, patches: int, dim: int) -> None:
 
     counts = [ConceptCounts(size, size) for size in sizes]
     outputs = write_bank(str(folder), vocabulary.concepts, dim, counts, tables())
-    details = {"feature_dim": dim, "vocabulary": "things", "vocabulary_hash": vocabulary.hash,
-               "detector": {"name": "random", "weights": "none", "device": "cpu", "options": {}}}  # fmt: skip
+    details = BankDetails(
+        detector=DetectorIdentity("random", weights="none", device="cpu", options={}),
+        feature_dim=dim,
+        vocabulary="things",
+        vocabulary_hash=vocabulary.hash,
+        selection=BankSelection(
+            max_patches_per_concept=max(sizes), selection="score", duplicate_similarity=1.0, seed=0
+        ),
+    )
     total = {"regions": Counts(patches, patches)}
     manifest.publish(str(folder), Manifest("index", "", "", {}, [], outputs, [], total, details))
 

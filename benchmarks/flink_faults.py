@@ -30,12 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kill_run import write_config
 
+from vlmixer.artifacts import stages
 from vlmixer.artifacts.files import TEMPORARY
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "examples" / "flink" / "cluster.sh"
 FAULTS = ("none", "taskmanager", "pool", "worker", "forever")
-FOLDERS = ("tagged", "regions", "bank", "shards", "rejects")
+FOLDERS = (*stages.FOLDERS, "rejects")
 VICTIM = "1"
 
 

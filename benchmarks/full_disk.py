@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kill_run import contents, write_config
 
+from vlmixer.artifacts import stages
 from vlmixer.artifacts.files import TEMPORARY
 
-STAGES = {"tag": "tagged", "detect": "regions", "index": "bank", "mix": "shards", "train": "run"}
+STAGES = {**{stage.name: stage.folder for stage in stages.STAGES}, "train": "run"}
 DISK = 64 << 20
 LEFT = ("nothing", "a page", "half", "nine tenths")
 

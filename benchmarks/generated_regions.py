@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.details import DetectorIdentity, RegionsDetails
 from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.bank.concepts import load_vocabulary
 
@@ -68,15 +69,16 @@ def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim:
             writer.write_table(pa.table(columns, schema=schema), row_group_size=REGIONS_A_ROW_GROUP)
         outputs.append(manifest.describe(str(out / "regions"), name, len(ids)))
         images_by_part.append(len(np.unique(images)))
-    details = {
-        "detector": {"name": "generated", "weights": "none", "device": "cpu", "options": {}},
-        "feature_dim": feature_dim,
-        "vocabulary": str(words),
-        "vocabulary_hash": vocabulary.hash,
-        "regions": {name: int(count) for name, count in zip(vocabulary.names, counts, strict=True) if count},
-        "labels_not_in_vocabulary": [],
-        "images_by_part": images_by_part,
-    }
+    details = RegionsDetails(
+        detector=DetectorIdentity("generated", weights="none", device="cpu", options={}),
+        feature_dim=feature_dim,
+        vocabulary=str(words),
+        vocabulary_hash=vocabulary.hash,
+        regions={name: int(count) for name, count in zip(vocabulary.names, counts, strict=True) if count},
+        labels_not_in_vocabulary=(),
+        images_by_part=tuple(images_by_part),
+        not_images=0,
+    )
     total = sum(images_by_part)
     manifest.publish(
         str(out / "regions"),

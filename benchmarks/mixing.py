@@ -44,6 +44,7 @@ import torch
 
 from vlmixer.artifacts import manifest, schemas
 from vlmixer.artifacts.samples import MixedSample, encode, read_shard, write_shard
+from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import HARDLY_VISUAL, load_vocabulary
 from vlmixer.bank.store import PatchBank
 from vlmixer.model import tokenizer as tokenizers
@@ -288,7 +289,7 @@ def main() -> None:
         tiny = make_corpus(out, folder, 1)
         shards = made / "shards"
         bank = PatchBank.open(str(made / "bank"))
-        vocabulary = load_vocabulary(manifest.read(str(made / "tagged")).details["vocabulary"])
+        vocabulary = load_vocabulary(manifest.read(str(made / "tagged"), TAG).details.vocabulary)
         tagger = Tagger(vocabulary, options.spacy_model, HARDLY_VISUAL)
         parts = sorted((made / "tagged").glob("*.parquet"))
         texts = list(islice((text for part in parts for text in pq.read_table(part)["text"].to_pylist()), 4000))

@@ -18,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the part
 
 from benchmarks.watching import MIB, STAGES, vlmixer, watch
 
-FOLDERS = {"tag": "tagged", "detect": "regions", "index": "bank", "mix": "shards"}
+from vlmixer.artifacts import stages
+
+FOLDERS = {stage.name: stage.folder for stage in stages.STAGES}
 
 
 @dataclass(frozen=True)

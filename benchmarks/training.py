@@ -34,6 +34,7 @@ from transformers import BertConfig, BertForMaskedLM
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vlmixer.artifacts import files, manifest, settings
+from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.samples import Mention, MixedSample, Patch, write_shard
 from vlmixer.model import objectives
@@ -68,7 +69,10 @@ def made_up(folder: str, count: int = 12_000, per_shard: int = 500) -> str:
         with files.publishing(files.join(folder, name)) as file:
             rows = write_shard(file, samples)
         outputs.append(manifest.describe(folder, name, rows))
-    details = {"feature_dim": FEATURE_DIM}
+    details = ShardsDetails(
+        feature_dim=FEATURE_DIM, concepts=("thing",), vocabulary="things", vocabulary_hash="-", detector="random",
+        bank="-", replaced={}, seed=0, settings={},
+    )  # fmt: skip
     manifest.publish(
         folder,
         Manifest(

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlmixer.artifacts import stages
+
 MIB = 2**20
 CHECKOUT = Path(__file__).resolve().parents[1]
-STAGES = ("tag", "detect", "index", "mix")
+
+STAGES = stages.NAMES
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rng import generator
 from vlmixer.artifacts.samples import MixedSample, Sample, read_shard
+from vlmixer.artifacts.stages import MIX
 
 Encoded = TypeVar("Encoded")
 
@@ -40,8 +41,8 @@ class ShardSet:
     mixed: tuple[Shard, ...]
     images: tuple[Shard, ...]
     feature_dim: int
-    vocabulary: str | None
-    vocabulary_hash: str | None
+    vocabulary: str
+    vocabulary_hash: str
     content_hash: str
 
     def samples(self) -> Iterator[Sample]:
@@ -58,9 +59,9 @@ class ShardSet:
 def open_shards(folder: str) -> ShardSet:
     """The shards listed in the manifest of `folder`, a path or an fsspec URL.
 
-    Raises UserError if there is no manifest or no mixed sample.
+    Raises UserError if there is no manifest or no mixed sample, CallError for the folder of another stage.
     """
-    content = manifest.read(folder)
+    content = manifest.read(folder, MIX)
     mixed, images = (
         tuple(
             Shard(files.join(folder, output.name), output.rows)
@@ -71,12 +72,10 @@ def open_shards(folder: str) -> ShardSet:
     )
     if not mixed:
         raise UserError(f"{folder}: no mixed samples in these shards. Give the text and image stages more input.")
-    try:
-        feature_dim = int(content.details["feature_dim"])
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder}: the manifest's details lack feature_dim. Run the mix stage again.") from None
-    vocabulary, vocabulary_hash = (content.details.get(key) for key in ("vocabulary", "vocabulary_hash"))
-    return ShardSet(folder, mixed, images, feature_dim, vocabulary, vocabulary_hash, content.content_hash)
+    details = content.details
+    return ShardSet(
+        folder, mixed, images, details.feature_dim, details.vocabulary, details.vocabulary_hash, content.content_hash
+    )
 
 
 def read_rows(shard: Shard, start: int, stop: int) -> list[Sample]:

@@ -16,7 +16,7 @@ from vlmixer.artifacts import files, settings
 from vlmixer.artifacts.errors import CallError
 from vlmixer.bank.concepts import HARDLY_VISUAL
 from vlmixer.model.config import ModelConfig, TrainConfig
-from vlmixer.pipeline.mix.settings import CutMixSettings
+from vlmixer.pipeline.mix.settings import MixSettings
 
 DEFAULT_STOP_WORDS = "default"
 FORBID_UNKNOWN = {"extra": "forbid"}
@@ -90,18 +90,6 @@ class BankSettings:
     duplicate_similarity: float = 0.95
     """`diverse` drops a patch that is more alike than this to a better one of its concept: cosine similarity of their
     features, less the concept's mean (ours)."""
-
-
-@dataclass(frozen=True)
-class MixSettings(CutMixSettings):
-    """Cross-modal CutMix, and what is written of it."""
-
-    views: int = 1
-    """Mixed samples made of each sentence."""
-    image_samples: bool = True
-    crops: bool = False
-    """Whether samples hold their patches' pictures, too."""
-    samples_per_shard: int = 5000
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmixer.artifacts import stages
 from vlmixer.artifacts.errors import CallError, UserError, WriteError
 from vlmixer.pipeline.units.machine import default_workers
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from vlmixer.pipeline.config import Config
 
 LOG = logging.getLogger("vlmixer")
-STAGES = ("tag", "detect", "index", "mix")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", parents=[staged], help="tag, detect, index, mix, and train if the config says so",
         epilog="Arguments after -- go to Beam: vlmixer run CONFIG.yaml -- --runner=FlinkRunner …",
     )  # fmt: skip
-    run.set_defaults(do=_run, stages=STAGES)
+    run.set_defaults(do=_run, stages=stages.NAMES)
     for stage, what in (
         ("tag", "find the grounded words of the sentences"),
         ("detect", "find the regions of the images"),
@@ -263,7 +263,7 @@ def _run(options: argparse.Namespace) -> int:
     from vlmixer.pipeline.config import load_config
 
     config = load_config(options.config, options.set, options.out)
-    if options.stages == STAGES and config.train is not None:
+    if options.stages == stages.NAMES and config.train is not None:
         _want_local(config.out)
     _log_to(config.out)
     with locked(files.join(config.out, "logs")):
@@ -282,7 +282,7 @@ def _run_locked(options: argparse.Namespace, config: "Config") -> None:
         _print_tagging(config.out)
     if options.stages == ("mix",):
         _print_mixing(config.out)
-    if options.stages == STAGES and config.train is not None:
+    if options.stages == stages.NAMES and config.train is not None:
         run = files.join(config.out, "run")
         if options.overwrite:
             files.remove(run)
@@ -315,20 +315,18 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _print_tagging(out: str) -> None:
     from vlmixer.artifacts import files
-    from vlmixer.artifacts.stages import FOLDERS
     from vlmixer.pipeline.report.tagging import PAGE, SUMMARY, TagSummary
 
-    folder = files.join(out, FOLDERS["tag"])
+    folder = files.join(out, stages.TAG.folder)
     print(TagSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
     LOG.info("examples of every concept: %s", files.join(folder, PAGE))
 
 
 def _print_mixing(out: str) -> None:
     from vlmixer.artifacts import files
-    from vlmixer.artifacts.stages import FOLDERS
     from vlmixer.pipeline.report.mixing import PAGE, SUMMARY, MixSummary
 
-    folder = files.join(out, FOLDERS["mix"])
+    folder = files.join(out, stages.MIX.folder)
     print(MixSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
     LOG.info("concepts, and the patches used most: %s", files.join(folder, PAGE))
 
@@ -429,9 +427,7 @@ def _bank_stats(options: argparse.Namespace) -> int:
     tagged = options.tagged or files.join(files.parent(options.bank), "tagged")
     mentions = None
     if options.tagged or files.exists(files.join(tagged, manifest.NAME)):
-        mentions = manifest.read(tagged).details.get("mentions")
-        if mentions is None:
-            raise CallError(f"{tagged}: holds no tagged text. Give --tagged OUT/tagged.")
+        mentions = manifest.read(tagged, stages.TAG).details.mentions
     stats = bank_stats(bank, mentions)
     quality = bank_quality(bank) if options.quality else None
     if options.json:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files, manifest, stages
 from vlmixer.artifacts.lock import locked
 from vlmixer.model.config import ModelConfig, Settings, TrainConfig
 from vlmixer.model.scoring import RetrievalReport
@@ -26,7 +26,6 @@ from vlmixer.pipeline.text.tagger import RULES
 
 LOG = logging.getLogger("vlmixer")
 
-STAGES = ("tag", "detect", "index", "mix")
 EVIDENCE_SEEDS = 3
 WORLD = "world"
 PAGE = "report.html"
@@ -102,7 +101,7 @@ def _draw_world(seed: int, size: DemoSize, workers: int) -> None:
 
 def _run_stages(config: Config, workers: int, beam_args: Sequence[str]) -> None:
     engine = Engine(workers, tuple(beam_args))
-    run_stages(config, STAGES, engine, overwrite=False, import_paths=())
+    run_stages(config, stages.NAMES, engine, overwrite=False, import_paths=())
 
 
 def _evidence(config: Config) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.details import to_json
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.bank.concepts import Concept, Vocabulary
 from vlmixer.bank.store import Embed, PatchBank
@@ -38,7 +39,7 @@ def embedder(folder: str, config: str | None = None, import_paths: Sequence[str]
         images.detector_options,
         tuple(import_paths),
     )
-    wanted, found = bank.manifest.details["detector"], describe_detector(spec)
+    wanted, found = to_json(bank.manifest.details.detector), to_json(describe_detector(spec))
     differing = sorted(key for key in {*wanted, *found} - {"device"} if wanted.get(key) != found.get(key))
     if differing:
         told = "; ".join(f"{key} {found.get(key)!r}, the bank's {wanted.get(key)!r}" for key in differing)

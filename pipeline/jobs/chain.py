@@ -1,9 +1,10 @@
 """The stages one after the other."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.bank.concepts import load_vocabulary
@@ -25,7 +26,7 @@ def run_stages(
     if engine.elsewhere:
         check_seen_from_elsewhere(config, stages)
     vocabulary = load_vocabulary(config.vocabulary)
-    steps = {
+    steps: dict[str, Callable[[], Manifest[AnyDetails]]] = {
         "tag": lambda: run_tag(config, vocabulary, engine, overwrite=overwrite),
         "detect": lambda: run_detect(config, vocabulary, engine, overwrite=overwrite, import_paths=import_paths),
         "index": lambda: run_index(config, vocabulary, engine, overwrite=overwrite),
@@ -55,7 +56,7 @@ def check_seen_from_elsewhere(config: Config, stages: Sequence[str]) -> None:
             )
 
 
-def describe(finished: Manifest) -> str:
+def describe(finished: Manifest[AnyDetails]) -> str:
     """A stage's result in a line."""
     parts = []
     for kind, counts in finished.counts.items():

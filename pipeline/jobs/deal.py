@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.schemas import damage_named
-from vlmixer.artifacts.stages import FOLDERS
+from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.mix.samples import sample_key, shard_of
 from vlmixer.pipeline.units.work import Stage, Unit, UnitResult
 
@@ -57,7 +58,7 @@ class Layout:
         return range(bucket * self.shards_a_bucket, min((bucket + 1) * self.shards_a_bucket, self.shards))
 
 
-def plan_deals(parts: Sequence[Output], views: int) -> list[Unit]:
+def plan_deals(parts: Sequence[Output], views: int) -> list[Unit[tuple[str, ...]]]:
     """Units of consecutive parts, as many in each, one more or less; contents are the parts' names."""
     names = [part.name for part in parts]
     deals = min(-(-sum(part.rows for part in parts) * views // VIEWS_A_DEAL), len(names))
@@ -65,7 +66,7 @@ def plan_deals(parts: Sequence[Output], views: int) -> list[Unit]:
     return [Unit(deal_name(number), tuple(names[begin:end])) for number, (begin, end) in enumerate(pairwise(bounds))]
 
 
-def plan_buckets(layout: Layout, deals: int) -> list[Unit]:
+def plan_buckets(layout: Layout, deals: int) -> list[Unit[tuple[int, int]]]:
     """A unit a bucket; contents are (bucket, number of deals)."""
     return [Unit(bucket_name(bucket), (bucket, deals)) for bucket in range(layout.buckets)]
 
@@ -85,12 +86,12 @@ class DealWorker:
     """Deals the views of parts of tagged/ out to the buckets."""
 
     layout: Layout
-    stage: Stage
+    stage: Stage[ShardsDetails]
 
     def load(self) -> None:
         return None
 
-    def run(self, unit: Unit, resource: None) -> UnitResult:
+    def run(self, unit: Unit[tuple[str, ...]], resource: None) -> UnitResult[None]:
         layout = self.layout
         table = pa.concat_tables([self._read(name) for name in unit.content])
         shards = np.array(
@@ -109,10 +110,10 @@ class DealWorker:
         )
         firsts = [layout.shards_of(bucket).start for bucket in range(layout.buckets)]
         _write(self.stage, unit.name, dealt, [*np.searchsorted(shards[order], firsts).tolist(), len(order)])
-        return UnitResult()
+        return UnitResult(None)
 
     def _read(self, part: str) -> pa.Table:
-        with damage_named(files.join(self.stage.out, FOLDERS["tag"], part)) as file:
+        with damage_named(files.join(self.stage.out, TAG.folder, part)) as file:
             return pq.read_table(file, schema=schemas.TAGGED, use_threads=False)
 
 
@@ -121,12 +122,12 @@ class BucketWorker:
     """Sorts what was dealt to a bucket into its shards, and there by a hash."""
 
     layout: Layout
-    stage: Stage
+    stage: Stage[ShardsDetails]
 
     def load(self) -> None:
         return None
 
-    def run(self, unit: Unit, resource: None) -> UnitResult:
+    def run(self, unit: Unit[tuple[int, int]], resource: None) -> UnitResult[None]:
         bucket, deals = unit.content
         dealt = pa.Table.from_batches([read_batch(self.stage, deal_name(deal), bucket) for deal in range(deals)])
         ids, views, shards = (dealt[name].to_pylist() for name in ("sentence_id", "view", "shard"))
@@ -137,7 +138,7 @@ class BucketWorker:
         _write(
             self.stage, unit.name, dealt.drop_columns([SHARD.name]).take(pa.array(order, pa.int64())), bounds.tolist()
         )
-        return UnitResult()
+        return UnitResult(None)
 
 
 def order_in_shard(key: str, seed: int) -> tuple[int, str]:
@@ -145,19 +146,19 @@ def order_in_shard(key: str, seed: int) -> tuple[int, str]:
     return stable_hash(seed, "place", key), key
 
 
-def read_shard_views(stage: Stage, layout: Layout, shard: int) -> pa.RecordBatch:
+def read_shard_views(stage: Stage[ShardsDetails], layout: Layout, shard: int) -> pa.RecordBatch:
     """The views of a shard (VIEWS), in its order."""
     bucket, place = divmod(shard, layout.shards_a_bucket)
     return read_batch(stage, bucket_name(bucket), place)
 
 
-def read_batch(stage: Stage, name: str, number: int) -> pa.RecordBatch:
+def read_batch(stage: Stage[ShardsDetails], name: str, number: int) -> pa.RecordBatch:
     """A record batch of a unit's file."""
     with files.open_read(files.join(stage.work, f"{name}.arrow")) as file, pa.ipc.open_file(file) as reader:
         return reader.get_batch(number)
 
 
-def _write(stage: Stage, name: str, table: pa.Table, bounds: Sequence[int]) -> None:
+def _write(stage: Stage[ShardsDetails], name: str, table: pa.Table, bounds: Sequence[int]) -> None:
     """Write the table as a record batch for each two neighbouring bounds; exactly one, also where it is empty."""
     with (
         files.publishing(files.join(stage.work, f"{name}.arrow")) as file,

@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.ahead import ahead
+from vlmixer.artifacts.details import RegionsDetails, to_json
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
 from vlmixer.pipeline.config import MACHINES, Config, ImageSettings
 from vlmixer.pipeline.image.decoding import ImageRejected, crop_jpeg, decode, grey_jpeg
@@ -65,7 +67,7 @@ class DetectRegions(beam.PTransform):
     ) -> None:
         """hints: Beam's resource hints for the step that runs the detector."""
         super().__init__()
-        self._worker = DetectWorker(settings, detector, vocabulary, Stage("detect", out))
+        self._worker = DetectWorker(settings, detector, vocabulary, Stage(DETECT, out))
         self._hints = hints
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
@@ -123,13 +125,23 @@ def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> LoadedDete
 
 
 @dataclass(frozen=True)
+class FoundRegions:
+    """What a unit found: images with regions, regions by concept, width of the features, labels without a concept."""
+
+    images: int
+    concepts: dict[str, int]
+    feature_dim: int
+    unmapped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DetectWorker:
     """Detects the regions of a unit's images."""
 
     settings: ImageSettings
     detector: DetectorSpec
     vocabulary: Vocabulary
-    stage: Stage
+    stage: Stage[RegionsDetails]
 
     def load(self) -> LoadedDetector:
         if self.detector.name.startswith(TSV):
@@ -137,7 +149,7 @@ class DetectWorker:
         resolve_device(self.detector.device)  # where the job was planned, this machine's accelerator was not known
         return load_with_concepts(self.detector, self.vocabulary)
 
-    def run(self, unit: Unit, resource: LoadedDetector) -> UnitResult:
+    def run(self, unit: Unit[tuple[Run, ...]], resource: LoadedDetector) -> UnitResult[FoundRegions]:
         log = RejectLog("detect")
         known = resource.detector if isinstance(resource.detector, FeatureLines) else None
         reading = Reading(self.stage, self.settings, log, known)
@@ -166,12 +178,12 @@ class DetectWorker:
             inputs=(Input(f"{reading.read} images of {unit.name}", reading.bytes, reading.sha256),),
             outputs=(manifest.describe(self.stage.folder, name, regions),),
             rejects=self.stage.publish_rejects(unit.name, log),
-            details={
-                "images": images,
-                "concepts": dict(sorted(concepts.items())),
-                "feature_dim": resource.detector.feature_dim,
-                "unmapped": _unmapped(resource, reading.names),
-            },
+            details=FoundRegions(
+                images=images,
+                concepts=dict(sorted(concepts.items())),
+                feature_dim=resource.detector.feature_dim,
+                unmapped=tuple(_unmapped(resource, reading.names)),
+            ),
         )
 
 
@@ -190,7 +202,11 @@ class Reading:
     """
 
     def __init__(
-        self, stage: Stage, settings: ImageSettings, log: RejectLog, features: FeatureLines | None = None
+        self,
+        stage: Stage[RegionsDetails],
+        settings: ImageSettings,
+        log: RejectLog,
+        features: FeatureLines | None = None,
     ) -> None:
         self.stage = stage
         self.features = features
@@ -408,7 +424,7 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, elsew
     )
 
 
-def report_unmapped(labels: Sequence[str], vocabulary: Vocabulary, stage: Stage) -> None:
+def report_unmapped(labels: Sequence[str], vocabulary: Vocabulary, stage: Stage[RegionsDetails]) -> None:
     """Say which of the detector's labels are no concept, the placeholders of unused label numbers left aside."""
     names = [label for label in labels if label not in PLACEHOLDERS]
     if names:
@@ -448,24 +464,24 @@ def load_features(spec: DetectorSpec) -> FeatureLines:
 
 def run_detect(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
-) -> Manifest:
+) -> Manifest[RegionsDetails]:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
     spec = detector_spec(config.images, import_paths, elsewhere=engine.elsewhere)
     photos: dict[str, str] | None = None
     if spec.name.startswith(TSV):
-        corpus, photos = plan_known(spec, config.images.inputs, files.join(Stage("detect", config.out).work, PHOTOS))
+        corpus, photos = plan_known(spec, config.images.inputs, files.join(Stage(DETECT, config.out).work, PHOTOS))
     elif config.images.inputs:
         corpus = plan_corpus(config.images.inputs)
     else:
         raise CallError("images.inputs: empty; expected files, folders or globs with images.")
     described = describe_detector(spec)
     settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
-        "detector": described,
+        "detector": to_json(described),
         "vocabulary": vocabulary.hash,
     }
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
     plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], manifest.versions(PACKAGES))
-    stage = Stage("detect", config.out)
+    stage = Stage(DETECT, config.out)
     finished = work.begin(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
@@ -478,20 +494,20 @@ def run_detect(
             hints = machine_hints(config.images) if engine.elsewhere else None
             transform = DetectRegions(config.images, spec, vocabulary, config.out, hints)
             engine.run(stage, left, tuple[Run, ...], lambda units: units | "DetectRegions" >> transform, label="detect")
-    results = work.read_results(stage, [unit.name for unit in units])
+    results = work.read_results(stage, [unit.name for unit in units], FoundRegions)
     concepts: Counter[str] = Counter()
     for result in results:
-        concepts.update(result.details["concepts"])
-    unmapped = list(dict.fromkeys(label for result in results for label in result.details["unmapped"]))
+        concepts.update(result.details.concepts)
+    unmapped = list(dict.fromkeys(label for result in results for label in result.details.unmapped))
     report_unmapped(unmapped, vocabulary, stage)
-    details = {
-        "detector": described,
-        "feature_dim": results[0].details["feature_dim"],
-        "vocabulary": vocabulary.name,
-        "vocabulary_hash": vocabulary.hash,
-        "regions": dict(sorted(concepts.items())),
-        "labels_not_in_vocabulary": unmapped,
-        "images_by_part": [result.details["images"] for result in results],
-        "not_images": len(corpus.set_aside),
-    }
+    details = RegionsDetails(
+        detector=described,
+        feature_dim=results[0].details.feature_dim,
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        regions=dict(sorted(concepts.items())),
+        labels_not_in_vocabulary=tuple(unmapped),
+        images_by_part=tuple(result.details.images for result in results),
+        not_images=len(corpus.set_aside),
+    )
     return work.finish(stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction)

@@ -29,16 +29,28 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
+from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.shared import Shared
 from grpc import FutureTimeoutError
 from tqdm import tqdm
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError, UserError, WriteError
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.pipeline.units import work
 from vlmixer.pipeline.units.timing import UnitTime, clock, record
-from vlmixer.pipeline.units.work import Stage, Unit, Worker, publish_result, publish_units, read_results, read_units
+from vlmixer.pipeline.units.work import (
+    Content,
+    Resource,
+    Stage,
+    Unit,
+    Worker,
+    publish_result,
+    publish_units,
+    read_counts,
+    read_units,
+)
 
 LOG = logging.getLogger(__name__)
 SECONDS_A_LINE = 20
@@ -65,9 +77,9 @@ class Engine:
 
     def run(
         self,
-        stage: Stage,
-        units: Sequence[Unit],
-        content: Any,
+        stage: Stage[AnyDetails],
+        units: Sequence[Unit[Content]],
+        content: type[Content],
         build: Callable[[beam.PCollection], object],
         *,
         label: str,
@@ -81,7 +93,7 @@ class Engine:
         Where --runner names another engine, its failure is a UserError, too; a local pipeline's passes through.
         """
         work.forget_errors(stage)
-        listed = publish_units(stage, units, content)
+        listed = publish_units(stage, units)
         pipeline = beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label))
         try:
             with pipeline:
@@ -182,7 +194,7 @@ def job_name(base: str, label: str) -> str:
 class ListUnits(beam.PTransform):
     """PBegin → PCollection[Unit]: the units that `publish_units` wrote to file `name`, with contents of this type."""
 
-    def __init__(self, stage: Stage, name: str, content: Any) -> None:
+    def __init__(self, stage: Stage[AnyDetails], name: str, content: type) -> None:
         super().__init__()
         self._stage = stage
         self._name = name
@@ -196,7 +208,8 @@ class ListUnits(beam.PTransform):
         )
 
 
-def _read_units(_: bytes, stage: Stage, name: str, content: Any) -> Iterator[Unit]:
+@no_annotations
+def _read_units(_: bytes, stage: Stage[AnyDetails], name: str, content: type[Content]) -> Iterator[Unit[Content]]:
     check_under_way(stage)
     return read_units(stage, name, content)
 
@@ -207,7 +220,9 @@ class DoUnits(beam.PTransform):
     hints: Beam's resource hints for the step that does the work, and for no other.
     """
 
-    def __init__(self, stage: Stage, worker: Worker, hints: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, stage: Stage[AnyDetails], worker: Worker[Content, Resource], hints: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
         self._stage = stage
         self._worker = worker
@@ -223,7 +238,7 @@ class DoUnits(beam.PTransform):
 
 
 class _DoUnit(beam.DoFn):
-    def __init__(self, stage: Stage, worker: Worker) -> None:
+    def __init__(self, stage: Stage[AnyDetails], worker: Worker[Any, Any]) -> None:
         self._stage = stage
         self._worker = worker
         self._shared = Shared()
@@ -235,7 +250,8 @@ class _DoUnit(beam.DoFn):
         if os.path.isdir(self._folder):
             os.chdir(self._folder)
 
-    def process(self, unit: Unit) -> Iterator[str]:
+    @no_annotations
+    def process(self, unit: Unit[Any]) -> Iterator[str]:
         with keeping_error(self._stage, unit.name):
             began, used = clock(), time.thread_time()
             if self._resource is None:
@@ -261,7 +277,7 @@ class _Loaded:
         self.value = value
 
 
-def check_under_way(stage: Stage) -> None:
+def check_under_way(stage: Stage[AnyDetails]) -> None:
     """Raises WriteError where a worker does not see that the stage is under way."""
     if not files.exists(stage.plan):
         raise WriteError(
@@ -272,7 +288,7 @@ def check_under_way(stage: Stage) -> None:
 
 
 @contextmanager
-def keeping_error(stage: Stage, unit: str) -> Iterator[None]:
+def keeping_error(stage: Stage[AnyDetails], unit: str) -> Iterator[None]:
     """Keep a unit's UserError for `Engine.run` to raise: as an exception it would be retried in vain, and would reach
     the user as pages of a runner's own words. Raises WriteError where the stage is not under way."""
     check_under_way(stage)
@@ -285,7 +301,7 @@ def keeping_error(stage: Stage, unit: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(stage: Stage, label: str, units: Sequence[str], kind: str) -> Iterator[None]:
+def progress(stage: Stage[AnyDetails], label: str, units: Sequence[str], kind: str) -> Iterator[None]:
     """Report while the block runs, read from the units' stats on disk, so it holds for any engine and after a restart.
 
     A bar where stderr is a terminal, a line now and then where it is not.
@@ -345,15 +361,15 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _report(stage: Stage, label: str, units: set[str], kind: str, stop: threading.Event) -> None:
+def _report(stage: Stage[AnyDetails], label: str, units: set[str], kind: str, stop: threading.Event) -> None:
     seen: set[str] = set()
     tally = Tally(kind, len(units))
 
     def count(*, fresh: bool) -> None:
         new = _done(stage, units, seen)
         seen.update(new)
-        for result in read_results(stage, new):
-            tally.add(result.counts.values(), fresh=fresh)
+        for counts in read_counts(stage, new):
+            tally.add(counts.values(), fresh=fresh)
 
     count(fresh=False)
     if seen and len(seen) < len(units):
@@ -380,6 +396,6 @@ def _report(stage: Stage, label: str, units: set[str], kind: str, stop: threadin
                 return
 
 
-def _done(stage: Stage, units: set[str], seen: set[str]) -> list[str]:
+def _done(stage: Stage[AnyDetails], units: set[str], seen: set[str]) -> list[str]:
     names = {name.removesuffix(".json") for name in files.list_files(stage.work) if name.endswith(".json")}
     return sorted((names & units) - seen)

@@ -16,12 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.details import BankDetails, BankSelection
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.stages import DETECT, INDEX
 from vlmixer.bank import building, selection
 from vlmixer.bank.building import ConceptCounts
 from vlmixer.bank.concepts import Vocabulary
@@ -138,9 +141,9 @@ class IndexPatches(beam.PTransform):
     ) -> None:
         """groups: how many there are, numbered from 0."""
         super().__init__()
-        self._stage = Stage("index", out)
+        self._stage = Stage(INDEX, out)
         limit = selection.candidate_limit(settings.selection, settings.max_patches_per_concept)
-        regions = Stage("detect", out).folder
+        regions = Stage(DETECT, out).folder
         self._ranking = Ranking(settings.selection, limit, seed, vocabulary.ids, regions)
         self._gather = GatherWorker(self._ranking, feature_dim, self._stage)
         self._choose = ConceptWorker(settings, feature_dim, groups, self._stage)
@@ -168,28 +171,34 @@ class IndexPatches(beam.PTransform):
         )
 
 
-def _content(unit: Unit) -> Group:
-    group: Group = unit.content
-    return group
+@no_annotations
+def _content(unit: Unit[Group]) -> Group:
+    return unit.content
 
 
-def _cuts_unit(found: Sequence[tuple[int, Cut]], stage: Stage) -> list[Unit]:
+@no_annotations
+def _cuts_unit(found: Sequence[tuple[int, Cut]], stage: Stage[BankDetails]) -> list[Unit[dict[int, Cut]]]:
     """The unit that keeps the cuts; none where a group could not be read, as then they are not those of all regions."""
     return [] if work.failed(stage) else [Unit(CUTS, dict(found))]
 
 
-def _group_units(group: Group, stage: Stage, cuts: Iterable[str]) -> list[Unit]:
+@no_annotations
+def _group_units(group: Group, stage: Stage[BankDetails], cuts: Iterable[str]) -> list[Unit[Group]]:
     """The group's unit, once the cuts are on disk; none where a unit failed before."""
     return [] if not list(cuts) or work.failed(stage) else [Unit(group.unit, group)]
 
 
-def _concept_units(_: str, stage: Stage, gathered: Iterable[str]) -> list[Unit]:
+@no_annotations
+def _concept_units(_: str, stage: Stage[BankDetails], gathered: Iterable[str]) -> list[Unit[tuple[int, ...]]]:
     """Units of concepts, once all candidates are gathered; none where a unit failed before."""
-    return [] if not list(gathered) or work.failed(stage) else plan_concepts(list(read_cuts(stage)))
+    if not list(gathered) or work.failed(stage):
+        return []
+    # In the order of the ids' text: the names of the reject files follow from it, and they stay what they were.
+    return plan_concepts(sorted(read_cuts(stage), key=str))
 
 
-def plan_concepts(numbers: Sequence[int]) -> list[Unit]:
-    """Units of consecutive concepts (ids, ascending): one each, unless there are many."""
+def plan_concepts(numbers: Sequence[int]) -> list[Unit[tuple[int, ...]]]:
+    """Units of consecutive concepts (ids): one each, unless there are many."""
     size = -(-len(numbers) // MOST_CONCEPT_UNITS)
     return [
         Unit(f"{CHOSEN}-{start // size:05d}", tuple(numbers[start : start + size]))
@@ -208,7 +217,7 @@ class Places:
 class _ListPlaces(beam.DoFn):
     """Lists the best places of every concept in a group of parts."""
 
-    def __init__(self, stage: Stage, ranking: Ranking) -> None:
+    def __init__(self, stage: Stage[BankDetails], ranking: Ranking) -> None:
         self._stage = stage
         self._ranking = ranking
 
@@ -269,19 +278,26 @@ class _KeepBest(beam.CombineFn):
 
 
 @dataclass(frozen=True)
+class Cuts:
+    """The cuts by concept id, ascending."""
+
+    by_concept: dict[int, Cut]
+
+
+@dataclass(frozen=True)
 class CutsWorker:
     """Keeps the cuts; unit content: cut by concept id."""
 
     def load(self) -> None:
         return None
 
-    def run(self, unit: Unit, resource: None) -> UnitResult:
-        return UnitResult(details={str(number): asdict(cut) for number, cut in sorted(unit.content.items())})
+    def run(self, unit: Unit[dict[int, Cut]], resource: None) -> UnitResult[Cuts]:
+        return UnitResult(Cuts(dict(sorted(unit.content.items()))))
 
 
-def read_cuts(stage: Stage) -> dict[int, Cut]:
+def read_cuts(stage: Stage[BankDetails]) -> dict[int, Cut]:
     """The cuts by concept id, ascending."""
-    return {int(number): Cut(**cut) for number, cut in work.read_result(stage, CUTS).details.items()}
+    return dict(sorted(work.read_result(stage, CUTS, Cuts).details.by_concept.items()))
 
 
 def gathered_schema(feature_dim: int) -> pa.Schema:
@@ -296,13 +312,13 @@ class GatherWorker:
 
     ranking: Ranking
     feature_dim: int
-    stage: Stage
+    stage: Stage[BankDetails]
 
     def load(self) -> dict[int, Cut]:
         return read_cuts(self.stage)
 
-    def run(self, unit: Unit, resource: dict[int, Cut]) -> UnitResult:
-        group: Group = unit.content
+    def run(self, unit: Unit[Group], resource: dict[int, Cut]) -> UnitResult[None]:
+        group = unit.content
         log = RejectLog("index")
         found: list[pa.Table] = []
         for offset, name in enumerate(group.parts):
@@ -315,6 +331,7 @@ class GatherWorker:
         tables = (table.slice(start, end - start) for start, end in zip(starts.tolist(), ends, strict=False))
         write_by_concept(files.join(self.stage.work, f"{unit.name}.arrow"), schema, concepts.tolist(), tables)
         return UnitResult(
+            details=None,
             counts={"regions": Counts(len(log.rejects), 0, log.counts())},
             rejects=self.stage.publish_rejects(unit.name, log),
         )
@@ -398,23 +415,31 @@ class ByConcept:
 
 
 @dataclass(frozen=True)
+class ChosenPatches:
+    """What a unit of concepts chose: by concept id, patches kept and near-duplicates dropped."""
+
+    patches: dict[int, int]
+    near_duplicates: dict[int, int]
+
+
+@dataclass(frozen=True)
 class ConceptWorker:
     """Chooses the patches of concepts (ids, the unit's content) among their candidates; they go to UNIT.arrow."""
 
     settings: BankSettings
     feature_dim: int
     groups: int
-    stage: Stage
+    stage: Stage[BankDetails]
 
     def load(self) -> ByConcept:
         units = [gather_unit(number) for number in range(self.groups)]
         return ByConcept(self.stage.work, units, gathered_schema(self.feature_dim))
 
-    def run(self, unit: Unit, resource: ByConcept) -> UnitResult:
-        concepts: tuple[int, ...] = unit.content
+    def run(self, unit: Unit[tuple[int, ...]], resource: ByConcept) -> UnitResult[ChosenPatches]:
+        concepts = unit.content
         log = RejectLog("index")
-        near_duplicates: dict[str, int] = {}
-        patches: dict[str, int] = {}
+        near_duplicates: dict[int, int] = {}
+        patches: dict[int, int] = {}
         read = 0
 
         def chosen() -> Iterator[pa.Table]:
@@ -423,7 +448,7 @@ class ConceptWorker:
                 candidates = resource.table(number)
                 kept, duplicates = self._choose(candidates, log)
                 read += len(candidates)
-                patches[str(number)], near_duplicates[str(number)] = len(kept), duplicates
+                patches[number], near_duplicates[number] = len(kept), duplicates
                 yield kept
 
         schema = building.chosen_schema(self.feature_dim)
@@ -431,7 +456,7 @@ class ConceptWorker:
         return UnitResult(
             counts={"regions": Counts(read, sum(patches.values()), log.counts())},
             rejects=self.stage.publish_rejects(unit.name, log),
-            details={"patches": patches, "near_duplicates": near_duplicates},
+            details=ChosenPatches(patches, near_duplicates),
         )
 
     def _choose(self, table: pa.Table, log: RejectLog) -> tuple[pa.Table, int]:
@@ -452,12 +477,12 @@ class ConceptWorker:
         return table.drop_columns(PLACE).take(kept), len(chosen.duplicates)
 
 
-def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest:
+def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest[BankDetails]:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
-    regions = work.upstream("detect", config.out)
-    if regions.details["vocabulary_hash"] != vocabulary.hash:
+    regions = work.upstream(DETECT, config.out)
+    if regions.details.vocabulary_hash != vocabulary.hash:
         raise UserError(
-            f"vocabulary: {vocabulary.name!r} is not the one that detect ran with ({regions.details['vocabulary']!r}). "
+            f"vocabulary: {vocabulary.name!r} is not the one that detect ran with ({regions.details.vocabulary!r}). "
             "Put it back, or run `vlmixer detect … --overwrite` with the new one."
         )
     if not regions.counts["images"].written:
@@ -465,15 +490,15 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
             f"{files.join(config.out, 'regions')}: no image has a region, so there is nothing to build a bank of. "
             "See OUT/rejects/detect-*.parquet; lower images.score_threshold or choose another detector."
         )
-    stage = Stage("index", config.out)
+    stage = Stage(INDEX, config.out)
     settings: dict[str, Any] = asdict(config.bank) | {"seed": config.seed, "vocabulary": vocabulary.hash}
     plan = Plan(settings, [regions.content_hash], manifest.versions(PACKAGES))
     finished = work.begin(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
-    feature_dim: int = regions.details["feature_dim"]
+    feature_dim = regions.details.feature_dim
     groups = plan_groups(regions.outputs)
-    numbers = sorted(vocabulary.ids[name] for name in regions.details["regions"])
+    numbers = sorted(vocabulary.ids[name] for name in regions.details.regions)
     concepts = [unit.name for unit in plan_concepts(numbers)]
     units = [*(group.unit for group in groups), *concepts]
     with progress(stage, "index", units, "regions"):
@@ -488,25 +513,26 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
                 label="index",
                 processes=len(units),
             )
-    results = dict(zip(units, work.read_results(stage, units), strict=True))
+    gathered = work.read_results(stage, [group.unit for group in groups], type(None))
+    chosen = work.read_results(stage, concepts, ChosenPatches)
     outputs = building.write_bank(
         stage.folder,
         vocabulary.concepts,
         feature_dim,
-        _concept_counts(stage, vocabulary, results.values()),
+        _concept_counts(stage, vocabulary, [result.details for result in chosen]),
         _chosen_tables(stage, vocabulary, concepts, feature_dim),
     )
-    details = {
-        "feature_dim": feature_dim,
-        "vocabulary": vocabulary.name,
-        "vocabulary_hash": vocabulary.hash,
-        "detector": regions.details["detector"],
-        "selection": {**asdict(config.bank), "seed": config.seed},
-    }
+    details = BankDetails(
+        feature_dim=feature_dim,
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        detector=regions.details.detector,
+        selection=BankSelection(**asdict(config.bank), seed=config.seed),
+    )
     return work.finish(
         stage,
         plan,
-        list(results.values()),
+        [*gathered, *chosen],
         details=details,
         max_bad_fraction=config.max_bad_fraction,
         extra_inputs=[Input("regions", sum(entry.bytes for entry in regions.outputs), regions.content_hash)],
@@ -514,23 +540,27 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     )
 
 
-def _concept_counts(stage: Stage, vocabulary: Vocabulary, results: Iterable[UnitResult]) -> list[ConceptCounts]:
+def _concept_counts(
+    stage: Stage[BankDetails], vocabulary: Vocabulary, chosen: Iterable[ChosenPatches]
+) -> list[ConceptCounts]:
     """For each concept of the vocabulary, by id."""
     cuts = read_cuts(stage)
-    patches: dict[str, int] = {}
-    near_duplicates: dict[str, int] = {}
-    for result in results:
-        patches |= result.details.get("patches", {})
-        near_duplicates |= result.details.get("near_duplicates", {})
+    patches: dict[int, int] = {}
+    near_duplicates: dict[int, int] = {}
+    for found in chosen:
+        patches |= found.patches
+        near_duplicates |= found.near_duplicates
     return [
-        ConceptCounts(patches[str(number)], cuts[number].total, near_duplicates[str(number)])
+        ConceptCounts(patches[number], cuts[number].total, near_duplicates[number])
         if number in cuts
         else ConceptCounts()
         for number in range(len(vocabulary.concepts))
     ]
 
 
-def _chosen_tables(stage: Stage, vocabulary: Vocabulary, units: Sequence[str], feature_dim: int) -> Iterator[pa.Table]:
+def _chosen_tables(
+    stage: Stage[BankDetails], vocabulary: Vocabulary, units: Sequence[str], feature_dim: int
+) -> Iterator[pa.Table]:
     chosen = ByConcept(stage.work, units, building.chosen_schema(feature_dim))
     for concept in vocabulary.concepts:
         yield chosen.table(concept.id)

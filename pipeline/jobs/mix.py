@@ -14,14 +14,16 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow.parquet as pq
+from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.details import AnyDetails, ShardsDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.samples import ImageSample, MixedSample, Sample, write_shard
 from vlmixer.artifacts.schemas import damage_named
-from vlmixer.artifacts.stages import FOLDERS
+from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
 from vlmixer.bank.building import feature_rows
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import Config, MixSettings
@@ -44,7 +46,7 @@ from vlmixer.pipeline.mix.samples import (
     mix_sentence,
     why_rejected,
 )  # fmt: skip
-from vlmixer.pipeline.mix.tally import Tally
+from vlmixer.pipeline.mix.tally import Tally, TallyCounts
 from vlmixer.pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
 from vlmixer.pipeline.units import work
 from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult
@@ -67,7 +69,7 @@ class MixSamples(beam.PTransform):
         self._settings = settings
         self._layout = layout
         self._images = images
-        self._stage = Stage("mix", out)
+        self._stage = Stage(MIX, out)
 
     def expand(self, deals: beam.PCollection) -> beam.PCollection:
         layout, stage = self._layout, self._stage
@@ -83,12 +85,16 @@ class MixSamples(beam.PTransform):
         )
 
 
-def _bucket_units(deals: int, layout: Layout, stage: Stage) -> list[Unit]:
+@no_annotations
+def _bucket_units(deals: int, layout: Layout, stage: Stage[ShardsDetails]) -> list[Unit[tuple[int, int]]]:
     """Units of buckets, once all is dealt out; none where a unit failed."""
     return [] if work.failed(stage) else plan_buckets(layout, deals)
 
 
-def _shard_units(buckets: int, layout: Layout, images: str, stage: Stage) -> list[Unit]:
+@no_annotations
+def _shard_units(
+    buckets: int, layout: Layout, images: str, stage: Stage[ShardsDetails]
+) -> list[Unit["MixedShard | ImageShard"]]:
     """Units of shards, once all buckets are sorted; none where a unit failed before."""
     ready = buckets == layout.buckets and not work.failed(stage)
     return [*plan_mixed_shards(layout), *work.read_units(stage, images, ImageShard)] if ready else []
@@ -123,12 +129,12 @@ class ShardWorker:
 
     settings: MixSettings
     layout: Layout
-    stage: Stage
+    stage: Stage[ShardsDetails]
 
     def load(self) -> PatchBank:
-        return PatchBank.open(files.join(self.stage.out, FOLDERS["index"]))
+        return PatchBank.open(files.join(self.stage.out, INDEX.folder))
 
-    def run(self, unit: Unit, resource: PatchBank) -> UnitResult:
+    def run(self, unit: Unit[MixedShard | ImageShard], resource: PatchBank) -> UnitResult[TallyCounts]:
         log = RejectLog("mix")
         tally = Tally()
         samples: Iterator[Sample]
@@ -152,7 +158,7 @@ class ShardWorker:
             counts={kind: Counts(written + sum(rejected.values()), written, rejected)},
             outputs=tuple(manifest.describe(self.stage.folder, each, written) for each in (name, f"{name}.idx")),
             rejects=self.stage.publish_rejects(unit.name, log),
-            details={"tally": tally.to_json()},
+            details=tally.counts(),
         )
 
     def _mixed(self, shard: MixedShard, bank: PatchBank, log: RejectLog, tally: Tally) -> Iterator[MixedSample]:
@@ -206,7 +212,7 @@ class ShardWorker:
                 yield sample
 
     def _region(self, part: str) -> str:
-        return files.join(self.stage.out, FOLDERS["detect"], part)
+        return files.join(self.stage.out, DETECT.folder, part)
 
 
 @dataclass(frozen=True)
@@ -218,12 +224,12 @@ class _Group:
     images: frozenset[str]
 
 
-def plan_mixed_shards(layout: Layout) -> list[Unit]:
+def plan_mixed_shards(layout: Layout) -> list[Unit[MixedShard]]:
     """A unit a mixed shard."""
     return [Unit(f"mixed-{number:06d}", MixedShard(number)) for number in range(layout.shards)]
 
 
-def plan_image_shards(parts: Sequence[tuple[str, int]], samples_per_shard: int) -> list[Unit]:
+def plan_image_shards(parts: Sequence[tuple[str, int]], samples_per_shard: int) -> list[Unit[ImageShard]]:
     """Units of consecutive images of the parts (name, images), as many in each, one more or less; at most
     `samples_per_shard`."""
     total = sum(images for _, images in parts)
@@ -241,15 +247,15 @@ def plan_image_shards(parts: Sequence[tuple[str, int]], samples_per_shard: int) 
     return units
 
 
-def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
+def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest[ShardsDetails]:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
-    tagged = work.upstream("tag", config.out)
-    regions = work.upstream("detect", config.out)
-    bank = work.upstream("index", config.out)
-    if tagged.details["vocabulary_hash"] != bank.details["vocabulary_hash"]:
+    tagged = work.upstream(TAG, config.out)
+    regions = work.upstream(DETECT, config.out)
+    bank = work.upstream(INDEX, config.out)
+    if tagged.details.vocabulary_hash != bank.details.vocabulary_hash:
         raise UserError(
-            f"{config.out}: sentences were tagged with vocabulary {tagged.details['vocabulary']!r}, the bank was built "
-            f"with {bank.details['vocabulary']!r}. Run the older of the two stages again with --overwrite."
+            f"{config.out}: sentences were tagged with vocabulary {tagged.details.vocabulary!r}, the bank was built "
+            f"with {bank.details.vocabulary!r}. Run the older of the two stages again with --overwrite."
         )
     sentences = tagged.counts["sentences"].written
     if not sentences:
@@ -257,9 +263,9 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
             f"{files.join(config.out, 'tagged')}: no sentence mentions a concept of the vocabulary, so there is "
             "nothing to mix. See OUT/rejects/tag-*.parquet; choose another vocabulary or other texts."
         )
-    stage = Stage("mix", config.out)
+    stage = Stage(MIX, config.out)
     settings: dict[str, Any] = asdict(config.mix) | {"seed": config.seed}
-    upstreams = {"tagged": tagged, "regions": regions, "bank": bank}
+    upstreams: dict[str, Manifest[AnyDetails]] = {"tagged": tagged, "regions": regions, "bank": bank}
     plan = Plan(settings, [entry.content_hash for entry in upstreams.values()], manifest.versions(PACKAGES))
     finished = work.begin(stage, plan, overwrite=overwrite)
     if finished is not None:
@@ -267,16 +273,16 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     layout = Layout.of(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
     parts = [part for part in tagged.outputs if part.name.endswith(".parquet") and part.rows]
     deals = plan_deals(parts, config.mix.views)
-    images: list[Unit] = []
+    images: list[Unit[ImageShard]] = []
     if config.mix.image_samples:
-        found = list(zip([entry.name for entry in regions.outputs], regions.details["images_by_part"], strict=True))
+        found = list(zip([entry.name for entry in regions.outputs], regions.details.images_by_part, strict=True))
         images = plan_image_shards(found, config.mix.samples_per_shard)
-    shards = [*plan_mixed_shards(layout), *images]
-    units = [*deals, *plan_buckets(layout, len(deals)), *shards]
+    shards: list[Unit[MixedShard | ImageShard]] = [*plan_mixed_shards(layout), *images]
+    units: list[Unit[object]] = [*deals, *plan_buckets(layout, len(deals)), *shards]
     left = work.pending(stage, units)
     with progress(stage, "mix", [unit.name for unit in units], "samples"):
         if left:
-            listed = work.publish_units(stage, images, ImageShard)
+            listed = work.publish_units(stage, images)
             transform = MixSamples(config.mix, layout, listed, config.out)
             engine.run(
                 stage,
@@ -286,13 +292,13 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
                 label="mix",
                 processes=len(left),
             )
-    results = work.read_results(stage, [unit.name for unit in shards])
-    patches = PatchBank.open(files.join(config.out, FOLDERS["index"]))
+    results = work.read_results(stage, [unit.name for unit in shards], TallyCounts)
+    patches = PatchBank.open(files.join(config.out, INDEX.folder))
     tally = Tally()
     uses = np.zeros(len(patches), np.int64)
     for unit, result in zip(shards, results, strict=True):
         if isinstance(unit.content, MixedShard):
-            tally.merge(result.details["tally"])
+            tally.merge(result.details)
             with files.open_read(files.join(stage.work, f"{unit.name}.uses")) as file:
                 rows, times = np.lib.format.read_array(file, allow_pickle=False).T
             uses[rows] += times
@@ -300,17 +306,17 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     image_count = sum(result.counts["images"].written for result in results if "images" in result.counts)
     summary = MixSummary.of(tally, uses, counts, image_count, patches)
     written = [entry for result in results for entry in result.outputs if entry.name.endswith(".tar")]
-    details = {
-        "feature_dim": bank.details["feature_dim"],
-        "concepts": [concept.name for concept in patches.concepts],
-        "vocabulary": bank.details["vocabulary"],
-        "vocabulary_hash": bank.details["vocabulary_hash"],
-        "detector": bank.details["detector"]["name"],
-        "bank": bank.content_hash,
-        "replaced": {name: entry.replaced for name, entry in summary.concepts.items()},
-        "seed": config.seed,
-        "settings": asdict(config.mix),
-    }
+    details = ShardsDetails(
+        feature_dim=bank.details.feature_dim,
+        concepts=tuple(concept.name for concept in patches.concepts),
+        vocabulary=bank.details.vocabulary,
+        vocabulary_hash=bank.details.vocabulary_hash,
+        detector=bank.details.detector.name,
+        bank=bank.content_hash,
+        replaced={name: entry.replaced for name, entry in summary.concepts.items()},
+        seed=config.seed,
+        settings=asdict(config.mix),
+    )
     return work.finish(
         stage,
         plan,
@@ -325,7 +331,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest:
     )
 
 
-def _describe_what_came_out(stage: Stage, summary: MixSummary, bank: PatchBank) -> list[Output]:
+def _describe_what_came_out(stage: Stage[ShardsDetails], summary: MixSummary, bank: PatchBank) -> list[Output]:
     """Write the summary and the page."""
     files.publish_bytes(files.join(stage.folder, SUMMARY), manifest.canonical(summary.to_json(), indent=1))
     write_mix_page(files.join(stage.folder, PAGE), summary, bank)

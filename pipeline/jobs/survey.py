@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.duplicates import find_duplicates
@@ -40,16 +41,23 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Surveyed:
+    """What a unit of the survey found: rows in its file."""
+
+    rows: int
+
+
+@dataclass(frozen=True)
 class SurveyWorker:
     """Surveys a piece of the corpus."""
 
-    stage: Stage
+    stage: Stage[RegionsDetails]
     contents: bool
 
     def load(self) -> None:
         return None
 
-    def run(self, unit: Unit, resource: None) -> UnitResult:
+    def run(self, unit: Unit[InputPiece], resource: None) -> UnitResult[Surveyed]:
         rows = 0
         pending: list[ImageRef] = []
         with schemas.writing_parquet(files.join(self.stage.work, part_name(unit.name)), SURVEY) as writer:
@@ -61,7 +69,7 @@ class SurveyWorker:
                     pending = []
             if pending:
                 writer.write_table(refs_table(pending))
-        return UnitResult(counts={"images": Counts(rows, rows)}, details={"rows": rows})
+        return UnitResult(counts={"images": Counts(rows, rows)}, details=Surveyed(rows))
 
 
 def part_name(unit: str) -> str:
@@ -69,7 +77,9 @@ def part_name(unit: str) -> str:
     return f"{unit}.parquet"
 
 
-def survey_images(pieces: Sequence[InputPiece], stage: Stage, engine: Engine, *, drop_duplicates: bool) -> list[Unit]:
+def survey_images(
+    pieces: Sequence[InputPiece], stage: Stage[RegionsDetails], engine: Engine, *, drop_duplicates: bool
+) -> list[Unit[tuple[Run, ...]]]:
     """Units of detection: their contents are tuples of Run. Surveys what is not surveyed yet.
 
     Each unit takes about IMAGES_A_UNIT images that lie together, more of a very large corpus, or a run of Parquet rows
@@ -82,7 +92,7 @@ def survey_images(pieces: Sequence[InputPiece], stage: Stage, engine: Engine, *,
         with progress(stage, "detect: survey", [unit.name for unit in surveys], "images"):
             do = DoUnits(stage, worker)
             engine.run(stage, left, InputPiece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
-    rows = [result.details["rows"] for result in work.read_results(stage, [unit.name for unit in surveys])]
+    rows = [result.details.rows for result in work.read_results(stage, [unit.name for unit in surveys], Surveyed)]
     parts = [files.join(stage.work, part_name(unit.name)) for unit in surveys]
     duplicates = _name_duplicates(parts, rows)
     runs = _cut(pieces, [part_name(unit.name) for unit in surveys], rows)
@@ -138,7 +148,7 @@ def _with_duplicates(run: Run, duplicates: dict[str, dict[int, str]]) -> Run:
     return Run(run.part, run.start, run.stop, found)
 
 
-def read_run(stage: Stage, run: Run) -> list[ImageRef]:
+def read_run(stage: Stage[RegionsDetails], run: Run) -> list[ImageRef]:
     """The references of a run."""
     return refs_of(_read(files.join(stage.work, run.part)).slice(run.start, run.stop - run.start))
 

@@ -9,20 +9,21 @@ import json
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
 from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
 from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
@@ -42,7 +43,7 @@ from vlmixer.pipeline.text.tagger import (
     resolve_model,
 )
 from vlmixer.pipeline.units import work
-from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult, Worker
+from vlmixer.pipeline.units.work import Content, Plan, Resource, Stage, Unit, UnitResult, Worker
 
 LOG = logging.getLogger("vlmixer")
 PACKAGES = ("vlmixer", "pyarrow", "inflect", "spacy")
@@ -73,7 +74,7 @@ class TagSentences(beam.PTransform):
         self, settings: TextSettings, vocabulary: Vocabulary, matcher: Matcher, buckets: int, out: str
     ) -> None:
         super().__init__()
-        self._worker = TagWorker(settings, vocabulary, matcher, buckets, Stage("tag", out))
+        self._worker = TagWorker(settings, vocabulary, matcher, buckets, Stage(TAG, out))
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         return units | "TagUnits" >> DoUnits(self._worker.stage, self._worker)
@@ -84,8 +85,16 @@ def find_unit(number: int) -> str:
     return f"find-{number:05d}"
 
 
-def _work_file(stage: Stage, name: str) -> str:
+def _work_file(stage: Stage[TaggedDetails], name: str) -> str:
     return files.join(stage.work, f"{name}.arrow")
+
+
+@dataclass(frozen=True)
+class FoundSentences:
+    """What a unit of the first pass found: how many candidates; files of which all or the rest could not be read."""
+
+    candidates: int
+    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,12 @@ class FindWorker:
     matcher: Matcher
     language: str
     buckets: int
-    stage: Stage
+    stage: Stage[TaggedDetails]
 
     def load(self) -> SentenceSplitter | None:
         return SentenceSplitter(self.language) if self.settings.split == "sentences" else None
 
-    def run(self, unit: Unit, resource: SentenceSplitter | None) -> UnitResult:
+    def run(self, unit: Unit[tuple[Slice, ...]], resource: SentenceSplitter | None) -> UnitResult["FoundSentences"]:
         # In other languages only the pipeline can tell which word a sentence holds, so that all go on to it.
         matcher = self.matcher if self.language == ENGLISH else None
         log = RejectLog("tag")
@@ -145,10 +154,10 @@ class FindWorker:
             counts={"sentences": Counts(reading.read - found, 0, log.counts())},
             inputs=tuple(reading.inputs),
             rejects=self.stage.publish_rejects(unit.name, log),
-            details={
-                "candidates": found,
-                "unreadable": sorted({entry.source for entry in log.rejects if entry.reason == "unreadable_file"}),
-            },
+            details=FoundSentences(
+                candidates=found,
+                unreadable=tuple(sorted({entry.source for entry in log.rejects if entry.reason == "unreadable_file"})),
+            ),
         )
 
 
@@ -177,12 +186,12 @@ class DuplicatesWorker:
     """Marks the candidates of a bucket that stand in an earlier unit or row; unit content: (bucket, number of units of
     the first pass). Writes a batch of rows a unit."""
 
-    stage: Stage
+    stage: Stage[TaggedDetails]
 
     def load(self) -> None:
         return None
 
-    def run(self, unit: Unit, resource: None) -> UnitResult:
+    def run(self, unit: Unit[tuple[int, int]], resource: None) -> UnitResult[None]:
         bucket, finds = unit.content
         hashes: list[np.ndarray] = []
         rows: list[np.ndarray] = []
@@ -198,7 +207,7 @@ class DuplicatesWorker:
         with files.publishing(_work_file(self.stage, unit.name)) as file, pa.ipc.new_file(file, ROWS) as writer:
             for again, of_unit in zip(repeated(hashes), rows, strict=True):
                 writer.write_batch(pa.record_batch([pa.array(np.sort(of_unit[again]), pa.int32())], schema=ROWS))
-        return UnitResult()
+        return UnitResult(None)
 
 
 def repeated(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -227,6 +236,14 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class FoundMentions:
+    """What a unit of the third pass found: by concept, mentions and words that were not meant."""
+
+    mentions: dict[str, int]
+    not_meant: dict[str, int]
+
+
+@dataclass(frozen=True)
 class TagWorker:
     """Tags candidates and writes a part of tagged/."""
 
@@ -234,12 +251,12 @@ class TagWorker:
     vocabulary: Vocabulary
     matcher: Matcher
     buckets: int
-    stage: Stage
+    stage: Stage[TaggedDetails]
 
     def load(self) -> Tagger:
         return make_tagger(self.settings, self.vocabulary, self.matcher)
 
-    def run(self, unit: Unit, resource: Tagger) -> UnitResult:
+    def run(self, unit: Unit[Candidates], resource: Tagger) -> UnitResult[FoundMentions]:
         log = RejectLog("tag")
         examples = Examples()
         mentions: Counter[str] = Counter()
@@ -273,7 +290,7 @@ class TagWorker:
             counts={"sentences": Counts(read, written, log.counts())},
             outputs=(manifest.describe(self.stage.folder, name, written),),
             rejects=self.stage.publish_rejects(unit.name, log),
-            details={"mentions": dict(sorted(mentions.items())), "not_meant": dict(sorted(not_meant.items()))},
+            details=FoundMentions(dict(sorted(mentions.items())), dict(sorted(not_meant.items()))),
         )
 
     def _read(self, content: Candidates) -> Iterator[tuple[list[Line], list[bool]]]:
@@ -318,7 +335,7 @@ def tagged_table(rows: Sequence[tuple[Line, Tagged]]) -> pa.Table:
     return pa.table(columns, schema=schemas.TAGGED)
 
 
-def plan_finds(inputs: Sequence[FileStat]) -> list[Unit]:
+def plan_finds(inputs: Sequence[FileStat]) -> list[Unit[tuple[Slice, ...]]]:
     """Units of the first pass, one for every run of text slices."""
     return [Unit(find_unit(number), slices) for number, slices in enumerate(plan_slices(inputs))]
 
@@ -328,7 +345,7 @@ def count_buckets(inputs: Sequence[FileStat]) -> int:
     return 1 + sum(entry.size * (1 if can_split(entry.name) else 4) for entry in inputs) // BUCKET_BYTES
 
 
-def plan_parts(candidates: Sequence[int]) -> list[Unit]:
+def plan_parts(candidates: Sequence[int]) -> list[Unit[Candidates]]:
     """Units of the third pass, of equal size but for the last of each unit of the first pass, which kept so many
     candidates each."""
     total = -(-sum(candidates) // ROWS_A_BATCH)
@@ -347,7 +364,7 @@ def _has_sentence(counts: Counts) -> bool:
     )
 
 
-def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest:
+def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest[TaggedDetails]:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
     if not config.text.inputs:
         raise CallError("text.inputs: empty; expected files, folders or globs with sentences.")
@@ -358,7 +375,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     tagger = describe_model(nlp)
     settings = asdict(replace(text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
     plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(PACKAGES))
-    stage = Stage("tag", config.out)
+    stage = Stage(TAG, config.out)
     finished = work.begin(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
@@ -369,38 +386,56 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     finds = plan_finds(inputs)
     find = FindWorker(text, matcher, language_of(nlp), buckets, stage)
     _do(engine, stage, finds, tuple[Slice, ...], find, "tag: read")
-    found = work.read_results(stage, [unit.name for unit in finds])
+    found = work.read_results(stage, [unit.name for unit in finds], FoundSentences)
     marks = [Unit(f"duplicates-{bucket:05d}", (bucket, len(finds))) for bucket in range(buckets)]
     _do(engine, stage, marks, tuple[int, int], DuplicatesWorker(stage), "tag: duplicates")
-    parts = plan_parts([result.details["candidates"] for result in found])
+    parts = plan_parts([result.details.candidates for result in found])
     left = work.pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
         if left:
             transform = TagSentences(text, vocabulary, matcher, buckets, config.out)
             engine.run(stage, left, Candidates, lambda units: units | "TagSentences" >> transform, label="tag")
-    results = [*found, *work.read_results(stage, [unit.name for unit in parts])]
-    if not any(_has_sentence(result.counts["sentences"]) for result in results):
+    tagged = work.read_results(stage, [unit.name for unit in parts], FoundMentions)
+    results: list[UnitResult[FoundSentences | FoundMentions]] = [*found, *tagged]
+    counts = [result.counts["sentences"] for result in results]
+    if not any(_has_sentence(each) for each in counts):
         raise UserError("text.inputs: the files hold no sentence at all.")
-    details = {
-        "tagger": tagger,
-        "vocabulary": vocabulary.name,
-        "vocabulary_hash": vocabulary.hash,
-        "mentions": _sum_counters(result.details["mentions"] for result in results if "mentions" in result.details),
-        "not_meant": _sum_counters(result.details["not_meant"] for result in results if "not_meant" in result.details),
-        "sources": {source_id(entry.name): entry.name for entry in inputs},
-        "not_split": sum(not can_split(entry.name) for entry in inputs),
-    }
+    details = TaggedDetails(
+        tagger=tagger,
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        mentions=_sum_counters(result.details.mentions for result in tagged),
+        not_meant=_sum_counters(result.details.not_meant for result in tagged),
+        sources={source_id(entry.name): entry.name for entry in inputs},
+        not_split=sum(not can_split(entry.name) for entry in inputs),
+    )
+    summary = TagSummary(
+        tagger=tagger,
+        vocabulary=vocabulary.name,
+        counts=sum(counts, Counts(0, 0)),
+        mentions=details.mentions,
+        not_meant=details.not_meant,
+        missing=[name for name in vocabulary.names if name not in details.mentions],
+        unreadable=sorted({name for result in found for name in result.details.unreadable}),
+    )
     return work.finish(
         stage,
         plan,
         results,
         details=details,
         max_bad_fraction=config.max_bad_fraction,
-        extra_outputs=_describe_what_came_out(stage, vocabulary, details, results, parts),
+        extra_outputs=_describe_what_came_out(stage, summary, parts),
     )
 
 
-def _do(engine: Engine, stage: Stage, units: Sequence[Unit], content: Any, worker: Worker, label: str) -> None:
+def _do(
+    engine: Engine,
+    stage: Stage[TaggedDetails],
+    units: Sequence[Unit[Content]],
+    content: type[Content],
+    worker: Worker[Content, Resource],
+    label: str,
+) -> None:
     """Do the units of a pass that are left."""
     left = work.pending(stage, units)
     with progress(stage, label, [unit.name for unit in units], "sentences"):
@@ -419,7 +454,7 @@ def _say_what_is_not_split(inputs: Sequence[FileStat]) -> None:
         )
 
 
-def _sum_counters(counters: Any) -> dict[str, int]:
+def _sum_counters(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for counter in counters:
         total.update(counter)
@@ -427,19 +462,9 @@ def _sum_counters(counters: Any) -> dict[str, int]:
 
 
 def _describe_what_came_out(
-    stage: Stage, vocabulary: Vocabulary, details: dict[str, Any], results: Sequence[UnitResult], parts: Sequence[Unit]
+    stage: Stage[TaggedDetails], summary: TagSummary, parts: Sequence[Unit[Candidates]]
 ) -> list[Output]:
     """Write the summary and the page."""
-    counts = sum((result.counts["sentences"] for result in results), Counts(0, 0))
-    summary = TagSummary(
-        tagger=details["tagger"],
-        vocabulary=vocabulary.name,
-        counts=counts,
-        mentions=details["mentions"],
-        not_meant=details["not_meant"],
-        missing=[name for name in vocabulary.names if name not in details["mentions"]],
-        unreadable=sorted({name for result in results for name in result.details.get("unreadable", ())}),
-    )
     examples = Examples()
     for unit in parts:
         examples.merge(json.loads(files.read_bytes(files.join(stage.work, f"{unit.name}.examples"))))

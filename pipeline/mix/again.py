@@ -3,7 +3,7 @@ manifest tells. Nothing is read from the shards themselves.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
 
@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, manifest, settings
+from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.samples import Mention, MixedSample, Sample
 from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.stages import MIX, TAG
 from vlmixer.bank.building import feature_rows
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix.cutmix import Mix, Verdict, patches_wanted
@@ -28,7 +30,7 @@ from vlmixer.pipeline.mix.samples import (
     shard_of,
     why_rejected,
 )
-from vlmixer.pipeline.mix.settings import CutMixSettings
+from vlmixer.pipeline.mix.settings import CutMixSettings, MixSettings
 from vlmixer.pipeline.text.readers.slices import source_id
 
 
@@ -59,41 +61,40 @@ def make_again(out: str, key: str) -> Again:
     Raises CallError for a key that no sample has, with the reason where its sentence was rejected; UserError where
     bank or regions are not those that the shards were made from.
     """
-    shards = manifest.read(files.join(out, "shards"))
-    if "settings" not in shards.details:
-        raise UserError(f"{out}/shards: the manifest does not tell its settings. Run `vlmixer mix … --overwrite`.")
+    shards = manifest.read(files.join(out, MIX.folder), MIX)
     for entry in shards.inputs:
         if manifest.read(files.join(out, entry.name)).content_hash != entry.sha256:
             raise UserError(f"{out}/shards: made from another {entry.name}/ than the one that lies there. Mix again.")
     sentence_id, dash, view = key.rpartition("-")
     if not dash:
         return _image_again(out, key, shards)
-    views = shards.details["settings"]["views"]
+    views = mix_settings(shards).views
     if not view.isascii() or not view.isdigit() or not int(view) < views:
         raise CallError(f"{key}: no key of a sample; the shards have views 00 to {views - 1:02d}. {_SEE}")
     return _mixed_again(out, Sentence.from_row(_tagged_row(out, sentence_id), int(view)), shards)
 
 
+def mix_settings(shards: Manifest[ShardsDetails]) -> MixSettings:
+    """The settings that the shards were made with. Raises CallError where they are damaged."""
+    return settings.build(MixSettings, shards.details.settings, where="settings in the manifest of the shards")
+
+
 _SEE = "Keys are in `vlmixer show OUT --json` and in the names of the shards' members."
 
 
-def _mixed_again(out: str, sentence: Sentence, shards: Manifest) -> Again:
-    details = shards.details
-    names = {field.name for field in fields(CutMixSettings)}
-    chosen: CutMixSettings = settings.build(
-        CutMixSettings, {name: value for name, value in details["settings"].items() if name in names}, where=out
-    )
+def _mixed_again(out: str, sentence: Sentence, shards: Manifest[ShardsDetails]) -> Again:
+    chosen, seed = mix_settings(shards), shards.details.seed
     bank = PatchBank.open(files.join(out, "bank"))
-    mixed = mix_sentence(sentence, known_patches(bank), chosen, details["seed"])
+    mixed = mix_sentence(sentence, known_patches(bank), chosen, seed)
     rejected = why_rejected(sentence, mixed, chosen)
     if rejected is not None:
         raise CallError(
             f"{sentence.key}: no sample was made of it: {rejected.reason} ({', '.join(rejected.concepts)})."
         )
-    sample = finish([(sentence, mixed)], bank, crops=details["settings"]["crops"])[0]
+    sample = finish([(sentence, mixed)], bank, crops=chosen.crops)[0]
     count = sum(fnmatch(output.name, "mixed-*.tar") for output in shards.outputs)
-    shard = f"mixed-{shard_of(sentence.key, count, details['seed']):06d}.tar"
-    sources = manifest.read(files.join(out, "tagged")).details["sources"]
+    shard = f"mixed-{shard_of(sentence.key, count, seed):06d}.tar"
+    sources = manifest.read(files.join(out, TAG.folder), TAG).details.sources
     source_id, place = sentence.sentence_id.split("-", 1)
     return Again(sample, shard, f"{sources.get(source_id, source_id)} at {place}", explain(mixed, chosen, bank))
 
@@ -152,7 +153,7 @@ def _ids(folder: str, part: str) -> pa.ChunkedArray:
         return pq.ParquetFile(file).read(columns=["sentence_id"], use_threads=False)["sentence_id"]
 
 
-def _image_again(out: str, key: str, shards: Manifest) -> Again:
+def _image_again(out: str, key: str, shards: Manifest[ShardsDetails]) -> Again:
     folder = files.join(out, "regions")
     for output in manifest.read(folder).outputs:
         with damage_named(files.join(folder, output.name)) as file:
@@ -163,7 +164,7 @@ def _image_again(out: str, key: str, shards: Manifest) -> Again:
                 table = parquet.read(use_threads=False).slice(first, pc.sum(pc.equal(ids, key)).as_py())
                 features = feature_rows(table["feature"])
                 rows = table.drop_columns(["feature"]).to_pylist()
-                sample = next(image_samples(rows, features, crops=shards.details["settings"]["crops"]))
+                sample = next(image_samples(rows, features, crops=mix_settings(shards).crops))
                 return Again(sample, "", sample.source)
     raise CallError(f"{key}: no such image in {folder}. {_SEE}")
 

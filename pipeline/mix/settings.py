@@ -40,3 +40,15 @@ class CutMixSettings:
     """The share of mixed samples that say they also serve a patches-only view, from which the trainer may drop the
     words that no patch replaced. This decides whether the contrast learns anything: R@10 17.6 with the words always
     kept, 50.0 with half of the views without, 54.5 with all (see docs/paper.md)."""
+
+
+@dataclass(frozen=True)
+class MixSettings(CutMixSettings):
+    """Cross-modal CutMix, and what is written of it."""
+
+    views: int = 1
+    """Mixed samples made of each sentence."""
+    image_samples: bool = True
+    crops: bool = False
+    """Whether samples hold their patches' pictures, too."""
+    samples_per_shard: int = 5000

@@ -1,11 +1,20 @@
 """What came of mixing, counted: over a shard, and over all of them."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from vlmixer.pipeline.mix.cutmix import Mix
 from vlmixer.pipeline.mix.samples import Sentence
+
+
+@dataclass(frozen=True)
+class TallyCounts:
+    """What a Tally counted, but for the uses. `outcomes`: (concept, reason, written, mentions) each, ascending."""
+
+    outcomes: tuple[tuple[str, str, bool, int], ...]
+    by_mentions: dict[int, int]
+    by_replaced: dict[int, int]
+    patches_only: int
 
 
 class Tally:
@@ -34,22 +43,22 @@ class Tally:
             for paste in mixed.pasted:
                 self.uses[paste.row] += 1
 
-    def merge(self, counts: Mapping[str, Any]) -> None:
-        """Add what another's `to_json` gave; its uses are left out."""
-        for concept, reason, written, number in counts["outcomes"]:
+    def merge(self, counts: TallyCounts) -> None:
+        """Add what another Tally counted."""
+        for concept, reason, written, number in counts.outcomes:
             self.outcomes[concept, reason, written] += number
-        for name in ("by_mentions", "by_replaced"):
-            getattr(self, name).update(dict(counts[name]))
-        self.patches_only += counts["patches_only"]
+        self.by_mentions.update(counts.by_mentions)
+        self.by_replaced.update(counts.by_replaced)
+        self.patches_only += counts.patches_only
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data of all but the uses."""
-        return {
-            "outcomes": [[*outcome, number] for outcome, number in sorted(self.outcomes.items())],
-            "by_mentions": sorted(self.by_mentions.items()),
-            "by_replaced": sorted(self.by_replaced.items()),
-            "patches_only": self.patches_only,
-        }
+    def counts(self) -> TallyCounts:
+        """All but the uses."""
+        return TallyCounts(
+            outcomes=tuple((*outcome, number) for outcome, number in sorted(self.outcomes.items())),
+            by_mentions=dict(sorted(self.by_mentions.items())),
+            by_replaced=dict(sorted(self.by_replaced.items())),
+            patches_only=self.patches_only,
+        )
 
     @property
     def reasons(self) -> Counter[str]:

@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.details import AnyDetails, RegionsDetails
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.rng import generator, stable_hash
-from vlmixer.artifacts.stages import FOLDERS
+from vlmixer.artifacts.stages import DETECT, INDEX, NAMES, STAGES, TAG
 from vlmixer.bank import selection
 from vlmixer.bank.building import FEATURES
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
@@ -152,7 +153,7 @@ class Chain:
     """What the stages over one sample took and gave."""
 
     folder: str
-    manifests: dict[str, Manifest] = field(default_factory=dict)
+    manifests: dict[str, Manifest[AnyDetails]] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     grown: dict[str, int] = field(default_factory=dict)
     watching: float = 0.0
@@ -176,6 +177,13 @@ class Chain:
     def written(self, stage: str, kind: str) -> int:
         """How many of a kind came out of it."""
         return self.manifests[stage].counts[kind].written
+
+    @property
+    def regions(self) -> Mapping[str, int]:
+        """Regions found, by concept."""
+        details = self.manifests["detect"].details
+        assert isinstance(details, RegionsDetails)
+        return details.regions
 
     def bytes(self, stage: str, begin: str = "", end: str = "") -> int:
         """Of the stage's files named so."""
@@ -333,13 +341,13 @@ class _Nothing:
     def load(self) -> None:
         return None
 
-    def run(self, unit: Unit, resource: None) -> UnitResult:
-        return UnitResult()
+    def run(self, unit: Unit[None], resource: None) -> UnitResult[None]:
+        return UnitResult(None)
 
 
 def _start_of_a_process(folder: Path) -> float:
     """Processor seconds of a worker process that does nothing."""
-    stage = Stage("tag", str(folder))
+    stage = Stage(TAG, str(folder))
     begin(stage, Plan({}, [], {}), overwrite=False)
     units = [Unit(f"nothing-{number}", None) for number in range(2)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -354,13 +362,13 @@ def _measured(
     cold, small, large = chains
     sentences, images = large.read("tag", "sentences"), large.read("detect", "images")
     found = sum(entry.rows for entry in large.manifests["tag"].rejects if entry.name.startswith("tag-find-"))
-    regions = sum(large.manifests["detect"].details["regions"].values())
+    regions = sum(large.regions.values())
     patches = large.written("index", "regions")
     views = large.read("mix", "views")
     image_samples = large.written("mix", "images") if "images" in large.manifests["mix"].counts else 0
     loads = {stage: sum(each.load for each in cold.times(stage)) for stage in ("tag", "detect")}
     launcher = {}
-    for stage in FOLDERS:
+    for stage in NAMES:
         warm = [chain for chain in (small, large) if stage in chain.manifests]
         line = plan.fit([(_pieces(chain, stage), chain.launcher(stage)) for chain in warm])
         first = max(cold.launcher(stage) - small.launcher(stage), 0.0) if stage in cold.manifests else 0.0
@@ -386,7 +394,7 @@ def _measured(
         choose=_time_choice(config, large) if config.bank.selection == "diverse" else 0.0,
         kept=patches / max(regions, 1) if config.bank.selection == "diverse" else 1.0,
         concepts=tuple(sorted((count / max(regions, 1)
-                               for count in large.manifests["detect"].details["regions"].values()), reverse=True)),
+                               for count in large.regions.values()), reverse=True)),
         deal=large.seconds("mix", "deal-") / max(views, 1),
         bucket=large.seconds("mix", "bucket-") / max(views, 1),
         mixed=large.seconds("mix", "mixed-") / max(views, 1),
@@ -423,7 +431,7 @@ def _pieces(chain: Chain, stage: str) -> int:
 def _concepts(chain: Chain) -> tuple[float, float]:
     """(candidates, seconds) of a concept, on average."""
     units = chain.times("index", index.CHOSEN)
-    counts = chain.manifests["detect"].details["regions"].values()
+    counts = chain.regions.values()
     return sum(counts) / max(len(counts), 1), sum(unit.seconds for unit in units) / max(len(counts), 1)
 
 
@@ -434,7 +442,7 @@ def _time_places(config: Config, vocabulary: Vocabulary, chain: Chain) -> float:
         selection.candidate_limit(config.bank.selection, config.bank.max_patches_per_concept),
         config.seed,
         vocabulary.ids,
-        files.join(chain.folder, FOLDERS["detect"]),
+        files.join(chain.folder, DETECT.folder),
     )
     outputs = chain.manifests["detect"].outputs
     before = time.thread_time()
@@ -445,7 +453,7 @@ def _time_places(config: Config, vocabulary: Vocabulary, chain: Chain) -> float:
 
 def _time_choice(config: Config, chain: Chain) -> float:
     """Seconds for one candidate against one kept patch, by a concept made of the sample's patches and noise."""
-    with files.open_read(files.join(chain.folder, FOLDERS["index"], FEATURES)) as file:
+    with files.open_read(files.join(chain.folder, INDEX.folder, FEATURES)) as file:
         known = np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
     rng = generator(config.seed, "probe")
     rows = known[np.arange(CHOSEN) % len(known)]
@@ -509,12 +517,13 @@ def _shape(config: Config) -> Shape:
 
 def done_before(out: str, stages: Sequence[str], plans: Mapping[str, int]) -> dict[str, float]:
     """By stage, the share of its units that is done in OUT already. plans: how many units each has."""
+    known = {stage.name: stage for stage in STAGES}
     found: dict[str, float] = defaultdict(float)
     for stage in stages:
         if stage == "train":
             found[stage] = float(files.exists(files.join(out, "run", "model.safetensors")))
             continue
-        place = Stage(stage, out)
+        place = Stage(known[stage], out)
         if files.exists(files.join(place.folder, manifest.NAME)):
             manifest.read(place.folder)
             found[stage] = 1.0

@@ -94,8 +94,8 @@ def _bank_content(bank: PatchBank) -> dict[str, Any]:
         ConceptRow(c.id, (c.name, *c.synonyms), bank.counts[c.name], []) for c in bank.concepts if bank.counts[c.name]
     ]
     return {
-        "vocabulary": str(bank.manifest.details["vocabulary"]).rsplit("/", 1)[-1],
-        "detector": bank.manifest.details["detector"]["name"],
+        "vocabulary": bank.manifest.details.vocabulary.rsplit("/", 1)[-1],
+        "detector": bank.manifest.details.detector.name,
         "patches": len(bank),
         "concepts": len(bank.concepts),
         "filled": len(rows),

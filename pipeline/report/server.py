@@ -60,8 +60,8 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
             {
                 "patches": len(bank),
                 "feature_dim": bank.feature_dim,
-                "detector": details["detector"]["name"],
-                "vocabulary": details["vocabulary"],
+                "detector": details.detector.name,
+                "vocabulary": details.vocabulary,
                 "concepts": [
                     {"id": c.id, "words": (c.name, *c.synonyms), "patches": bank.counts[c.name]} for c in bank.concepts
                 ],

@@ -8,63 +8,74 @@ from the stats and published, and the work folder goes. A plan that differs from
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import TypeAdapter
-
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import details, files, manifest
+from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import SCHEMA_VERSION, Counts, Input, Manifest, Output
 from vlmixer.artifacts.rejects import BAD, RejectLog, bad_count
-from vlmixer.artifacts.stages import FOLDERS
+from vlmixer.artifacts.stages import Details, Details_co, StageType
 
+Content = TypeVar("Content")
+Content_co = TypeVar("Content_co", covariant=True)
+Resource = TypeVar("Resource")
+Content_contra = TypeVar("Content_contra", contravariant=True)
+Found = TypeVar("Found")
+Found_co = TypeVar("Found_co", covariant=True)
 _ERROR = ".error"
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(Generic[Content_co]):
     """One piece of work. `name` is unique in the stage and names the unit's stats file; `content` is what its kind of
     worker expects: numbers, text, and tuples and frozen dataclasses of these."""
 
     name: str
-    content: Any
+    content: Content_co
 
 
 @dataclass(frozen=True)
-class UnitResult:
-    """What a unit did. `outputs` are files of the stage folder, `rejects` of OUT/rejects."""
+class UnitResult(Generic[Found_co]):
+    """What a unit did. `outputs` are files of the stage folder, `rejects` of OUT/rejects; `details` is what its kind of
+    unit found: a frozen dataclass, or None."""
 
+    details: Found_co
     counts: dict[str, Counts] = field(default_factory=dict)
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
     rejects: tuple[Output, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
 
 
-class Worker(Protocol):
+class Worker(Protocol[Content_contra, Resource]):
     """Does units. Travels to the workers as it stands, so it holds settings only; `load` makes what is heavy, once
     in every process."""
 
-    def load(self) -> Any: ...
+    def load(self) -> Resource: ...
 
-    def run(self, unit: Unit, resource: Any) -> UnitResult: ...
+    def run(self, unit: Unit[Content_contra], resource: Resource) -> UnitResult[Any]: ...
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Generic[Details_co]):
     """Where a stage keeps its things. `out` is made absolute: workers may run in another folder."""
 
-    name: str
+    type: StageType[Details_co]
     out: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", files.absolute(self.out))
 
     @property
+    def name(self) -> str:
+        """Of its command."""
+        return self.type.name
+
+    @property
     def folder(self) -> str:
         """The stage's results, OUT/tagged and so on."""
-        return files.join(self.out, FOLDERS[self.name])
+        return files.join(self.out, self.type.folder)
 
     @property
     def work(self) -> str:
@@ -117,7 +128,7 @@ class Plan:
         return as_read
 
 
-def begin(stage: Stage, plan: Plan, *, overwrite: bool) -> Manifest | None:
+def begin(stage: Stage[Details], plan: Plan, *, overwrite: bool) -> Manifest[Details] | None:
     """Get the stage ready for work: its manifest if it is finished already, None if there is work to do.
 
     Raises UserError if what lies there was begun by another plan and `overwrite` is off.
@@ -125,7 +136,7 @@ def begin(stage: Stage, plan: Plan, *, overwrite: bool) -> Manifest | None:
     if overwrite:
         _clear(stage)
     if files.exists(files.join(stage.folder, manifest.NAME)):
-        finished = manifest.read(stage.folder)
+        finished = manifest.read(stage.folder, stage.type)
         if finished.plan_hash != plan.hash:
             raise UserError(_changed(stage, stage.folder, ["its settings or its inputs"]))
         files.remove(stage.work)
@@ -142,7 +153,7 @@ def begin(stage: Stage, plan: Plan, *, overwrite: bool) -> Manifest | None:
     return None
 
 
-def _clear(stage: Stage) -> None:
+def _clear(stage: Stage[AnyDetails]) -> None:
     # The manifest goes first: without it nothing here counts as finished, wherever this is interrupted.
     files.remove(files.join(stage.folder, manifest.NAME))
     files.remove(stage.plan)
@@ -164,25 +175,23 @@ def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     return found
 
 
-def _changed(stage: Stage, where: str, differences: Sequence[str]) -> str:
+def _changed(stage: Stage[AnyDetails], where: str, differences: Sequence[str]) -> str:
     return (
         f"{where}: stage {stage.name!r} was run with something else: {'; '.join(differences)} changed since. "
         f"Use another --out, put the change back, or run `vlmixer {stage.name} … --overwrite` to do the stage afresh."
     )
 
 
-def pending(stage: Stage, units: Sequence[Unit]) -> list[Unit]:
+def pending(stage: Stage[AnyDetails], units: Sequence[Unit[Content]]) -> list[Unit[Content]]:
     """The units that have no stats yet."""
     done = set(files.list_files(stage.work))
     return [unit for unit in units if f"{unit.name}.json" not in done]
 
 
-def publish_units(stage: Stage, units: Sequence[Unit], content: Any) -> str:
-    """List the units, whose contents are of type `content`, in a file of the work folder; its name."""
-    types = TypeAdapter(content)
+def publish_units(stage: Stage[AnyDetails], units: Sequence[Unit[Any]]) -> str:
+    """List the units in a file of the work folder; its name."""
     lines = b"".join(
-        manifest.canonical({"name": unit.name, "content": types.dump_python(unit.content, mode="json")})
-        for unit in units
+        manifest.canonical({"name": unit.name, "content": details.to_json(unit.content)}) for unit in units
     )
     # Named by what it holds: a run that comes upon another's list reads the same.
     name = f"units-{hashlib.sha256(lines).hexdigest()[:16]}.jsonl"
@@ -190,83 +199,98 @@ def publish_units(stage: Stage, units: Sequence[Unit], content: Any) -> str:
     return name
 
 
-def read_units(stage: Stage, name: str, content: Any) -> Iterator[Unit]:
-    """The units that `publish_units` listed in file `name`."""
-    types = TypeAdapter(content)
+def read_units(stage: Stage[AnyDetails], name: str, content: type[Content]) -> Iterator[Unit[Content]]:
+    """The units, whose contents are of type `content`, that `publish_units` listed in file `name`."""
     with files.open_read(files.join(stage.work, name)) as file:
         for line in file:
             raw = json.loads(line)
-            yield Unit(raw["name"], types.validate_python(raw["content"]))
+            yield Unit(raw["name"], details.from_json(content, raw["content"]))
 
 
-def publish_result(stage: Stage, unit: Unit, result: UnitResult) -> None:
+def publish_result(stage: Stage[AnyDetails], unit: Unit[Any], result: UnitResult[Any]) -> None:
     """Mark the unit done: everything it wrote is in place."""
     for kind, counts in result.counts.items():
         if not counts.add_up():
             raise RuntimeError(f"{stage.name} {unit.name}: {kind} do not add up: {counts}")
-    files.publish_bytes(stage.stats(unit.name), manifest.canonical(asdict(result)))
+    files.publish_bytes(stage.stats(unit.name), manifest.canonical(details.to_json(result)))
 
 
-def read_result(stage: Stage, unit: str) -> UnitResult:
-    """The stats of a unit that is done."""
-    (result,) = read_results(stage, [unit])
+def read_result(stage: Stage[AnyDetails], unit: str, kind: type[Found]) -> UnitResult[Found]:
+    """The stats of a unit that is done and whose details are of type `kind`."""
+    (result,) = read_results(stage, [unit], kind)
     return result
 
 
-def read_results(stage: Stage, units: Sequence[str]) -> list[UnitResult]:
-    """The stats of units that are done."""
-    return [_result(data) for data in files.read_all([stage.stats(unit) for unit in units])]
+def read_results(stage: Stage[AnyDetails], units: Sequence[str], kind: type[Found]) -> list[UnitResult[Found]]:
+    """The stats of units that are done and whose details are of type `kind`."""
+    paths = [stage.stats(unit) for unit in units]
+    return [_result(path, data, kind) for path, data in zip(paths, files.read_all(paths), strict=True)]
 
 
-def _result(data: bytes) -> UnitResult:
+def read_counts(stage: Stage[AnyDetails], units: Sequence[str]) -> list[dict[str, Counts]]:
+    """What units that are done counted, whatever kinds of units they are."""
+    return [_counts(json.loads(data)) for data in files.read_all([stage.stats(unit) for unit in units])]
+
+
+def _result(path: str, data: bytes, kind: type[Found]) -> UnitResult[Found]:
     raw = json.loads(data)
+    try:
+        found = details.from_json(kind, raw["details"])
+    except ValueError as error:
+        raise UserError(
+            f"{path}: written by another version of this program (details.{error}). Run the stage with --overwrite."
+        ) from None
     return UnitResult(
-        counts={kind: Counts(**entry) for kind, entry in raw["counts"].items()},
+        counts=_counts(raw),
         inputs=tuple(Input(**entry) for entry in raw["inputs"]),
         outputs=tuple(Output(**entry) for entry in raw["outputs"]),
         rejects=tuple(Output(**entry) for entry in raw["rejects"]),
-        details=raw["details"],
+        details=found,
     )
 
 
-def publish_error(stage: Stage, unit: str, error: UserError) -> None:
+def _counts(raw: Mapping[str, Any]) -> dict[str, Counts]:
+    return {kind: Counts(**entry) for kind, entry in raw["counts"].items()}
+
+
+def publish_error(stage: Stage[AnyDetails], unit: str, error: UserError) -> None:
     """Keep what stopped a unit, for the launcher to find whatever the engine."""
     content = {"call": isinstance(error, CallError), "message": str(error)}
     files.publish_bytes(files.join(stage.work, f"{unit}{_ERROR}"), manifest.canonical(content))
 
 
-def forget_errors(stage: Stage) -> None:
+def forget_errors(stage: Stage[AnyDetails]) -> None:
     """Remove errors of an earlier run."""
     for name in _errors(stage):
         files.remove(files.join(stage.work, name))
 
 
-def failed(stage: Stage) -> bool:
+def failed(stage: Stage[AnyDetails]) -> bool:
     """Whether a unit met an error in this run."""
     return bool(_errors(stage))
 
 
-def raise_error(stage: Stage) -> None:
+def raise_error(stage: Stage[AnyDetails]) -> None:
     """Raise the first unit's error, if any unit met one."""
     for name in _errors(stage):
         content = json.loads(files.read_bytes(files.join(stage.work, name)))
         raise (CallError if content["call"] else UserError)(content["message"])
 
 
-def _errors(stage: Stage) -> list[str]:
+def _errors(stage: Stage[AnyDetails]) -> list[str]:
     return [name for name in files.list_files(stage.work) if name.endswith(_ERROR)]
 
 
 def finish(
-    stage: Stage,
+    stage: Stage[Details],
     plan: Plan,
-    results: Sequence[UnitResult],
+    results: Sequence[UnitResult[Any]],
     *,
-    details: dict[str, Any],
+    details: Details,
     max_bad_fraction: float,
     extra_inputs: Sequence[Input] = (),
     extra_outputs: Sequence[Output] = (),
-) -> Manifest:
+) -> Manifest[Details]:
     """Publish the stage's manifest, made of its units' results, and remove the work folder.
 
     Raises UserError if more than `max_bad_fraction` of the inputs were bad.
@@ -305,11 +329,11 @@ def finish(
     return finished
 
 
-def upstream(stage: str, out: str) -> Manifest:
+def upstream(stage: StageType[Details], out: str) -> Manifest[Details]:
     """The manifest of the stage that this one reads from. Raises UserError if it has not finished."""
-    folder = files.join(out, FOLDERS[stage])
+    folder = files.join(out, stage.folder)
     if not files.exists(files.join(folder, manifest.NAME)):
         raise UserError(
-            f"{folder}: not there or not finished. Run `vlmixer {stage}` with the same config and --out first."
+            f"{folder}: not there or not finished. Run `vlmixer {stage.name}` with the same config and --out first."
         )
-    return manifest.read(folder)
+    return manifest.read(folder, stage)

@@ -22,15 +22,18 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.details import AnyDetails, BankDetails, RegionsDetails, ShardsDetails, TaggedDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest, Output
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.samples import Mention, MixedSample, Sample, read_samples
-from vlmixer.artifacts.stages import FOLDERS
+from vlmixer.artifacts.stages import DETECT, FOLDERS, INDEX, MIX, STAGES, TAG, StageType
 from vlmixer.bank import building
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 
+AnyStage = StageType[AnyDetails]
+AnyManifest = Manifest[AnyDetails]
 # What the readers of Parquet, JSON, numpy, tar and FAISS files raise where contents are not what they should be.
 _UNREADABLE = (
     UserError, pa.ArrowException, tarfile.TarError, OSError, EOFError, ValueError, TypeError, LookupError,
@@ -101,8 +104,8 @@ EVERYTHING = Depth()
 def verify(folder: str, depth: Depth = EVERYTHING) -> Report:
     """Check an output folder, or one stage's folder in it. Raises CallError if it is neither."""
     report = Report()
-    stages = {stage: files.join(folder, name) for stage, name in FOLDERS.items()}
-    present = {stage: path for stage, path in stages.items() if files.is_folder(path)}
+    paths = {stage: files.join(folder, stage.folder) for stage in STAGES}
+    present = {stage: path for stage, path in paths.items() if files.is_folder(path)}
     if present:
         manifests = {stage: _stage(path, report, depth, stage) for stage, path in present.items()}
         _chain(folder, manifests, report)
@@ -113,9 +116,7 @@ def verify(folder: str, depth: Depth = EVERYTHING) -> Report:
     elif files.exists(files.join(folder, manifest.NAME)):
         _stage(folder, report, depth)
     else:
-        raise CallError(
-            f"{folder}: nothing to verify; expected an output folder or one of {', '.join(FOLDERS.values())}."
-        )
+        raise CallError(f"{folder}: nothing to verify; expected an output folder or one of {', '.join(FOLDERS)}.")
     return report
 
 
@@ -128,7 +129,7 @@ def _reading(path: str, report: Report) -> Iterator[None]:
         report.add(path, f"cannot be read as what it should be: {type(error).__name__}: {error}")
 
 
-def _stage(folder: str, report: Report, depth: Depth, expected: str | None = None) -> Manifest | None:
+def _stage(folder: str, report: Report, depth: Depth, expected: AnyStage | None = None) -> AnyManifest | None:
     """Check one stage's folder, which should be that of the stage `expected`; its manifest, if that is sound."""
     try:
         description = manifest.read(folder)
@@ -136,8 +137,8 @@ def _stage(folder: str, report: Report, depth: Depth, expected: str | None = Non
         path = files.join(folder, manifest.NAME)
         report.add(path, str(error).removeprefix(f"{path}: "))
         return None
-    if description.stage not in FOLDERS or expected not in (None, description.stage):
-        report.add(files.join(folder, manifest.NAME), f"of stage {description.stage!r}, expected {expected!r}")
+    if expected is not None and expected.name != description.stage:
+        report.add(files.join(folder, manifest.NAME), f"of stage {description.stage!r}, expected {expected.name!r}")
         return None
     report.files += 1
     known = {output.name: output for output in description.outputs}
@@ -152,16 +153,10 @@ def _stage(folder: str, report: Report, depth: Depth, expected: str | None = Non
     for kind, counts in description.counts.items():
         if not counts.add_up():
             report.add(files.join(folder, manifest.NAME), f"{kind} do not add up: {counts}")
-    checks: dict[str, Callable[[str, Manifest, list[Output], Report], None]] = {
-        "tag": _tagged,
-        "detect": _regions,
-        "index": _bank,
-        "mix": _shards,
-    }
     if not depth.records:
         return description
     with _reading(folder, report):
-        checks[description.stage](folder, description, sound, report)
+        CHECKS[description.stage](folder, description, sound, report)
     return description
 
 
@@ -192,24 +187,24 @@ def _size_matches(folder: str, output: Output, size: int, report: Report) -> boo
     return size == output.bytes
 
 
-def _chain(folder: str, manifests: dict[str, Manifest | None], report: Report) -> None:
+def _chain(folder: str, manifests: Mapping[AnyStage, AnyManifest | None], report: Report) -> None:
     """Whether each stage was made from what lies there now."""
-    hashes = {FOLDERS[stage]: found.content_hash for stage, found in manifests.items() if found is not None}
-    lying = {FOLDERS[stage] for stage in manifests}
+    hashes = {stage.folder: found.content_hash for stage, found in manifests.items() if found is not None}
+    lying = {stage.folder for stage in manifests}
     for stage, found in manifests.items():
-        for entry in found.inputs if found is not None and stage in ("index", "mix") else []:
-            if entry.name not in FOLDERS.values():  # a bank that this one was made of
+        for entry in found.inputs if found is not None and stage in (INDEX, MIX) else []:
+            if entry.name not in FOLDERS:  # a bank that this one was made of
                 continue
             if entry.name not in lying:
-                report.add(files.join(folder, entry.name), f"missing; {FOLDERS[stage]}/ was made from it")
+                report.add(files.join(folder, entry.name), f"missing; {stage.folder}/ was made from it")
             elif entry.name in hashes and hashes[entry.name] != entry.sha256:
                 report.add(
-                    files.join(folder, FOLDERS[stage]),
+                    files.join(folder, stage.folder),
                     f"was made from another {entry.name}/ than the one that lies here",
                 )
 
 
-def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report) -> None:
+def _rejects(folder: str, manifests: Mapping[AnyStage, AnyManifest | None], report: Report) -> None:
     """Whether every reject file is there, unchanged, and tells as many rows a reason as the manifests count."""
     known: dict[str, Output] = {}
     sizes = files.list_sizes(folder)
@@ -226,7 +221,7 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
                 with _reading(path, report):
                     for table in _parquet(folder, output, schemas.REJECTS, report):
                         reasons.update(table["reason"].to_pylist())
-        made = files.join(files.parent(folder), FOLDERS[stage])
+        made = files.join(files.parent(folder), stage.folder)
         for output in found.outputs:
             if output.name == building.LEFT_OUT:
                 with _reading(files.join(made, output.name), report):
@@ -236,15 +231,15 @@ def _rejects(folder: str, manifests: dict[str, Manifest | None], report: Report)
         for counts in found.counts.values():
             counted.update(counts.rejected)
         if reasons != counted and all(output.name in sizes for output in found.rejects):
-            report.add(folder, f"stage {stage}: {dict(reasons)} listed, the manifest counts {dict(counted)}")
+            report.add(folder, f"stage {stage.name}: {dict(reasons)} listed, the manifest counts {dict(counted)}")
     # What a stage without a manifest wrote is under way, or was reported with the stage.
-    unfinished = tuple(f"{stage}-" for stage in FOLDERS if manifests.get(stage) is None)
+    unfinished = tuple(f"{stage.name}-" for stage in STAGES if manifests.get(stage) is None)
     for name in sizes:
         if name not in known and not name.startswith(unfinished):
             report.add(files.join(folder, name), "not in the manifest")
 
 
-def _rejects_bytes(folder: str, manifests: dict[str, Manifest | None], report: Report, depth: Depth) -> None:
+def _rejects_bytes(folder: str, manifests: Mapping[AnyStage, AnyManifest | None], report: Report, depth: Depth) -> None:
     """Whether the reject files are there and unchanged."""
     outputs = [output for found in manifests.values() if found is not None for output in found.rejects]
     lying = files.list_sizes(folder)
@@ -299,7 +294,7 @@ def _column(folder: str, outputs: Sequence[Output], column: str) -> Iterator[str
                 yield from parquet.read_row_group(group, columns=[column], use_threads=False)[column].to_pylist()
 
 
-def _tagged(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
+def _tagged(folder: str, description: Manifest[TaggedDetails], outputs: list[Output], report: Report) -> None:
     parts = [entry for entry in outputs if entry.name.endswith(".parquet")]
     ids = _Keys(lambda: _column(folder, parts, "sentence_id"))
     for output in parts:
@@ -322,7 +317,7 @@ def _mention_stands(path: str, key: str, text: str, mention: Mention, report: Re
 
 
 def _rows_add_up(
-    folder: str, description: Manifest, kind: str, found: int, outputs: list[Output], report: Report
+    folder: str, description: AnyManifest, kind: str, found: int, outputs: list[Output], report: Report
 ) -> None:
     """Rows against the manifest's count, where every file could be read."""
     written = description.counts[kind].written
@@ -330,10 +325,10 @@ def _rows_add_up(
         report.add(folder, f"{found} {kind} found, the manifest counts {written}")
 
 
-def _regions(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
+def _regions(folder: str, description: Manifest[RegionsDetails], outputs: list[Output], report: Report) -> None:
     ids = _Keys(lambda: _column(folder, outputs, "patch_id"))
     images = _Keys(lambda: _images(folder, outputs))
-    schema = schemas.regions(description.details["feature_dim"])
+    schema = schemas.regions(description.details.feature_dim)
     for output in outputs:
         path = files.join(folder, output.name)
         with _reading(path, report):
@@ -373,7 +368,7 @@ def _decodes(path: str, key: str, crop: bytes, report: Report) -> None:
         report.add(path, f"{key}: its crop does not decode: {rejected}")
 
 
-def _bank(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
+def _bank(folder: str, description: Manifest[BankDetails], outputs: list[Output], report: Report) -> None:
     if len(outputs) != len(description.outputs):
         return
     bank = PatchBank.open(folder)
@@ -438,11 +433,11 @@ def _bank_features(path: str, patches: int, feature_dim: int, report: Report) ->
             report.add(path, f"{abs(left)} bytes too {'few' if left > 0 else 'many'} for its shape {shape}")
 
 
-def _shards(folder: str, description: Manifest, outputs: list[Output], report: Report) -> None:
+def _shards(folder: str, description: Manifest[ShardsDetails], outputs: list[Output], report: Report) -> None:
     tars = [output for output in outputs if output.name.endswith(".tar")]
     keys = _Keys(lambda: _sample_keys(folder, tars))
     written = Counter[str]()
-    dim = description.details["feature_dim"]
+    dim = description.details.feature_dim
     sized = {output.name: output.rows for output in description.outputs if output.name.endswith(".tar")}
     for output in tars:
         path = files.join(folder, output.name)
@@ -520,3 +515,12 @@ def _sample(path: str, sample: Sample, dim: int, report: Report) -> None:
         patch.mention is None or sample.mentions[patch.mention].concept != patch.concept for patch in sample.patches
     ):
         report.add(path, f"{sample.key}: a patch of another concept than its mention")
+
+
+CHECKS: dict[str, Callable[[str, Any, list[Output], Report], None]] = {
+    TAG.name: _tagged,
+    DETECT.name: _regions,
+    INDEX.name: _bank,
+    MIX.name: _shards,
+}
+"""By stage: checks the records of its folder, given its manifest and those of its files whose bytes are sound."""

@@ -3,8 +3,18 @@ import json
 import pytest
 
 from vlmixer.artifacts import files, manifest
-from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.details import TaggedDetails
+from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
+from vlmixer.artifacts.stages import MIX, TAG
+
+
+def tagged(**changed):
+    content = {
+        "tagger": "rules", "vocabulary": "coco", "vocabulary_hash": "v0", "mentions": {"é": 1}, "not_meant": {},
+        "sources": {"0a": "a.txt"}, "not_split": 0,
+    }  # fmt: skip
+    return TaggedDetails(**content | changed)
 
 
 def small(**changed):
@@ -17,7 +27,7 @@ def small(**changed):
         "outputs": [Output("part-00000.parquet", 2, 99, "cc")],
         "rejects": [Output("tag-part-00000.parquet", 1, 50, "dd")],
         "counts": {"sentences": Counts(3, 2, {"no_mention": 1})},
-        "details": {"tagger": "rules", "é": [1, 2.5, None, True]},
+        "details": tagged(),
     }
     return Manifest(**content | changed)
 
@@ -33,8 +43,8 @@ def test_what_is_published_is_read_back(tmp_path):
 
 
 def test_equal_manifests_are_equal_bytes_whatever_the_order_of_keys():
-    one = small(details={"a": 1, "b": 2}, versions={"x": "1", "y": "2"})
-    other = small(details={"b": 2, "a": 1}, versions={"y": "2", "x": "1"})
+    one = small(details=tagged(mentions={"a": 1, "b": 2}), versions={"x": "1", "y": "2"})
+    other = small(details=tagged(mentions={"b": 2, "a": 1}), versions={"y": "2", "x": "1"})
     assert one.to_bytes() == other.to_bytes()
     assert one.content_hash == other.content_hash
 
@@ -42,13 +52,13 @@ def test_equal_manifests_are_equal_bytes_whatever_the_order_of_keys():
 def test_the_content_hash_covers_every_field():
     changes = [
         {"stage": "mix"}, {"config_hash": "c1"}, {"plan_hash": "p1"}, {"versions": {}}, {"inputs": []},
-        {"outputs": []}, {"rejects": []}, {"counts": {}}, {"details": {}}, {"schema_version": 3},
+        {"outputs": []}, {"rejects": []}, {"counts": {}}, {"details": tagged(tagger="other")}, {"schema_version": 3},
     ]  # fmt: skip
     assert len({small(**change).content_hash for change in [{}, *changes]}) == len(changes) + 1
 
 
 def test_any_single_flipped_bit_is_refused(tmp_path):
-    whole = small(inputs=[], rejects=[], versions={}, details={"n": 1.5}).to_bytes()
+    whole = small(inputs=[], rejects=[], versions={}, details=tagged(mentions={}, sources={})).to_bytes()
     unnoticed = []
     for position in range(len(whole)):
         for bit in range(8):
@@ -66,12 +76,48 @@ def test_any_single_flipped_bit_is_refused(tmp_path):
     "content",
     [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"schema_version": 2}', small().to_bytes()[:-1],
      small().to_bytes() + b" ", small().to_bytes().replace(b"rules", b"\\ud800"),
-     small().to_bytes().replace(b"2.5", b"NaN"), small().to_bytes().replace(b'"rows": 2', b'"lines": 2')],
+     small().to_bytes().replace(b'"not_split": 0', b'"not_split": NaN'),
+     small().to_bytes().replace(b'"rows": 2', b'"lines": 2')],
 )  # fmt: skip
 def test_a_damaged_manifest_is_a_user_error_that_names_the_file(tmp_path, content):
     published(tmp_path, content)
     with pytest.raises(UserError, match=r"manifest\.json: damaged .*[Rr]un the stage again"):
         manifest.read(str(tmp_path))
+
+
+DAMAGED_DETAILS = [
+    (lambda details: details.pop("vocabulary"), r"details of stage 'tag': vocabulary: Field required"),
+    (lambda details: details.update(surprise=1), r"details of stage 'tag': surprise: Unexpected keyword argument"),
+    (
+        lambda details: details.update(not_split="many"),
+        r"details of stage 'tag': not_split: Input should be a valid int",
+    ),
+    (lambda details: details.update(mentions={"dog": []}), r"details of stage 'tag': mentions\.dog: Input should be"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGED_DETAILS)
+def test_damaged_details_are_one_line_that_names_the_key(tmp_path, damage, message):
+    content = json.loads(small().to_bytes())
+    damage(content["details"])
+    del content["content_hash"]
+    published(tmp_path, manifest.canonical(content | {"content_hash": manifest.digest(content)}, indent=1))
+    with pytest.raises(UserError, match=message) as raised:
+        manifest.read(str(tmp_path))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_stage_is_damage(tmp_path):
+    published(tmp_path, small(stage="bake").to_bytes())
+    with pytest.raises(UserError, match=r"damaged \(stage 'bake'; expected tag, detect, index, mix\)"):
+        manifest.read(str(tmp_path))
+
+
+def test_the_manifest_of_another_stage_is_a_wrong_call(tmp_path):
+    manifest.publish(str(tmp_path), small())
+    assert manifest.read(str(tmp_path), TAG).details == tagged()
+    with pytest.raises(CallError, match=r"holds what stage 'tag' wrote, expected .* 'mix' \(OUT/shards\)"):
+        manifest.read(str(tmp_path), MIX)
 
 
 def test_another_schema_version_is_refused_with_both_versions(tmp_path):

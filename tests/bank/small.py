@@ -2,20 +2,22 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.details import BankDetails, BankSelection, DetectorIdentity
 from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.bank.building import ConceptCounts, chosen_schema, write_bank
 from vlmixer.bank.concepts import make_vocabulary
 from vlmixer.bank.store import PatchBank
 
 DIM = 8
-SELECTION = {"max_patches_per_concept": 50, "selection": "score", "duplicate_similarity": 0.95, "seed": 0}
+DETECTOR = DetectorIdentity("drawn", weights="sha256:1", device="cpu", options={})
+SELECTION = BankSelection(max_patches_per_concept=50, selection="score", duplicate_similarity=0.95, seed=0)
 
 
 ORIGIN = dict.fromkeys(schemas.PROVENANCE, "")
@@ -74,12 +76,12 @@ def small_bank(
     counts = [ConceptCounts(len(table), 3 * len(table), len(table) // 2) for table in tables]
     outputs = write_bank(folder, vocabulary.concepts, DIM, counts, tables)
     total = sum(len(table) for table in tables)
-    details = {
-        "feature_dim": DIM,
-        "vocabulary": "small",
-        "vocabulary_hash": vocabulary.hash,
-        "detector": detector or {"name": "drawn", "weights": "sha256:1", "device": "cpu", "options": {}},
-        "selection": {**SELECTION, **(selection or {})},
-    }
+    details = BankDetails(
+        feature_dim=DIM,
+        vocabulary="small",
+        vocabulary_hash=vocabulary.hash,
+        detector=replace(DETECTOR, **(detector or {})),
+        selection=replace(SELECTION, **(selection or {})),
+    )
     manifest.publish(folder, Manifest("index", "", "", {}, [], outputs, [], {"regions": Counts(total, total)}, details))
     return PatchBank.open(folder)

@@ -150,7 +150,7 @@ def test_merging_chooses_again_where_there_are_too_many(bank, tmp_path):
     new = PatchBank.open(str(tmp_path / "merged"))
     assert new.patches("dog").patch_ids == ["a-0", "g-0"]
     assert merged.counts["regions"].rejected == {"over_limit": 3}
-    assert new.manifest.details["selection"]["max_patches_per_concept"] == 2
+    assert new.manifest.details.selection.max_patches_per_concept == 2
     assert verify(str(tmp_path / "merged")).problems == []
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.details import BankDetails, BankSelection, DetectorIdentity, TaggedDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.bank import building
@@ -48,12 +49,21 @@ def table(concept, count):
     return pa.table(columns, schema=building.chosen_schema(DIM))
 
 
+DETAILS = BankDetails(
+    detector=DetectorIdentity("drawn", weights="-", device="cpu", options={}),
+    feature_dim=DIM,
+    vocabulary="small",
+    vocabulary_hash=VOCABULARY.hash,
+    selection=BankSelection(100, "score", duplicate_similarity=0.95, seed=0),
+)
+
+
 def write(folder, counts=COUNTS):
     announced = [ConceptCounts(count, 2 * count, count // 10) for count in counts.values()]
     tables = [table(concept, counts[concept.name]) for concept in VOCABULARY.concepts]
     outputs = building.write_bank(folder, VOCABULARY.concepts, DIM, announced, tables)
     content = {"config_hash": "", "plan_hash": "", "versions": {}, "inputs": [], "rejects": [], "counts": {}}
-    manifest.publish(folder, Manifest(stage="index", outputs=outputs, details={"feature_dim": DIM}, **content))
+    manifest.publish(folder, Manifest(stage="index", outputs=outputs, details=DETAILS, **content))
     return outputs
 
 
@@ -400,8 +410,9 @@ def test_what_is_no_bank(tmp_path):
     with pytest.raises(UserError, match=r"manifest\.json: no such file"):
         PatchBank.open(str(tmp_path))
     empty = {"config_hash": "", "plan_hash": "", "versions": {}, "inputs": [], "outputs": [], "rejects": []}
-    manifest.publish(str(tmp_path), Manifest(stage="tag", counts={}, details={}, **empty))
-    with pytest.raises(CallError, match="holds what stage 'tag' wrote, expected a bank"):
+    tagged = TaggedDetails("rules", "coco", "-", mentions={}, not_meant={}, sources={}, not_split=0)
+    manifest.publish(str(tmp_path), Manifest(stage="tag", counts={}, details=tagged, **empty))
+    with pytest.raises(CallError, match="holds what stage 'tag' wrote, expected the folder of stage 'index'"):
         PatchBank.open(str(tmp_path))
 
 

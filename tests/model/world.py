@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.rng import generator
 from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch, Sample, write_shard
@@ -97,13 +98,17 @@ def write_shards(folder: str, samples: Sequence[Sample], per_shard: int = 100, f
             with files.publishing(files.join(folder, name)) as file:
                 rows = write_shard(file, chosen[first : first + per_shard])
             outputs.append(manifest.describe(folder, name, rows))
-    details = {
-        "feature_dim": feature_dim,
-        "concepts": list(CONCEPTS),
-        "vocabulary": "toy",
-        "vocabulary_hash": "-",
-        "detector": "toy",
-    }
+    details = ShardsDetails(
+        feature_dim=feature_dim,
+        concepts=tuple(CONCEPTS),
+        vocabulary="toy",
+        vocabulary_hash="-",
+        detector="toy",
+        bank="-",
+        replaced={},
+        seed=0,
+        settings={},
+    )
     hashes = {"config_hash": "-", "plan_hash": "-"}
     content = Manifest(
         stage="mix", versions={}, inputs=[], outputs=outputs, rejects=[], counts={}, details=details, **hashes

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any, cast
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.details import DetectorIdentity
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.pipeline.image.detectors.base import Detector
 
@@ -114,7 +115,7 @@ def _import_class(spec: DetectorSpec) -> Any:
     return getattr(module, class_name)
 
 
-def describe_detector(spec: DetectorSpec) -> dict[str, Any]:
+def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
     """What identifies the detector in a manifest: name, options, hash of the weights file, not where files lie."""
     weights = spec.weights or "default"
     if spec.name == DEMO and spec.weights is None:
@@ -122,13 +123,13 @@ def describe_detector(spec: DetectorSpec) -> dict[str, Any]:
     if files.exists(weights):
         weights = f"sha256:{files.sha256(weights)}"
     config = spec.name.removeprefix(DETECTRON2)
-    own = {"config": _identity(config)} if spec.name.startswith(DETECTRON2) and os.path.isfile(config) else {}
-    return own | {
-        "name": spec.name,
-        "weights": weights,
-        "device": spec.device,
-        "options": {key: _identity(value) for key, value in spec.options.items()},
-    }
+    return DetectorIdentity(
+        name=spec.name,
+        weights=weights,
+        device=spec.device,
+        options={key: _identity(value) for key, value in spec.options.items()},
+        config=_identity(config) if spec.name.startswith(DETECTRON2) and os.path.isfile(config) else None,
+    )
 
 
 def _identity(value: Any) -> Any:

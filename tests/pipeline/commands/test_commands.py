@@ -289,7 +289,7 @@ def test_bank_stats_tell_what_the_text_wants(answer, call, out, tmp_path):
     assert answer("bank", "stats", tmp_path / "alone", "--tagged", out / "tagged") == stats
     code, _, said = call("bank", "stats", out / "bank", "--tagged", out / "regions")
     assert code == 2
-    assert "holds no tagged text" in said
+    assert "wrote, expected the folder of stage 'tag'" in said
 
 
 def test_bank_stats_with_quality(answer, call, out):

@@ -53,7 +53,7 @@ class DryEngine(Engine):
         label: str,
         processes: int | None = None,
     ) -> None:
-        listed = ListUnits(stage, publish_units(stage, units, content), content)
+        listed = ListUnits(stage, publish_units(stage, units), content)
         self.jobs.append(submit(self, label, lambda pipeline: build(pipeline | "ListUnits" >> listed)))
         Engine(1).run(stage, units, content, build, label=label)
 

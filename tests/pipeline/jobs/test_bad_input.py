@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from tests.pipeline.jobs.small_corpus import PHOTOS, Corpus, run
 
+from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import make_vocabulary
 from vlmixer.pipeline.jobs.detect import report_unmapped
 from vlmixer.pipeline.units.work import Stage
@@ -190,10 +191,10 @@ def test_labels_that_are_no_concepts_are_said_once_and_in_the_manifest(corpus: C
 
 def test_of_many_labels_ten_are_said_and_no_placeholders(caplog):
     vocabulary = make_vocabulary("words", [["dog"]])
-    report_unmapped(["__background__", "N/A", ""], vocabulary, Stage("detect", "out"))
+    report_unmapped(["__background__", "N/A", ""], vocabulary, Stage(DETECT, "out"))
     assert not caplog.messages
     labels = ["__background__", *(f"thing {number}" for number in range(13)), "N/A"]
-    report_unmapped(labels, vocabulary, Stage("detect", "out"))
+    report_unmapped(labels, vocabulary, Stage(DETECT, "out"))
     (message,) = caplog.messages
     assert message.startswith("detect: 13 of the detector's labels are no concepts of vocabulary words")
     assert f"thing 8, thing 9 and 3 more. All are in {Path('out').resolve()}/regions/manifest.json" in message

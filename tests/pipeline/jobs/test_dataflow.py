@@ -12,6 +12,7 @@ from tests.pipeline.jobs.dataflow_graphs import DATAFLOW, IMAGE, DryEngine, Job,
 from tests.pipeline.jobs.small_corpus import make_corpus
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.stages import DETECT, TAG
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.config import ImageSettings, load_config
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec
@@ -74,7 +75,7 @@ def detect_job(**settings: object) -> Job:
     """The job of the stage detect alone."""
     images = ImageSettings(inputs=("memory://none/*",), detector="demo", **settings)
     spec = detector_spec(images, ("/some/folder",), elsewhere=True)
-    stage = Stage("detect", "memory://none/out")
+    stage = Stage(DETECT, "memory://none/out")
     regions = DetectRegions(images, spec, load_vocabulary("coco"), stage.out, machine_hints(images))
     return submit(DryEngine(), "detect", lambda p: p | ListUnits(stage, "units.jsonl", tuple[Run, ...]) | regions)
 
@@ -123,11 +124,11 @@ def test_nothing_of_this_machine_is_in_a_job(jobs, tmp_path_factory):
 
 
 def test_a_graph_is_of_one_size_however_many_units_there_are(monkeypatch):
-    stage = Stage("detect", "memory://many/out")
+    stage = Stage(DETECT, "memory://many/out")
     sizes = []
     for count in (10, 200_000):
         units = [Unit(f"part-{number:06d}", (Run(f"survey-{number:05d}.parquet", 0, 64),)) for number in range(count)]
-        name = publish_units(stage, units, tuple[Run, ...])
+        name = publish_units(stage, units)
         listed = ListUnits(stage, name, tuple[Run, ...])
         sizes.append(submit(DryEngine(), "detect", lambda p, listed=listed: p | listed).proto.ByteSize())
         assert len(list(read_units(stage, name, tuple[Run, ...]))) == count
@@ -136,15 +137,15 @@ def test_a_graph_is_of_one_size_however_many_units_there_are(monkeypatch):
 
 
 def test_units_are_read_back_as_they_were(tmp_path):
-    stage = Stage("tag", str(tmp_path))
+    stage = Stage(TAG, str(tmp_path))
     runs = (Run("a.parquet", 0, 5, ((3, "photo é.jpg"),)), Run("b.parquet", 7, 9))
     for content, units in (
         (tuple[Run, ...], [Unit("a", runs), Unit("b", ())]),
         (Candidates, [Unit("a", Candidates(1, 2, 3))]),
         (tuple[int, int], [Unit("a", (1, 2))]),
     ):
-        assert list(read_units(stage, publish_units(stage, units, content), content)) == units
-    assert publish_units(stage, units, content) == publish_units(stage, units, content)
+        assert list(read_units(stage, publish_units(stage, units), content)) == units
+    assert publish_units(stage, units) == publish_units(stage, units)
 
 
 def test_job_names_are_what_dataflow_takes():

@@ -9,6 +9,7 @@ import pytest
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.manifest import Output
+from vlmixer.artifacts.stages import MIX
 from vlmixer.pipeline.jobs import deal
 from vlmixer.pipeline.jobs.deal import BucketWorker, DealWorker, Layout, order_in_shard, read_shard_views
 from vlmixer.pipeline.mix.samples import sample_key, shard_of
@@ -58,14 +59,14 @@ def test_every_view_comes_to_its_shard_and_place(tmp_path, monkeypatch, views, m
         shard: [rows[id] | {"view": view} for _, id, view in entries]
         for shard, entries in groupby(expected, key=lambda entry: shard_of(entry[0], layout.shards, SEED))
     }
-    found = do(Stage("mix", str(tmp_path)), layout, parts)
+    found = do(Stage(MIX, str(tmp_path)), layout, parts)
     assert found == [by_shard[shard] for shard in range(10 * views)]
 
 
 def test_a_shard_may_be_empty(tmp_path):
     parts, _ = write_tagged(tmp_path, 2)
     layout = Layout(1, SEED, 5000, 7)
-    found = do(Stage("mix", str(tmp_path)), layout, parts)
+    found = do(Stage(MIX, str(tmp_path)), layout, parts)
     assert sum(map(len, found)) == SENTENCES
     assert [] in found
 
@@ -75,12 +76,12 @@ def test_few_files_are_open_however_many_there_are(tmp_path, monkeypatch):
     parts, _ = write_tagged(tmp_path, 120)
     layout = Layout.of(SENTENCES, 1, 2, SEED)
     assert len(deal.plan_deals(parts, 1)) == 120
-    do(Stage("mix", str(tmp_path)), layout, parts[:1] * 2)  # imports and the like
+    do(Stage(MIX, str(tmp_path)), layout, parts[:1] * 2)  # imports and the like
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with open(os.devnull) as spare:
         resource.setrlimit(resource.RLIMIT_NOFILE, (spare.fileno() + 8, limits[1]))
         try:
-            found = do(Stage("mix", str(tmp_path)), layout, parts)
+            found = do(Stage(MIX, str(tmp_path)), layout, parts)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert sum(map(len, found)) == SENTENCES
@@ -111,7 +112,7 @@ def test_deals_are_bounded_and_cover_all_parts():
 
 def test_what_lies_in_the_files_has_the_schema_of_views(tmp_path):
     parts, _ = write_tagged(tmp_path, 3)
-    stage, layout = Stage("mix", str(tmp_path)), Layout.of(SENTENCES, 1, 40, SEED)
+    stage, layout = Stage(MIX, str(tmp_path)), Layout.of(SENTENCES, 1, 40, SEED)
     do(stage, layout, parts)
     assert read_shard_views(stage, layout, 4).schema == deal.VIEWS
     with pa.ipc.open_file(tmp_path / "work" / "mix" / "bucket-00000.arrow") as reader:

@@ -11,6 +11,7 @@ import pytest
 from tests.bank.small import ORIGIN, jpeg
 
 from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.details import DetectorIdentity, RegionsDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.bank import selection
@@ -57,13 +58,16 @@ def make_regions(out: Path, *, images=IMAGES, change=None) -> list[dict]:
             writer.write_table(table, row_group_size=7)
         outputs.append(manifest.describe(str(out / "regions"), name, len(table)))
         rows += of_part
-    details = {
-        "detector": {"name": "made", "weights": "-", "device": "cpu", "options": {}},
-        "feature_dim": DIM,
-        "vocabulary": "v",
-        "vocabulary_hash": VOCABULARY.hash,
-        "regions": {name: sum(row["concept"] == name for row in rows) for name in ("dog", "cat", "kite")},
-    }
+    details = RegionsDetails(
+        detector=DetectorIdentity("made", weights="-", device="cpu", options={}),
+        feature_dim=DIM,
+        vocabulary="v",
+        vocabulary_hash=VOCABULARY.hash,
+        regions={name: sum(row["concept"] == name for row in rows) for name in ("dog", "cat", "kite")},
+        labels_not_in_vocabulary=(),
+        images_by_part=(),
+        not_images=0,
+    )
     counts = {"images": Counts(images, images)}
     manifest.publish(str(out / "regions"), Manifest("detect", "", "", {}, [], outputs, [], counts, details))
     return rows
@@ -126,7 +130,7 @@ def test_every_region_ends_in_the_bank_or_in_the_rejects(tmp_path, small_groups,
     assert (made.read, made.written) == (len(rows), len(kept)) == (len(rows), 8 + 8 + 8)
     assert set(left.values()) == {"over_limit", "near_duplicate"} if kind == "diverse" else {"over_limit"}
     assert sum(bank.near_duplicates.values()) == list(left.values()).count("near_duplicate")
-    assert bank.manifest.details["selection"]["selection"] == kind
+    assert bank.manifest.details.selection.selection == kind
     assert [problem.what for problem in verify(str(tmp_path / "bank")).problems] == []
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from tests.pipeline.jobs.small_corpus import Corpus, run
 
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.stages import DETECT
 from vlmixer.pipeline.config import ImageSettings
 from vlmixer.pipeline.image.detectors.base import Detections, no_detections
 from vlmixer.pipeline.image.readers.base import ImageRef
@@ -173,7 +174,7 @@ def test_neighbours_in_the_batch_keep_their_exact_results(odd: Corpus):
 
 def test_decoding_ahead_gives_the_same_photos_and_rejects(odd: Corpus):
     paths = sorted(str(path) for path in (odd.folder / "odd").iterdir())
-    stage = Stage("detect", str(odd.folder / "out"))
+    stage = Stage(DETECT, str(odd.folder / "out"))
     Path(stage.work).mkdir(parents=True)
     pq.write_table(refs_table([ImageRef(path, digest=bytes(16)) for path in paths]), Path(stage.work) / "s.parquet")
 

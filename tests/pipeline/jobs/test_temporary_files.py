@@ -6,6 +6,7 @@ import tempfile
 import apache_beam as beam
 import pytest
 
+from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.units.work import Plan, Stage, Unit, begin
 
@@ -24,7 +25,7 @@ def look(temporary):
 
 def begun(folder):
     """A stage that is under way."""
-    stage = Stage("tag", str(folder))
+    stage = Stage(TAG, str(folder))
     begin(stage, Plan({}, [], {}), overwrite=False)
     return stage
 

@@ -8,7 +8,7 @@ import tarfile
 import pytest
 from tests.pipeline.jobs.small_corpus import PHOTOS, make_corpus
 
-from vlmixer.artifacts.stages import FOLDERS
+from vlmixer.artifacts.stages import STAGES
 from vlmixer.pipeline.commands.main import main
 from vlmixer.pipeline.config import load_config
 from vlmixer.pipeline.planning.probe import done_before, take_sample
@@ -47,7 +47,7 @@ def test_a_plan_agrees_with_what_a_run_then_writes(corpus, small_run, tmp_path, 
     assert found["cost"]["3"] == pytest.approx(3 * found["seconds"]["3"] / 3600)
     # All of so small a corpus was in the sample.
     written = {}
-    for stage, folder in FOLDERS.items():
+    for stage, folder in [(each.name, each.folder) for each in STAGES]:
         manifest = json.loads((small_run.folder / "out" / folder / "manifest.json").read_text())
         written[stage] = sum(entry["bytes"] for entry in manifest["outputs"] if not entry["name"].endswith("json"))
         counts = manifest["counts"]

@@ -12,6 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.details import AnyDetails, BankDetails, BankSelection, DetectorIdentity
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
 from vlmixer.bank.building import ConceptCounts, chosen_schema, write_bank
@@ -69,7 +70,13 @@ def make_bank(folder: Path, words: Sequence[Sequence[str]], patches: Sequence[Ba
         tables.append(pa.Table.from_pylist(rows, schema=chosen_schema(DIM)))
     counts_by_concept = [ConceptCounts(len(table), 2 * len(table), 1 if len(table) else 0) for table in tables]
     outputs = write_bank(str(folder), vocabulary.concepts, DIM, counts_by_concept, tables)
-    details = {"feature_dim": DIM, "vocabulary": "small", "vocabulary_hash": "-", "detector": {"name": "drawn"}}
+    details = BankDetails(
+        detector=DetectorIdentity("drawn", weights="-", device="cpu", options={}),
+        feature_dim=DIM,
+        vocabulary="small",
+        vocabulary_hash="-",
+        selection=BankSelection(50, "score", duplicate_similarity=0.95, seed=0),
+    )
     counts = {"regions": manifest.Counts(len(patches), len(patches))}
     publish(folder, "index", outputs, counts, details)
     return PatchBank.open(str(folder))
@@ -80,7 +87,7 @@ def publish(
     stage: str,
     outputs: list[manifest.Output],
     counts: dict[str, manifest.Counts],
-    details: dict[str, object],
+    details: AnyDetails,
 ) -> None:
     """The manifest of a stage's folder."""
     manifest.publish(

@@ -4,6 +4,7 @@ import logging
 import time
 
 from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.stages import DETECT
 from vlmixer.pipeline.jobs import engine
 from vlmixer.pipeline.jobs.engine import Tally, progress
 from vlmixer.pipeline.units import work
@@ -36,13 +37,13 @@ def test_what_was_done_before_a_restart_does_not_count_for_the_speed():
 
 def test_lines_while_units_are_done_and_after_a_restart(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(engine, "SECONDS_A_LINE", 0)
-    stage = Stage("detect", str(tmp_path))
+    stage = Stage(DETECT, str(tmp_path))
     for name in ("part-0", "survey-0"):
-        work.publish_result(stage, Unit(name, None), UnitResult({"images": counts(10, no_region=1)}))
+        work.publish_result(stage, Unit(name, None), UnitResult(None, {"images": counts(10, no_region=1)}))
     with caplog.at_level(logging.INFO), progress(stage, "detect", ["part-0", "part-1", "part-2"], "images"):
-        work.publish_result(stage, Unit("part-1", None), UnitResult({"images": counts(20, duplicate=2)}))
+        work.publish_result(stage, Unit("part-1", None), UnitResult(None, {"images": counts(20, duplicate=2)}))
         time.sleep(0.8)
-        work.publish_result(stage, Unit("part-2", None), UnitResult({"images": counts(5)}))
+        work.publish_result(stage, Unit("part-2", None), UnitResult(None, {"images": counts(5)}))
     assert "detect: 1 of 3 units were done before" in caplog.text
     assert "detect: 2 of 3 units, 30 images, " in caplog.text
     assert " images/s, 3 not used (2 duplicate, 1 no_region), about " in caplog.text

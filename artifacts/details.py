@@ -1,0 +1,137 @@
+"""What a manifest says about its stage beyond counts and files: one frozen type per stage.
+
+The keys of `details` in manifest.json are the fields of these types; docs/on-disk.md explains them. Nothing else
+reads or writes these keys. artifacts/stages.py says which type belongs to which stage.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, TypeVar, cast
+
+Record = TypeVar("Record")
+_NO_OTHER_KEYS = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class DetectorIdentity:
+    """What makes two detectors the same. `weights` is a hash or the name of a set of weights; file names in `options`
+    are replaced by hashes of the files. `config` is the hash of a detectron2 config file, None for other detectors."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    name: str
+    weights: str
+    device: str
+    options: Mapping[str, Any]
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class BankSelection:
+    """How the patches of a bank were chosen: the `bank` settings and the seed."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    max_patches_per_concept: int
+    selection: Literal["diverse", "score", "random"]
+    duplicate_similarity: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class TaggedDetails:
+    """Of tagged/. `mentions` and `not_meant` by concept; `sources`: file names by the first part of sentence ids;
+    `not_split`: number of files that only one worker could read."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    tagger: str
+    vocabulary: str
+    vocabulary_hash: str
+    mentions: Mapping[str, int]
+    not_meant: Mapping[str, int]
+    sources: Mapping[str, str]
+    not_split: int
+
+
+@dataclass(frozen=True)
+class RegionsDetails:
+    """Of regions/. `regions` by concept; `images_by_part`: images with regions, for each output in the order of names;
+    `not_images`: input files that hold records of images."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    detector: DetectorIdentity
+    feature_dim: int
+    vocabulary: str
+    vocabulary_hash: str
+    regions: Mapping[str, int]
+    labels_not_in_vocabulary: tuple[str, ...]
+    images_by_part: tuple[int, ...]
+    not_images: int
+
+
+@dataclass(frozen=True)
+class BankDetails:
+    """Of bank/."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    detector: DetectorIdentity
+    feature_dim: int
+    vocabulary: str
+    vocabulary_hash: str
+    selection: BankSelection
+
+
+@dataclass(frozen=True)
+class ShardsDetails:
+    """Of shards/. `concepts`: names by id; `detector`: its name; `bank`: content hash of the bank; `replaced`: mentions
+    by concept. From `seed` and `settings`, the `mix` section of the config, a sample can be reproduced."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    feature_dim: int
+    concepts: tuple[str, ...]
+    vocabulary: str
+    vocabulary_hash: str
+    detector: str
+    bank: str
+    replaced: Mapping[str, int]
+    seed: int
+    settings: Mapping[str, Any]
+
+
+AnyDetails = TaggedDetails | RegionsDetails | BankDetails | ShardsDetails
+
+
+def to_json(record: Any) -> Any:
+    """Plain data of a record: dataclasses become objects, without the fields that are None by default and in fact."""
+    if is_dataclass(record):
+        values = {field.name: (field, getattr(record, field.name)) for field in fields(record)}
+        return {
+            name: to_json(value)
+            for name, (field, value) in values.items()
+            if value is not None or field.default is not None
+        }
+    if isinstance(record, Mapping):
+        return {key: to_json(value) for key, value in record.items()}
+    return [to_json(value) for value in record] if isinstance(record, list | tuple) else record
+
+
+def from_json(kind: type[Record], content: Any) -> Record:
+    """The record of type `kind` that `to_json` made `content` of.
+
+    Raises ValueError with one line that names the first field that is missing, unknown or of another type.
+    """
+    from pydantic import ValidationError
+
+    try:
+        record: Record = _adapter(cast(Any, kind)).validate_python(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "it"
+        raise ValueError(f"{where}: {problem['msg']}") from None
+    return record
+
+
+@lru_cache(maxsize=64)
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
