@@ -1,9 +1,15 @@
 """Links in the documentation lead somewhere, and the names of files and of code that it uses exist."""
 
 import re
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
+import yaml
+
+from vlmixer.bank.concepts import HARDLY_VISUAL
+from vlmixer.model.config import ModelConfig, TrainConfig
+from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -73,3 +79,34 @@ def test_every_room_is_in_the_architecture():
     rooms = [path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")]
     assert rooms
     assert [room for room in rooms if f"{room}/" not in page] == []
+
+
+SECTIONS = {
+    "Top level": Config, "text": TextSettings, "images": ImageSettings, "bank": BankSettings, "mix": MixSettings,
+    "model": ModelConfig, "train": TrainConfig,
+}  # fmt: skip
+
+
+def default_of(field):
+    """A field's default as a config file would have it."""
+    value = field.default_factory() if field.default_factory is not MISSING else field.default
+    if value == HARDLY_VISUAL:
+        return ["default"]
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_configuration_page_lists_every_key_with_its_default(section):
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (text,) = re.findall(rf"^## {section}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    listed = {
+        key: None if default == "none" else yaml.safe_load(default.strip("`"))
+        for key, default in re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", text, re.MULTILINE)
+    }
+    known = {field.name: default_of(field) for field in fields(SECTIONS[section])}
+    for inner in SECTIONS.keys() & known.keys():  # the top level's mappings have sections of their own
+        del known[inner]
+    if "inputs" in known:
+        assert known["inputs"] == []
+        known["inputs"] = None
+    assert listed == known
