@@ -141,7 +141,8 @@ class Engine:
         # The class itself: "DirectRunner" would first try to download another runner.
         if workers == 1:
             return {"runner": FnApiRunner(), "options": options}
-        command = f"exec {shlex.quote(sys.executable)} -m vlmixer.pipeline.jobs.worker"
+        # -P: the working folder, whatever files the user has there, does not go to the front of sys.path.
+        command = f"exec {shlex.quote(sys.executable)} -P -m vlmixer.pipeline.jobs.worker"
         processes = SubprocessSDKEnvironment.from_command_string(command)
         # Worker processes learn their options from the runner's provision info alone.
         encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))

@@ -1,0 +1,264 @@
+"""`vlmixer bank`: look into a patch bank, search it, serve it, take images out of it, merge several."""
+
+import argparse
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from vlmixer.artifacts.errors import CallError
+from vlmixer.pipeline.commands.options import (
+    Subcommands,
+    add_json,
+    add_page_or_json,
+    common,
+    import_paths,
+    positive,
+    print_json,
+    require_page_or_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+    from vlmixer.bank.store import Hit, PatchBank
+
+LOG = logging.getLogger("vlmixer")
+
+
+def add(commands: Subcommands) -> None:
+    """Add the subcommands."""
+    bank = commands.add_parser("bank", help="look into a patch bank").add_subparsers(required=True, metavar="WHAT")
+    in_bank = common()
+    in_bank.add_argument("bank", metavar="BANK", help="folder of the bank, such as OUT/bank")
+    _add_stats(bank.add_parser("stats", parents=[in_bank], help="patches per concept, scores and sizes"))
+    _add_query(bank.add_parser("query", parents=[in_bank], help="find patches"))
+    _add_show(bank.add_parser("show", parents=[in_bank], help="contact sheet, one row per concept"))
+    _add_drop(bank.add_parser("drop", parents=[in_bank], help="take images out of a bank (a take-down request)"))
+    _add_merge(bank.add_parser("merge", parents=[common()], help="combine banks of one detector and vocabulary"))
+    _add_serve(bank.add_parser("serve", parents=[in_bank], help="serve the bank's page with live search, and an API"))
+
+
+def _add_stats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tagged", metavar="DIR", help="folder of the tagged text (default: tagged/ next to the bank)")
+    parser.add_argument("--quality", action="store_true", help="also measure how pure and how varied the concepts are")
+    add_json(parser)
+    parser.set_defaults(do=stats)
+
+
+def stats(options: argparse.Namespace) -> int:
+    """Print what the bank holds and, next to it, what the text mentions."""
+    from vlmixer.artifacts import files, manifest, stages
+    from vlmixer.bank.quality import bank_quality
+    from vlmixer.bank.stats import bank_stats
+    from vlmixer.bank.store import PatchBank
+
+    bank = PatchBank.open(options.bank)
+    tagged = options.tagged or files.join(files.parent(options.bank), "tagged")
+    mentions = None
+    if options.tagged or files.exists(files.join(tagged, manifest.NAME)):
+        mentions = manifest.read(tagged, stages.TAG).details.mentions
+    numbers = bank_stats(bank, mentions)
+    quality = bank_quality(bank) if options.quality else None
+    if options.json:
+        print_json({**numbers.to_json(), **({} if quality is None else {"quality": quality.to_json()})})
+    else:
+        print(numbers.to_table())
+        if quality is not None:
+            print("", quality.to_table(), sep="\n")
+    return 0
+
+
+def _add_query(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--concept", metavar="NAME", help="only patches of this concept; its name or a synonym")
+    parser.add_argument(
+        "--like", metavar="IMAGE_OR_PATCH_ID", help="order by similarity to this patch, or to what an image file shows"
+    )
+    parser.add_argument(
+        "--config", metavar="CONFIG.yaml",
+        help="with --like IMAGE: the config that names the bank's detector (default: config.yaml next to the bank)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--context", default="", metavar='"grass, frisbee"', help="prefer patches whose images also show these"
+    )
+    parser.add_argument("-k", type=positive, default=16, metavar="N", help="number of patches (default: 16)")
+    add_page_or_json(parser)
+    parser.add_argument("--save", metavar="DIR", help="write the crops, and a patches.jsonl with their sources")
+    parser.add_argument("--to-wds", metavar="DIR", help="write the crops as a small WebDataset")
+    parser.set_defaults(do=query)
+
+
+def query(options: argparse.Namespace) -> int:
+    """Search the bank and print, save or draw the patches."""
+    from vlmixer.bank.store import PatchBank
+
+    bank, like = PatchBank.open(options.bank), options.like
+    if like and os.path.isfile(like):
+        bank, like = _bank_and_picture(options)
+    elif like and ("/" in like or "." in like):  # no patch id looks like this
+        raise CallError(f"--like {like}: no such file. Give an image file, or the id of a patch of the bank.")
+    context = [word.strip() for word in options.context.split(",") if word.strip()]
+    hits = bank.search(options.concept, like=like, context=context, k=options.k)
+    _write_hits(options, bank, hits, context)
+    if options.json:
+        print_json({"hits": [hit.to_json() for hit in hits]})
+    elif not options.html and not options.save and not options.to_wds:
+        for hit in hits:
+            print(_hit_line(hit))
+    return 0
+
+
+def _write_hits(options: argparse.Namespace, bank: "PatchBank", hits: "Sequence[Hit]", context: list[str]) -> None:
+    """The files that --save, --to-wds and --html ask for."""
+    from vlmixer.bank.export import save_hits, write_webdataset
+    from vlmixer.pipeline.report.bank import write_hits_page
+
+    if options.save:
+        save_hits(hits, options.save)
+        LOG.info("%d crops: %s", len(hits), options.save)
+    if options.to_wds:
+        shards = write_webdataset(hits, options.to_wds)
+        LOG.info("%d crops in %d shards: %s", len(hits), len(shards), options.to_wds)
+    if options.html:
+        asked = [options.concept or "any concept"]
+        asked += [f"like {options.like}"] if options.like else []
+        asked += [f"with {word}" for word in context]
+        write_hits_page(options.html, bank, hits, title=", ".join(asked))
+        LOG.info("%d patches: %s", len(hits), options.html)
+
+
+def _hit_line(hit: "Hit") -> str:
+    patch = hit.patch
+    box = " ".join(f"{value:.0f}" for value in patch.box)
+    return f"{patch.patch_id}  {patch.concept}  {patch.score:.2f}  {hit.similarity:.3f}  {patch.source} [{box}]"
+
+
+def _bank_and_picture(options: argparse.Namespace) -> "tuple[PatchBank, Image]":
+    """The bank, opened with its detector, and the picture that --like names."""
+    from PIL import Image
+
+    from vlmixer.artifacts import files
+    from vlmixer.bank.store import PatchBank
+    from vlmixer.pipeline.config import load_config
+    from vlmixer.pipeline.image.decoding import ImageRejected, decode
+    from vlmixer.pipeline.image.likeness import embedder
+
+    config = options.config or files.join(files.parent(options.bank), "config.yaml")
+    try:
+        limit = load_config(config).images.max_megapixels * 1e6 if files.exists(config) else 1e8
+        picture = Image.fromarray(decode(files.read_bytes(options.like), max_pixels=limit))
+    except ImageRejected as rejected:
+        raise CallError(f"{options.like}: not usable as an image: {rejected}") from None
+    embed = embedder(options.bank, options.config, import_paths(config))
+    return PatchBank.open(options.bank, embed=embed), picture
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    add_page_or_json(parser)
+    parser.set_defaults(do=show)
+
+
+def show(options: argparse.Namespace) -> int:
+    """Write the contact sheet, print the first patches of each concept as JSON, or both."""
+    from vlmixer.bank.store import PatchBank
+    from vlmixer.pipeline.report.bank import write_bank_page
+
+    require_page_or_json(options)
+    bank = PatchBank.open(options.bank)
+    if options.json:
+        print_json({"concepts": {entry.name: _patches_json(bank, entry.name) for entry in bank.concepts}})
+    if options.html:
+        write_bank_page(options.html, bank)
+        LOG.info("%d patches: %s", len(bank), options.html)
+    return 0
+
+
+def _patches_json(bank: "PatchBank", concept: str, limit: int = 24) -> dict[str, Any]:
+    patches = bank.patches(concept)
+    return {"count": len(patches), "patches": [record.to_json() for record in patches[:limit]]}
+
+
+def _add_drop(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", required=True, metavar="FILE", help="image ids or file names, one per line")
+    parser.add_argument("--out", required=True, metavar="BANK2", help="folder of the new bank")
+    parser.add_argument("--shards", metavar="DIR", help="also list the samples in these shards that hold such patches")
+    add_json(parser)
+    parser.set_defaults(do=drop)
+
+
+def drop(options: argparse.Namespace) -> int:
+    """Write a bank without the images, and print what else holds parts of them."""
+    from vlmixer.artifacts import files
+    from vlmixer.artifacts.samples import read_shard
+    from vlmixer.bank.changing import affected_samples, drop_images
+    from vlmixer.bank.store import PatchBank
+
+    try:
+        lines = files.read_bytes(options.images).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallError(f"{options.images}: expected a UTF-8 text file with one image per line ({error}).") from None
+    names = [line.strip() for line in lines if line.strip()]
+    tars = []
+    if options.shards:
+        tars = [name for name in files.list_files(options.shards) if name.endswith(".tar")]
+        if not tars:
+            raise CallError(f"{options.shards}: holds no shards (*.tar). Give the folder that `vlmixer mix` wrote.")
+    dropped = drop_images(PatchBank.open(options.bank), names, options.out)
+    # Samples may also hold regions of an image that never came into the bank.
+    images = {*dropped.images, *names}
+    affected = {name: list(affected_samples(read_shard(files.join(options.shards, name)), images)) for name in tars}
+    affected = {name: keys for name, keys in affected.items() if keys}
+    if options.json:
+        print_json({**vars(dropped), "samples": affected if options.shards else None})
+        return 0
+    patches, keys = sum(dropped.patches.values()), sum(map(len, affected.values()))
+    print(f"{patches} patches of {len(dropped.images)} images removed. The bank without them: {options.out}")
+    print("by concept: " + ", ".join(f"{name} {count}" for name, count in dropped.patches.items()))
+    if dropped.unknown:
+        print(f"not in the bank ({len(dropped.unknown)}): {', '.join(dropped.unknown)}")
+    if options.shards:
+        print(f"{keys} samples in {len(affected)} shards hold patches or regions of these images:")
+        for name, found in affected.items():
+            print(*(f"{name}  {key}" for key in found), sep="\n")
+    LOG.info("The photos, regions/ and shards/ are unchanged. Remove the photos from images.inputs and run again.")
+    return 0
+
+
+def _add_merge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("banks", metavar="BANK", nargs="+")
+    parser.add_argument("--out", required=True, metavar="BANK2", help="folder of the new bank")
+    parser.add_argument(
+        "--max-patches", type=positive, metavar="N", help="patches per concept (default: the largest of the banks')"
+    )
+    parser.set_defaults(do=merge)
+
+
+def merge(options: argparse.Namespace) -> int:
+    """Write a bank of several banks' patches."""
+    from vlmixer.bank.changing import merge_banks
+    from vlmixer.bank.store import PatchBank
+    from vlmixer.pipeline.jobs.chain import describe
+
+    banks = [PatchBank.open(folder) for folder in options.banks]
+    merged = merge_banks(banks, options.out, max_patches=options.max_patches)
+    LOG.info("%s: %s", options.out, describe(merged))
+    return 0
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8765, help="port; 0 takes a free one (default: 8765)")
+    parser.add_argument(
+        "--max-k", type=positive, default=256, metavar="N", help="maximum patches per answer (default: 256)"
+    )
+    parser.set_defaults(do=serve)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve the bank until interrupted."""
+    from vlmixer.bank.store import PatchBank
+    from vlmixer.pipeline.report import server
+
+    server.serve(PatchBank.open(options.bank), options.host, options.port, max_k=options.max_k)
+    return 0

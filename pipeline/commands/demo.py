@@ -1,0 +1,36 @@
+"""`vlmixer demo`: everything, offline, on a drawn world."""
+
+import argparse
+import logging
+
+from vlmixer.pipeline.commands.options import Subcommands, add_workers, common
+
+LOG = logging.getLogger("vlmixer")
+
+
+def add(commands: Subcommands) -> None:
+    """Add the subcommand."""
+    demo = commands.add_parser("demo", parents=[common()], help="run everything, offline, on a drawn world")
+    demo.add_argument("--out", default="demo-out", metavar="DIR", help="output folder (default: demo-out)")
+    demo.add_argument("--seed", type=int, default=0, help="another seed draws another world")
+    add_workers(demo)
+    demo.add_argument("--evidence", action="store_true", help="also train without parts of the method; takes long")
+    demo.add_argument(
+        "--small",
+        action="store_true",
+        help="a twentieth of the data, to try an installation in half a minute; the scores mean little",
+    )
+    demo.set_defaults(do=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the demo, print its table of scores and name its page."""
+    from vlmixer.pipeline.demo.run import FULL, SMALL, run_demo
+
+    table, page = run_demo(
+        options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args,
+        evidence=options.evidence, size=SMALL if options.small else FULL,
+    )  # fmt: skip
+    print(table)
+    LOG.info("page: %s", page)
+    return 0

@@ -1,0 +1,98 @@
+"""What several subcommands share: argument types, groups of arguments, JSON on stdout, import paths."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from vlmixer.artifacts.errors import CallError
+from vlmixer.pipeline.units.machine import default_workers
+
+Subcommands = argparse._SubParsersAction
+"""What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as an argument's type."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0, as an argument's type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return value
+
+
+def common() -> argparse.ArgumentParser:
+    """The arguments of every subcommand, as a parent for its parser."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--debug", action="store_true", help="show tracebacks and the libraries' own messages")
+    return parent
+
+
+def add_config(parser: argparse.ArgumentParser, out_help: str = "output folder (default: the config's)") -> None:
+    """CONFIG.yaml, --out and --set."""
+    parser.add_argument("config", metavar="CONFIG.yaml")
+    parser.add_argument("--out", metavar="DIR", help=out_help)
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """--set."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; repeatable"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """--workers."""
+    parser.add_argument(
+        "--workers", type=positive, default=default_workers(), metavar="N",
+        help="number of local processes (default: one per processor, fewer if memory is short)",
+    )  # fmt: skip
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_page_or_json(parser: argparse.ArgumentParser) -> None:
+    """--html and --json."""
+    parser.add_argument("--html", metavar="FILE", help="write a self-contained page")
+    add_json(parser)
+
+
+def require_page_or_json(options: argparse.Namespace) -> None:
+    """Raises CallError if neither --html nor --json is given."""
+    if not options.html and not options.json:
+        raise CallError("nothing to do. Give --html FILE for a page or --json for data.")
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(content, ensure_ascii=False, indent=1))
+
+
+def import_paths(config: str) -> tuple[str, ...]:
+    """Folders in which a detector of the user's own may be: the working folder, the config file's folder, and in a
+    checkout the repository, so that `examples.…` is found from anywhere.
+
+    The loader appends them to `sys.path`, in the command and in its workers, so that nothing in them hides an installed
+    package.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    examples = [str(checkout)] if (checkout / "examples").is_dir() else []
+    return tuple(dict.fromkeys([os.getcwd(), str(Path(config).resolve().parent), *examples]))

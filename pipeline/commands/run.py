@@ -1,0 +1,110 @@
+"""`vlmixer run`, and its stages one by one: `tag`, `detect`, `index`, `mix`."""
+
+import argparse
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlmixer.artifacts import stages
+from vlmixer.artifacts.errors import WriteError
+from vlmixer.pipeline.commands.options import Subcommands, add_config, add_workers, common, import_paths
+from vlmixer.pipeline.commands.train import require_local, train_run
+
+if TYPE_CHECKING:
+    from vlmixer.pipeline.config import Config
+
+LOG = logging.getLogger("vlmixer")
+WHAT_STAGES_DO = {
+    "tag": "find the grounded words of the sentences",
+    "detect": "find the regions of the images",
+    "index": "build the patch bank",
+    "mix": "write the shards",
+}
+
+
+def add(commands: Subcommands) -> None:
+    """Add the subcommands."""
+    staged = common()
+    add_config(staged)
+    add_workers(staged)
+    staged.add_argument("--overwrite", action="store_true", help="discard earlier results and start over")
+    whole = commands.add_parser(
+        "run", parents=[staged], help="tag, detect, index, mix, and train if the config has a `train` section",
+        epilog="Arguments after -- go to Beam: vlmixer run CONFIG.yaml -- --runner=FlinkRunner …",
+    )  # fmt: skip
+    whole.set_defaults(do=run, stages=stages.NAMES)
+    for stage in stages.NAMES:
+        commands.add_parser(stage, parents=[staged], help=WHAT_STAGES_DO[stage]).set_defaults(do=run, stages=(stage,))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do the stages that the subcommand names."""
+    from vlmixer.artifacts import files
+    from vlmixer.artifacts.lock import locked
+    from vlmixer.pipeline.config import load_config
+
+    config = load_config(options.config, options.set, options.out)
+    if options.stages == stages.NAMES and config.train is not None:
+        require_local(config.out)
+    _log_to(config.out)
+    with locked(files.join(config.out, "logs")):
+        _run_locked(options, config)
+    return 0
+
+
+def _run_locked(options: argparse.Namespace, config: "Config") -> None:
+    from vlmixer.artifacts import files
+    from vlmixer.pipeline.jobs.chain import run_stages
+    from vlmixer.pipeline.jobs.engine import Engine
+
+    engine = Engine(options.workers, options.beam_args)
+    run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=import_paths(options.config))
+    if options.stages == ("tag",):
+        _print_tagging(config.out)
+    if options.stages == ("mix",):
+        _print_mixing(config.out)
+    if options.stages == stages.NAMES and config.train is not None:
+        folder = files.join(config.out, "run")
+        if options.overwrite:
+            files.remove(folder)
+        train_run(config, folder, resume=True)
+
+
+def _print_tagging(out: str) -> None:
+    from vlmixer.artifacts import files
+    from vlmixer.pipeline.report.tagging import PAGE, SUMMARY, TagSummary
+
+    folder = files.join(out, stages.TAG.folder)
+    print(TagSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
+    LOG.info("examples of every concept: %s", files.join(folder, PAGE))
+
+
+def _print_mixing(out: str) -> None:
+    from vlmixer.artifacts import files
+    from vlmixer.pipeline.report.mixing import PAGE, SUMMARY, MixSummary
+
+    folder = files.join(out, stages.MIX.folder)
+    print(MixSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
+    LOG.info("concepts and the most used patches: %s", files.join(folder, PAGE))
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: if the disk is full, the work itself fails with one message."""
+
+
+def _log_to(out: str) -> None:
+    """Also write what goes to stderr to OUT/logs, with the time. Nothing is kept for an output folder behind a URL."""
+    if "://" in out:
+        return
+    folder = Path(out) / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = _LogFile(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
+    except OSError as error:
+        raise WriteError.of(str(folder), error) from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)

@@ -1,0 +1,61 @@
+"""`vlmixer train`: train on the shards."""
+
+import argparse
+import json
+import os
+from typing import TYPE_CHECKING
+
+from vlmixer.artifacts.errors import CallError
+from vlmixer.pipeline.commands.options import Subcommands, add_config, common
+
+if TYPE_CHECKING:
+    from vlmixer.pipeline.config import Config
+
+
+def add(commands: Subcommands) -> None:
+    """Add the subcommand."""
+    train = commands.add_parser("train", parents=[common()], help="train on the shards")
+    add_config(train, "folder of the training run (default: OUT/run)")
+    train.add_argument("--resume", action="store_true", help="continue a training run that stopped")
+    train.add_argument(
+        "--init", metavar="PATH",
+        help="start from BERT weights in Hugging Face's layout (.safetensors); the same as model.init",
+    )  # fmt: skip
+    train.set_defaults(do=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train as the config says."""
+    from vlmixer.artifacts import files
+    from vlmixer.pipeline.config import load_config
+
+    init = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
+    config = load_config(options.config, [*options.set, *init])
+    train_run(config, options.out or files.join(config.out, "run"), resume=options.resume)
+    return 0
+
+
+def require_local(folder: str) -> None:
+    """Raises CallError if the folder of a training run is a URL."""
+    if "://" in folder:
+        raise CallError(
+            f"{folder}: training writes checkpoints, which needs a local folder. Leave training out of the run "
+            "(--set train=null), then call `vlmixer train CONFIG.yaml --set train.shards=URL/shards --out FOLDER`."
+        )
+
+
+def train_run(config: "Config", folder: str, *, resume: bool) -> None:
+    """Train into `folder`, with all processors. Raises CallError if it is a URL."""
+    import torch
+
+    from vlmixer.artifacts import files
+    from vlmixer.bank.concepts import load_vocabulary
+    from vlmixer.model.config import Settings, TrainConfig
+    from vlmixer.model.training import train
+
+    require_local(folder)
+    torch.set_num_threads(os.cpu_count() or 1)
+    settings = Settings(config.seed, config.out, config.vocabulary, config.model, config.train or TrainConfig())
+    train(settings, out=folder, resume=resume, vocabulary_hash=load_vocabulary(config.vocabulary).hash)
+    # Evaluation needs the detector and the vocabulary, of which the trainer itself knows nothing.
+    files.publish_bytes(files.join(folder, "pipeline.yaml"), config.to_yaml().encode())
