@@ -169,4 +169,4 @@ def test_bank_query_for_what_there_is_not(call, out, arguments, words):
 def test_a_folder_that_is_no_bank(call, out):
     code, printed, said = call("bank", "stats", out / "tagged")
     assert (code, printed) == (2, "")
-    assert "expected a bank" in said
+    assert "expected the folder of stage 'index'" in said
