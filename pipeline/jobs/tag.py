@@ -29,8 +29,10 @@ from vlmixer.pipeline.config import Config, TextSettings
 from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
 from vlmixer.pipeline.report.tagging import PAGE, SUMMARY, Examples, TagSummary, write_tag_page
 from vlmixer.pipeline.text.matching import Matcher
-from vlmixer.pipeline.text.readers.slices import UNIT_BYTES, Slice, can_split, plan_slices, source_id
-from vlmixer.pipeline.text.readers.sources import Line, Reading
+from vlmixer.pipeline.text.readers.base import TextSlice
+from vlmixer.pipeline.text.readers.formats import can_split
+from vlmixer.pipeline.text.readers.reader import SentenceReader, SourceSentence
+from vlmixer.pipeline.text.readers.slices import UNIT_BYTES, plan_slices, source_id
 from vlmixer.pipeline.text.sentences import SentenceSplitter
 from vlmixer.pipeline.text.tagger import (
     ENGLISH,
@@ -113,11 +115,11 @@ class FindWorker:
     def load(self) -> SentenceSplitter | None:
         return SentenceSplitter(self.language) if self.settings.split == "sentences" else None
 
-    def run(self, unit: Unit[tuple[Slice, ...]], resource: SentenceSplitter | None) -> UnitResult["FoundSentences"]:
+    def run(self, unit: Unit[tuple[TextSlice, ...]], resource: SentenceSplitter | None) -> UnitResult["FoundSentences"]:
         # In other languages only the pipeline can tell which word a sentence holds, so that all go on to it.
         matcher = self.matcher if self.language == ENGLISH else None
         log = RejectLog("tag")
-        reading = Reading(
+        reader = SentenceReader(
             log,
             field=self.settings.field,
             min_characters=self.settings.min_characters,
@@ -132,7 +134,7 @@ class FindWorker:
             files.publishing(_work_file(self.stage, unit.name)) as file,
             pa.ipc.new_file(file, CANDIDATES, options=options) as writer,
         ):
-            for lines in _batches(_candidates(reading, unit.content, matcher, log)):
+            for lines in _batches(_candidates(reader, unit.content, matcher, log)):
                 for line in lines:
                     digest = blake2b(line.text.encode(), digest_size=16).digest()
                     bucket = int.from_bytes(digest[:4], "little") % self.buckets
@@ -151,8 +153,8 @@ class FindWorker:
                 ]
                 writer.write_batch(pa.record_batch(columns, schema=HASHES))
         return UnitResult(
-            counts={"sentences": Counts(reading.read - found, 0, log.counts())},
-            inputs=tuple(reading.inputs),
+            counts={"sentences": Counts(reader.read - found, 0, log.counts())},
+            inputs=tuple(reader.inputs),
             rejects=self.stage.publish_rejects(unit.name, log),
             details=FoundSentences(
                 candidates=found,
@@ -161,17 +163,19 @@ class FindWorker:
         )
 
 
-def _candidates(reading: Reading, slices: Sequence[Slice], matcher: Matcher | None, log: RejectLog) -> Iterator[Line]:
+def _candidates(
+    reader: SentenceReader, slices: Sequence[TextSlice], matcher: Matcher | None, log: RejectLog
+) -> Iterator[SourceSentence]:
     """The sentences that may hold a mention; the others are rejected."""
-    for line in reading.lines(slices):
+    for line in reader.sentences(slices):
         if matcher is None or matcher.may_find(line.text):
             yield line
         else:
             log.add(line.source, line.key, "no_mention")
 
 
-def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    held: list[Line] = []
+def _batches(lines: Iterator[SourceSentence]) -> Iterator[list[SourceSentence]]:
+    held: list[SourceSentence] = []
     for line in lines:
         held.append(line)
         if len(held) == ROWS_A_BATCH:
@@ -271,7 +275,7 @@ class TagWorker:
                     log.add(line.source, line.key, "duplicate" if resource.finds(line.text) else "no_mention")
                 fresh = [line for line, known in zip(lines, again, strict=True) if not known]
                 tagged = resource.tag([line.text for line in fresh])
-                kept: list[tuple[Line, Tagged]] = []
+                kept: list[tuple[SourceSentence, Tagged]] = []
                 for line, found in zip(fresh, tagged, strict=True):
                     examples.add(line.sentence_id, line.text, found)
                     mentions.update(mention.concept for mention in found.mentions)
@@ -293,7 +297,7 @@ class TagWorker:
             details=FoundMentions(dict(sorted(mentions.items())), dict(sorted(not_meant.items()))),
         )
 
-    def _read(self, content: Candidates) -> Iterator[tuple[list[Line], list[bool]]]:
+    def _read(self, content: Candidates) -> Iterator[tuple[list[SourceSentence], list[bool]]]:
         """The batches of candidates, and whether each of them is a duplicate."""
         marks = []
         for bucket in range(self.buckets):
@@ -310,7 +314,9 @@ class TagWorker:
             for number in range(content.first, content.end):
                 batch = reader.get_batch(number)
                 rows = np.arange(number * ROWS_A_BATCH, number * ROWS_A_BATCH + len(batch))
-                lines = [Line(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)]
+                lines = [
+                    SourceSentence(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+                ]
                 yield lines, np.isin(rows, duplicates).tolist()
 
 
@@ -319,7 +325,7 @@ def make_tagger(settings: TextSettings, vocabulary: Vocabulary, matcher: Matcher
     return Tagger(vocabulary, settings.spacy_model, settings.stop_words, settings.tag_modifiers, matcher)
 
 
-def tagged_table(rows: Sequence[tuple[Line, Tagged]]) -> pa.Table:
+def tagged_table(rows: Sequence[tuple[SourceSentence, Tagged]]) -> pa.Table:
     """A table of tagged/."""
     mentions = [mention for _, found in rows for mention in found.mentions]
     offsets = np.cumsum([0, *(len(found.mentions) for _, found in rows)])
@@ -335,7 +341,7 @@ def tagged_table(rows: Sequence[tuple[Line, Tagged]]) -> pa.Table:
     return pa.table(columns, schema=schemas.TAGGED)
 
 
-def plan_finds(inputs: Sequence[FileStat]) -> list[Unit[tuple[Slice, ...]]]:
+def plan_finds(inputs: Sequence[FileStat]) -> list[Unit[tuple[TextSlice, ...]]]:
     """Units of the first pass, one for every run of text slices."""
     return [Unit(find_unit(number), slices) for number, slices in enumerate(plan_slices(inputs))]
 
@@ -385,7 +391,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     buckets = count_buckets(inputs)
     finds = plan_finds(inputs)
     find = FindWorker(text, matcher, language_of(nlp), buckets, stage)
-    _do(engine, stage, finds, tuple[Slice, ...], find, "tag: read")
+    _do(engine, stage, finds, tuple[TextSlice, ...], find, "tag: read")
     found = work.read_results(stage, [unit.name for unit in finds], FoundSentences)
     marks = [Unit(f"duplicates-{bucket:05d}", (bucket, len(finds))) for bucket in range(buckets)]
     _do(engine, stage, marks, tuple[int, int], DuplicatesWorker(stage), "tag: duplicates")

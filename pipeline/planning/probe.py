@@ -44,8 +44,10 @@ from vlmixer.pipeline.jobs.detect import max_file_bytes, run_detect
 from vlmixer.pipeline.jobs.engine import DoUnits, Engine
 from vlmixer.pipeline.planning import estimate as plan
 from vlmixer.pipeline.planning.estimate import Corpus, Line, Measured, Shape
-from vlmixer.pipeline.text.readers.slices import UNIT_BYTES, Slice, can_split, kind, plan_slices
-from vlmixer.pipeline.text.readers.sources import Reading
+from vlmixer.pipeline.text.readers.base import TextSlice
+from vlmixer.pipeline.text.readers.formats import can_split, format_of
+from vlmixer.pipeline.text.readers.reader import SentenceReader
+from vlmixer.pipeline.text.readers.slices import UNIT_BYTES, plan_slices
 from vlmixer.pipeline.units.machine import processors
 from vlmixer.pipeline.units.timing import UnitTime, read_times
 from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult, begin
@@ -108,7 +110,7 @@ def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str],
     total = sum(entry.size for entry in inputs)
     if not total:
         raise CallError("text.inputs: the files are empty.")
-    pieces: list[tuple[Slice, int]] = []
+    pieces: list[tuple[TextSlice, int]] = []
     begin = 0
     for entry in inputs:
         # The stretches of equal length that begin in this file; of one that cannot be split, all are at its beginning.
@@ -118,9 +120,9 @@ def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str],
             starts = [0, *starts]
         if can_split(entry.name):
             ends = [*starts[1:], entry.size]
-            pieces += [(Slice(entry.name, entry.size, *ends), 1) for ends in zip(starts, ends, strict=True)]
+            pieces += [(TextSlice(entry.name, entry.size, *ends), 1) for ends in zip(starts, ends, strict=True)]
         else:
-            pieces.append((Slice(entry.name, entry.size), len(starts)))
+            pieces.append((TextSlice(entry.name, entry.size), len(starts)))
         begin += entry.size
     texts: list[str] = []
     # By format, as packed files hold more a byte.
@@ -131,7 +133,7 @@ def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str],
         size[_format(entry.name)] += entry.size
     most = -(-MOST[0] // PLACES)
     for piece, stretches in _spread(sorted(pieces, key=lambda pair: _drawn(pair[0], config.seed)), 4 * PLACES):
-        reading = Reading(RejectLog("tag"), field=config.text.field)
+        reading = SentenceReader(RejectLog("tag"), field=config.text.field)
         found, used = reading.sample(piece, most * stretches)
         texts += found
         read[_format(piece.name)] += reading.read
@@ -141,10 +143,10 @@ def _sample_text(inputs: Sequence[FileStat], config: Config) -> tuple[list[str],
 
 
 def _format(name: str) -> str:
-    return f"{kind(name)} {can_split(name)}"
+    return f"{type(format_of(name)).__name__} {can_split(name)}"
 
 
-def _drawn(piece: Slice, seed: int) -> int:
+def _drawn(piece: TextSlice, seed: int) -> int:
     return stable_hash(seed, "probe", piece.name, piece.start)
 
 

@@ -4,7 +4,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from vlmixer.pipeline.text.readers.lines import MAX_LINE_BYTES
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from spacy.language import Language

@@ -18,7 +18,7 @@ from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.text import english
 from vlmixer.pipeline.text.english_words import OTHER_THINGS
 from vlmixer.pipeline.text.matching import Derivation, Match, Matcher, Words, one_word
-from vlmixer.pipeline.text.readers.lines import MAX_LINE_BYTES
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from spacy.language import Language

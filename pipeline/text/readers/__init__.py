@@ -1,1 +1,1 @@
-"""Where sentences come from."""
+"""Where sentences come from: one file per format, one table (`formats`), and `reader`, which makes sentences."""

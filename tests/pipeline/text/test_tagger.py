@@ -14,7 +14,7 @@ from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.samples import Mention
 from vlmixer.bank.concepts import load_vocabulary, make_vocabulary
 from vlmixer.pipeline.text import tagger as tagging
-from vlmixer.pipeline.text.readers.lines import MAX_LINE_BYTES
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
 from vlmixer.pipeline.text.tagger import (
     Tagged,
     Tagger,

@@ -4,8 +4,8 @@ import io
 import itertools
 import random
 
-from vlmixer.pipeline.text.readers import lines
-from vlmixer.pipeline.text.readers.slices import Slice
+from vlmixer.pipeline.text.readers.base import TextSlice
+from vlmixer.pipeline.text.readers.lines import paragraphs
 
 
 def reckoned(data, limit):
@@ -30,17 +30,16 @@ def reckoned(data, limit):
     return [*found, (begin, b"\n".join(held))] if held else found
 
 
-def test_slices_at_any_bytes_give_the_paragraphs_of_the_whole(monkeypatch):
+def test_slices_at_any_bytes_give_the_paragraphs_of_the_whole():
     chance = random.Random(0)
     pieces = [b"a", b"bb", b"\n", b"\n", b"\n\n", b" \n", b"\r\n", b"cccccc", b" ", b"\t", "é".encode(), b"\xff"]
     for _ in range(3000):
         data = b"".join(chance.choice(pieces) for _ in range(chance.randrange(1, 30)))
         limit = chance.choice([3, 5, 9, 1000])
-        monkeypatch.setattr(lines, "MAX_LINE_BYTES", limit)
         cuts = sorted({0, len(data), *(chance.randrange(len(data)) for _ in range(chance.randrange(4)))})
         found = [
             entry
             for start, end in itertools.pairwise(cuts)
-            for entry in lines.paragraphs(Slice("a.txt", len(data), start, end), io.BytesIO(data))
+            for entry in paragraphs(TextSlice("a.txt", len(data), start, end), io.BytesIO(data), limit)
         ]
         assert found == reckoned(data, limit), (data, limit, cuts)

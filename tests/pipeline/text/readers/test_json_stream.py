@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from vlmixer.pipeline.text.readers import json_lists
-from vlmixer.pipeline.text.readers.json_lists import BrokenJson, json_records
+from vlmixer.pipeline.text.readers.json_stream import BLOCK_CHARACTERS, BrokenJson, json_records
 
 TEXTS = ["x", 'é🐕"\\\n', "", "  ", "[", '{"a": 1}', "2.5"]
 NUMBERS = [0, -1, 12345, -2.5, 1e300, -1e-7]
@@ -39,18 +38,16 @@ def written(chance, content):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 16])
-def test_records_are_those_that_json_reads(monkeypatch, size):
-    monkeypatch.setattr(json_lists, "_CHARACTERS", size)
+def test_records_are_those_that_json_reads(size):
     chance = random.Random(size)
     for _ in range(300):
         content, records = document(chance)
         data = written(chance, content)
-        assert list(json_records(io.BytesIO(data), "annotations")) == records, data
+        assert list(json_records(io.BytesIO(data), "annotations", size)) == records, data
 
 
 @pytest.mark.parametrize("size", [1, 3, 1 << 16])
-def test_what_json_would_not_read_is_broken_and_what_it_would_is_not(monkeypatch, size):
-    monkeypatch.setattr(json_lists, "_CHARACTERS", size)
+def test_what_json_would_not_read_is_broken_and_what_it_would_is_not(size):
     chance = random.Random(size)
     outcomes = set()
     for _ in range(1000):
@@ -62,7 +59,7 @@ def test_what_json_would_not_read_is_broken_and_what_it_would_is_not(monkeypatch
         except (ValueError, RecursionError):
             expected = None
         try:
-            found = list(json_records(io.BytesIO(bytes(data)), "annotations"))
+            found = list(json_records(io.BytesIO(bytes(data)), "annotations", size))
         except BrokenJson:
             found = None
         assert found == (expected if isinstance(expected, list) else None), bytes(data)
@@ -81,7 +78,7 @@ def test_a_list_is_read_while_it_comes():
     file = Endless()
     records = json_records(file, "annotations")
     assert [next(records) for _ in range(3)] == ["one", "two", "two"]
-    assert file.taken <= 2 * json_lists._CHARACTERS
+    assert file.taken <= 2 * BLOCK_CHARACTERS
 
 
 def test_numbers_of_any_length_are_numbers():

@@ -1,31 +1,33 @@
-"""The records of a JSON file that may be larger than memory, one after the other."""
+"""The records of a JSON file, read as a stream: the file may be larger than memory."""
 
 import codecs
 import json
 from collections.abc import Iterator
 from typing import IO, Any
 
-from vlmixer.pipeline.text.readers.lines import MAX_LINE_BYTES
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
 
-_CHARACTERS = 1 << 16
-"""Read at once."""
+BLOCK_CHARACTERS = 1 << 16
+"""Characters read at a time."""
 
-# As floats, numbers of any length are read in no time.
+# Integers of any length are fast to read as floats.
 _DECODER = json.JSONDecoder(parse_int=float)
 
 
 class BrokenJson(Exception):
-    """What stands in a file cannot be read as a list of records, from some place on."""
+    """From some place on, the file cannot be read as a list of records."""
 
 
-def json_records(file: IO[bytes], key: str) -> Iterator[Any]:
+def json_records(
+    file: IO[bytes], key: str, block: int = BLOCK_CHARACTERS, max_characters: int = MAX_LINE_BYTES
+) -> Iterator[Any]:
     """The items of the list at the top of the file, or of the list that the object at the top has as `key`.
 
-    Raises BrokenJson at what is no JSON, is no list, is nested very deep or breaks off, and where a single record has
-    more than MAX_LINE_BYTES characters.
+    Raises BrokenJson where the file is not valid JSON, holds no list, is nested very deep or ends early, and where a
+    single record is longer than `max_characters`.
     """
     try:
-        yield from _records(_Stream(file), key)
+        yield from _records(_Stream(file, block, max_characters), key)
     except (ValueError, RecursionError) as error:
         raise BrokenJson(str(error)) from None
 
@@ -48,22 +50,24 @@ def _records(stream: "_Stream", key: str) -> Iterator[Any]:
 
 
 class _Stream:
-    """Characters of the file from a place on. Whole values go through json; only the brackets around them do not."""
+    """The rest of the file's characters. json reads whole values; only the brackets around them are read here."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        # Bytes that are no UTF-8 become lone surrogates: they spoil the record that they stand in, not the others.
+    def __init__(self, file: IO[bytes], block: int, max_characters: int) -> None:
+        self._block = block
+        self._max = max_characters
+        # Invalid UTF-8 becomes lone surrogates: they spoil the record that holds them and no other.
         self._file = codecs.getreader("utf-8-sig")(file, "surrogateescape")
         self._text = ""
         self._at = 0
 
     def next(self, at_end: str | None = None) -> str:
-        """The next character that is no white space, which stays; `at_end`, if it is given, at the end."""
+        """The next character that is not white space, without going past it. At the end `at_end`, if it is given."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in " \t\r\n":
                     return self._text[self._at]
                 self._at += 1
-            if not self._more(_CHARACTERS):
+            if not self._more(self._block):
                 if at_end is None:
                     raise ValueError("the file breaks off")
                 return at_end
@@ -79,16 +83,16 @@ class _Stream:
     def value(self) -> Any:
         """Go past the next value."""
         self.next()
-        wanted = _CHARACTERS
+        wanted = self._block
         while True:
-            full = len(self._text) - self._at > MAX_LINE_BYTES
+            full = len(self._text) - self._at > self._max
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
                 if full or not self._more(wanted):
                     raise
             else:
-                # A number may go on: of "-2." the "-2" is read.
+                # The number may continue in the next block: "-2." is read as -2.
                 whole = not isinstance(value, float) or self._text[end : end + 1] not in ("", ".", "e", "E")
                 if whole or full or not self._more(wanted):
                     self._at = end
@@ -107,7 +111,7 @@ class _Stream:
                 return
 
     def names(self) -> Iterator[str]:
-        """The names in the object that is open; the caller goes past the value of each."""
+        """The names in the object that is open. The caller must go past the value of each."""
         if self.next() == "}":
             self.take("}")
             return

@@ -1,0 +1,73 @@
+"""Packed files: which file names mean gzip or Zstandard, and their unpacked bytes as a stream."""
+
+import gzip
+import io
+import zlib
+from typing import IO, Any
+
+import zstandard
+
+from vlmixer.artifacts.files import is_url
+
+ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+"""What reading a packed file raises where it is broken, or the file cannot be read at all."""
+
+ZSTD_BLOCK = 256
+"""Packed bytes read at a time. In the worst case they unpack to 8 MiB."""
+
+_BUFFER = 1 << 16
+
+
+def is_packed(name: str) -> bool:
+    """Whether the name is that of a packed file."""
+    return name.lower().endswith((".gz", ".zst", ".tgz"))
+
+
+def unpacked_name(name: str) -> str:
+    """The file's name without the ending of its packing, in lower case: "a.TXT.gz" gives "a.txt"."""
+    lower = name.lower()
+    if lower.endswith(".tgz"):
+        return lower.removesuffix(".tgz") + ".tar"
+    return lower.removesuffix(".gz").removesuffix(".zst")
+
+
+def unpack(name: str, file: IO[bytes]) -> IO[bytes]:
+    """The unpacked bytes of the file. Reading raises one of ERRORS; EOFError where a packed file ends early."""
+    lower = name.lower()
+    if lower.endswith((".gz", ".tgz")):
+        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+    if lower.endswith(".zst"):
+        return io.BufferedReader(_ZstdFrames(file), _BUFFER)
+    # Files behind URLs are slow at reading lines.
+    return io.BufferedReader(file, _BUFFER) if is_url(name) else file  # type: ignore[type-var]
+
+
+class _ZstdFrames(io.RawIOBase):
+    """The unpacked frames of `file`, one after the other. zstandard's own reader takes a frame that ends early for a
+    whole one; this one raises EOFError."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._packed = b""
+        self._frame: Any = None
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            self._packed = self._packed or self._file.read(ZSTD_BLOCK)
+            if not self._packed:
+                if self._frame is not None:
+                    raise EOFError("the file ends within a compressed frame")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready = memoryview(self._frame.decompress(self._packed))
+            self._packed = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size

@@ -1,0 +1,55 @@
+"""Parquet: one text, or a list of texts, per row of a column."""
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, text_of
+
+ROWS_PER_BATCH = 4096
+
+
+class ParquetColumn:
+    """A record per row; the position is the row's number in the file. A row group belongs to the slice in which it
+    begins."""
+
+    splits = True
+    errors: tuple[type[Exception], ...] = (pa.ArrowException,)
+
+    def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
+        table = pq.ParquetFile(file)
+        columns = table.schema_arrow.names
+        if options.field not in columns:
+            if text_slice.start == 0:
+                rows = table.metadata.num_rows
+                detail = f"no column {options.field!r} in: {', '.join(columns)}; {rows} rows"
+                yield Record(-1, Unusable("missing_field", detail))
+            return
+        row = 0
+        for group in range(table.num_row_groups):
+            begin = begin_of(table.metadata.row_group(group))
+            if begin >= text_slice.start and (text_slice.end < 0 or begin < text_slice.end):
+                yield from _row_group(table, group, row, options.field)
+            row += table.metadata.row_group(group).num_rows
+
+    def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
+        return text_slice.size * records // int(pq.ParquetFile(file).metadata.num_rows)
+
+
+def _row_group(table: pq.ParquetFile, group: int, row: int, field: str) -> Iterator[Record]:
+    for batch in table.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=[field], use_threads=False):
+        for value in batch.column(0):
+            try:
+                yield Record(row, text_of({field: value.as_py()}, field))
+            except UnicodeDecodeError as error:
+                yield Record(row, Unusable("not_utf8", str(error)))
+            row += 1
+
+
+def begin_of(group: Any) -> int:
+    """The byte of the file at which a row group begins."""
+    columns = [group.column(index) for index in range(group.num_columns)]
+    offsets = [column.data_page_offset for column in columns]
+    return int(min(offsets + [column.dictionary_page_offset for column in columns if column.dictionary_page_offset]))

@@ -1,0 +1,199 @@
+"""Reading sentences from slices of files: every record ends as sentences or as a reject with a reason.
+
+Which texts a file holds is the formats' business (`formats`). A sentence is known by its place: the file, the position
+in it, and the number among the sentences at that position.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, NamedTuple
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.manifest import Input
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.pipeline.text.readers import packing
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, ReadOptions, Record, TextSlice, Unusable, wrong_type
+from vlmixer.pipeline.text.readers.formats import can_split, format_of
+from vlmixer.pipeline.text.readers.slices import source_id
+from vlmixer.pipeline.text.sentences import SentenceSplitter
+
+MIN_BYTES_SAMPLED = 4 << 20
+"""A sample of a file that cannot be split reads at least this much: packed files are read in large blocks."""
+
+
+class SourceSentence(NamedTuple):
+    """A sentence and where it was read. `number` counts the sentences of one position that holds several (a
+    paragraph, a document, a list of captions); -1 where it holds one."""
+
+    source: str
+    position: int
+    number: int
+    text: str
+
+    @property
+    def key(self) -> str:
+        """The place in the source."""
+        return f"{self.position}" if self.number < 0 else f"{self.position}-{self.number}"
+
+    @property
+    def sentence_id(self) -> str:
+        """Unique in the corpus: the file's id, the position, and the number if there is one."""
+        place = f"{source_id(self.source)}-{self.position:012d}"
+        return place if self.number < 0 else f"{place}-{self.number:05d}"
+
+
+class SentenceReader:
+    """Reads the slices of a unit, counts its inputs, and writes what it cannot use to `log`.
+
+    splitter: splits running text into sentences. None: a line, field or member is one sentence. After the iteration,
+    `read` is the number of inputs met (sentences, blank or broken lines, unreadable files), and `inputs` lists the
+    bytes that were read with their hashes.
+    """
+
+    def __init__(
+        self,
+        log: RejectLog,
+        *,
+        field: str = "caption",
+        min_characters: int = 1,
+        max_characters: int = 1000,
+        splitter: SentenceSplitter | None = None,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        self.log = log
+        self.min_characters = min_characters
+        self.max_characters = max_characters
+        self.splitter = splitter
+        self.read = 0
+        self.inputs: list[Input] = []
+        self._options = ReadOptions(field, splitter is not None, max_line_bytes)
+
+    def sentences(self, slices: Sequence[TextSlice]) -> Iterator[SourceSentence]:
+        """The usable sentences of the slices, in order."""
+        for text_slice in slices:
+            name = text_slice.name
+            if text_slice.size == 0:
+                self._reject(name, "", "empty_file")
+                self.inputs.append(Input(name, 0, hashlib.sha256().hexdigest()))
+                continue
+            before = self.read
+            try:
+                self.inputs.append(_describe(text_slice))
+                with files.open_read(name) as file:
+                    for record in format_of(name).read(text_slice, file, self._options):
+                        yield from self._sentences_of(name, record)
+                if self.read == before and text_slice.bytes == text_slice.size:
+                    self._reject(name, "", "empty_file")
+            except _errors(name) as error:
+                self._reject(name, text_slice.start or "", "unreadable_file", f"{type(error).__name__}: {error}")
+
+    def sample(self, text_slice: TextSlice, limit: int) -> tuple[list[str], int]:
+        """Up to `limit` usable sentences from the beginning of the slice, and about how many bytes of the file they
+        took."""
+        texts: list[str] = []
+        records = 0
+        with files.open_read(text_slice.name) as file:
+            try:
+                for record in format_of(text_slice.name).read(text_slice, file, self._options):
+                    records += 1
+                    found = self._sentences_of(text_slice.name, record)
+                    texts += [sentence.text for sentence in found][: limit - len(texts)]
+                    if len(texts) == limit and (used := _bytes_read(text_slice, file, records, record.position)):
+                        return texts, used
+            except _errors(text_slice.name):
+                pass
+        return texts, text_slice.bytes
+
+    def _sentences_of(self, source: str, record: Record) -> Sequence[SourceSentence]:
+        """The usable sentences of a record; the others go to the log."""
+        position, content = record
+        if isinstance(content, Unusable):
+            self._reject(source, position if position >= 0 else "", content.reason, content.detail)
+            return ()
+        if isinstance(content, list):
+            return self._listed(source, position, content)
+        limit = self._options.max_line_bytes
+        if len(content) > limit:
+            self._reject(source, position, "too_long", f"{len(content)} characters, at most {limit}")
+            return ()
+        if self.splitter is None:
+            sentence = self._checked(source, position, -1, content)
+            return () if sentence is None else (sentence,)
+        split = self.splitter.split(content)
+        if not split:
+            self._reject(source, position, "empty_line")
+        checked = (self._checked(source, position, number, text) for number, text in enumerate(split))
+        return [sentence for sentence in checked if sentence]
+
+    def _listed(self, source: str, position: int, texts: list[Any]) -> Sequence[SourceSentence]:
+        """The usable texts of a list, each one sentence."""
+        if self.splitter is not None:
+            wrong = wrong_type(self._options.field, texts)
+            self._reject(source, position, wrong.reason, wrong.detail)
+            return ()
+        found = []
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                wrong = wrong_type(self._options.field, text)
+                self._reject(source, f"{position}-{number}", wrong.reason, wrong.detail)
+            elif sentence := self._checked(source, position, number, text):
+                found.append(sentence)
+        return found
+
+    def _checked(self, source: str, position: int, number: int, text: str) -> SourceSentence | None:
+        """The sentence if it can be used. Every sentence is checked here."""
+        text = text.strip()
+        sentence = SourceSentence(source, position, number, text)
+        reason = detail = ""
+        if not text:
+            reason = "empty_line"
+        elif len(text) > self.max_characters:
+            reason, detail = "too_long", f"{len(text)} characters, at most {self.max_characters}"
+        elif len(text) < self.min_characters:
+            reason, detail = "too_short", f"{len(text)} characters, at least {self.min_characters}"
+        elif "\0" in text:
+            reason = "nul_byte"
+        elif not _encodable(text):
+            reason, detail = "not_utf8", "a lone surrogate"
+        if reason:
+            self._reject(source, sentence.key, reason, detail)
+            return None
+        self.read += 1
+        return sentence
+
+    def _reject(self, source: str, key: object, reason: str, detail: str = "") -> None:
+        self.read += 1
+        self.log.add(source, key, reason, detail)
+
+
+def _errors(name: str) -> tuple[type[Exception], ...]:
+    return (*packing.ERRORS, *format_of(name).errors)
+
+
+def _bytes_read(text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
+    """About how many bytes of the slice were read; 0 where too few to tell."""
+    if can_split(text_slice.name):
+        return max(format_of(text_slice.name).bytes_read(text_slice, file, records, position), 1)
+    return file.tell() if file.tell() >= MIN_BYTES_SAMPLED else 0
+
+
+def _describe(text_slice: TextSlice) -> Input:
+    """The slice's bytes and their hash. A pass of its own, because formats seek and stop early."""
+    digest, length = hashlib.sha256(), 0
+    left = text_slice.bytes
+    with files.open_read(text_slice.name) as file:
+        file.seek(text_slice.start)
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            length += len(block)
+            left -= len(block)
+    return Input(text_slice.name, length, digest.hexdigest(), text_slice.start, text_slice.end)
+
+
+def _encodable(text: str) -> bool:
+    """Whether UTF-8 can hold the text; JSON escapes can make lone surrogates, which it cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

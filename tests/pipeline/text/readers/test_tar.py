@@ -1,0 +1,78 @@
+"""Tars of WebDataset samples."""
+
+import gzip
+
+import pytest
+from tests.pipeline.text.readers.helpers import tar, zst
+
+
+def test_webdataset_samples(read):
+    members = [
+        ("a", None),
+        ("a/000.jpg", b"\xff\xd8"), ("a/000.json", b'{"caption": "from json"}'), ("a/000.txt", b"from txt\n"),
+        ("a/001.txt", b"one"), ("a/001.json", b'{"caption": "no"}'),
+        ("b.v2/001.json", b'{"caption": ["two", "three"]}'), ("b.v2/001.cls", b"7"),
+        ("b.v2/002.jpg", b"\xff\xd8"), ("b.v2/003.meta.json", b'{"caption": "no"}'),
+        ("b.v2/004.json", b"{"), ("b.v2/005.txt", b""), ("b.v2/006.txt", b"\xff"), ("b.v2/007.json", b'{"n": 1}'),
+        ("b.v2/008.json", b'{"caption": "last"}'),
+    ]  # fmt: skip
+    result = read("a.tar", tar(members))
+    assert result.texts == ["from txt", "one", "two", "three", "last"]
+    assert [reason for _, reason in result.rejects] == ["not_json", "empty_line", "not_utf8", "missing_field"]
+
+
+def test_a_members_key_is_where_its_bytes_begin(read):
+    content = tar([("a.txt", b"one"), ("b.json", b'{"caption": ["two"]}')])
+    keys = [key for key, _ in read("a.tar", content).sentences]
+    assert keys == [str(content.index(b"one")), f"{content.index(b'{')}-0"]
+
+
+def test_samples_of_the_same_name_in_other_folders_are_others(read):
+    members = [("a/0.json", b'{"caption": "one"}'), ("b/0.txt", b"two"), ("c/0.json", b'{"caption": "three"}')]
+    assert read("a.tar", tar(members)).texts == ["one", "two", "three"]
+
+
+def test_a_tar_without_text(read):
+    result = read("a.tar", tar([("0.jpg", b"\xff\xd8"), ("0.cls", b"7")]))
+    assert result.rejects == [("", "missing_field")]
+    assert result.details == ["no .txt or .json member"]
+
+
+def test_a_member_over_the_limit(read):
+    members = [
+        ("0.txt", b"one"),
+        ("1.txt", b"x" * 41),
+        ("2.json", b'{"caption": "' + b"x" * 41 + b'"}'),
+        ("3.txt", b"two"),
+    ]
+    result = read("a.tar", tar(members), max_line_bytes=40)
+    assert result.texts == ["one", "two"]
+    assert result.reasons == ["too_long", "too_long"]
+
+
+@pytest.mark.parametrize("pack", ["tar", "tar.gz", "tgz", "tar.zst"])
+def test_a_tar_cut_anywhere_gives_its_whole_members_and_a_reject(read, pack):
+    content = tar([("0.txt", b"one"), ("1.txt", b"two"), ("2.txt", b"three")])
+    packed = {"tar": lambda data: data, "tar.zst": zst}.get(pack, gzip.compress)
+    for length, texts in (
+        (100, []), (512, []), (514, []), (1024, ["one"]), (1100, ["one"]), (1536, ["one"]), (2048, ["one", "two"]),
+        (2561, ["one", "two"]), (3072, ["one", "two", "three"]), (3500, ["one", "two", "three"]),
+    ):  # fmt: skip
+        result = read(f"a.{pack}", packed(content[:length]))
+        assert result.texts == texts, length
+        assert result.rejects == [("", "unreadable_file")]
+    assert read(f"a.{pack}", packed(content)).rejects == []
+    # Without the padding behind the end.
+    assert read(f"a.{pack}", packed(content[: 3072 + 1024])).rejects == []
+
+
+def test_a_tar_with_a_broken_header_in_the_middle_is_not_taken_for_its_end(read):
+    content = bytearray(tar([("0.txt", b"one"), ("1.txt", b"two"), ("2.txt", b"three")]))
+    content[1024 + 3] ^= 1
+    result = read("a.tar", bytes(content))
+    assert (result.texts, result.rejects) == (["one"], [("", "unreadable_file")])
+
+
+def test_long_names_in_a_tar(read):
+    members = [(f"{'deep/' * 60}0.txt", b"one"), (f"{'x' * 200}.json", b'{"caption": "two"}')]
+    assert read("a.tar", tar(members)).texts == ["one", "two"]
