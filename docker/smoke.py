@@ -10,7 +10,7 @@ import torch
 import torchvision.ops
 from detectron2 import model_zoo
 
-from vlmixer.pipeline.jobs.flex import main
+from vlmixer.pipeline.jobs.dataflow import main
 
 boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 8.0, 7.0]])
 assert torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5).tolist() == [0]

@@ -23,8 +23,8 @@ def run_stages(
     config: Config, stages: Sequence[str], engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> None:
     """Do these stages in order, each from where it was left. Raises UserError, CallError."""
-    if engine.elsewhere:
-        check_seen_from_elsewhere(config, stages)
+    if engine.remote:
+        check_visible_to_workers(config, stages)
     vocabulary = load_vocabulary(config.vocabulary)
     steps: dict[str, Callable[[], Manifest[AnyDetails]]] = {
         "tag": lambda: run_tag(config, vocabulary, engine, overwrite=overwrite),
@@ -37,7 +37,7 @@ def run_stages(
         files.publish_bytes(files.join(config.out, "config.yaml"), config.to_yaml().encode())
 
 
-def check_seen_from_elsewhere(config: Config, stages: Sequence[str]) -> None:
+def check_visible_to_workers(config: Config, stages: Sequence[str]) -> None:
     """Raises CallError where workers on other machines would look for a file that lies on this one."""
     named = [("out", config.out)]
     if "tag" in stages:

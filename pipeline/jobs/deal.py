@@ -21,7 +21,8 @@ from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.mix.samples import sample_key, shard_of
-from vlmixer.pipeline.units.work import Stage, Unit, UnitResult
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 VIEWS_A_DEAL = 100_000
 """Views that are dealt out together, 30 MB of captions."""

@@ -36,10 +36,15 @@ from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
 from vlmixer.pipeline.image.readers.corpus import read_images
 from vlmixer.pipeline.image.readers.features import MAX_LINE_BYTES, photos_by_id, plan_features
 from vlmixer.pipeline.image.regions import BadFeature, Region, RegionChoice, choose_regions
-from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
+from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.survey import PHOTOS, Run, read_run, survey_images
-from vlmixer.pipeline.units import work
-from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult
+from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
+from vlmixer.pipeline.units.progress import progress
+from vlmixer.pipeline.units.results import read_results
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 LOG = logging.getLogger("vlmixer")
 
@@ -407,8 +412,8 @@ def machine_hints(settings: ImageSettings) -> dict[str, str]:
     return hints
 
 
-def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, elsewhere: bool = False) -> DetectorSpec:
-    """The config's detector as plain data. elsewhere: it will run on other machines, which see no file of this one, and
+def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, remote: bool = False) -> DetectorSpec:
+    """The config's detector as plain data. remote: it will run on other machines, which see no file of this one, and
     have an accelerator where the config says `cuda`. Raises CallError if its weights are missing or its device is."""
     weights = None if settings.weights == "default" else settings.weights
     if weights is not None and is_file_name(weights) and not files.exists(weights):
@@ -416,11 +421,11 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, elsew
     return DetectorSpec(
         settings.detector,
         weights,
-        resolve_device(settings.device) if not elsewhere else "cuda" if settings.device == "cuda" else "cpu",
+        resolve_device(settings.device) if not remote else "cuda" if settings.device == "cuda" else "cpu",
         # Where some regions are wanted in any case, the detector must not drop them first.
         0.0 if settings.min_regions else settings.score_threshold,
         settings.detector_options,
-        () if elsewhere else tuple(import_paths),
+        () if remote else tuple(import_paths),
     )
 
 
@@ -466,7 +471,7 @@ def run_detect(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> Manifest[RegionsDetails]:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
-    spec = detector_spec(config.images, import_paths, elsewhere=engine.elsewhere)
+    spec = detector_spec(config.images, import_paths, remote=engine.remote)
     photos: dict[str, str] | None = None
     if spec.name.startswith(TSV):
         corpus, photos = plan_known(spec, config.images.inputs, files.join(Stage(DETECT, config.out).work, PHOTOS))
@@ -482,19 +487,19 @@ def run_detect(
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
     plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], manifest.versions(PACKAGES))
     stage = Stage(DETECT, config.out)
-    finished = work.begin(stage, plan, overwrite=overwrite)
+    finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
     if photos is not None:
         files.publish_bytes(files.join(stage.work, PHOTOS), manifest.canonical(photos))
     units = survey_images(corpus.pieces, stage, engine, drop_duplicates=config.images.drop_duplicates)
-    left = work.pending(stage, units)
+    left = pending(stage, units)
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left:
-            hints = machine_hints(config.images) if engine.elsewhere else None
+            hints = machine_hints(config.images) if engine.remote else None
             transform = DetectRegions(config.images, spec, vocabulary, config.out, hints)
             engine.run(stage, left, tuple[Run, ...], lambda units: units | "DetectRegions" >> transform, label="detect")
-    results = work.read_results(stage, [unit.name for unit in units], FoundRegions)
+    results = read_results(stage, [unit.name for unit in units], FoundRegions)
     concepts: Counter[str] = Counter()
     for result in results:
         concepts.update(result.details.concepts)
@@ -510,4 +515,4 @@ def run_detect(
         images_by_part=tuple(result.details.images for result in results),
         not_images=len(corpus.set_aside),
     )
-    return work.finish(stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction)
+    return finish_stage(stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction)

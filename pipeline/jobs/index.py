@@ -29,9 +29,15 @@ from vlmixer.bank import building, selection
 from vlmixer.bank.building import ConceptCounts
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import BankSettings, Config
-from vlmixer.pipeline.jobs.engine import DoUnits, Engine, keeping_error, progress
-from vlmixer.pipeline.units import work
-from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult
+from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.units.failures import any_failed, keeping_error
+from vlmixer.pipeline.units.finishing import finish_stage, upstream
+from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
+from vlmixer.pipeline.units.progress import progress
+from vlmixer.pipeline.units.results import read_result, read_results
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 REFERENCES = ["image_id", "patch_id", "concept", "score"]
@@ -179,19 +185,19 @@ def _content(unit: Unit[Group]) -> Group:
 @no_annotations
 def _cuts_unit(found: Sequence[tuple[int, Cut]], stage: Stage[BankDetails]) -> list[Unit[dict[int, Cut]]]:
     """The unit that keeps the cuts; none where a group could not be read, as then they are not those of all regions."""
-    return [] if work.failed(stage) else [Unit(CUTS, dict(found))]
+    return [] if any_failed(stage) else [Unit(CUTS, dict(found))]
 
 
 @no_annotations
 def _group_units(group: Group, stage: Stage[BankDetails], cuts: Iterable[str]) -> list[Unit[Group]]:
     """The group's unit, once the cuts are on disk; none where a unit failed before."""
-    return [] if not list(cuts) or work.failed(stage) else [Unit(group.unit, group)]
+    return [] if not list(cuts) or any_failed(stage) else [Unit(group.unit, group)]
 
 
 @no_annotations
 def _concept_units(_: str, stage: Stage[BankDetails], gathered: Iterable[str]) -> list[Unit[tuple[int, ...]]]:
     """Units of concepts, once all candidates are gathered; none where a unit failed before."""
-    if not list(gathered) or work.failed(stage):
+    if not list(gathered) or any_failed(stage):
         return []
     # In the order of the ids' text: the names of the reject files follow from it, and they stay what they were.
     return plan_concepts(sorted(read_cuts(stage), key=str))
@@ -297,7 +303,7 @@ class CutsWorker:
 
 def read_cuts(stage: Stage[BankDetails]) -> dict[int, Cut]:
     """The cuts by concept id, ascending."""
-    return dict(sorted(work.read_result(stage, CUTS, Cuts).details.by_concept.items()))
+    return dict(sorted(read_result(stage, CUTS, Cuts).details.by_concept.items()))
 
 
 def gathered_schema(feature_dim: int) -> pa.Schema:
@@ -479,7 +485,7 @@ class ConceptWorker:
 
 def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool) -> Manifest[BankDetails]:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
-    regions = work.upstream(DETECT, config.out)
+    regions = upstream(DETECT, config.out)
     if regions.details.vocabulary_hash != vocabulary.hash:
         raise UserError(
             f"vocabulary: {vocabulary.name!r} is not the one that detect ran with ({regions.details.vocabulary!r}). "
@@ -493,7 +499,7 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     stage = Stage(INDEX, config.out)
     settings: dict[str, Any] = asdict(config.bank) | {"seed": config.seed, "vocabulary": vocabulary.hash}
     plan = Plan(settings, [regions.content_hash], manifest.versions(PACKAGES))
-    finished = work.begin(stage, plan, overwrite=overwrite)
+    finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
     feature_dim = regions.details.feature_dim
@@ -502,7 +508,7 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
     concepts = [unit.name for unit in plan_concepts(numbers)]
     units = [*(group.unit for group in groups), *concepts]
     with progress(stage, "index", units, "regions"):
-        if work.pending(stage, [Unit(name, None) for name in units]):
+        if pending(stage, [Unit(name, None) for name in units]):
             transform = IndexPatches(config.bank, vocabulary, feature_dim, len(groups), config.seed, config.out)
             listed = [Unit(group.unit, group) for group in groups]
             engine.run(
@@ -513,8 +519,8 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
                 label="index",
                 processes=len(units),
             )
-    gathered = work.read_results(stage, [group.unit for group in groups], type(None))
-    chosen = work.read_results(stage, concepts, ChosenPatches)
+    gathered = read_results(stage, [group.unit for group in groups], type(None))
+    chosen = read_results(stage, concepts, ChosenPatches)
     outputs = building.write_bank(
         stage.folder,
         vocabulary.concepts,
@@ -529,7 +535,7 @@ def run_index(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwri
         detector=regions.details.detector,
         selection=BankSelection(**asdict(config.bank), seed=config.seed),
     )
-    return work.finish(
+    return finish_stage(
         stage,
         plan,
         [*gathered, *chosen],

@@ -36,7 +36,8 @@ from vlmixer.pipeline.jobs.deal import (
     plan_deals,
     read_shard_views,
 )
-from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
+from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.mix.cutmix import Mix
 from vlmixer.pipeline.mix.samples import (
     Sentence,
@@ -48,8 +49,14 @@ from vlmixer.pipeline.mix.samples import (
 )  # fmt: skip
 from vlmixer.pipeline.mix.tally import Tally, TallyCounts
 from vlmixer.pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
-from vlmixer.pipeline.units import work
-from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult
+from vlmixer.pipeline.units.failures import any_failed
+from vlmixer.pipeline.units.finishing import finish_stage, upstream
+from vlmixer.pipeline.units.listing import publish_units, read_units
+from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
+from vlmixer.pipeline.units.progress import progress
+from vlmixer.pipeline.units.results import read_results
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow")
 VIEWS_AT_ONCE = 4096
@@ -88,7 +95,7 @@ class MixSamples(beam.PTransform):
 @no_annotations
 def _bucket_units(deals: int, layout: Layout, stage: Stage[ShardsDetails]) -> list[Unit[tuple[int, int]]]:
     """Units of buckets, once all is dealt out; none where a unit failed."""
-    return [] if work.failed(stage) else plan_buckets(layout, deals)
+    return [] if any_failed(stage) else plan_buckets(layout, deals)
 
 
 @no_annotations
@@ -96,8 +103,8 @@ def _shard_units(
     buckets: int, layout: Layout, images: str, stage: Stage[ShardsDetails]
 ) -> list[Unit["MixedShard | ImageShard"]]:
     """Units of shards, once all buckets are sorted; none where a unit failed before."""
-    ready = buckets == layout.buckets and not work.failed(stage)
-    return [*plan_mixed_shards(layout), *work.read_units(stage, images, ImageShard)] if ready else []
+    ready = buckets == layout.buckets and not any_failed(stage)
+    return [*plan_mixed_shards(layout), *read_units(stage, images, ImageShard)] if ready else []
 
 
 @dataclass(frozen=True)
@@ -249,9 +256,9 @@ def plan_image_shards(parts: Sequence[tuple[str, int]], samples_per_shard: int) 
 
 def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest[ShardsDetails]:
     """Do the stage, or what is left of it. Raises UserError, CallError."""
-    tagged = work.upstream(TAG, config.out)
-    regions = work.upstream(DETECT, config.out)
-    bank = work.upstream(INDEX, config.out)
+    tagged = upstream(TAG, config.out)
+    regions = upstream(DETECT, config.out)
+    bank = upstream(INDEX, config.out)
     if tagged.details.vocabulary_hash != bank.details.vocabulary_hash:
         raise UserError(
             f"{config.out}: sentences were tagged with vocabulary {tagged.details.vocabulary!r}, the bank was built "
@@ -267,7 +274,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest[Shar
     settings: dict[str, Any] = asdict(config.mix) | {"seed": config.seed}
     upstreams: dict[str, Manifest[AnyDetails]] = {"tagged": tagged, "regions": regions, "bank": bank}
     plan = Plan(settings, [entry.content_hash for entry in upstreams.values()], manifest.versions(PACKAGES))
-    finished = work.begin(stage, plan, overwrite=overwrite)
+    finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
     layout = Layout.of(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
@@ -279,10 +286,10 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest[Shar
         images = plan_image_shards(found, config.mix.samples_per_shard)
     shards: list[Unit[MixedShard | ImageShard]] = [*plan_mixed_shards(layout), *images]
     units: list[Unit[object]] = [*deals, *plan_buckets(layout, len(deals)), *shards]
-    left = work.pending(stage, units)
+    left = pending(stage, units)
     with progress(stage, "mix", [unit.name for unit in units], "samples"):
         if left:
-            listed = work.publish_units(stage, images)
+            listed = publish_units(stage, images)
             transform = MixSamples(config.mix, layout, listed, config.out)
             engine.run(
                 stage,
@@ -292,7 +299,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest[Shar
                 label="mix",
                 processes=len(left),
             )
-    results = work.read_results(stage, [unit.name for unit in shards], TallyCounts)
+    results = read_results(stage, [unit.name for unit in shards], TallyCounts)
     patches = PatchBank.open(files.join(config.out, INDEX.folder))
     tally = Tally()
     uses = np.zeros(len(patches), np.int64)
@@ -317,7 +324,7 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool) -> Manifest[Shar
         seed=config.seed,
         settings=asdict(config.mix),
     )
-    return work.finish(
+    return finish_stage(
         stage,
         plan,
         results,

@@ -18,9 +18,13 @@ from vlmixer.pipeline.image.duplicates import find_duplicates
 from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
 from vlmixer.pipeline.image.readers.references import SURVEY, refs_of, refs_table
-from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
-from vlmixer.pipeline.units import work
-from vlmixer.pipeline.units.work import Stage, Unit, UnitResult
+from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.units.plan import pending
+from vlmixer.pipeline.units.progress import progress
+from vlmixer.pipeline.units.results import read_results
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 IMAGES_A_UNIT = 64
 MOST_UNITS = 65_536
@@ -86,13 +90,13 @@ def survey_images(
     that are read in one go; their order is that of a hash, so that neighbouring units come from all over the corpus.
     """
     surveys = [Unit(f"survey-{number:05d}", piece) for number, piece in enumerate(pieces)]
-    left = work.pending(stage, surveys)
+    left = pending(stage, surveys)
     if left:
         worker = SurveyWorker(stage, drop_duplicates)
         with progress(stage, "detect: survey", [unit.name for unit in surveys], "images"):
             do = DoUnits(stage, worker)
             engine.run(stage, left, InputPiece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
-    rows = [result.details.rows for result in work.read_results(stage, [unit.name for unit in surveys], Surveyed)]
+    rows = [result.details.rows for result in read_results(stage, [unit.name for unit in surveys], Surveyed)]
     parts = [files.join(stage.work, part_name(unit.name)) for unit in surveys]
     duplicates = _name_duplicates(parts, rows)
     runs = _cut(pieces, [part_name(unit.name) for unit in surveys], rows)

@@ -26,7 +26,8 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
-from vlmixer.pipeline.jobs.engine import DoUnits, Engine, progress
+from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.tagging import PAGE, SUMMARY, Examples, TagSummary, write_tag_page
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.readers.base import TextSlice
@@ -44,8 +45,12 @@ from vlmixer.pipeline.text.tagger import (
     make_matcher,
     resolve_model,
 )
-from vlmixer.pipeline.units import work
-from vlmixer.pipeline.units.work import Content, Plan, Resource, Stage, Unit, UnitResult, Worker
+from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
+from vlmixer.pipeline.units.progress import progress
+from vlmixer.pipeline.units.results import read_results
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Worker
 
 LOG = logging.getLogger("vlmixer")
 PACKAGES = ("vlmixer", "pyarrow", "inflect", "spacy")
@@ -382,7 +387,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     settings = asdict(replace(text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
     plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(PACKAGES))
     stage = Stage(TAG, config.out)
-    finished = work.begin(stage, plan, overwrite=overwrite)
+    finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
     _say_what_is_not_split(inputs)
@@ -392,16 +397,16 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
     finds = plan_finds(inputs)
     find = FindWorker(text, matcher, language_of(nlp), buckets, stage)
     _do(engine, stage, finds, tuple[TextSlice, ...], find, "tag: read")
-    found = work.read_results(stage, [unit.name for unit in finds], FoundSentences)
+    found = read_results(stage, [unit.name for unit in finds], FoundSentences)
     marks = [Unit(f"duplicates-{bucket:05d}", (bucket, len(finds))) for bucket in range(buckets)]
     _do(engine, stage, marks, tuple[int, int], DuplicatesWorker(stage), "tag: duplicates")
     parts = plan_parts([result.details.candidates for result in found])
-    left = work.pending(stage, parts)
+    left = pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
         if left:
             transform = TagSentences(text, vocabulary, matcher, buckets, config.out)
             engine.run(stage, left, Candidates, lambda units: units | "TagSentences" >> transform, label="tag")
-    tagged = work.read_results(stage, [unit.name for unit in parts], FoundMentions)
+    tagged = read_results(stage, [unit.name for unit in parts], FoundMentions)
     results: list[UnitResult[FoundSentences | FoundMentions]] = [*found, *tagged]
     counts = [result.counts["sentences"] for result in results]
     if not any(_has_sentence(each) for each in counts):
@@ -424,7 +429,7 @@ def run_tag(config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite
         missing=[name for name in vocabulary.names if name not in details.mentions],
         unreadable=sorted({name for result in found for name in result.details.unreadable}),
     )
-    return work.finish(
+    return finish_stage(
         stage,
         plan,
         results,
@@ -443,7 +448,7 @@ def _do(
     label: str,
 ) -> None:
     """Do the units of a pass that are left."""
-    left = work.pending(stage, units)
+    left = pending(stage, units)
     with progress(stage, label, [unit.name for unit in units], "sentences"):
         if left:
             engine.run(stage, left, content, lambda units: units | "Do" >> DoUnits(stage, worker), label=label)

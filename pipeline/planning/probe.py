@@ -41,7 +41,8 @@ from vlmixer.pipeline.image.readers.image_files import FILES_PER_PIECE
 from vlmixer.pipeline.jobs import deal, index, mix, tag
 from vlmixer.pipeline.jobs import survey as surveying
 from vlmixer.pipeline.jobs.detect import max_file_bytes, run_detect
-from vlmixer.pipeline.jobs.engine import DoUnits, Engine
+from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.planning import estimate as plan
 from vlmixer.pipeline.planning.estimate import Corpus, Line, Measured, Shape
 from vlmixer.pipeline.text.readers.base import TextSlice
@@ -49,8 +50,10 @@ from vlmixer.pipeline.text.readers.formats import can_split, format_of
 from vlmixer.pipeline.text.readers.reader import SentenceReader
 from vlmixer.pipeline.text.readers.slices import UNIT_BYTES, plan_slices
 from vlmixer.pipeline.units.machine import processors
+from vlmixer.pipeline.units.plan import Plan, begin_stage
+from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.timing import UnitTime, read_times
-from vlmixer.pipeline.units.work import Plan, Stage, Unit, UnitResult, begin
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 LOG = logging.getLogger("vlmixer")
 
@@ -350,7 +353,7 @@ class _Nothing:
 def _start_of_a_process(folder: Path) -> float:
     """Processor seconds of a worker process that does nothing."""
     stage = Stage(TAG, str(folder))
-    begin(stage, Plan({}, [], {}), overwrite=False)
+    begin_stage(stage, Plan({}, [], {}), overwrite=False)
     units = [Unit(f"nothing-{number}", None) for number in range(2)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     Engine(2).run(stage, units, type(None), lambda units: units | "Do" >> DoUnits(stage, _Nothing()), label="nothing")

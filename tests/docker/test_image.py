@@ -14,7 +14,7 @@ from dockerfile_parse import DockerfileParser
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.commands import main as cli
-from vlmixer.pipeline.jobs import flex
+from vlmixer.pipeline.jobs import dataflow
 
 ROOT = Path(__file__).parents[2]
 STEPS = DockerfileParser(fileobj=io.BytesIO((ROOT / "docker" / "Dockerfile").read_bytes())).structure
@@ -89,14 +89,14 @@ def run_options() -> set[str]:
 
 
 def test_the_template_has_the_parameters_of_the_command():
-    own = {action.dest for action in flex.parser()._actions} - {"help"}
+    own = {action.dest for action in dataflow.parser()._actions} - {"help"}
     # Dataflow has its own workers. The parameter `beam` holds the arguments after --.
     assert own == run_options() - {"workers"} | {"beam"}
     assert {parameter["name"] for parameter in TEMPLATE["parameters"]} == own | {"sdk_container_image"}
 
 
 def test_required_parameters_are_the_same_in_both():
-    required = {action.dest for action in flex.parser()._actions if action.required}
+    required = {action.dest for action in dataflow.parser()._actions if action.required}
     listed = {parameter["name"] for parameter in TEMPLATE["parameters"] if not parameter.get("isOptional")}
     assert listed == required | {"sdk_container_image"}
 
@@ -137,7 +137,7 @@ def test_each_parameter_is_explained_and_checked(parameter):
 def test_parameters_become_the_command(tmp_path):
     config = tmp_path / "my.yaml"
     config.write_text(yaml.safe_dump({"train": {"steps": 5}}))
-    command, options = flex.plan(
+    command, options = dataflow.plan(
         [
             f"--config={config}", "--out=gs://bucket/out", "--set=mix.views=2; seed=1", "--overwrite=true",
             "--beam=--max_num_workers=50 --machine_type=n1-standard-8",
@@ -158,16 +158,16 @@ def test_parameters_become_the_command(tmp_path):
 
 def test_wrong_parameters_are_reported_before_a_job_is_made(tmp_path):
     with pytest.raises(CallError, match="out: 'out' is a local folder"):
-        flex.plan(["--config=x.yaml", "--out=out"])
+        dataflow.plan(["--config=x.yaml", "--out=out"])
     with pytest.raises(CallError, match=r"no\.yaml: no such config file"):
-        flex.plan([f"--config={tmp_path}/no.yaml", "--out=gs://bucket/out"])
+        dataflow.plan([f"--config={tmp_path}/no.yaml", "--out=gs://bucket/out"])
     with pytest.raises(SystemExit, match=r"error: .*no\.yaml"):
-        flex.main([f"--config={tmp_path}/no.yaml", "--out=gs://bucket/out"])
+        dataflow.main([f"--config={tmp_path}/no.yaml", "--out=gs://bucket/out"])
 
 
 def test_the_templates_job_runs_the_command_in_a_worker(caplog):
     caplog.set_level("INFO", logger="vlmixer")
-    assert list(flex.run_command(["bank", "stats", "--help"])) == ["done"]
+    assert list(dataflow.run_command(["bank", "stats", "--help"])) == ["done"]
     assert any("folder of the bank" in line for line in caplog.messages)
     with pytest.raises(RuntimeError, match=r"vlmixer bank stats /none ended with 1:\n.*no such file"):
-        list(flex.run_command(["bank", "stats", "/none"]))
+        list(dataflow.run_command(["bank", "stats", "/none"]))

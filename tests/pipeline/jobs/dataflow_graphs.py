@@ -7,8 +7,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from vlmixer.pipeline.jobs.engine import Engine, ListUnits
-from vlmixer.pipeline.units.work import Stage, Unit, publish_units
+from vlmixer.pipeline.jobs.do_units import ListUnits
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.units.listing import publish_units
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit
 
 IMAGE = "gcr.io/some-project/vlmixer:1"
 DATAFLOW = (

@@ -12,7 +12,7 @@ from tests.pipeline.jobs.small_corpus import PHOTOS, Corpus, run
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import make_vocabulary
 from vlmixer.pipeline.jobs.detect import report_unmapped
-from vlmixer.pipeline.units.work import Stage
+from vlmixer.pipeline.units.stage import Stage
 
 
 def reject_rows(out: Path, stage: str) -> dict[str, tuple[str, str]]:

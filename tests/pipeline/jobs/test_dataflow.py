@@ -16,13 +16,17 @@ from vlmixer.artifacts.stages import DETECT, TAG
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.config import ImageSettings, load_config
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec
-from vlmixer.pipeline.jobs import flex
+from vlmixer.pipeline.jobs import dataflow
 from vlmixer.pipeline.jobs.chain import run_stages
+from vlmixer.pipeline.jobs.dataflow import job_name
 from vlmixer.pipeline.jobs.detect import DetectRegions, detector_spec, machine_hints
-from vlmixer.pipeline.jobs.engine import Engine, ListUnits, job_name
+from vlmixer.pipeline.jobs.do_units import ListUnits
+from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.survey import Run
 from vlmixer.pipeline.jobs.tag import Candidates
-from vlmixer.pipeline.units.work import Stage, Unit, publish_units, read_units
+from vlmixer.pipeline.units.listing import publish_units, read_units
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit
 
 DOCS = Path(__file__).parents[3] / "docs" / "dataflow.md"
 MOST_BYTES = 400_000
@@ -74,7 +78,7 @@ def test_only_the_detectors_step_asks_for_machines(jobs):
 def detect_job(**settings: object) -> Job:
     """The job of the stage detect alone."""
     images = ImageSettings(inputs=("memory://none/*",), detector="demo", **settings)
-    spec = detector_spec(images, ("/some/folder",), elsewhere=True)
+    spec = detector_spec(images, ("/some/folder",), remote=True)
     stage = Stage(DETECT, "memory://none/out")
     regions = DetectRegions(images, spec, load_vocabulary("coco"), stage.out, machine_hints(images))
     return submit(DryEngine(), "detect", lambda p: p | ListUnits(stage, "units.jsonl", tuple[Run, ...]) | regions)
@@ -94,8 +98,8 @@ def test_an_accelerator_is_asked_for_where_the_device_is_cuda():
 
 def test_devices_are_those_of_the_workers():
     images = ImageSettings(detector="demo")
-    assert detector_spec(images, ("/some/folder",), elsewhere=True) == DetectorSpec("demo", None, "cpu", 0.3)
-    assert detector_spec(ImageSettings(detector="demo", device="cuda"), (), elsewhere=True).device == "cuda"
+    assert detector_spec(images, ("/some/folder",), remote=True) == DetectorSpec("demo", None, "cpu", 0.3)
+    assert detector_spec(ImageSettings(detector="demo", device="cuda"), (), remote=True).device == "cuda"
 
 
 @pytest.mark.parametrize(
@@ -172,10 +176,10 @@ def test_files_of_this_machine_are_refused(tmp_path, key, setting):
 def test_the_templates_job_holds_the_command_and_nothing_else(tmp_path):
     config = tmp_path / "my.yaml"
     config.write_text("seed: 0\n")
-    command, options = flex.plan([f"--config={config}", "--out=gs://bucket/out", *DATAFLOW])
+    command, options = dataflow.plan([f"--config={config}", "--out=gs://bucket/out", *DATAFLOW])
     assert options.view_as(SetupOptions).save_main_session is False
     pipeline = beam.Pipeline(options=options)
-    pipeline | beam.Create([command]) | "RunVlmixer" >> beam.FlatMap(flex.run_command)
+    pipeline | beam.Create([command]) | "RunVlmixer" >> beam.FlatMap(dataflow.run_command)
     job = pipeline.run().job
     assert job.proto_pipeline.ByteSize() < 20_000
     assert b"pickled_main_session" not in job.proto_pipeline.SerializeToString()

@@ -13,7 +13,7 @@ from vlmixer.artifacts.stages import MIX
 from vlmixer.pipeline.jobs import deal
 from vlmixer.pipeline.jobs.deal import BucketWorker, DealWorker, Layout, order_in_shard, read_shard_views
 from vlmixer.pipeline.mix.samples import sample_key, shard_of
-from vlmixer.pipeline.units.work import Stage
+from vlmixer.pipeline.units.stage import Stage
 
 SEED = 3
 SENTENCES = 400

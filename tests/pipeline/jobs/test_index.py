@@ -21,6 +21,7 @@ from vlmixer.pipeline.config import BankSettings, Config
 from vlmixer.pipeline.jobs import index
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.index import Cut, Ranking, list_places, other_concepts, plan_concepts, plan_groups, run_index
+from vlmixer.pipeline.units import doing
 from vlmixer.pipeline.verification.verify import verify
 
 DIM = 6
@@ -238,7 +239,7 @@ def test_interrupted_between_units_it_ends_with_the_same_bytes(tmp_path, small_g
         shutil.copytree(tmp_path / "whole" / "regions", out / "regions")
         left = stops
 
-        def stop(stage, unit, result, publish=index.work.publish_result):
+        def stop(stage, unit, result, publish=doing.publish_result):
             nonlocal left
             left -= 1
             if left < 0:
@@ -246,7 +247,7 @@ def test_interrupted_between_units_it_ends_with_the_same_bytes(tmp_path, small_g
             publish(stage, unit, result)
 
         with monkeypatch.context() as patched:
-            patched.setattr("vlmixer.pipeline.jobs.engine.publish_result", stop)
+            patched.setattr("vlmixer.pipeline.units.doing.publish_result", stop)
             with pytest.raises((KeyboardInterrupt, RuntimeError)):
                 build(out, max_patches_per_concept=9)
         assert build(out, max_patches_per_concept=9).manifest.content_hash == whole.content_hash

@@ -23,7 +23,7 @@ from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.readers.references import refs_table
 from vlmixer.pipeline.jobs.detect import Photo, Reading, _detect
 from vlmixer.pipeline.jobs.survey import Run
-from vlmixer.pipeline.units.work import Stage
+from vlmixer.pipeline.units.stage import Stage
 
 # Finds the red pixels; its feature is how many pixels the image has, and their mean colour.
 DETECTOR = """

@@ -21,10 +21,11 @@ from vlmixer.artifacts.files import FileStat
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.commands.main import main
 from vlmixer.pipeline.config import HARDLY_VISUAL
-from vlmixer.pipeline.jobs import engine, tag
+from vlmixer.pipeline.jobs import tag
 from vlmixer.pipeline.jobs.tag import Candidates, count_buckets, plan_parts, repeated
 from vlmixer.pipeline.text.readers.slices import plan_slices, source_id
 from vlmixer.pipeline.text.tagger import Tagger
+from vlmixer.pipeline.units import doing
 
 NOUNS = ["a dog", "two dogs", "a cat", "a bear market", "kites", "cat food", "a tree", "the sea", "an orange shirt"]
 
@@ -243,15 +244,15 @@ def test_interrupted_anywhere_it_resumes_to_the_same_bytes(corpus, tmp_path, sma
     broken = tmp_path / "broken"
     for place, name, call in (
         (tag.FindWorker, "run", 1),  # before a unit of the first pass
-        (engine, "publish_result", 1),  # a unit's files are there, its mark is not
+        (doing, "publish_result", 1),  # a unit's files are there, its mark is not
         (tag, "_candidates", 0),
         (tag.DuplicatesWorker, "run", 0),
-        (engine, "publish_result", 1),
+        (doing, "publish_result", 1),
         (tag.TagWorker, "run", 2),
-        (engine, "publish_result", 1),
+        (doing, "publish_result", 1),
         (tag, "tagged_table", 3),  # within a part
         (tag, "write_tag_page", 0),
-        (tag.work, "finish", 0),
+        (tag, "finish_stage", 0),
     ):
         interrupt(monkeypatch, config, broken, place, name, call)
     assert run(config, broken, command="tag") == 0

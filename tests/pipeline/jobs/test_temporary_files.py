@@ -8,7 +8,9 @@ import pytest
 
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.units.work import Plan, Stage, Unit, begin
+from vlmixer.pipeline.units.plan import Plan, begin_stage
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def look(temporary):
 def begun(folder):
     """A stage that is under way."""
     stage = Stage(TAG, str(folder))
-    begin(stage, Plan({}, [], {}), overwrite=False)
+    begin_stage(stage, Plan({}, [], {}), overwrite=False)
     return stage
 
 

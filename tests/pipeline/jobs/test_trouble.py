@@ -17,8 +17,9 @@ from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.files import TEMPORARY
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.commands.main import main
-from vlmixer.pipeline.units import work
-from vlmixer.pipeline.units.work import Plan, Stage
+from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.plan import Plan, begin_stage
+from vlmixer.pipeline.units.stage import Stage
 
 ROOT = Path(__file__).parents[3]
 
@@ -171,9 +172,9 @@ def test_what_a_lost_worker_had_begun_is_gone_when_the_stage_is_finished(tmp_pat
     stage = Stage(TAG, str(tmp_path))
     details = TaggedDetails("rules", "coco", "-", mentions={}, not_meant={}, sources={}, not_split=0)
     plan = Plan({}, [], {})
-    assert work.begin(stage, plan, overwrite=False) is None
+    assert begin_stage(stage, plan, overwrite=False) is None
     for folder in (stage.folder, stage.rejects):
         Path(folder).mkdir(exist_ok=True)
         Path(folder, f"part-00000.parquet{TEMPORARY}0123").write_bytes(b"half")
-    work.finish(stage, plan, [], details=details, max_bad_fraction=0)
+    finish_stage(stage, plan, [], details=details, max_bad_fraction=0)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["manifest.json"]

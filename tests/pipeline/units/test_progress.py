@@ -5,10 +5,10 @@ import time
 
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.stages import DETECT
-from vlmixer.pipeline.jobs import engine
-from vlmixer.pipeline.jobs.engine import Tally, progress
-from vlmixer.pipeline.units import work
-from vlmixer.pipeline.units.work import Stage, Unit, UnitResult
+from vlmixer.pipeline.units.progress import ProgressCount, progress
+from vlmixer.pipeline.units.results import publish_result
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 
 def counts(read, **rejected):
@@ -16,7 +16,7 @@ def counts(read, **rejected):
 
 
 def test_items_a_second_rejects_by_reason_and_time_left():
-    tally = Tally("images", units=10)
+    tally = ProgressCount("images", units=10)
     assert tally.describe(3) == "0 images"
     tally.add([counts(64, no_region=3, duplicate=10)], fresh=True)
     tally.add([counts(36, no_region=2)], fresh=True)
@@ -25,7 +25,7 @@ def test_items_a_second_rejects_by_reason_and_time_left():
 
 
 def test_what_was_done_before_a_restart_does_not_count_for_the_speed():
-    tally = Tally("images", units=10)
+    tally = ProgressCount("images", units=10)
     for _ in range(8):
         tally.add([counts(64, no_region=1)], fresh=False)
     assert tally.describe(50) == "512 images, 8 not used (8 no_region)"
@@ -35,15 +35,17 @@ def test_what_was_done_before_a_restart_does_not_count_for_the_speed():
     assert tally.describe(600) == "640 images, 0.213 images/s, 8 not used (8 no_region)"
 
 
-def test_lines_while_units_are_done_and_after_a_restart(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(engine, "SECONDS_A_LINE", 0)
+def test_lines_while_units_are_done_and_after_a_restart(tmp_path, caplog):
     stage = Stage(DETECT, str(tmp_path))
     for name in ("part-0", "survey-0"):
-        work.publish_result(stage, Unit(name, None), UnitResult(None, {"images": counts(10, no_region=1)}))
-    with caplog.at_level(logging.INFO), progress(stage, "detect", ["part-0", "part-1", "part-2"], "images"):
-        work.publish_result(stage, Unit("part-1", None), UnitResult(None, {"images": counts(20, duplicate=2)}))
+        publish_result(stage, Unit(name, None), UnitResult(None, {"images": counts(10, no_region=1)}))
+    with (
+        caplog.at_level(logging.INFO),
+        progress(stage, "detect", ["part-0", "part-1", "part-2"], "images", seconds_per_line=0),
+    ):
+        publish_result(stage, Unit("part-1", None), UnitResult(None, {"images": counts(20, duplicate=2)}))
         time.sleep(0.8)
-        work.publish_result(stage, Unit("part-2", None), UnitResult(None, {"images": counts(5)}))
+        publish_result(stage, Unit("part-2", None), UnitResult(None, {"images": counts(5)}))
     assert "detect: 1 of 3 units were done before" in caplog.text
     assert "detect: 2 of 3 units, 30 images, " in caplog.text
     assert " images/s, 3 not used (2 duplicate, 1 no_region), about " in caplog.text

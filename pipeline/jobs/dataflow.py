@@ -1,26 +1,27 @@
-"""What the Dataflow Flex Template starts: a job of one step, in which a worker runs `vlmixer run`.
+"""What is peculiar to Dataflow: how its jobs are named and packed, and the Flex Template that starts `vlmixer run`.
 
-A template launches one job, but each pass of a stage is a job of its own, planned from what the one before left. So the
-template's job is small: its only step calls the command, which submits the others and waits for them. If it is stopped
-or tried again, the command goes on where it ended.
+A template launches one job, but each pass of a stage is a job of its own, planned from the results of the pass before.
+So the template's job is small: its only step calls the command, which submits the others and waits for them. If it is
+stopped or retried, the command resumes.
 """
 
 import argparse
 import logging
+import re
 import shlex
 import subprocess
 import sys
+import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.pipeline.config import load_config
-from vlmixer.pipeline.jobs.engine import without_main_session
 
 LOG = logging.getLogger("vlmixer")
 INHERITED = (
@@ -29,6 +30,27 @@ INHERITED = (
 )  # fmt: skip
 """Options of the template's job that the stages' jobs get, too."""
 LINES_KEPT = 20
+RUNNERS = ("DataflowRunner", "dataflow", "dataflowrunner")
+JOB_NAME = "vlmixer"
+"""What the names of jobs begin with, unless --job_name says something else."""
+
+
+def prepare(options: PipelineOptions, label: str) -> None:
+    """Set what every job on Dataflow needs: a name of its own, and no pickle of the program that submits it."""
+    without_main_session(options)
+    cloud = options.view_as(GoogleCloudOptions)
+    cloud.job_name = job_name(cloud.job_name or JOB_NAME, label)
+
+
+def job_name(base: str, label: str) -> str:
+    """A name that Dataflow accepts and no other run has: only one job of a name may run at a time."""
+    words = re.sub("[^a-z0-9]+", "-", f"{base}-{label}".lower()).strip("-")
+    return f"{words}-{uuid.uuid4().hex[:8]}"
+
+
+def without_main_session(options: PipelineOptions) -> None:
+    """Send workers no pickle of the submitting program, as Beam does by default on Dataflow: they have our code."""
+    options.view_as(SetupOptions).save_main_session = False
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,27 @@
+"""Doing one unit, in whatever process it has come to."""
+
+import time
+from collections.abc import Callable
+
+from vlmixer.artifacts import files
+from vlmixer.pipeline.units.results import publish_result
+from vlmixer.pipeline.units.stage import AnyStage
+from vlmixer.pipeline.units.timing import UnitTime, clock, record
+from vlmixer.pipeline.units.unit import Content, Resource, Unit, Worker
+
+
+def do_unit(
+    stage: AnyStage, worker: Worker[Content, Resource], unit: Unit[Content], load: Callable[[], Resource]
+) -> None:
+    """Do the unit and publish its result, unless it has one: a runner that retries may bring a unit again.
+
+    load: gives the worker's resource, which a process loads once. Two processes may do the same unit at once: both
+    publish the same bytes under the same names.
+    """
+    began, used = clock(), time.thread_time()
+    resource = load()
+    if not files.has_file(stage.stats(unit.name)):
+        loaded = clock()
+        publish_result(stage, unit, worker.run(unit, resource))
+        spent = loaded - began, clock() - loaded, time.thread_time() - used
+        record(stage.out, UnitTime(stage.name, unit.name, *spent))

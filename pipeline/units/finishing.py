@@ -1,0 +1,70 @@
+"""The end of a stage: its manifest, made of its units' results; and the manifests of the stages before it."""
+
+from collections.abc import Sequence
+
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
+from vlmixer.artifacts.rejects import BAD, bad_count
+from vlmixer.artifacts.stages import Details, StageType
+from vlmixer.pipeline.units.plan import Plan
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import UnitResult
+
+
+def finish_stage(
+    stage: Stage[Details],
+    plan: Plan,
+    results: Sequence[UnitResult[object]],
+    *,
+    details: Details,
+    max_bad_fraction: float,
+    extra_inputs: Sequence[Input] = (),
+    extra_outputs: Sequence[Output] = (),
+) -> Manifest[Details]:
+    """Publish the stage's manifest, made of its units' results, and remove the work folder.
+
+    Raises UserError if more than `max_bad_fraction` of the inputs were bad.
+    """
+    counts: dict[str, Counts] = {}
+    for result in results:
+        for kind, entry in result.counts.items():
+            counts[kind] = counts[kind] + entry if kind in counts else entry
+    for kind, entry in counts.items():
+        bad = bad_count(entry.rejected.items())
+        if entry.read and bad > max_bad_fraction * entry.read:
+            reasons = ", ".join(f"{number} {reason}" for reason, number in entry.rejected.items() if reason in BAD)
+            raise UserError(
+                f"{stage.folder}: {bad} of {entry.read} {kind} were bad ({reasons}); at most "
+                f"{max_bad_fraction:.0%} is allowed. See {stage.rejects}/{stage.name}-*.parquet; mend the inputs, "
+                "or raise max_bad_fraction and run again (what is done is kept)."
+            )
+    finished = Manifest(
+        stage=stage.name,
+        config_hash=manifest.digest(dict(plan.settings)),
+        plan_hash=plan.hash,
+        versions=dict(plan.versions),
+        inputs=[*extra_inputs, *(entry for result in results for entry in result.inputs)],
+        outputs=sorted(
+            [*extra_outputs, *(entry for result in results for entry in result.outputs)], key=lambda entry: entry.name
+        ),
+        rejects=sorted((entry for result in results for entry in result.rejects), key=lambda entry: entry.name),
+        counts=counts,
+        details=details,
+    )
+    # An engine that lost a worker has done its units again, and nobody else takes away what that one had begun.
+    for folder in (stage.folder, stage.rejects):
+        files.sweep_temporaries(folder)
+    manifest.publish(stage.folder, finished)
+    files.remove(stage.work)
+    return finished
+
+
+def upstream(stage: StageType[Details], out: str) -> Manifest[Details]:
+    """The manifest of the stage that this one reads from. Raises UserError if it has not finished."""
+    folder = files.join(out, stage.folder)
+    if not files.exists(files.join(folder, manifest.NAME)):
+        raise UserError(
+            f"{folder}: not there or not finished. Run `vlmixer {stage.name}` with the same config and --out first."
+        )
+    return manifest.read(folder, stage)

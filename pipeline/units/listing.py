@@ -1,0 +1,28 @@
+"""Lists of units in the work folder, from which a job reads its units: its graph does not grow with them."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+
+from vlmixer.artifacts import details, files, manifest
+from vlmixer.pipeline.units.stage import AnyStage
+from vlmixer.pipeline.units.unit import Content, Unit
+
+
+def publish_units(stage: AnyStage, units: Sequence[Unit[object]]) -> str:
+    """List the units in a file of the work folder; its name."""
+    lines = b"".join(
+        manifest.canonical({"name": unit.name, "content": details.to_json(unit.content)}) for unit in units
+    )
+    # Named by what it holds: a run that comes upon another's list reads the same.
+    name = f"units-{hashlib.sha256(lines).hexdigest()[:16]}.jsonl"
+    files.publish_bytes(files.join(stage.work, name), lines)
+    return name
+
+
+def read_units(stage: AnyStage, name: str, content: type[Content]) -> Iterator[Unit[Content]]:
+    """The units, whose contents are of type `content`, that `publish_units` listed in file `name`."""
+    with files.open_read(files.join(stage.work, name)) as file:
+        for line in file:
+            raw = json.loads(line)
+            yield Unit(raw["name"], details.from_json(content, raw["content"]))

@@ -1,0 +1,43 @@
+"""Units as Beam's transforms see them: only what is done is reported as done."""
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.stages import TAG
+from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
+
+UNITS = [Unit(f"unit-{number}", number) for number in range(6)]
+
+
+@dataclass(frozen=True)
+class OddFails:
+    """Fails for odd numbers."""
+
+    def load(self) -> None:
+        return None
+
+    def run(self, unit: Unit[int], resource: None) -> UnitResult[None]:
+        if unit.content % 2:
+            raise UserError(f"{unit.name}: odd")
+        return UnitResult(None)
+
+
+def test_a_failing_unit_is_not_reported_as_done(tmp_path):
+    stage = Stage(TAG, str(tmp_path))
+    begin_stage(stage, Plan({}, [], {}), overwrite=False)
+
+    def build(units: beam.PCollection) -> None:
+        done = units | DoUnits(stage, OddFails())
+        assert_that(done, equal_to(["unit-0", "unit-2", "unit-4"]))
+
+    with pytest.raises(UserError, match="unit-1: odd"):
+        Engine(1).run(stage, UNITS, int, build, label="tag")
+    assert [unit.name for unit in pending(stage, UNITS)] == ["unit-1", "unit-3", "unit-5"]
