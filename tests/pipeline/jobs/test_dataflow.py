@@ -136,7 +136,8 @@ def test_a_graph_is_of_one_size_however_many_units_there_are(monkeypatch):
         listed = ListUnits(stage, name, tuple[Run, ...])
         sizes.append(submit(DryEngine(), "detect", lambda p, listed=listed: p | listed).proto.ByteSize())
         assert len(list(read_units(stage, name, tuple[Run, ...]))) == count
-    assert sizes[0] == sizes[1] < 20_000
+    assert max(sizes) < 20_000
+    assert max(sizes) - min(sizes) < 100  # the list's name is packed with the rest
     fsspec.filesystem("memory").rm("/many", recursive=True)
 
 
