@@ -22,7 +22,8 @@ def add(commands: Subcommands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the folder and print the problems. Returns 1 if there are any."""
-    from vlmixer.pipeline.verification.verify import Depth, verify
+    from vlmixer.pipeline.verification.integrity import Depth
+    from vlmixer.pipeline.verification.verify import verify
 
     report = verify(options.folder, Depth(records=not options.bytes, sample=options.sample))
     if options.json:

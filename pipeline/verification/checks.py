@@ -1,0 +1,124 @@
+"""What the checkers of the stages share: a stage's folder with its readable files, unique keys, boxes, crops, mentions.
+
+Everything here reports problems and raises nothing; see VerifyReport.reading.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.manifest import Manifest, Output
+from vlmixer.artifacts.rng import stable_hash
+from vlmixer.artifacts.samples import Mention
+from vlmixer.artifacts.stages import Details
+from vlmixer.pipeline.image.decoding import ImageRejected, decode
+from vlmixer.pipeline.verification.report import UNREADABLE, VerifyReport
+
+
+@dataclass(frozen=True)
+class StageFolder(Generic[Details]):
+    """A stage's folder to check. `outputs` are the files to read; their bytes are those of the manifest."""
+
+    folder: str
+    manifest: Manifest[Details]
+    outputs: Sequence[Output]
+    report: VerifyReport
+
+    @property
+    def complete(self) -> bool:
+        """Whether all files of the manifest are to be read."""
+        return len(self.outputs) == len(self.manifest.outputs)
+
+    def named(self, ending: str) -> list[Output]:
+        """The files to read whose names end so."""
+        return [output for output in self.outputs if output.name.endswith(ending)]
+
+    def path(self, output: Output) -> str:
+        """The path of a file."""
+        return files.join(self.folder, output.name)
+
+    def tables(self, output: Output, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The row groups of a Parquet file, after a check of its schema and its number of rows."""
+        return read_tables(self.path(output), output, schema, self.report)
+
+    def column(self, outputs: Iterable[Output], column: str) -> Iterator[str]:
+        """A column of those Parquet files that can be read."""
+        for output in outputs:
+            with suppress(*UNREADABLE), files.open_read(self.path(output)) as file:
+                parquet = pq.ParquetFile(file, pre_buffer=False)
+                for group in range(parquet.num_row_groups):
+                    yield from parquet.read_row_group(group, columns=[column], use_threads=False)[column].to_pylist()
+
+    def check_count(self, kind: str, found: int) -> None:
+        """Compare a number of records with the manifest's count, if all files could be read."""
+        written = self.manifest.counts[kind].written
+        if self.complete and found != written:
+            self.report.add(self.folder, f"{found} {kind} found, the manifest counts {written}")
+
+    def check_unique(self, name: str, keys: "UniqueKeys") -> None:
+        """Report keys that occur more than once."""
+        for key in keys.repeated():
+            self.report.add(self.folder, f"{name} {key} occurs twice")
+
+
+def read_tables(path: str, output: Output, schema: pa.Schema, report: VerifyReport) -> Iterator[pa.Table]:
+    """The row groups of the Parquet file at `path`, after a check of its schema and its number of rows."""
+    with files.open_read(path) as file:
+        # No threads: if pyarrow's are still starting or ending when the process ends, they sometimes abort it.
+        parquet = pq.ParquetFile(file, pre_buffer=False)
+        if not parquet.schema_arrow.equals(schema):
+            report.add(path, f"columns {parquet.schema_arrow.names}, expected {schema.names} of the documented types")
+            return
+        if parquet.metadata.num_rows != output.rows:
+            report.add(path, f"{parquet.metadata.num_rows} rows, the manifest says {output.rows}")
+        for group in range(parquet.num_row_groups):
+            yield parquet.read_row_group(group, use_threads=False)
+
+
+class UniqueKeys:
+    """Keys that must be unique. Holds eight bytes per key; if some are equal, `reread` gives all keys again."""
+
+    def __init__(self, reread: Callable[[], Iterable[str]]) -> None:
+        self._hashes = array("Q")
+        self._reread = reread
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, key: str) -> None:
+        """Remember a key."""
+        self._hashes.append(stable_hash(key))
+
+    def repeated(self) -> list[str]:
+        """The keys that were added more than once."""
+        values, counts = np.unique(np.frombuffer(self._hashes, np.uint64), return_counts=True)
+        hashes = set(values[counts > 1].tolist())
+        return sorted({key for key in self._reread() if stable_hash(key) in hashes}) if hashes else []
+
+
+def check_box(path: str, key: str, box: Iterable[float], width: int, height: int, report: VerifyReport) -> None:
+    """box: xyxy, pixels of an image of width × height; must lie inside it and not be empty."""
+    left, top, right, bottom = box
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        report.add(path, f"{key}: box {[left, top, right, bottom]} is not inside {width}×{height}")
+
+
+def check_crop(path: str, key: str, crop: bytes, report: VerifyReport) -> None:
+    """A crop must be an image that decodes."""
+    try:
+        decode(crop, max_pixels=1e8)
+    except ImageRejected as rejected:
+        report.add(path, f"{key}: its crop does not decode: {rejected}")
+
+
+def check_mention(path: str, key: str, text: str, mention: Mention, report: VerifyReport) -> None:
+    """A mention's surface must be what the text has between its start and its end."""
+    if not 0 <= mention.start < mention.end or text[mention.start : mention.end] != mention.surface:
+        report.add(path, f"{key}: {mention} does not match the text")

@@ -1,0 +1,106 @@
+"""Checks shards/: every member of every tar, every sample, and the indexes that other loaders read."""
+
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.details import ShardsDetails
+from vlmixer.artifacts.manifest import Output
+from vlmixer.artifacts.samples import MixedSample, Sample, read_samples
+from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_mention
+from vlmixer.pipeline.verification.report import UNREADABLE, VerifyReport
+
+
+def check(stage: StageFolder[ShardsDetails]) -> None:
+    """Read every sample."""
+    report, tars = stage.report, stage.named(".tar")
+    keys = UniqueKeys(lambda: _keys(stage, tars))
+    written = Counter[str]()
+    for output in tars:
+        path = stage.path(output)
+        rows = 0
+        with report.reading(path):
+            _check_members(path, report)
+            with files.open_read(path) as file:
+                for sample in read_samples(file, path):
+                    rows += 1
+                    keys.add(sample.key)
+                    written["views" if isinstance(sample, MixedSample) else "images"] += 1
+                    _check_sample(path, sample, stage.manifest.details.feature_dim, report)
+        if rows != output.rows:
+            report.add(path, f"{rows} samples, the manifest says {output.rows}")
+    _check_offsets(stage)
+    _check_sizes(stage)
+    for kind in stage.manifest.counts:
+        stage.check_count(kind, written[kind])
+    stage.check_unique("key", keys)
+    report.rows["samples"] += len(keys)
+
+
+def _keys(stage: StageFolder[ShardsDetails], tars: Sequence[Output]) -> Iterator[str]:
+    """The keys of the samples in the shards, as far as these can be read."""
+    for output in tars:
+        path = stage.path(output)
+        with suppress(*UNREADABLE), files.open_read(path) as file:
+            yield from (sample.key for sample in read_samples(file, path))
+
+
+def _check_members(path: str, report: VerifyReport) -> None:
+    with files.open_read(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        for member in tar:
+            if member.mtime or not member.isfile():
+                report.add(path, f"{member.name}: expected a plain file with mtime 0")
+
+
+def _check_sample(path: str, sample: Sample, feature_dim: int, report: VerifyReport) -> None:
+    if "." in sample.key:
+        report.add(path, f"key {sample.key} has a dot")
+    if sample.features.dtype != np.float16 or sample.features.shape[1] != feature_dim:
+        report.add(path, f"{sample.key}: features {sample.features.dtype} of width {sample.features.shape[1]}")
+    elif not np.isfinite(sample.features).all():
+        report.add(path, f"{sample.key}: features are not finite")
+    for patch in sample.patches:
+        check_box(path, f"{sample.key} {patch.patch_id}", patch.box, patch.width, patch.height, report)
+    if isinstance(sample, MixedSample):
+        _check_mixing(path, sample, report)
+
+
+def _check_mixing(path: str, sample: MixedSample, report: VerifyReport) -> None:
+    """Mentions against the text, and patches against the mentions that they replace."""
+    for mention in sample.mentions:
+        check_mention(path, sample.key, sample.text, mention, report)
+    replaced = sorted({patch.mention for patch in sample.patches if patch.mention is not None})
+    if list(sample.replaced) != replaced or not all(0 <= index < len(sample.mentions) for index in replaced):
+        report.add(path, f"{sample.key}: replaced {sample.replaced}, patches are for {replaced}")
+    elif any(
+        patch.mention is None or sample.mentions[patch.mention].concept != patch.concept for patch in sample.patches
+    ):
+        report.add(path, f"{sample.key}: a patch has another concept than its mention")
+
+
+def _check_offsets(stage: StageFolder[ShardsDetails]) -> None:
+    """Energon's index of a shard (NAME.tar.idx) must hold where its samples begin."""
+    names = {output.name for output in stage.outputs}
+    for name in sorted(name for name in names if name.endswith(".tar") and f"{name}.idx" in names):
+        path = files.join(stage.folder, f"{name}.idx")
+        with stage.report.reading(path):
+            begins = np.frombuffer(files.read_bytes(path), "<u8")
+            with files.open_read(files.join(stage.folder, name)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+                found = [member.offset for member in tar if member.name.endswith(".json")]
+            if begins[:-1].tolist() != found:
+                stage.report.add(path, "its offsets are not where the samples begin")
+
+
+def _check_sizes(stage: StageFolder[ShardsDetails]) -> None:
+    """open_clip's sizes.json must hold the number of samples in each shard."""
+    for output in stage.named("sizes.json"):
+        path = stage.path(output)
+        expected = {entry.name: entry.rows for entry in stage.manifest.outputs if entry.name.endswith(".tar")}
+        with stage.report.reading(path):
+            if json.loads(files.read_bytes(path)) != expected:
+                stage.report.add(path, "its sizes of the shards are not the manifest's")

@@ -1,0 +1,36 @@
+"""Ways to damage a finished run: flipped bits, and changed contents whose hashes are right."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlmixer.artifacts import manifest, schemas
+
+
+def flip(path: Path, chance: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    bit = chance.randrange(8 * len(data))
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def rewrite_manifest(folder: Path, **changes: object) -> None:
+    """Give a stage folder a manifest with its files' present sizes and hashes."""
+    before = manifest.read(str(folder))
+    outputs = [manifest.describe(str(folder), entry.name, entry.rows) for entry in before.outputs]
+    (folder / "manifest.json").write_bytes(replace(before, outputs=outputs, **changes).to_bytes())
+
+
+def rewrite_rows(path: Path, change: Callable[[list[dict]], None]) -> None:
+    """Change the rows of a Parquet file of one row group or many, and describe its folder again."""
+    before = pq.ParquetFile(path)
+    groups = [before.read_row_group(number).to_pylist() for number in range(before.num_row_groups)]
+    change(groups[0])
+    with schemas.writing_parquet(str(path), before.schema_arrow) as writer:
+        for rows in groups:
+            writer.write_table(pa.Table.from_pylist(rows, schema=before.schema_arrow))
+    rewrite_manifest(path.parent)
