@@ -1,8 +1,7 @@
 """Sentences about scenes: a grammar that knows what it names.
 
-`describe` says something true about a planned scene, `aside` says something about no scene at all. Both keep where
-their words for categories stand, and where a word only looks like one ("they *train* hard"), so that tagging can be
-measured. Finding the words again is the pipeline's business, not this file's.
+`describe` says something true about a planned scene, `aside` something about no scene at all. Both record where their
+words for categories are, and where a word only looks like one ("they *train* hard"), so that tagging can be measured.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 
 from vlmixer.artifacts.rng import generator
 from vlmixer.pipeline.demo.categories import CATEGORIES, INDEX, Category
+from vlmixer.pipeline.demo.phrases import ADJECTIVES, ASIDES, COLOUR_WORDS, DOING, FLYING, STANDING, TAILS, WHEN, WHO
 from vlmixer.pipeline.demo.scenes import CANVAS, Box, Scene, overlap, plan_scene
 
 
@@ -29,7 +29,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Caption:
-    """A sentence; `names` are the things it speaks of, `decoys` the words that only look like a category."""
+    """A sentence; `names` are the things it mentions, `decoys` the words that only look like a category."""
 
     text: str
     names: tuple[Name, ...]
@@ -50,101 +50,6 @@ class _Group:
     @property
     def count(self) -> int:
         return len(self.colours)
-
-
-# In the texts below "{bear}" is a decoy. Noun phrases are written as "[category|words]" until `_finish`.
-_ASIDES = (
-    "{who} {train} hard for the race {when}",
-    "{who} walked through the {fish} market {when}",
-    "she will {book} a room by the lake {when}",
-    "an {orange} sky hung over the hills {when}",
-    "it was a {bear} of a problem {when}",
-    "the {coach|bus} shouted at the whole team {when}",
-    "he will {chair} the meeting {when}",
-    "{who} can hardly {bear} the noise {when}",
-    "the world {cup} begins {when}",
-    "{who} read the {house} rules {when}",
-    "these were the {dog} days of summer, {who} said {when}",
-    "{who} held a coin in the {palm|palm tree} of one hand {when}",
-    "{who} came up with a {novel|book} idea {when}",
-    "a {jet|airplane} black coat hung by the door {when}",
-    "{who} kept fishing for praise, and prices {balloon|hot air balloon} {when}",
-    "{who} {cycle|bicycle} through all the options {when}",
-    "a {clock} tower sketch won the prize {when}",
-    "{who} bought an {orange} dress {when}",
-    "they sat in the front {seat|chair} row of the hall {when}",
-    "{who} {mushroom} into a crowd {when}",
-    "{who} {mug|cup} for the camera {when}",
-    "the {book} fair opened {when}",
-)
-_WHO = ("they", "the neighbours", "two runners", "some friends", "the students", "the players", "many people")
-_WHEN = ("today", "this week", "on Monday", "in the morning", "after lunch", "every spring", "before the show", "again")
-_TAILS = (
-    ", while {who} {train} hard for a race",
-    ", drawn on a {book} cover",
-    ", and {who} can {bear} the wind",
-    ", a {bear} of a thing to draw",
-    ", as seen from the {bus} stop",
-    ", just like at the {fish} market",
-    ", in a {novel|book} style",
-    ", and {who} {fish} for the right word",
-)
-
-# The first two of each are as true of what flies there.
-_STANDING: dict[str, tuple[str, ...]] = {
-    "field": ("in a meadow", "in the countryside", "in a green field", "on the grass"),
-    "forest": ("in the forest", "in the woods", "among tall trunks", "on the forest floor"),
-    "sea": ("out at sea", "on the open sea", "in the waves", "on the water"),
-    "beach": ("at the beach", "near the sea", "by the shore", "on the sand"),
-    "street": ("in town", "in the city", "on a city street", "on the road"),
-    "night": ("at night", "in the dark city", "under the moon", "on a street after dark"),
-    "room": ("in a living room", "indoors", "by the window", "on the wooden floor"),
-    "kitchen": ("in the kitchen", "near the cupboards", "on the kitchen table", "on a table"),
-    "snow": ("on a winter day", "in a snowy valley", "in the snow", "below white mountains"),
-}
-_FLYING: dict[str, tuple[str, ...]] = {
-    "field": ("over a green field", "above the grass", "in the sky"),
-    "forest": ("in the forest", "in the woods", "between the trunks"),
-    "sea": ("over the sea", "above the waves", "in the sky"),
-    "beach": ("over the beach", "above the shore", "in the sky"),
-    "street": ("over the city", "above a street", "in the sky"),
-    "night": ("in the night sky", "over the dark city", "under the moon"),
-    "room": ("in a living room", "indoors", "by the window"),
-    "kitchen": ("in the kitchen", "above the table", "near the cupboards"),
-    "snow": ("over the snow", "above white mountains", "in the winter sky"),
-}
-_DOING = {
-    "dog": ("standing", "waiting", "playing"),
-    "cat": ("sitting", "watching", "waiting"),
-    "bear": ("walking", "standing", "looking around"),
-    "sheep": ("grazing", "standing"),
-    "goose": ("resting", "looking around"),
-    "mouse": ("hiding", "sniffing"),
-    "fish": ("swimming", "jumping"),
-    "owl": ("watching", "gliding"),
-    "butterfly": ("fluttering", "flying"),
-    "train": ("rolling by", "waiting", "steaming"),
-    "car": ("parked", "driving by", "waiting"),
-    "bus": ("waiting", "driving by", "parked"),
-    "bicycle": ("parked", "left alone"),
-    "sailboat": ("sailing", "drifting"),
-    "hot air balloon": ("floating", "drifting", "rising"),
-    "traffic light": ("standing", "blinking"),
-    "kite": ("flying", "dancing", "rising"),
-    "airplane": ("flying", "climbing"),
-    "house": ("standing", "seen"),
-    "palm tree": ("growing", "swaying"),
-    "umbrella": ("opened", "standing"),
-    "orange": ("lying", "seen"),
-    "book": ("lying", "left alone"),
-    "chair": ("standing", "left alone"),
-    "clock": ("ticking", "standing"),
-    "lamp": ("glowing", "standing"),
-    "cup": ("standing", "steaming"),
-    "mushroom": ("growing", "seen"),
-}
-_ADJECTIVES = {"orange": ("ripe", "round", "juicy"), "palm tree": ("tall", "leaning", "green")}
-_COLOUR_WORDS = {"gray": ("gray", "grey"), "golden": ("golden", "tan", "yellowish"), "black": ("black", "dark")}
 
 
 def _pick(random: np.random.Generator, choices: Sequence[str]) -> str:
@@ -181,10 +86,10 @@ def _noun_phrase(random: np.random.Generator, group: _Group) -> str:
         adjectives.append(_pick(random, ("small", "little") if longer <= 55 else ("big", "large")))
     if random.random() < 0.5 and len(set(group.colours)) == 1:
         colour = group.colours[0]
-        if category.name in _ADJECTIVES:
-            adjectives.append(_pick(random, _ADJECTIVES[category.name]))
+        if category.name in ADJECTIVES:
+            adjectives.append(_pick(random, ADJECTIVES[category.name]))
         else:
-            word = _pick(random, _COLOUR_WORDS.get(colour, (colour,)))
+            word = _pick(random, COLOUR_WORDS.get(colour, (colour,)))
             # The colour is also the name of a fruit.
             adjectives.append(f"[!{word}|{word}]" if word in INDEX else word)
     phrase = " ".join([*adjectives, noun])
@@ -195,9 +100,9 @@ def _noun_phrase(random: np.random.Generator, group: _Group) -> str:
 
 
 def relations(a: Box, b: Box, a_is_nearer: bool, on_ground: bool) -> list[str]:
-    """What can truly be said of where a thing with box `a` is, seen from one with box `b`; xyxy in canvas pixels.
+    """True phrases for where a thing with box `a` is, relative to one with box `b`; xyxy in canvas pixels.
 
-    What is lower in the picture is nearer where both stand on the ground, and below where one of them flies.
+    If both stand on the ground, the one lower in the picture is nearer. If one of them flies, it is below.
     """
     ax, bx = (a[0] + a[2]) / 2, (b[0] + b[2]) / 2
     beside = min(a[2], b[2]) < max(a[0], b[0]) + 4
@@ -229,7 +134,7 @@ def _relation(random: np.random.Generator, a: _Group, b: _Group) -> str | None:
 
 def _about_one(random: np.random.Generator, group: _Group, where: str) -> str:
     thing, be = _noun_phrase(random, group), "is" if group.count == 1 else "are"
-    doing = _pick(random, _DOING[group.category.name])
+    doing = _pick(random, DOING[group.category.name])
     return _pick(
         random,
         (
@@ -246,7 +151,7 @@ def _about_one(random: np.random.Generator, group: _Group, where: str) -> str:
 
 def _about_two(random: np.random.Generator, a: _Group, b: _Group, where: str) -> str:
     first, second = _noun_phrase(random, a), _noun_phrase(random, b)
-    be, doing = "is" if a.count == 1 else "are", _pick(random, _DOING[a.category.name])
+    be, doing = "is" if a.count == 1 else "are", _pick(random, DOING[a.category.name])
     relation = _relation(random, a, b)
     if relation is None or random.random() < 0.3:
         return _pick(
@@ -283,14 +188,14 @@ def _about_many(random: np.random.Generator, groups: Sequence[_Group], where: st
 
 
 def _decoys(text: str, random: np.random.Generator) -> str:
-    """Fills a text's {who} and {when}, and marks its decoys, "{coach|bus}" or "{bear}", as decoys."""
-    text = text.replace("{who}", _pick(random, _WHO)).replace("{when}", _pick(random, _WHEN))
+    """Fills in {who} and {when}, and marks the decoys, "{coach|bus}" or "{bear}"."""
+    text = text.replace("{who}", _pick(random, WHO)).replace("{when}", _pick(random, WHEN))
     text = re.sub(r"\{([^|}]+)\|([^}]+)\}", r"[!\2|\1]", text)
     return re.sub(r"\{([^}]+)\}", r"[!\1|\1]", text)
 
 
 def _finish(marked: str, random: np.random.Generator) -> Caption:
-    """Takes the marks out of a text, keeping what they say; every second text gets a capital and a full stop."""
+    """Removes the marks from a text and records what they say. Half of the texts get a capital and a full stop."""
     text = ""
     names: list[Name] = []
     decoys: list[Name] = []
@@ -306,16 +211,16 @@ def _finish(marked: str, random: np.random.Generator) -> Caption:
 
 
 def describe(scene: Scene, random: np.random.Generator) -> Caption:
-    """A true sentence about the scene. It need not speak of everything; what it counts, it counts completely."""
+    """A true sentence about the scene. It may leave out things, but its counts are complete."""
     groups = _groups(scene)
     most = min(len(groups), int(random.choice((1, 2, 3, 4), p=(0.25, 0.4, 0.25, 0.1))))
     chosen = [groups[index] for index in random.permutation(len(groups))[:most]]
     if all(group.flying for group in chosen):
-        places = _FLYING[scene.background]
+        places = FLYING[scene.background]
     elif any(group.flying for group in chosen):
-        places = _STANDING[scene.background][:2]
+        places = STANDING[scene.background][:2]
     else:
-        places = _STANDING[scene.background]
+        places = STANDING[scene.background]
     where = _pick(random, places)
     if most == 1:
         text = _about_one(random, chosen[0], where)
@@ -324,13 +229,13 @@ def describe(scene: Scene, random: np.random.Generator) -> Caption:
     else:
         text = _about_many(random, chosen, where)
     if random.random() < 0.05:
-        text += _decoys(_pick(random, _TAILS), random)
+        text += _decoys(_pick(random, TAILS), random)
     return _finish(text, random)
 
 
 def aside(random: np.random.Generator) -> Caption:
-    """A sentence that is about no scene and holds a word that only looks like a category."""
-    return _finish(_decoys(_pick(random, _ASIDES), random), random)
+    """A sentence about no scene, with a word that only looks like a category."""
+    return _finish(_decoys(_pick(random, ASIDES), random), random)
 
 
 def scene_captions(seed: int, split: str, index: int, count: int) -> list[Caption]:
@@ -341,7 +246,7 @@ def scene_captions(seed: int, split: str, index: int, count: int) -> list[Captio
 
 
 def sentences(seed: int, split: str, count: int) -> Iterator[Caption]:
-    """A text corpus: each sentence is about another scene of the split, and a few are about none."""
+    """A text corpus: each sentence is about a different scene of the split, and a few are about none."""
     for index in range(count):
         random = generator(seed, "sentence", split, index)
         yield aside(random) if random.random() < 0.04 else scene_captions(seed, split, index, 1)[0]

@@ -1,7 +1,6 @@
-"""What exists in the drawn world: its categories, with their words, colours, sizes and usual places.
+"""The categories of the drawn world, with their words, colours, sizes and usual places.
 
-How a category looks is in `sprites`, where its things stand in a scene is in `scenes`, how they are talked
-about is in `captions`.
+`sprites` draws them, `scenes` places them, `captions` describes them.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ class Category:
     """One kind of thing.
 
     `size` is the usual longer side in pixels of the 256-pixel canvas, `place` is where it is put ("ground",
-    "water" or "sky"; one that is at home in the air is never on the ground), `homes` are the backgrounds it is
-    usually seen in, with relative weights. `irregular` maps a word to its plural where that is not regular.
+    "water" or "sky"; what flies is never on the ground), `homes` are its usual backgrounds with relative weights.
+    `irregular` maps words to their irregular plurals.
     """
 
     name: str

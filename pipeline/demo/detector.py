@@ -1,7 +1,7 @@
 """The drawn world's detector: a small torchvision Faster R-CNN, and its class for the pipeline.
 
 `build_network` is the network, `DemoDetector` runs it on pictures of any size and gives each region the output of the
-box head as its feature. `train_detector` trains it; the weights that ship lie beside this file.
+box head as its feature. `train_detector` trains it. The weights that ship are next to this file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from vlmixer.pipeline.image.detectors.base import Detections, no_detections
 WEIGHTS = Path(__file__).with_name("detector.safetensors")
 FEATURE_DIM = 128
 SHORTER_SIDE = 160
-"""Pixels of the shorter side of what the network sees; the longer one is at most LONGER_SIDE."""
+"""Pixels of the shorter side of the network's input; the longer side is at most LONGER_SIDE."""
 LONGER_SIDE = 320
 
 
 class _Residual(nn.Module):
-    """Two 3×3 convolutions with BatchNorm around a short cut; halves width and height where `stride` is 2."""
+    """Two 3×3 convolutions with BatchNorm around a shortcut; halves width and height if `stride` is 2."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

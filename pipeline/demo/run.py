@@ -63,20 +63,20 @@ def demo_config(seed: int, size: DemoSize = FULL) -> Config:
 def run_demo(
     out: str, *, seed: int, workers: int, beam_args: Sequence[str] = (), evidence: bool = False, size: DemoSize = FULL
 ) -> tuple[str, str]:
-    """Everything, into the folder `out`; returns the table of scores and the path of the page.
+    """Run everything into the folder `out`. Returns the table of scores and the path of the page.
 
-    With `evidence` the table compares what is left of the method when parts of it are left out, over three seeds.
-    A demo that was stopped goes on where it ended. Raises UserError if the folder holds another seed's demo.
+    With `evidence` the table compares the method with variants that lack parts of it, over three seeds. A rerun resumes
+    a demo that was stopped. Raises UserError if the folder holds the demo of another seed.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    # Inside its folder, so that the photos' names, and with them every byte of the results, are the same in any folder.
+    # Relative paths keep the photos' names, and with them all bytes of the results, the same in any folder.
     with contextlib.chdir(folder), locked("logs"):
         config = demo_config(seed, size)
         files.publish_bytes("demo.yaml", config.to_yaml().encode())
-        _step("a world is drawn", lambda: _draw_world(seed, size, workers))
+        _step("draw a world", lambda: _draw_world(seed, size, workers))
         _step("tag, detect, index, mix", lambda: _run_stages(config, workers, beam_args))
-        _step("a model is trained", lambda: _train(config))
+        _step("train a model", lambda: _train(config))
         report, _ = evaluate_retrieval("run", f"{WORLD}/pairs/captions.jsonl", config, import_paths=())
         files.publish_bytes("scores.json", manifest.canonical(report.to_json(), indent=1))
         write_report(PAGE, gather(".", WORLD, report.to_json(), seed))

@@ -1,7 +1,7 @@
 """Scenes of the drawn world: what is in a picture and where, and the picture itself.
 
-`plan_scene` decides everything from (seed, split, index) alone; `draw_scene` only paints what was planned. What a
-thing looks like is in `sprites` and `backgrounds`; what is said about a scene is in `captions`.
+`plan_scene` decides everything from (seed, split, index) alone. `draw_scene` paints the plan. Looks are in `sprites`
+and `backgrounds`, sentences about scenes in `captions`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vlmixer.pipeline.demo import backgrounds, sprites
 from vlmixer.pipeline.demo.categories import BACKGROUNDS, CATEGORIES, Category
 
 CANVAS = 256
-"""Pixels a side of every scene."""
+"""Side of every scene in pixels."""
 
 MAX_THINGS = 5
 _SMALLEST, _LARGEST = 42.0, 132.0
@@ -55,7 +55,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A planned picture. `things` and `clutter` stand in the order of painting, the farthest first."""
+    """A planned picture. `things` and `clutter` are in the order of painting, the farthest first."""
 
     background: str
     background_variant: int
@@ -67,7 +67,7 @@ class Scene:
 
 
 def overlap(a: Box, b: Box) -> float:
-    """The part of the smaller box that the other covers, 0..1."""
+    """The share of the smaller box that the other one covers, 0 to 1."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
@@ -77,11 +77,11 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def _choose_categories(random: np.random.Generator, background: str, water: bool) -> list[tuple[Category, int]]:
-    """Which categories a scene holds, and how many things of each: usual for the background, with surprises."""
+    """The categories in a scene and the number of things of each: usual ones for the background, with surprises."""
     possible = [
         category for category in CATEGORIES if category.place != "water" or water or background in category.homes
     ]
-    # Only what floats or flies is at sea, whatever else surprises.
+    # No surprises at sea: only what floats or flies.
     if background == "sea":
         possible = [category for category in possible if category.place != "ground" or "sea" in category.homes]
     usual = np.array([category.homes.get(background, 0.0) for category in possible])
@@ -100,7 +100,7 @@ def _choose_categories(random: np.random.Generator, background: str, water: bool
 def _place_box(
     random: np.random.Generator, place: str, size: float, aspect: float, around: backgrounds.Background, top: int
 ) -> Box:
-    """Where a thing with this longer side and width / height could be, in canvas pixels."""
+    """A possible box, in canvas pixels, for a thing with this longer side and width / height."""
     horizon = around.horizon - top
     if place == "sky":
         width, height = (size, size / aspect) if aspect > 1 else (size * aspect, size)
@@ -109,7 +109,7 @@ def _place_box(
         low, high = around.water if place == "water" and around.water else around.ground
         low, high = low - top, min(high - top, CANVAS - 4)
         bottom = random.uniform(min(low, high - 1), high)
-        # Things closer to the viewer stand lower in the picture and are larger.
+        # Things closer to the viewer are lower in the picture and larger.
         size *= 0.86 + 0.3 * (bottom - horizon) / (CANVAS - horizon)
         width, height = (size, size / aspect) if aspect > 1 else (size * aspect, size)
         y = bottom - height
@@ -137,7 +137,7 @@ def _try_place(
 
 
 def plan_scene(seed: int, split: str, index: int) -> Scene:
-    """The scene of this number in this split; other splits, indices and seeds give unrelated scenes."""
+    """The scene with this index in this split. Other splits, indices and seeds give unrelated scenes."""
     random = generator(seed, "scene", split, index)
     name = BACKGROUNDS[int(random.integers(len(BACKGROUNDS)))]
     variant = int(random.integers(backgrounds.VARIANTS))
@@ -200,14 +200,14 @@ def _depth(thing: Thing) -> tuple[bool, float]:
 
 @lru_cache(maxsize=1)
 def _shadow() -> Image.Image:
-    """A soft dark ellipse, as a mask, to be resized under things that stand."""
+    """A soft dark ellipse, as a mask. It is resized and put under things that stand."""
     mask = Image.new("L", (128, 48))
     ImageDraw.Draw(mask).ellipse([12, 10, 116, 38], fill=110)
     return mask.filter(ImageFilter.GaussianBlur(6))
 
 
 def _light_table(light: tuple[float, float, float]) -> list[int]:
-    """What a light does to each value of each channel of an RGBA picture, for `Image.point`."""
+    """The effect of a light on each value of each channel of an RGBA picture, for `Image.point`."""
     colours = np.rint(np.outer(light, np.arange(256))).clip(max=255).astype(int)
     return [*colours.ravel().tolist(), *range(256)]
 
@@ -216,7 +216,7 @@ def draw_scene(scene: Scene) -> tuple[Image.Image, np.ndarray]:
     """Paints a scene.
 
     Returns the picture, RGB, CANVAS × CANVAS, and the boxes of `scene.things`, (n, 4) float32, xyxy in pixels: the
-    smallest box around what can be seen of each thing.
+    smallest box around the visible part of each thing.
     """
     around = backgrounds.background(scene.background, scene.background_variant)
     left, top = scene.offset

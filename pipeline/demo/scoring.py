@@ -18,13 +18,13 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def average_precision(hits: np.ndarray, gold: int) -> float:
     """The area under the interpolated precision-recall curve, all points.
 
-    `hits`: (n,) bool, best-scored detection first, True where it found a gold box; `gold`: how many there were to find.
+    hits: (n,) bool, best-scored detection first, True if it found a gold box. gold: number of gold boxes.
     """
     if not len(hits):
         return 0.0
     found = np.cumsum(hits)
     precision = found / np.arange(1, len(hits) + 1)
-    # Interpolated: at each recall the best precision that is reached there or at a higher recall.
+    # Interpolated: the precision at a recall is the best one at this or any higher recall.
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(precision[hits]) / gold)
 
@@ -34,16 +34,16 @@ def mean_average_precision(
     gold: Sequence[tuple[np.ndarray, np.ndarray]],
     iou: float = 0.5,
 ) -> tuple[float, dict[int, float]]:
-    """The mean over classes of the average precision, and that of each class that has a gold box.
+    """The average precision of each class that has a gold box, and the mean over these classes.
 
     Args:
         detected: for each image boxes (n, 4) xyxy, scores (n,) and labels (n,).
         gold: for each image boxes (m, 4) xyxy and labels (m,).
-        iou: how much of the union a detection must share with a gold box of its label. Each gold box is found once,
-            by the detection with the best score; a further one of the same thing is a miss, as in PASCAL VOC.
+        iou: the least intersection over union with a gold box of the same label that makes a detection a hit. Each gold
+            box is found once, by the detection with the best score; further ones are misses, as in PASCAL VOC.
 
     Returns:
-        The mean (0 where there is no gold box at all) and the average precision by label.
+        The mean (0 if there is no gold box) and the average precision by label.
     """
     precisions: dict[int, float] = {}
     for label in sorted({int(value) for _, labels in gold for value in labels}):

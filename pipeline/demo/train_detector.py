@@ -1,7 +1,7 @@
 """Trains the drawn world's detector: `python -m vlmixer.pipeline.demo.train_detector --out FILE`.
 
-Draws its own scenes (none of them is in a demo's world), trains from nothing on the CPU, and prints the mean average
-precision on held-out scenes. `--evaluate-only` measures a file that is there.
+Draws scenes of its own (none of them is in a demo's world), trains from scratch on the CPU, and prints the mean average
+precision on held-out scenes. `--evaluate-only` measures an existing file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vlmixer.pipeline.demo.scenes import CANVAS, draw_scene, plan_scene
 from vlmixer.pipeline.demo.scoring import mean_average_precision
 
 TRAINING, HELD_OUT = "detector-training", "detector-held-out"
-"""The splits of scenes that belong to the detector."""
+"""The splits of scenes for the detector alone."""
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 """A picture, RGB uint8 (CANVAS, CANVAS, 3), with its things' boxes (n, 4) float32 and category indices (n,) int64."""
@@ -47,7 +47,7 @@ def _training_scene(seed: int, index: int) -> Drawn:
 
 
 def draw_training_scenes(seed: int, count: int, processes: int) -> list[Drawn]:
-    """Training scenes at the size the network sees (77 kB each), all in memory: drawing costs more than training."""
+    """Training scenes at the network's input size (77 kB each), all in memory: drawing takes longer than training."""
     draw = partial(_training_scene, seed)
     with ProcessPoolExecutor(processes) as pool:
         return list(tqdm(pool.map(draw, range(count), chunksize=64), "drawing", count, disable=None))
@@ -56,7 +56,7 @@ def draw_training_scenes(seed: int, count: int, processes: int) -> list[Drawn]:
 def _batch(
     scenes: list[Drawn], chosen: np.ndarray, random: np.random.Generator
 ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Chosen scenes as the network takes them, half of them mirrored, all with another brightness and contrast."""
+    """The chosen scenes as the network's input, half of them mirrored, all with random brightness and contrast."""
     images, targets = [], []
     for index in chosen:
         picture, boxes, labels = scenes[index]
@@ -78,7 +78,7 @@ def save(network: FasterRCNN, path: Path) -> None:
 
 
 def train(scenes: list[Drawn], out: Path, *, steps: int, batch_size: int, rate: float, seed: int) -> None:
-    """Trains a fresh network for `steps` batches and writes it to `out`, now and then also on the way."""
+    """Trains a new network for `steps` batches and writes it to `out`, also every 250 steps on the way."""
     torch.manual_seed(seed)
     random = generator(seed, "train-detector")
     network = build_network().train()
@@ -110,7 +110,7 @@ def train(scenes: list[Drawn], out: Path, *, steps: int, batch_size: int, rate: 
 
 
 def evaluate(weights: Path | None, seed: int, count: int) -> float:
-    """Prints how good the detector is on `count` held-out scenes and returns its mAP50."""
+    """Prints and returns the detector's mAP50 on `count` held-out scenes."""
     path = str(weights) if weights else None
     scenes = [drawn_scene(seed, HELD_OUT, index) for index in range(count)]
     gold = [(boxes, labels) for _, boxes, labels in scenes]
@@ -128,15 +128,17 @@ def evaluate(weights: Path | None, seed: int, count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, help="the safetensors file to write, or with --evaluate-only to read")
-    parser.add_argument("--images", type=int, default=14_000, help="different scenes to train on")
-    parser.add_argument("--steps", type=int, default=2_200, help="batches to train")
+    parser.add_argument("--out", type=Path, help="safetensors file to write, or to read with --evaluate-only")
+    parser.add_argument("--images", type=int, default=14_000, help="number of training scenes")
+    parser.add_argument("--steps", type=int, default=2_200, help="number of batches")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=2e-3, help="the highest learning rate")
+    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1, help="threads, and processes that draw")
-    parser.add_argument("--evaluate-only", action="store_true", help="measure --out, or the weights that ship")
-    parser.add_argument("--held-out", type=int, default=1_000, help="scenes to measure on")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads, and of processes that draw")
+    parser.add_argument(
+        "--evaluate-only", action="store_true", help="only measure --out (default: the weights that ship)"
+    )
+    parser.add_argument("--held-out", type=int, default=1_000, help="number of scenes to measure on")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)

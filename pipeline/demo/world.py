@@ -1,7 +1,7 @@
-"""Writes a drawn world: pictures and sentences that know nothing of each other, and held-out pairs of both.
+"""Writes a drawn world: unrelated pictures and sentences, and held-out pairs.
 
-The three come from different scenes: those of the sentences are never drawn, those of the pictures never described.
-Only the held-out pairs are both, and they are for evaluation.
+The three come from different scenes: scenes of sentences are never drawn, scenes of pictures never described. Only the
+held-out pairs are both, and they are for evaluation.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ class DemoWorld:
     """Where the parts of a written world are."""
 
     photos: Path
-    """The folder of training pictures, and nothing else in it."""
+    """The folder of the training pictures; it holds nothing else."""
     boxes: Path
     """Their gold boxes: lines of {"image", "boxes": [{"label", "xyxy"}]}, pixels; for measuring, never for training."""
     captions: Path
-    """The training sentences, one a line."""
+    """The training sentences, one per line."""
     vocabulary: Path
-    """One concept a line: name, synonym, …"""
+    """One concept per line: name, synonym, …"""
     pairs: Path
-    """Held-out pairs: lines of {"image", "captions": [5 sentences]}; the images lie in `images/` beside this file."""
+    """Held-out pairs: lines of {"image", "captions": [5 sentences]}; the images are in `images/` next to this file."""
 
 
 def write_world(out: Path, *, seed: int, photos: int, sentences: int, pairs: int, workers: int = 1) -> DemoWorld:
-    """Writes a world into `out`, which is made if it is not there. The same seed gives the same bytes.
+    """Writes a world into `out`. The same seed gives the same bytes.
 
     Args:
-        out: a folder; files of the same names in it are replaced.
+        out: a folder, created if needed; files of the same names are replaced.
         seed: another seed gives another world of the same kind.
-        photos: how many training pictures, 256 × 256 JPEG.
-        sentences: how many training sentences.
-        pairs: how many held-out pictures, each with five sentences.
-        workers: processes that draw; the bytes do not depend on it.
+        photos: number of training pictures, 256 × 256 JPEG.
+        sentences: number of training sentences.
+        pairs: number of held-out pictures, each with five sentences.
+        workers: number of processes that draw; the bytes do not depend on it.
     """
     world = DemoWorld(
         photos=out / "photos",
@@ -72,12 +72,12 @@ def write_world(out: Path, *, seed: int, photos: int, sentences: int, pairs: int
 
 
 def _write_lines(path: Path, work: Callable[[int], str], count: int, workers: int) -> None:
-    """Does `work` for 0 .. count - 1 and writes the lines that it returns, in order."""
+    """Calls `work` with 0 … count - 1 and writes the lines that it returns, in order."""
     with path.open("w", encoding="utf-8") as lines:
         if workers == 1:
             lines.writelines(map(work, range(count)))
             return
-        # Spawned, not forked: the caller may have threads running, torch's or Beam's.
+        # Spawned, not forked: the caller may have running threads, torch's or Beam's.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             lines.writelines(pool.map(work, range(count), chunksize=32))
 

@@ -1,0 +1,1 @@
+"""How each thing of the drawn world is drawn, one function per thing."""
