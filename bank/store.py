@@ -45,7 +45,7 @@ Like = Union[np.ndarray, str, "Image.Image"]
 
 Embed = Callable[["Image.Image", str | None], np.ndarray]
 """The feature, (D,) float, of what a picture shows, made by the bank's own detector; the second argument is the concept
-that is looked for, if any. `pipeline.likeness.embedder` makes one; a bank itself knows no detector."""
+that is looked for, if any. `vlmixer.pipeline.image.embedding.embedder` makes one; a bank itself knows no detector."""
 
 
 @dataclass(frozen=True)
@@ -514,7 +514,7 @@ class PatchBank:
         if self._embed is None:
             raise CallError(
                 "a picture can be searched for only with the bank's own detector: "
-                "PatchBank.open(folder, embed=pipeline.likeness.embedder(folder))."
+                "PatchBank.open(folder, embed=vlmixer.pipeline.image.embedding.embedder(folder))."
             )
         return self._embed(like, None if concept is None else self.concept_named(concept).name)
 

@@ -48,12 +48,14 @@ from vlmixer.artifacts import schemas
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.config import Config, ImageSettings
 from vlmixer.pipeline.image.decoding import decode
+from vlmixer.pipeline.image.detection import load_with_concepts, region_choice
 from vlmixer.pipeline.image.detectors.base import Detections, Detector
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec, fix_threads, load_detector
-from vlmixer.pipeline.image.known_regions import FeatureLines
+from vlmixer.pipeline.image.photos import Photo
 from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.regions import choose_regions
-from vlmixer.pipeline.jobs.detect import Photo, choice_of, load_with_concepts, regions_table, run_detect
+from vlmixer.pipeline.image.regions_table import regions_table
+from vlmixer.pipeline.jobs.detect import run_detect
 from vlmixer.pipeline.jobs.engine import Engine
 
 PARTS = ("stages", "bare", "workers", "beam", "settings")
@@ -152,7 +154,6 @@ def measure_stages(setup: Setup) -> None:
     """Each part by itself, over all photos."""
     loaded = load_with_concepts(setup.spec, load_vocabulary("coco"))
     detector = loaded.detector
-    assert not isinstance(detector, FeatureLines)
     contents = [Path(path).read_bytes() for path in setup.photos]
     taken = {"decode": 0.0, "inference": 0.0, "choose": 0.0, "crop and table": 0.0, "write": 0.0}
     schema = schemas.regions(detector.feature_dim)
@@ -175,13 +176,12 @@ def measure_stages(setup: Setup) -> None:
                 (found,) = detector.detect([pixels])
             with timed("choose"):
                 kept = choose_regions(
-                    found, loaded.concepts, width=photo.width, height=photo.height, choice=choice_of(setup.settings)
+                    found, loaded.concepts, width=photo.width, height=photo.height, choice=region_choice(setup.settings)
                 )
-            chosen = [(photo, number, region) for number, region in enumerate(kept)]
-            regions += len(chosen)
-            if chosen:
+            regions += len(kept)
+            if kept:
                 with timed("crop and table"):
-                    table = regions_table(chosen, schema, setup.settings.crop_size)
+                    table = regions_table([(photo, kept)], schema, setup.settings.crop_size)
                 with timed("write"):
                     writer.write_table(table)
     whole = sum(taken.values())

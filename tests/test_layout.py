@@ -54,6 +54,9 @@ def test_only_jobs_import_beam():
         ("vlmixer.bank.store", ["apache_beam", "spacy", "torch", "PIL", "pydantic", "jinja2", "tqdm", "starlette"]),
         ("vlmixer.model", ["apache_beam", "spacy", "torch"]),
         ("vlmixer.model.train", ["apache_beam", "spacy", "faiss"]),
+        ("vlmixer.pipeline.evaluation.retrieval", ["apache_beam", "spacy", "faiss"]),
+        ("vlmixer.pipeline.evaluation.ablation", ["apache_beam", "spacy", "faiss"]),
+        ("vlmixer.pipeline.image.embedding", ["apache_beam", "spacy", "torch", "faiss"]),
         ("vlmixer.pipeline.commands.main", ["apache_beam", "spacy", "torch", "faiss", "numpy"]),
     ],
 )

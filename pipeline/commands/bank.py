@@ -142,7 +142,7 @@ def _bank_and_picture(options: argparse.Namespace) -> "tuple[PatchBank, Image]":
     from vlmixer.bank.store import PatchBank
     from vlmixer.pipeline.config import load_config
     from vlmixer.pipeline.image.decoding import ImageRejected, decode
-    from vlmixer.pipeline.image.likeness import embedder
+    from vlmixer.pipeline.image.embedding import embedder
 
     config = options.config or files.join(files.parent(options.bank), "config.yaml")
     try:

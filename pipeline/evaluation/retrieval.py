@@ -15,17 +15,11 @@ from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.evaluate import retrieval
 from vlmixer.model.scoring import RetrievalReport
 from vlmixer.pipeline.config import Config
-from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
-from vlmixer.pipeline.image.readers.corpus import read_images
-from vlmixer.pipeline.jobs.detect import (
-    LoadedDetector,
-    decoded,
-    detect_batch,
-    detector_spec,
-    load_with_concepts,
-    max_file_bytes,
-)
-from vlmixer.pipeline.jobs.tag import make_tagger
+from vlmixer.pipeline.image.detection import DetectorFinder, detect_batch, load_with_concepts
+from vlmixer.pipeline.image.detectors.loading import detector_spec
+from vlmixer.pipeline.image.photos import ImageSource, Photo
+from vlmixer.pipeline.image.readers.base import ImageRef
+from vlmixer.pipeline.text.tagger import Tagger
 
 
 def evaluate_retrieval(
@@ -40,7 +34,8 @@ def evaluate_retrieval(
     if not found:
         raise UserError(f"{pairs}: none of its images could be used: {json.dumps(skipped, ensure_ascii=False)[:500]}")
     captions = [texts for path, texts in read_pairs(pairs) if path in found]
-    tagger = make_tagger(config.text, load_vocabulary(config.vocabulary))
+    text = config.text
+    tagger = Tagger(load_vocabulary(config.vocabulary), text.spacy_model, text.stop_words, text.tag_modifiers)
     concepts = [
         [{mention.concept for mention in tagged.mentions} for tagged in tagger.tag(texts)] for texts in captions
     ]
@@ -57,12 +52,14 @@ def detect_pairs(
     pairs: str, config: Config, import_paths: Sequence[str]
 ) -> tuple[dict[str, ImageRegions], dict[str, str]]:
     """What the config's detector finds in the images of the list, by path, and why others could not be used."""
-    detector = load_with_concepts(detector_spec(config.images, import_paths), load_vocabulary(config.vocabulary))
+    finder = load_with_concepts(detector_spec(config.images, import_paths), load_vocabulary(config.vocabulary))
     images: dict[str, ImageRegions] = {}
     skipped: dict[str, str] = {}
     for path, _ in tqdm(read_pairs(pairs), desc="eval: images", unit="image", disable=None):
-        found = _regions(path, detector, config, skipped)
-        if found is not None:
+        found = _regions(path, finder, config)
+        if isinstance(found, str):
+            skipped[path] = found
+        else:
             images[path] = found
     return images, skipped
 
@@ -110,24 +107,22 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
     return list(pairs.items())
 
 
-def _regions(path: str, detector: LoadedDetector, config: Config, skipped: dict[str, str]) -> ImageRegions | None:
+def _regions(path: str, finder: DetectorFinder, config: Config) -> ImageRegions | str:
+    """What the detector finds in the image, or why the image cannot be used."""
     log = RejectLog("eval")
-    max_pixels = config.images.max_megapixels * 1e6
-    photos = []
-    for ref, data in read_images([ImageRef(path)], max_file_bytes(max_pixels)):
-        result = data if isinstance(data, Unreadable) else decoded(ref, data, max_pixels)
-        if isinstance(result, Unreadable):
-            log.add(path, "", result.reason, result.detail)
-        else:
-            photos.append(result)
-    for photo, found in detect_batch(detector, photos, config.images, log):
-        dim = detector.detector.feature_dim
+    ((_, photo),) = ImageSource(config.images.max_megapixels * 1e6).photos([ImageRef(path)])
+    if not isinstance(photo, Photo):
+        return f"{photo.reason} {photo.detail}".strip()
+    for _, found in detect_batch(finder, [photo], config.images, log):
         return ImageRegions(
-            features=np.stack([region.feature for region in found]) if found else np.zeros((0, dim), np.float16),
+            features=(
+                np.stack([region.feature for region in found])
+                if found
+                else np.zeros((0, finder.feature_dim), np.float16)
+            ),
             boxes=np.stack([region.box for region in found]) if found else np.zeros((0, 4), np.float32),
             width=photo.width,
             height=photo.height,
             tags=tuple(dict.fromkeys(region.concept for region in found)),
         )
-    skipped[path] = "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)
-    return None
+    return "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)

@@ -9,8 +9,8 @@ from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.config import Config
-from vlmixer.pipeline.image.detectors.loading import TSV
-from vlmixer.pipeline.jobs.detect import is_file_name, run_detect
+from vlmixer.pipeline.image.detectors.loading import TSV, is_file_name
+from vlmixer.pipeline.jobs.detect import run_detect
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.mix import run_mix

@@ -34,13 +34,14 @@ from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.model.config import Settings, TrainConfig
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.detectors.loading import TSV
+from vlmixer.pipeline.image.photos import max_file_bytes
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
 from vlmixer.pipeline.image.readers.corpus import read_images, sample
 from vlmixer.pipeline.image.readers.image_files import FILES_PER_PIECE
+from vlmixer.pipeline.image.survey import IMAGES_PER_UNIT, MAX_UNITS
 from vlmixer.pipeline.jobs import deal, index, mix, tag
-from vlmixer.pipeline.jobs import survey as surveying
-from vlmixer.pipeline.jobs.detect import max_file_bytes, run_detect
+from vlmixer.pipeline.jobs.detect import run_detect
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.planning import estimate as plan
@@ -502,8 +503,8 @@ def _shape(config: Config) -> Shape:
         part_rows=tag.ROWS_A_BATCH,
         parts_wanted=tag.UNITS_WANTED,
         most_batches=tag.MOST_BATCHES_A_UNIT,
-        images_a_unit=surveying.IMAGES_A_UNIT,
-        most_images_units=surveying.MOST_UNITS,
+        images_a_unit=IMAGES_PER_UNIT,
+        most_images_units=MAX_UNITS,
         survey_images=FILES_PER_PIECE,
         regions_a_group=index.REGIONS_A_GROUP,
         most_groups=index.MOST_GROUPS,

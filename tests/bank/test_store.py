@@ -324,7 +324,7 @@ def test_search_like_a_picture_asks_the_one_who_knows_the_detector(folder, bank)
     assert knowing.search("Puppy", like=picture, k=4) == bank.search("dog", like="kite-3", k=4)
     assert knowing.search(like=picture, k=1)[0].patch.patch_id == "kite-3"
     assert asked == [((30, 20), "dog"), ((30, 20), None)]
-    with pytest.raises(CallError, match=r"embed=pipeline\.likeness\.embedder"):
+    with pytest.raises(CallError, match=r"embed=vlmixer\.pipeline\.image\.embedding\.embedder"):
         bank.search("dog", like=picture)
 
 

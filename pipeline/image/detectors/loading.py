@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, cast
@@ -11,6 +11,7 @@ from typing import Any, cast
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import DetectorIdentity
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.config import ImageSettings
 from vlmixer.pipeline.image.detectors.base import Detector
 
 DEMO = "demo"
@@ -51,6 +52,31 @@ def fix_threads() -> None:
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+
+
+def is_file_name(weights: str) -> bool:
+    """Whether `images.weights` names a file, not one of the detector's own sets of weights."""
+    return "/" in weights or "." in weights
+
+
+def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, remote: bool = False) -> DetectorSpec:
+    """The detector that the settings describe, as plain data.
+
+    remote: it will run on other machines, which see no file of this one, and have an accelerator if the config says
+    `cuda`. Raises CallError if its weights or its device are missing.
+    """
+    weights = None if settings.weights == "default" else settings.weights
+    if weights is not None and is_file_name(weights) and not files.exists(weights):
+        raise CallError(f"images.weights: no such file: {weights}. Give a file, or 'default'.")
+    return DetectorSpec(
+        settings.detector,
+        weights,
+        resolve_device(settings.device) if not remote else "cuda" if settings.device == "cuda" else "cpu",
+        # The detector must not drop regions that min_regions will keep.
+        0.0 if settings.min_regions else settings.score_threshold,
+        settings.detector_options,
+        () if remote else tuple(import_paths),
+    )
 
 
 def load_detector(spec: DetectorSpec) -> Detector:

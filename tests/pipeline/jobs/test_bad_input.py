@@ -182,9 +182,8 @@ def test_labels_that_are_no_concepts_are_said_once_and_in_the_manifest(corpus: C
     out = corpus.folder / "out"
     assert run(corpus.write_config(images={"inputs": [str(corpus.photos / "000*.jpg")]}), out, command="detect") == 0
     said = capsys.readouterr().err
-    assert said.count("no concepts of vocabulary") == 1
-    assert "1 of the detector's labels are no concepts" in said
-    assert "not kept: zebra crossing. All are in " in said
+    assert said.count("vocabulary words has no concept for") == 1
+    assert "1 of the detector's labels, whose regions are dropped: zebra crossing. See labels_not" in said
     manifest = json.loads((out / "regions" / "manifest.json").read_text())
     assert manifest["details"]["labels_not_in_vocabulary"] == ["zebra crossing"]
 
@@ -196,8 +195,11 @@ def test_of_many_labels_ten_are_said_and_no_placeholders(caplog):
     labels = ["__background__", *(f"thing {number}" for number in range(13)), "N/A"]
     report_unmapped(labels, vocabulary, Stage(DETECT, "out"))
     (message,) = caplog.messages
-    assert message.startswith("detect: 13 of the detector's labels are no concepts of vocabulary words")
-    assert f"thing 8, thing 9 and 3 more. All are in {Path('out').resolve()}/regions/manifest.json" in message
+    assert message.startswith("detect: vocabulary words has no concept for 13 of the detector's labels")
+    assert (
+        f"thing 8, thing 9 and 3 more. See labels_not_in_vocabulary in {Path('out').resolve()}/regions/manifest.json"
+        in message
+    )
 
 
 def test_a_stage_before_its_time_says_what_to_run(corpus: Corpus, capsys):

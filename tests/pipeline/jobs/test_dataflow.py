@@ -15,14 +15,14 @@ from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.stages import DETECT, TAG
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.config import ImageSettings, load_config
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, detector_spec
+from vlmixer.pipeline.image.survey import SurveyRows
 from vlmixer.pipeline.jobs import dataflow
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.dataflow import job_name
-from vlmixer.pipeline.jobs.detect import DetectRegions, detector_spec, machine_hints
+from vlmixer.pipeline.jobs.detect import DetectRegions, machine_hints
 from vlmixer.pipeline.jobs.do_units import ListUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.survey import Run
 from vlmixer.pipeline.jobs.tag import Candidates
 from vlmixer.pipeline.units.listing import publish_units, read_units
 from vlmixer.pipeline.units.stage import Stage
@@ -81,7 +81,9 @@ def detect_job(**settings: object) -> Job:
     spec = detector_spec(images, ("/some/folder",), remote=True)
     stage = Stage(DETECT, "memory://none/out")
     regions = DetectRegions(images, spec, load_vocabulary("coco"), stage.out, machine_hints(images))
-    return submit(DryEngine(), "detect", lambda p: p | ListUnits(stage, "units.jsonl", tuple[Run, ...]) | regions)
+    return submit(
+        DryEngine(), "detect", lambda p: p | ListUnits(stage, "units.jsonl", tuple[SurveyRows, ...]) | regions
+    )
 
 
 def test_an_accelerator_is_asked_for_where_the_device_is_cuda():
@@ -131,11 +133,13 @@ def test_a_graph_is_of_one_size_however_many_units_there_are(monkeypatch):
     stage = Stage(DETECT, "memory://many/out")
     sizes = []
     for count in (10, 200_000):
-        units = [Unit(f"part-{number:06d}", (Run(f"survey-{number:05d}.parquet", 0, 64),)) for number in range(count)]
+        units = [
+            Unit(f"part-{number:06d}", (SurveyRows(f"survey-{number:05d}.parquet", 0, 64),)) for number in range(count)
+        ]
         name = publish_units(stage, units)
-        listed = ListUnits(stage, name, tuple[Run, ...])
+        listed = ListUnits(stage, name, tuple[SurveyRows, ...])
         sizes.append(submit(DryEngine(), "detect", lambda p, listed=listed: p | listed).proto.ByteSize())
-        assert len(list(read_units(stage, name, tuple[Run, ...]))) == count
+        assert len(list(read_units(stage, name, tuple[SurveyRows, ...]))) == count
     assert max(sizes) < 20_000
     assert max(sizes) - min(sizes) < 100  # the list's name is packed with the rest
     fsspec.filesystem("memory").rm("/many", recursive=True)
@@ -143,9 +147,9 @@ def test_a_graph_is_of_one_size_however_many_units_there_are(monkeypatch):
 
 def test_units_are_read_back_as_they_were(tmp_path):
     stage = Stage(TAG, str(tmp_path))
-    runs = (Run("a.parquet", 0, 5, ((3, "photo é.jpg"),)), Run("b.parquet", 7, 9))
+    runs = (SurveyRows("a.parquet", 0, 5, ((3, "photo é.jpg"),)), SurveyRows("b.parquet", 7, 9))
     for content, units in (
-        (tuple[Run, ...], [Unit("a", runs), Unit("b", ())]),
+        (tuple[SurveyRows, ...], [Unit("a", runs), Unit("b", ())]),
         (Candidates, [Unit("a", Candidates(1, 2, 3))]),
         (tuple[int, int], [Unit("a", (1, 2))]),
     ):

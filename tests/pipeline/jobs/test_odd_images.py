@@ -17,12 +17,12 @@ from tests.pipeline.jobs.small_corpus import Corpus, run
 
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT
-from vlmixer.pipeline.config import ImageSettings
+from vlmixer.pipeline.image.detection import detect_each
 from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.photos import ImageSource, Photo, PhotoReader
 from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.readers.references import refs_table
-from vlmixer.pipeline.jobs.detect import Photo, Reading, _detect
-from vlmixer.pipeline.jobs.survey import Run
+from vlmixer.pipeline.image.survey import SurveyRows
 from vlmixer.pipeline.units.stage import Stage
 
 # Finds the red pixels; its feature is how many pixels the image has, and their mean colour.
@@ -178,10 +178,10 @@ def test_decoding_ahead_gives_the_same_photos_and_rejects(odd: Corpus):
     Path(stage.work).mkdir(parents=True)
     pq.write_table(refs_table([ImageRef(path, digest=bytes(16)) for path in paths]), Path(stage.work) / "s.parquet")
 
-    def read(beside: bool):
+    def read(decode_ahead: bool):
         log = RejectLog("detect")
-        reading = Reading(stage, ImageSettings(), log)
-        photos = list(reading.photos([Run("s.parquet", 0, len(paths))], beside=beside))
+        reading = PhotoReader(stage.work, ImageSource(1e8), log)
+        photos = list(reading.photos([SurveyRows("s.parquet", 0, len(paths))], decode_ahead=decode_ahead))
         return [(photo.ref, photo.pixels.tobytes()) for photo in photos], log.rejects, reading.read, reading.sha256
 
     assert read(True) == read(False)
@@ -208,5 +208,5 @@ class OutOfMemory:
 def test_where_a_list_fails_its_images_are_tried_with_the_memory_free_again():
     photos = [Photo(ImageRef(f"{number}.jpg"), 4, 3, np.zeros((3, 4, 3), np.uint8)) for number in range(3)]
     log = RejectLog("detect")
-    assert [result is not None for result in _detect(OutOfMemory(), photos, log)] == [True] * 3
+    assert [result is not None for result in detect_each(OutOfMemory(), photos, log)] == [True] * 3
     assert not log.rejects

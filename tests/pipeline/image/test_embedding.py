@@ -7,7 +7,7 @@ from PIL import Image
 
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.image.likeness import embedder
+from vlmixer.pipeline.image.embedding import embedder
 
 COLOURS = {"dog": (200, 30, 30), "cat": (30, 200, 30), "kite": (30, 30, 200)}
 

@@ -1,0 +1,187 @@
+"""From photos to the regions that are kept: the detector with its labels mapped to concepts, or known regions."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.bank.concepts import Vocabulary
+from vlmixer.pipeline.config import ImageSettings
+from vlmixer.pipeline.image.detectors.base import Detections, Detector
+from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, load_detector, resolve_device
+from vlmixer.pipeline.image.known_regions import FeatureLines
+from vlmixer.pipeline.image.photos import FeatureSource, ImageSource, Photo, PhotoSource
+from vlmixer.pipeline.image.regions import BadFeature, Region, RegionChoice, choose_regions
+
+
+class RegionFinder(Protocol):
+    """What finds regions in photos, and knows the concepts of their labels."""
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of a region's feature."""
+        ...
+
+    def source(self, max_pixels: float) -> PhotoSource:
+        """What makes the photos that it takes."""
+        ...
+
+    def detect(self, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
+        """The regions of each photo; None, and an entry in `log`, for a photo that it cannot take."""
+        ...
+
+    def concepts_for(self, photo: Photo) -> Sequence[str | None]:
+        """The concept of each label in the photo's detections, None for a label that is none."""
+        ...
+
+    def unmapped(self, class_names: Iterable[str]) -> list[str]:
+        """Labels that are no concepts. class_names: those met in known regions."""
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorFinder:
+    """A detector and, for each of its labels, the concept (None: not in the vocabulary)."""
+
+    detector: Detector
+    concepts: tuple[str | None, ...]
+
+    @property
+    def feature_dim(self) -> int:
+        return self.detector.feature_dim
+
+    def source(self, max_pixels: float) -> PhotoSource:
+        return ImageSource(max_pixels)
+
+    def detect(self, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
+        results = detect_each(self.detector, photos, log)
+        for found in results:
+            if found is not None:
+                check_detections(found, self.detector, len(self.concepts))
+        return results
+
+    def concepts_for(self, photo: Photo) -> Sequence[str | None]:
+        return self.concepts
+
+    def unmapped(self, class_names: Iterable[str]) -> list[str]:
+        return [label for label, concept in zip(self.detector.labels, self.concepts, strict=True) if concept is None]
+
+
+@dataclass(frozen=True)
+class FeatureFinder:
+    """Region features in place of a detector. Their class names are mapped as they are met."""
+
+    lines: FeatureLines
+    vocabulary: Vocabulary
+    _met: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def feature_dim(self) -> int:
+        return self.lines.feature_dim
+
+    def source(self, max_pixels: float) -> PhotoSource:
+        return FeatureSource(self.lines, max_pixels)
+
+    def detect(self, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
+        return [None if photo.known is None else photo.known.detections for photo in photos]
+
+    def concepts_for(self, photo: Photo) -> Sequence[str | None]:
+        return [] if photo.known is None else [self._concept(name) for name in photo.known.names]
+
+    def unmapped(self, class_names: Iterable[str]) -> list[str]:
+        return sorted(name for name in class_names if self._concept(name) is None)
+
+    def _concept(self, name: str) -> str | None:
+        if name not in self._met:
+            (number,) = self.vocabulary.map_labels([name])
+            self._met[name] = None if number is None else self.vocabulary.names[number]
+        return self._met[name]
+
+
+def load_finder(spec: DetectorSpec, vocabulary: Vocabulary) -> RegionFinder:
+    """What finds regions according to the config. Raises UserError, CallError."""
+    if spec.name.startswith(TSV):
+        return FeatureFinder(load_features(spec), vocabulary)
+    return load_with_concepts(spec, vocabulary)
+
+
+def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> DetectorFinder:
+    """The detector, its labels mapped. Raises UserError if the vocabulary has none of them."""
+    resolve_device(spec.device)  # the machine that planned the job may not know this one's accelerator
+    detector = load_detector(spec)
+    ids = vocabulary.map_labels(list(detector.labels))
+    if all(concept is None for concept in ids):
+        first = ", ".join(list(detector.labels)[:5])
+        raise UserError(
+            f"images.detector: none of the {len(ids)} labels of {spec.name} ({first}, …) is a concept of "
+            f"vocabulary {vocabulary.name}. Choose a vocabulary that has the detector's classes."
+        )
+    return DetectorFinder(detector, tuple(None if number is None else vocabulary.names[number] for number in ids))
+
+
+def load_features(spec: DetectorSpec) -> FeatureLines:
+    """The region features that the config names in place of a detector. Raises CallError."""
+    unknown = sorted(set(spec.options) - {"predictions", "classes"})
+    if unknown:
+        raise CallError(
+            f"images.detector_options: tsv knows predictions and classes, not {', '.join(map(repr, unknown))}."
+        )
+    return FeatureLines(spec.name.removeprefix(TSV), **spec.options)
+
+
+def detect_batch(
+    finder: RegionFinder, photos: Sequence[Photo], settings: ImageSettings, log: RejectLog
+) -> Iterator[tuple[Photo, list[Region]]]:
+    """Each photo with the regions that are kept, in order. Photos that cannot be used are rejected one by one."""
+    choice = region_choice(settings)
+    for photo, detections in zip(photos, finder.detect(photos, log), strict=True):
+        if detections is None:
+            continue
+        concepts = finder.concepts_for(photo)
+        try:
+            found = choose_regions(detections, concepts, width=photo.width, height=photo.height, choice=choice)
+        except BadFeature as error:
+            log.add(photo.ref.source, photo.ref.key, "bad_feature", str(error))
+            continue
+        yield photo, found
+
+
+def region_choice(settings: ImageSettings) -> RegionChoice:
+    """The settings that say which regions are kept."""
+    return RegionChoice(
+        settings.score_threshold,
+        settings.nms_threshold,
+        settings.min_region_side,
+        settings.min_regions,
+        settings.max_regions,
+    )
+
+
+def detect_each(detector: Detector, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
+    """The detector's result for each photo. If it raises for all of them together, they are tried one by one."""
+    try:
+        return list(detector.detect([photo.pixels for photo in photos if photo.pixels is not None]))
+    except Exception as error:  # A detector is anybody's code; what it raises for one image must not cost the others.
+        if len(photos) == 1:
+            log.add(photos[0].ref.source, photos[0].ref.key, "failed_in_detector", f"{type(error).__name__}: {error}")
+            return [None]
+    # Not in the except block: the error holds on to what the detector had in memory for all of them.
+    return [result for photo in photos for result in detect_each(detector, [photo], log)]
+
+
+def check_detections(found: Detections, detector: Detector, labels: int) -> None:
+    """Raises UserError if a detector breaks the protocol: shapes that do not fit together, unknown labels."""
+    count = len(found.scores)
+    shapes = (found.boxes.shape, found.scores.shape, found.labels.shape, found.features.shape)
+    expected = ((count, 4), (count,), (count,), (count, detector.feature_dim))
+    if shapes != expected:
+        raise UserError(
+            f"images.detector: {type(detector).__name__}.detect gave boxes, scores, labels, features of shapes "
+            f"{shapes}, expected {expected}. See the Detector protocol in pipeline/image/detectors/base.py."
+        )
+    if count and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < labels:
+        raise UserError(
+            f"images.detector: {type(detector).__name__}.detect gave a label outside 0 … {labels - 1}; labels are "
+            "indices into the detector's `labels`."
+        )

@@ -1,0 +1,113 @@
+"""The surveyed corpus: which of its images each unit of detection takes, and which images are duplicates.
+
+pipeline/jobs/survey.py runs the survey and writes its parts, Parquet files of references, to the stage's work folder.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.rng import stable_hash
+from vlmixer.pipeline.image.duplicates import find_duplicates
+from vlmixer.pipeline.image.readers.base import ImageRef
+from vlmixer.pipeline.image.readers.references import refs_of
+
+IMAGES_PER_UNIT = 64
+MAX_UNITS = 65_536
+
+
+@dataclass(frozen=True)
+class SurveyRows:
+    """Rows start … stop-1 of a part of the survey. duplicates: (row, name of the first image with the same content)."""
+
+    part: str
+    start: int
+    stop: int
+    duplicates: tuple[tuple[int, str], ...] = ()
+
+    def read(self, folder: str) -> list[ImageRef]:
+        """The references. folder: where the parts are."""
+        return refs_of(_read(files.join(folder, self.part)).slice(self.start, self.stop - self.start))
+
+
+@dataclass(frozen=True)
+class SurveyPart:
+    """A file of the survey and its number of references. one_unit: whether one unit must take all of them."""
+
+    name: str
+    rows: int
+    one_unit: bool
+
+
+def divide(
+    folder: str, parts: Sequence[SurveyPart], *, images_per_unit: int = IMAGES_PER_UNIT, max_units: int = MAX_UNITS
+) -> list[tuple[SurveyRows, ...]]:
+    """The units of detection, each the rows that it takes.
+
+    A unit takes about `images_per_unit` neighbouring images, more if there would be more than `max_units` units, or a
+    whole part. Their order is that of a hash, so that neighbouring units come from all over the corpus.
+    """
+    duplicates = _duplicates(folder, parts)
+    units = _cut(parts, max(images_per_unit, -(-sum(part.rows for part in parts) // max_units)))
+    units.sort(key=lambda unit: stable_hash("unit", unit[0].part, unit[0].start))
+    return [tuple(_with_duplicates(rows, duplicates) for rows in unit) for unit in units]
+
+
+def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
+    units: list[list[SurveyRows]] = []
+    room = 0
+    for part in parts:
+        if part.one_unit:
+            units += [[SurveyRows(part.name, 0, part.rows)]] if part.rows else []
+            room = 0
+            continue
+        at = 0
+        while at < part.rows:
+            if not room:
+                units.append([])
+                room = size
+            stop = min(at + room, part.rows)
+            units[-1].append(SurveyRows(part.name, at, stop))
+            room -= stop - at
+            at = stop
+    return units
+
+
+def _duplicates(folder: str, parts: Sequence[SurveyPart]) -> dict[str, dict[int, str]]:
+    """By part, its rows that are duplicates, each with the name of the first image of its content."""
+    paths = [files.join(folder, part.name) for part in parts]
+    found = find_duplicates(
+        [part.rows for part in parts], lambda number: _read(paths[number], ["digest", "input", "place"])
+    )
+    wanted: dict[int, set[int]] = defaultdict(set)
+    for duplicate in found:
+        wanted[duplicate.first_part].add(duplicate.first_row)
+    names = {
+        (number, row): ImageRef(source, key).name
+        for number, rows in wanted.items()
+        for row, source, key in _names(paths[number], rows)
+    }
+    by_part: dict[str, dict[int, str]] = defaultdict(dict)
+    for duplicate in found:
+        first = names[duplicate.first_part, duplicate.first_row]
+        by_part[parts[duplicate.part].name][duplicate.row] = first
+    return by_part
+
+
+def _names(path: str, rows: set[int]) -> Iterator[tuple[int, str, str]]:
+    table = _read(path, ["source", "key"])
+    yield from ((row, table["source"][row].as_py(), table["key"][row].as_py()) for row in rows)
+
+
+def _with_duplicates(rows: SurveyRows, duplicates: Mapping[str, Mapping[int, str]]) -> SurveyRows:
+    own = duplicates.get(rows.part, {})
+    return replace(rows, duplicates=tuple((row, own[row]) for row in range(rows.start, rows.stop) if row in own))
+
+
+def _read(path: str, columns: list[str] | None = None) -> pa.Table:
+    with files.open_read(path) as file:
+        return pq.read_table(file, columns=columns, use_threads=False)
