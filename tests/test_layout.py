@@ -47,6 +47,14 @@ def test_only_jobs_import_beam():
     assert users == {"jobs"}
 
 
+@pytest.mark.parametrize("room", ["image", "evaluation"])
+def test_rooms_of_pure_functions_know_no_jobs(room):
+    paths = sorted((ROOT / "pipeline" / room).rglob("*.py"))
+    assert paths
+    for path in paths:
+        assert "vlmixer.pipeline.jobs" not in path.read_text(), path
+
+
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
@@ -56,7 +64,7 @@ def test_only_jobs_import_beam():
         ("vlmixer.model.train", ["apache_beam", "spacy", "faiss"]),
         ("vlmixer.pipeline.evaluation.retrieval", ["apache_beam", "spacy", "faiss"]),
         ("vlmixer.pipeline.evaluation.ablation", ["apache_beam", "spacy", "faiss"]),
-        ("vlmixer.pipeline.image.embedding", ["apache_beam", "spacy", "torch", "faiss"]),
+        ("vlmixer.pipeline.image.embedding", ["apache_beam", "spacy", "torch"]),
         ("vlmixer.pipeline.commands.main", ["apache_beam", "spacy", "torch", "faiss", "numpy"]),
     ],
 )
