@@ -38,7 +38,7 @@ from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
 from vlmixer.pipeline.evaluation.retrieval import detect_pairs, read_pairs
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.tag import make_tagger
+from vlmixer.pipeline.text.tagger import make_tagger
 from vlmixer.pipeline.report.alignment import write_alignment_page
 
 IMPORT_PATHS = (str(Path(__file__).resolve().parents[1]),)

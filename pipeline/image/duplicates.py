@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from vlmixer.pipeline.units.duplicates import first_of_each
+
 DIGESTS_AT_A_TIME = 1 << 21
 
 
@@ -48,12 +50,8 @@ def _in_share(parts: int, read: Callable[[int], pa.Table], share: int, shares: i
     if not columns:
         return []
     low, high, numbers, places, part_of, row_of = np.concatenate(columns, axis=1)
-    order = np.lexsort((row_of, part_of, places, numbers, high, low))
-    low, high, part_of, row_of = low[order], high[order], part_of[order], row_of[order]
-    again = np.zeros(len(low), bool)
-    again[1:] = (low[1:] == low[:-1]) & (high[1:] == high[:-1])
-    first = np.maximum.accumulate(np.where(again, 0, np.arange(len(low))))
+    first = first_of_each(np.stack([low, high], axis=1), (numbers, places))
     return [
         Duplicate(int(part_of[at]), int(row_of[at]), int(part_of[first[at]]), int(row_of[first[at]]))
-        for at in np.flatnonzero(again)
+        for at in np.flatnonzero(first != np.arange(len(first)))
     ]

@@ -499,10 +499,10 @@ def _shape(config: Config) -> Shape:
     limit = selection.candidate_limit(config.bank.selection, config.bank.max_patches_per_concept)
     return Shape(
         find_bytes=UNIT_BYTES,
-        bucket_bytes=tag.BUCKET_BYTES,
-        part_rows=tag.ROWS_A_BATCH,
-        parts_wanted=tag.UNITS_WANTED,
-        most_batches=tag.MOST_BATCHES_A_UNIT,
+        bucket_bytes=tag.SIZES.bucket_bytes,
+        part_rows=tag.SIZES.rows_per_batch,
+        parts_wanted=tag.SIZES.parts_wanted,
+        most_batches=tag.SIZES.max_batches_per_part,
         images_a_unit=IMAGES_PER_UNIT,
         most_images_units=MAX_UNITS,
         survey_images=FILES_PER_PIECE,

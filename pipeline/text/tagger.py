@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.samples import Mention
 from vlmixer.bank.concepts import Vocabulary
+from vlmixer.pipeline.config import TextSettings
 from vlmixer.pipeline.text import english
 from vlmixer.pipeline.text.english_words import OTHER_THINGS
 from vlmixer.pipeline.text.matching import Derivation, Match, Matcher, Words, one_word
@@ -118,6 +119,11 @@ class Tagger:
             by_lemma = self._lemmas.find_in(_doc_words(doc, _lemma))
             judged.append([(match, _any_noun(doc, match)) for match in _longest(by_form, by_lemma)])
         return judged
+
+
+def make_tagger(settings: TextSettings, vocabulary: Vocabulary, matcher: Matcher | None = None) -> Tagger:
+    """The tagger that the settings describe. Raises CallError."""
+    return Tagger(vocabulary, settings.spacy_model, settings.stop_words, settings.tag_modifiers, matcher)
 
 
 def make_matcher(vocabulary: Vocabulary, stop_words: Iterable[str], nlp: "Language | None") -> Matcher:
