@@ -38,8 +38,8 @@ from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
 from vlmixer.pipeline.evaluation.retrieval import detect_pairs, read_pairs
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.text.tagger import make_tagger
 from vlmixer.pipeline.report.alignment import write_alignment_page
+from vlmixer.pipeline.text.tagger import make_tagger
 
 IMPORT_PATHS = (str(Path(__file__).resolve().parents[1]),)
 

@@ -261,9 +261,7 @@ class TagWorker:
         )
 
 
-def write_reports(
-    stage: Stage[TaggedDetails], summary: TagSummary, parts: Sequence[Unit[Candidates]]
-) -> list[Output]:
+def write_reports(stage: Stage[TaggedDetails], summary: TagSummary, parts: Sequence[Unit[Candidates]]) -> list[Output]:
     """Write the summary and the page."""
     examples = Examples()
     for unit in parts:

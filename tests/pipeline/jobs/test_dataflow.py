@@ -23,7 +23,7 @@ from vlmixer.pipeline.jobs.dataflow import job_name
 from vlmixer.pipeline.jobs.detect import DetectRegions, machine_hints
 from vlmixer.pipeline.jobs.do_units import ListUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.tag import Candidates
+from vlmixer.pipeline.text.units import Candidates
 from vlmixer.pipeline.units.listing import publish_units, read_units
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit

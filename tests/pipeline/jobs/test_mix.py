@@ -12,16 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tests.pipeline.jobs.small_corpus import Corpus, contents, make_corpus, run
+from tests.pipeline.jobs.small_text import tag
 
 from vlmixer.artifacts import manifest
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.samples import ImageSample, MixedSample, read_shard
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.commands.main import main
-from vlmixer.pipeline.jobs import tag
 from vlmixer.pipeline.jobs.mix import plan_image_shards
 from vlmixer.pipeline.mix import again
 from vlmixer.pipeline.mix.again import make_again, to_text
+from vlmixer.pipeline.text.units import TagSizes
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,6 @@ def test_every_sample_is_made_again_from_its_key(mixed_with, settings):
 
 
 def test_a_sentence_is_found_by_looking_into_a_few_parts(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(tag, "ROWS_A_BATCH", 16)
     lines = corpus.captions.read_text().splitlines()
     (tmp_path / "b.txt").write_text("\n".join(lines[:90]))
     (tmp_path / "c.jsonl").write_text("\n".join(json.dumps({"caption": line}) for line in lines[90:150]))
@@ -188,7 +188,7 @@ def test_a_sentence_is_found_by_looking_into_a_few_parts(corpus, tmp_path, monke
     inputs = [str(tmp_path / name) for name in ("c.jsonl", "b.txt", "a.parquet", "d.txt.gz")]
     config = corpus.write_config("kinds.yaml", text={"inputs": inputs, "field": "caption"})
     out = tmp_path / "out"
-    assert run(config, out, command="tag") == 0
+    tag(config, out, sizes=TagSizes(rows_per_batch=16))
     parts = sorted((out / "tagged").glob("*.parquet"))
     assert len(parts) > 16
     looked: list[str] = []

@@ -116,11 +116,11 @@ def test_time_left_of_a_stage_and_its_cost():
 def test_units_of_tagging_are_those_of_the_stage():
     from vlmixer.pipeline.jobs import tag
 
-    shape = replace(SHAPE, part_rows=tag.ROWS_A_BATCH, parts_wanted=tag.UNITS_WANTED, most_batches=32)
+    shape = replace(SHAPE, part_rows=tag.SIZES.rows_per_batch, parts_wanted=tag.SIZES.parts_wanted, most_batches=32)
     for candidates in (0, 1, 1_000, 40_000, 1_000_000, 3_000_000):
-        assert count_parts(candidates, 1, shape) == len(tag.plan_parts([candidates]))
+        assert count_parts(candidates, 1, shape) == len(tag.SIZES.part_units([candidates]))
     spread = [30_000] * 20
-    assert abs(count_parts(sum(spread), 20, shape) - len(tag.plan_parts(spread))) <= 20
+    assert abs(count_parts(sum(spread), 20, shape) - len(tag.SIZES.part_units(spread))) <= 20
 
 
 def test_tagging():
