@@ -62,18 +62,18 @@ def _reproduce(options: argparse.Namespace) -> int:
     from vlmixer.artifacts import files
     from vlmixer.artifacts.samples import sample_record
     from vlmixer.bank.store import PatchBank
-    from vlmixer.pipeline.mix.again import make_again, to_text
+    from vlmixer.pipeline.mix.reproduce import reproduce, to_text
     from vlmixer.pipeline.report.samples import write_samples_page
 
     out = options.folder.rstrip("/").removesuffix("/shards") if options.folder.endswith("shards") else options.folder
-    again = make_again(out, options.key)
-    reasons = [f"{why.mention.surface}: {why.reason}" for why in again.why] if options.why else []
+    found = reproduce(out, options.key)
+    reasons = [f"{why.mention.surface}: {why.reason}" for why in found.reasons] if options.why else []
     if options.json:
-        print_json({**sample_record(again.sample), "shard": again.shard, "from": again.source, "why": reasons})
+        print_json({**sample_record(found.sample), "shard": found.shard, "from": found.source, "why": reasons})
     else:
-        print(to_text(again, why=options.why))
+        print(to_text(found, why=options.why))
     if options.html:
         bank = PatchBank.open(files.join(out, "bank"))
-        write_samples_page(options.html, [again.sample], bank, title=f"Sample {options.key}", why=reasons)
+        write_samples_page(options.html, [found.sample], bank, title=f"Sample {options.key}", why=reasons)
         LOG.info("page: %s", options.html)
     return 0

@@ -9,7 +9,7 @@ from vlmixer.pipeline.mix.samples import Sentence
 
 @dataclass(frozen=True)
 class TallyCounts:
-    """What a Tally counted, but for the uses. `outcomes`: (concept, reason, written, mentions) each, ascending."""
+    """What a MixTally counted, but for the uses. `outcomes`: (concept, reason, written, mentions) each, ascending."""
 
     outcomes: tuple[tuple[str, str, bool, int], ...]
     by_mentions: dict[int, int]
@@ -17,7 +17,7 @@ class TallyCounts:
     patches_only: int
 
 
-class Tally:
+class MixTally:
     """Counts over views of sentences.
 
     `outcomes`: mentions by (concept, reason of their verdict, whether the view was written); `by_mentions` and
@@ -44,7 +44,7 @@ class Tally:
                 self.uses[paste.row] += 1
 
     def merge(self, counts: TallyCounts) -> None:
-        """Add what another Tally counted."""
+        """Add what another MixTally counted."""
         for concept, reason, written, number in counts.outcomes:
             self.outcomes[concept, reason, written] += number
         self.by_mentions.update(counts.by_mentions)

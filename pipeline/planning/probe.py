@@ -40,10 +40,13 @@ from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
 from vlmixer.pipeline.image.readers.corpus import read_images, sample
 from vlmixer.pipeline.image.readers.image_files import FILES_PER_PIECE
 from vlmixer.pipeline.image.survey import IMAGES_PER_UNIT, MAX_UNITS
-from vlmixer.pipeline.jobs import deal, index, mix, tag
+from vlmixer.pipeline.indexing import units as indexing
+from vlmixer.pipeline.indexing.ranking import Ranking, list_places
+from vlmixer.pipeline.jobs import index, mix, tag
 from vlmixer.pipeline.jobs.detect import run_detect
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.mix import units as mixing
 from vlmixer.pipeline.planning import estimate as plan
 from vlmixer.pipeline.planning.estimate import Corpus, Line, Measured, Shape
 from vlmixer.pipeline.text.readers.base import TextSlice
@@ -395,13 +398,13 @@ def _measured(
         with_regions=large.written("detect", "images") / max(images, 1),
         regions=regions / max(images, 1),
         places=places,
-        gather=large.seconds("index", index.GATHERED) / max(regions, 1),
+        gather=large.seconds("index", "candidates-") / max(regions, 1),
         concept=plan.fit([_concepts(chain) for chain in (small, large) if "index" in chain.manifests]),
         choose=_time_choice(config, large) if config.bank.selection == "diverse" else 0.0,
         kept=patches / max(regions, 1) if config.bank.selection == "diverse" else 1.0,
         concepts=tuple(sorted((count / max(regions, 1)
                                for count in large.regions.values()), reverse=True)),
-        deal=large.seconds("mix", "deal-") / max(views, 1),
+        deal=large.seconds("mix", "shuffle-") / max(views, 1),
         bucket=large.seconds("mix", "bucket-") / max(views, 1),
         mixed=large.seconds("mix", "mixed-") / max(views, 1),
         image_sample=large.seconds("mix", "images-") / max(image_samples, 1),
@@ -436,14 +439,14 @@ def _pieces(chain: Chain, stage: str) -> int:
 
 def _concepts(chain: Chain) -> tuple[float, float]:
     """(candidates, seconds) of a concept, on average."""
-    units = chain.times("index", index.CHOSEN)
+    units = chain.times("index", "concepts-")
     counts = chain.regions.values()
     return sum(counts) / max(len(counts), 1), sum(unit.seconds for unit in units) / max(len(counts), 1)
 
 
 def _time_places(config: Config, vocabulary: Vocabulary, chain: Chain) -> float:
     """Seconds a region of the first pass of indexing, which has no units."""
-    ranking = index.Ranking(
+    ranking = Ranking(
         config.bank.selection,
         selection.candidate_limit(config.bank.selection, config.bank.max_patches_per_concept),
         config.seed,
@@ -452,8 +455,8 @@ def _time_places(config: Config, vocabulary: Vocabulary, chain: Chain) -> float:
     )
     outputs = chain.manifests["detect"].outputs
     before = time.thread_time()
-    for group in index.plan_groups(outputs):
-        index.list_places(group, ranking)
+    for group in indexing.DEFAULT_UNITS.plan_groups(outputs):
+        list_places(group, ranking)
     return (time.thread_time() - before) / max(sum(entry.rows for entry in outputs), 1)
 
 
@@ -506,17 +509,17 @@ def _shape(config: Config) -> Shape:
         images_a_unit=IMAGES_PER_UNIT,
         most_images_units=MAX_UNITS,
         survey_images=FILES_PER_PIECE,
-        regions_a_group=index.REGIONS_A_GROUP,
-        most_groups=index.MOST_GROUPS,
-        most_concept_units=index.MOST_CONCEPT_UNITS,
+        regions_a_group=indexing.DEFAULT_UNITS.regions_per_group,
+        most_groups=indexing.DEFAULT_UNITS.max_groups,
+        most_concept_units=indexing.DEFAULT_UNITS.max_concept_units,
         max_patches=config.bank.max_patches_per_concept,
         candidate_limit=limit,
         diverse=config.bank.selection == "diverse",
         views=config.mix.views,
         image_samples=config.mix.image_samples,
         samples_per_shard=config.mix.samples_per_shard,
-        views_a_deal=deal.VIEWS_A_DEAL,
-        views_a_bucket=deal.VIEWS_A_BUCKET,
+        views_a_deal=mixing.DEFAULT_UNITS.views_per_shuffle,
+        views_a_bucket=mixing.DEFAULT_UNITS.views_per_bucket,
         train_steps=None if config.train is None else config.train.steps,
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.rejects import REASONS
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.mix.tally import Tally
+from vlmixer.pipeline.mix.tally import MixTally
 from vlmixer.pipeline.report.crops import crop_uri
 from vlmixer.pipeline.report.pages import write_page
 
@@ -58,7 +58,7 @@ class MixSummary:
     most_used: Mapping[str, int]
 
     @classmethod
-    def of(cls, tally: Tally, uses: np.ndarray, counts: Counts, images: int, bank: PatchBank) -> "MixSummary":
+    def of(cls, tally: MixTally, uses: np.ndarray, counts: Counts, images: int, bank: PatchBank) -> "MixSummary":
         """The summary of a whole run. uses: (patches of the bank,) int64, how often each was pasted."""
         used = np.sort(uses[uses > 0])
         mentions, lacking = tally.mentions(), tally.mentions("lacking")

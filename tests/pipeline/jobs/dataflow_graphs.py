@@ -74,7 +74,7 @@ def hints(job: Job) -> dict[str, dict[str, str]]:
     return found
 
 
-COMBINERS = ("CollectCuts", "CountDeals", "CountBuckets")
+COMBINERS = ("CollectCuts", "CountShuffles", "CountBuckets")
 
 
 def steps(job: Job) -> list[str]:

@@ -1,4 +1,4 @@
-"""The stage `mix`: what its settings do to the shards, what it says of them, and a sample made again from its key."""
+"""The stage `mix`: what its settings do to the shards, what it says of them, and a sample reproduced from its key."""
 
 import gzip
 import io
@@ -19,9 +19,8 @@ from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.samples import ImageSample, MixedSample, read_shard
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.commands.main import main
-from vlmixer.pipeline.jobs.mix import plan_image_shards
-from vlmixer.pipeline.mix import again
-from vlmixer.pipeline.mix.again import make_again, to_text
+from vlmixer.pipeline.mix import reproduce as reproducing
+from vlmixer.pipeline.mix.reproduce import reproduce, to_text
 from vlmixer.pipeline.text.units import TagSizes
 
 
@@ -108,25 +107,6 @@ def test_image_shards_are_of_even_size_and_hold_every_image_once(mixed_with):
     assert keys != order
 
 
-@pytest.mark.parametrize(
-    ("parts", "target", "sizes"),
-    [
-        ([5, 0, 3], 4, [4, 4]),
-        ([10], 4, [3, 3, 4]),
-        ([1, 1], 100, [2]),
-        ([], 4, []),
-        ([0], 4, []),
-        ([2] * 9, 5, [4, 5, 4, 5]),
-    ],
-)
-def test_image_shards_are_planned(parts, target, sizes):
-    units = plan_image_shards([(f"part-{number}", images) for number, images in enumerate(parts)], target)
-    assert [sum(entry.count for entry in unit.content.slices) for unit in units] == sizes
-    taken = [(entry.part, entry.first + place) for unit in units for entry in unit.content.slices
-             for place in range(entry.count)]  # fmt: skip
-    assert taken == [(f"part-{number}", place) for number, images in enumerate(parts) for place in range(images)]
-
-
 def test_the_summary_counts_what_is_in_the_shards(mixed_with, capsys):
     out, samples = mixed_with(views=2)
     printed = capsys.readouterr().out
@@ -164,19 +144,19 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("settings", [{}, {"views": 3, "crops": True, "sampler": "score", "patches_per_word": 2}])
-def test_every_sample_is_made_again_from_its_key(mixed_with, settings):
+def test_every_sample_is_reproduced_from_its_key(mixed_with, settings):
     out, samples = mixed_with(**settings)
     lying = {sample.key: (shard.name, sample) for shard in sorted((out / "shards").glob("mixed-*.tar"))
              for sample in read_shard(str(shard))}  # fmt: skip
     for key in sorted(lying)[::40]:
-        again = make_again(str(out), key)
-        assert same(again.sample, lying[key][1])
-        assert again.shard == lying[key][0]
-        assert again.source.endswith(f"captions.txt at {key.split('-')[1]}")
-        replaced = [index for index, why in enumerate(again.why) if why.reason.startswith("replaced")]
-        assert replaced == list(again.sample.replaced)
+        found = reproduce(str(out), key)
+        assert same(found.sample, lying[key][1])
+        assert found.shard == lying[key][0]
+        assert found.source.endswith(f"captions.txt at {key.split('-')[1]}")
+        replaced = [index for index, why in enumerate(found.reasons) if why.reason.startswith("replaced")]
+        assert replaced == list(found.sample.replaced)
     images = [sample for sample in samples if isinstance(sample, ImageSample)]
-    assert same(make_again(str(out), images[7].key).sample, images[7])
+    assert same(reproduce(str(out), images[7].key).sample, images[7])
 
 
 def test_a_sentence_is_found_by_looking_into_a_few_parts(corpus, tmp_path, monkeypatch):
@@ -192,15 +172,15 @@ def test_a_sentence_is_found_by_looking_into_a_few_parts(corpus, tmp_path, monke
     parts = sorted((out / "tagged").glob("*.parquet"))
     assert len(parts) > 16
     looked: list[str] = []
-    ids = again._ids
-    monkeypatch.setattr(again, "_ids", lambda folder, part: looked.append(part) or ids(folder, part))
+    ids = reproducing._ids
+    monkeypatch.setattr(reproducing, "_ids", lambda folder, part: looked.append(part) or ids(folder, part))
     for row in (row for part in parts for row in pq.read_table(part).to_pylist()):
         looked.clear()
-        assert again._tagged_row(str(out), row["sentence_id"]) == row
+        assert reproducing._tagged_row(str(out), row["sentence_id"]) == row
         assert len(looked) <= 7
     for wrong in ("0" * 12 + "-" + "0" * 12, "f" * 12 + "-000000000007", ""):
         with pytest.raises(CallError, match="no such sentence"):
-            again._tagged_row(str(out), wrong)
+            reproducing._tagged_row(str(out), wrong)
 
 
 def test_show_tells_why(mixed_with, capsys, tmp_path):
@@ -219,20 +199,20 @@ def test_show_tells_why(mixed_with, capsys, tmp_path):
     told = json.loads(capsys.readouterr().out)
     assert told["key"] == sample.key
     assert len(told["why"]) == 2
-    assert to_text(make_again(str(out), sample.key), why=False).count("\n") == 5
+    assert to_text(reproduce(str(out), sample.key), why=False).count("\n") == 5
 
 
-def test_a_key_that_there_is_not_and_a_sentence_without_a_sample(mixed_with):
+def test_unknown_keys_and_sentences_without_a_sample(mixed_with):
     out, samples = mixed_with(lacking="reject")
     rows = [row for part in (out / "rejects").glob("mix-*.parquet") for row in pq.read_table(part).to_pylist()]
     for row in rows[:1]:
-        with pytest.raises(CallError, match="no sample was made of it: lacking_patch"):
-            make_again(str(out), f"{row['source']}-00")
+        with pytest.raises(CallError, match="this sentence has no sample: lacking_patch"):
+            reproduce(str(out), f"{row['source']}-00")
     key = mixed_of(samples)[0].key
     for wrong in (key[:-2] + "07", key[:-2] + "xx", "0123456789ab-000000000000-00", "0123456789abcdef"):
         with pytest.raises(CallError):
-            make_again(str(out), wrong)
-    with pytest.raises(CallError, match="give its --key"):
+            reproduce(str(out), wrong)
+    with pytest.raises(CallError, match="Give its --key"):
         main(["show", str(out), "--why", "--debug"])
 
 
@@ -245,6 +225,6 @@ def test_a_sample_is_not_made_from_another_bank(mixed_with, tmp_path):
     manifest.publish(str(out / "shards"), description)
     try:
         with pytest.raises(UserError, match="made from another bank"):
-            make_again(str(out), mixed_of(samples)[0].key)
+            reproduce(str(out), mixed_of(samples)[0].key)
     finally:
         moved.write_bytes(kept)

@@ -179,12 +179,12 @@ def test_mixing():
 
 
 def test_units_of_mixing_are_those_of_the_stage():
-    from vlmixer.pipeline.jobs import deal
+    from vlmixer.pipeline.mix.units import DEFAULT_UNITS
 
-    shape = replace(SHAPE, views_a_deal=deal.VIEWS_A_DEAL, views_a_bucket=deal.VIEWS_A_BUCKET)
+    shape = replace(SHAPE, views_a_deal=DEFAULT_UNITS.views_per_shuffle, views_a_bucket=DEFAULT_UNITS.views_per_bucket)
     for sentences in (1_000, 100_000, 10_000_000, 1_000_000_000):
         plan = stages(CORPUS.scaled(sentences, 10), shape=shape)["mix"]
-        layout = deal.Layout.of(round(sentences * MEASURED.tagged), 1, shape.samples_per_shard, 0)
+        layout = DEFAULT_UNITS.layout(round(sentences * MEASURED.tagged), 1, shape.samples_per_shard, 0)
         assert plan.passes[1].units == layout.buckets
 
 

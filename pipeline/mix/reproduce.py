@@ -1,10 +1,10 @@
-"""Making a single sample again from its key: from tagged/ and bank/, or from regions/, by the settings that the shards'
-manifest tells. Nothing is read from the shards themselves.
+"""Reproduces a single sample from its key, by the settings in the shards' manifest.
+
+Mixed samples are made from tagged/ and bank/, image samples from regions/. The shards themselves are not read.
 """
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 import pyarrow as pa
@@ -31,12 +31,13 @@ from vlmixer.pipeline.mix.samples import (
     why_rejected,
 )
 from vlmixer.pipeline.mix.settings import CutMixSettings, MixSettings
+from vlmixer.pipeline.mix.units import MIXED
 from vlmixer.pipeline.text.readers.slices import source_id
 
 
 @dataclass(frozen=True)
-class Why:
-    """Why a mention was replaced or not, in words; `patches`: how many of its concept the bank has."""
+class MentionReason:
+    """Why a mention was replaced or not, in words. `patches`: how many the bank has of its concept."""
 
     mention: Mention
     verdict: Verdict
@@ -45,61 +46,64 @@ class Why:
 
 
 @dataclass(frozen=True)
-class Again:
-    """A sample made again. `shard`: where it lies, empty for an image sample; `source`: which place of which file its
-    sentence or image is. `why`: for each mention; empty for an image sample."""
+class ReproducedSample:
+    """`shard`: the name of its shard, empty for an image sample. `source`: the file of its sentence or image, and the
+    place there. `reasons`: one for each mention, none for an image sample."""
 
     sample: Sample
     shard: str
     source: str
-    why: tuple[Why, ...] = ()
+    reasons: tuple[MentionReason, ...] = ()
 
 
-def make_again(out: str, key: str) -> Again:
+def reproduce(out: str, key: str) -> ReproducedSample:
     """The sample `key` of the output folder `out`.
 
-    Raises CallError for a key that no sample has, with the reason where its sentence was rejected; UserError where
-    bank or regions are not those that the shards were made from.
+    Raises CallError if there is no such sample, with the reason if its sentence was rejected. Raises UserError if the
+    shards were made from another bank or other regions.
     """
     shards = manifest.read(files.join(out, MIX.folder), MIX)
     for entry in shards.inputs:
         if manifest.read(files.join(out, entry.name)).content_hash != entry.sha256:
-            raise UserError(f"{out}/shards: made from another {entry.name}/ than the one that lies there. Mix again.")
+            raise UserError(
+                f"{out}/shards: made from another {entry.name}/ than the present one. Run `vlmixer mix … --overwrite`."
+            )
     sentence_id, dash, view = key.rpartition("-")
     if not dash:
-        return _image_again(out, key, shards)
+        return _image_sample(out, key, shards)
     views = mix_settings(shards).views
     if not view.isascii() or not view.isdigit() or not int(view) < views:
-        raise CallError(f"{key}: no key of a sample; the shards have views 00 to {views - 1:02d}. {_SEE}")
-    return _mixed_again(out, Sentence.from_row(_tagged_row(out, sentence_id), int(view)), shards)
+        raise CallError(f"{key}: not the key of a sample. The shards have views 00 to {views - 1:02d}. {_SEE}")
+    return _mixed_sample(out, Sentence.from_row(_tagged_row(out, sentence_id), int(view)), shards)
 
 
 def mix_settings(shards: Manifest[ShardsDetails]) -> MixSettings:
-    """The settings that the shards were made with. Raises CallError where they are damaged."""
+    """The settings that the shards were made with. Raises CallError if they are damaged."""
     return settings.build(MixSettings, shards.details.settings, where="settings in the manifest of the shards")
 
 
-_SEE = "Keys are in `vlmixer show OUT --json` and in the names of the shards' members."
+_SEE = "`vlmixer show OUT --json` prints keys, and the names of the shards' members begin with them."
 
 
-def _mixed_again(out: str, sentence: Sentence, shards: Manifest[ShardsDetails]) -> Again:
+def _mixed_sample(out: str, sentence: Sentence, shards: Manifest[ShardsDetails]) -> ReproducedSample:
     chosen, seed = mix_settings(shards), shards.details.seed
     bank = PatchBank.open(files.join(out, "bank"))
     mixed = mix_sentence(sentence, known_patches(bank), chosen, seed)
     rejected = why_rejected(sentence, mixed, chosen)
     if rejected is not None:
         raise CallError(
-            f"{sentence.key}: no sample was made of it: {rejected.reason} ({', '.join(rejected.concepts)})."
+            f"{sentence.key}: this sentence has no sample: {rejected.reason} ({', '.join(rejected.concepts)})."
         )
     sample = finish([(sentence, mixed)], bank, crops=chosen.crops)[0]
-    count = sum(fnmatch(output.name, "mixed-*.tar") for output in shards.outputs)
-    shard = f"mixed-{shard_of(sentence.key, count, seed):06d}.tar"
+    count = sum(MIXED.includes(output.name) and output.name.endswith(".tar") for output in shards.outputs)
+    shard = f"{MIXED.name(shard_of(sentence.key, count, seed))}.tar"
     sources = manifest.read(files.join(out, TAG.folder), TAG).details.sources
     source_id, place = sentence.sentence_id.split("-", 1)
-    return Again(sample, shard, f"{sources.get(source_id, source_id)} at {place}", explain(mixed, chosen, bank))
+    source = f"{sources.get(source_id, source_id)} at {place}"
+    return ReproducedSample(sample, shard, source, explain(mixed, chosen, bank))
 
 
-def explain(mixed: Mix, chosen: CutMixSettings, bank: PatchBank) -> tuple[Why, ...]:
+def explain(mixed: Mix, chosen: CutMixSettings, bank: PatchBank) -> tuple[MentionReason, ...]:
     """Why each mention was replaced or not."""
     found = []
     for index, (mention, verdict) in enumerate(zip(mixed.mentions, mixed.verdicts, strict=True)):
@@ -113,20 +117,20 @@ def explain(mixed: Mix, chosen: CutMixSettings, bank: PatchBank) -> tuple[Why, .
             "not_drawn": f"kept: {chance}",
             "over_limit": f"kept: {chance}, but at most {chosen.max_replaced} may be replaced",
             "lacking": "kept: the bank has no patch of it",
-            "phrase": "kept: phrases of several words stay (mix.phrases)",
-            "other_image": f"kept: {chance}, but the sentence's one image does not show it",
+            "phrase": "kept: mix.phrases keeps phrases of several words",
+            "other_image": f"kept: {chance}, but mix.one_image chose an image that does not show it",
         }[verdict.reason]
         if drawn:
             wanted = patches_wanted(mention, chosen)
             where = "its image's" if chosen.one_image else f"{patches:,}"
             reason += f"; {len(drawn)} of {where} patches, {wanted} wanted, sampler {chosen.sampler}"
-        found.append(Why(mention, verdict, patches, reason))
+        found.append(MentionReason(mention, verdict, patches, reason))
     return tuple(found)
 
 
 def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
-    """The sentence's row. Parts hold the sentences in the order of the inputs, and of the places there, so that the one
-    that holds it is found by looking into a few."""
+    """The sentence's row. The parts hold the sentences in the order of the inputs and of the places in them, so a
+    bisection reads only a few parts."""
     folder = files.join(out, "tagged")
     tagged = manifest.read(folder)
     places = {source_id(name): place for place, name in enumerate(dict.fromkeys(entry.name for entry in tagged.inputs))}
@@ -135,7 +139,7 @@ def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
         return places.get(some_id.partition("-")[0], len(places)), some_id
 
     parts = [output.name for output in tagged.outputs if output.name.endswith(".parquet") and output.rows]
-    parts.sort(key=lambda name: (len(name), name))  # by number, also where it has more digits
+    parts.sort(key=lambda name: (len(name), name))  # by number, however many digits it has
     number = bisect_right(parts, order(sentence_id), key=lambda name: order(_ids(folder, name)[0].as_py())) - 1
     if number >= 0:
         ids = _ids(folder, parts[number])
@@ -153,7 +157,7 @@ def _ids(folder: str, part: str) -> pa.ChunkedArray:
         return pq.ParquetFile(file).read(columns=["sentence_id"], use_threads=False)["sentence_id"]
 
 
-def _image_again(out: str, key: str, shards: Manifest[ShardsDetails]) -> Again:
+def _image_sample(out: str, key: str, shards: Manifest[ShardsDetails]) -> ReproducedSample:
     folder = files.join(out, "regions")
     for output in manifest.read(folder).outputs:
         with damage_named(files.join(folder, output.name)) as file:
@@ -165,14 +169,15 @@ def _image_again(out: str, key: str, shards: Manifest[ShardsDetails]) -> Again:
                 features = feature_rows(table["feature"])
                 rows = table.drop_columns(["feature"]).to_pylist()
                 sample = next(image_samples(rows, features, crops=mix_settings(shards).crops))
-                return Again(sample, "", sample.source)
+                return ReproducedSample(sample, "", sample.source)
     raise CallError(f"{key}: no such image in {folder}. {_SEE}")
 
 
-def to_text(again: Again, *, why: bool) -> str:
-    """The sample for a terminal: its sentence with the replaced words in brackets, its patches, and the reasons."""
-    sample = again.sample
-    lines = [f"{sample.key}{f', in {again.shard}' if again.shard else ''}", f"from {again.source}", ""]
+def to_text(found: ReproducedSample, *, why: bool) -> str:
+    """The sample for a terminal: its sentence with the replaced words in brackets, its patches, and with `why` the
+    reasons."""
+    sample = found.sample
+    lines = [f"{sample.key}{f', in {found.shard}' if found.shard else ''}", f"from {found.source}", ""]
     if isinstance(sample, MixedSample):
         at, text = 0, ""
         for index, mention in enumerate(sample.mentions):
@@ -187,5 +192,8 @@ def to_text(again: Again, *, why: bool) -> str:
         lines.append(f"{patch.concept}: patch {patch.patch_id}, score {patch.score:.2f}, box {box} of "
                      f"{patch.width} × {patch.height}")  # fmt: skip
     if why:
-        lines += ["", *(f"{entry.mention.surface} ({entry.mention.concept}): {entry.reason}" for entry in again.why)]
+        lines += [
+            "",
+            *(f"{entry.mention.surface} ({entry.mention.concept}): {entry.reason}" for entry in found.reasons),
+        ]
     return "\n".join(lines)

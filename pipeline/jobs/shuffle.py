@@ -1,0 +1,52 @@
+"""Workers of the shuffle, the first two passes of stage `mix`. Its logic is in pipeline/mix/shuffling.py."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.details import ShardsDetails
+from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.stages import TAG
+from vlmixer.pipeline.mix.shuffling import read_batch, sort_bucket, spread_views, write_batches
+from vlmixer.pipeline.mix.units import SHUFFLE, ShardLayout
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
+
+
+@dataclass(frozen=True)
+class ShuffleWorker:
+    """Spreads the views of parts of tagged/ (names, the unit's content) over the buckets."""
+
+    layout: ShardLayout
+    stage: Stage[ShardsDetails]
+
+    def load(self) -> None:
+        return None
+
+    def run(self, unit: Unit[tuple[str, ...]], resource: None) -> UnitResult[None]:
+        tagged = pa.concat_tables([self._read(name) for name in unit.content])
+        write_batches(self.stage.work, unit.name, *spread_views(tagged, self.layout))
+        return UnitResult(None)
+
+    def _read(self, part: str) -> pa.Table:
+        with damage_named(files.join(self.stage.out, TAG.folder, part)) as file:
+            return pq.read_table(file, schema=schemas.TAGGED, use_threads=False)
+
+
+@dataclass(frozen=True)
+class BucketWorker:
+    """Sorts a bucket into its shards. Unit content: (bucket, number of units of the first pass)."""
+
+    layout: ShardLayout
+    stage: Stage[ShardsDetails]
+
+    def load(self) -> None:
+        return None
+
+    def run(self, unit: Unit[tuple[int, int]], resource: None) -> UnitResult[None]:
+        bucket, shuffles = unit.content
+        batches = [read_batch(self.stage.work, SHUFFLE.name(number), bucket) for number in range(shuffles)]
+        write_batches(self.stage.work, unit.name, *sort_bucket(pa.Table.from_batches(batches), bucket, self.layout))
+        return UnitResult(None)

@@ -1,0 +1,43 @@
+"""The small files by which other readers of WebDataset shards know ours: open_clip, timm and energon."""
+
+import json
+from collections.abc import Sequence
+
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.manifest import Output
+
+ENERGON_VERSION = "7.4.1"
+"""The version whose layout of .nv-meta/ this is."""
+ENERGON_SPLITS = {"train": "mixed", "val": "none", "test": "none", "images": "images"}
+ENERGON_TEXT = {
+    "sample_type": {"__module__": "megatron.energon", "__class__": "TextSample"},
+    "field_map": {"text": "txt"},
+}
+
+
+def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:
+    """Write sizes.json (open_clip), _info.json (timm) and .nv-meta/ (energon) for the shards of `folder`."""
+    splits = {}
+    for split in ("mixed", "images"):
+        of_split = [shard for shard in sorted(shards, key=lambda shard: shard.name) if shard.name.startswith(split)]
+        if of_split:
+            splits[split] = {
+                "name": split,
+                "filenames": [shard.name for shard in of_split],
+                "shard_lengths": [shard.rows for shard in of_split],
+                "num_samples": sum(shard.rows for shard in of_split),
+            }
+    sizes = {shard.name: shard.rows for shard in shards}
+    parts = {split: splits[name]["filenames"] if name in splits else [] for split, name in ENERGON_SPLITS.items()}
+    contents = {
+        "sizes.json": sizes,
+        "_info.json": {"splits": splits},
+        ".nv-meta/.info.json": {"energon_version": ENERGON_VERSION, "shard_counts": sizes},
+        # JSON is YAML.
+        ".nv-meta/split.yaml": {"split_parts": parts, "exclude": []},
+        ".nv-meta/dataset.yaml": ENERGON_TEXT,
+        ".nv-meta/crude.yaml": {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"},
+    }
+    for name, content in contents.items():
+        files.publish_bytes(files.join(folder, name), json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
+    return [manifest.describe(folder, name, len(shards)) for name in sorted(contents)]

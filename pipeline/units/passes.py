@@ -1,0 +1,51 @@
+"""How a stage is cut into passes and units, as the stage itself states it.
+
+A stage names its units by UnitKind and says with StagePass how many there are for a corpus of a given size. The stage
+plans by these, and pipeline/planning counts and times units by them, so that no name and no formula stands twice.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class UnitKind:
+    """Units of one kind. Their names are PREFIX-00000, PREFIX-00001 and so on."""
+
+    prefix: str
+    digits: int = 5
+
+    def name(self, number: int) -> str:
+        """Name of unit `number`."""
+        return f"{self.prefix}-{number:0{self.digits}d}"
+
+    def includes(self, name: str) -> bool:
+        """Whether a unit, or a file that begins with its name, is of this kind."""
+        return name.startswith(f"{self.prefix}-")
+
+
+@dataclass(frozen=True)
+class UnitLoad:
+    """How many units of a kind there are, and how many pieces (sentences, images, …) they process together."""
+
+    kind: UnitKind
+    units: int
+    pieces: float
+
+
+@dataclass(frozen=True)
+class StagePass:
+    """Units that run in parallel, after those of the pass before."""
+
+    name: str
+    loads: tuple[UnitLoad, ...]
+
+    @property
+    def units(self) -> int:
+        """Units of all kinds."""
+        return sum(load.units for load in self.loads)
+
+
+def count_units(amount: float, size: float) -> int:
+    """How many units of at most `size` it takes for `amount`."""
+    return math.ceil(amount / size) if amount > 0 else 0
