@@ -1,4 +1,4 @@
-"""Banks made of banks: images taken out of one, several put together. The regions they came from are not needed."""
+"""Banks made from banks: images dropped from one, several merged. The regions they came from are not needed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,8 +23,10 @@ PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 
 @dataclass(frozen=True)
 class Dropped:
-    """What taking images out of a bank took out: patches by concept, and the images (their ids) that had any.
-    `unknown` are wanted names of which the bank holds nothing."""
+    """What was dropped from a bank: the number of patches by concept, and the ids of the images that had patches.
+
+    unknown: names of which the bank has no patch.
+    """
 
     images: tuple[str, ...]
     patches: dict[str, int]
@@ -32,10 +34,10 @@ class Dropped:
 
 
 def drop_images(bank: PatchBank, names: Sequence[str], out: str) -> Dropped:
-    """Write to `out` a bank without the patches of some images; what it holds of others stays as it is, in order.
+    """Write to `out` the bank without the patches of some images. All other patches stay, in the same order.
 
-    names: image ids, or names of images' files as the bank tells them. Nothing is chosen again, and nothing takes the
-    place of what goes: that would need the regions. Raises CallError if `out` is taken or nothing is to go.
+    names: image ids, or names of the images' files as in the bank. No other patch replaces a dropped one: that would
+    need the regions. Raises CallError if `out` is not empty or the bank has no patch of these images.
     """
     _check_free(out)
     wanted = frozenset(names)
@@ -57,7 +59,7 @@ def drop_images(bank: PatchBank, names: Sequence[str], out: str) -> Dropped:
             gone[concept.name] = int((~stays).sum())
         keep.append(np.flatnonzero(stays))
     if not gone:
-        raise CallError(f"{bank.folder}: holds no patch of these {len(wanted)} images; nothing is to be taken out.")
+        raise CallError(f"{bank.folder}: has no patch of these {len(wanted)} images, so there is nothing to drop.")
     counts = [
         ConceptCounts(len(rows), bank.candidates[concept.name], bank.near_duplicates[concept.name])
         for concept, rows in zip(bank.concepts, keep, strict=True)
@@ -68,7 +70,7 @@ def drop_images(bank: PatchBank, names: Sequence[str], out: str) -> Dropped:
 
 
 def affected_samples(samples: Iterable[Sample], images: AbstractSet[str]) -> Iterator[str]:
-    """Keys of the samples that hold a patch of one of these images (ids), or are made of one (ids or files' names)."""
+    """Keys of the samples that have a patch of one of these images (ids), or are one of them (ids or file names)."""
     for sample in samples:
         made_of = isinstance(sample, ImageSample) and sample.source in images
         if made_of or any(patch.image_id in images for patch in sample.patches):
@@ -76,14 +78,14 @@ def affected_samples(samples: Iterable[Sample], images: AbstractSet[str]) -> Ite
 
 
 def merge_banks(banks: Sequence[PatchBank], out: str, *, max_patches: int | None = None) -> Manifest[BankDetails]:
-    """Write to `out` a bank of the patches of several, chosen among them as the first bank's were.
+    """Write to `out` a bank of the patches of several banks, chosen with the selection settings of the first.
 
-    A patch that several banks hold counts once, as a near-duplicate. max_patches: of a concept; None for the largest of
-    the banks' own. Raises CallError if `out` is taken or there are fewer than two banks, UserError for banks of another
-    detector or vocabulary.
+    A patch that is in several banks is used once; the others count as near-duplicates. max_patches: maximum number per
+    concept; None: the largest of the banks' own. Raises CallError if `out` is not empty or there are fewer than two
+    banks, UserError if the banks differ in detector or vocabulary.
     """
     if len(banks) < 2:
-        raise CallError("merging takes two banks or more.")
+        raise CallError("merging needs two banks or more.")
     _check_free(out)
     first = banks[0]
     for bank in banks[1:]:
@@ -110,7 +112,7 @@ def merge_banks(banks: Sequence[PatchBank], out: str, *, max_patches: int | None
 def _choose_among(
     banks: Sequence[PatchBank], concept: str, settings: BankSelection, log: RejectLog
 ) -> tuple[list[np.ndarray], ConceptCounts]:
-    """For each bank (place in the merged concept, place in the bank's own), (n, 2) int64, of what is kept of it."""
+    """For each bank the kept patches, (n, 2) int64: place in the merged concept, place in the bank's own."""
     places: list[tuple[float, int, int]] = []
     features = []
     seen: set[str] = set()
@@ -150,7 +152,7 @@ def _choose_among(
 
 
 def check_same_kind(first: PatchBank, second: PatchBank) -> None:
-    """Raises UserError unless features and concepts of the two banks mean the same."""
+    """Raises UserError unless features and concepts have the same meaning in both banks."""
     one, other = first.manifest.details, second.manifest.details
     differing: tuple[str, object, object] | None = None
     if _comparable(one) != _comparable(other):
@@ -160,24 +162,23 @@ def check_same_kind(first: PatchBank, second: PatchBank) -> None:
     if differing is not None:
         what, here, there = differing
         raise UserError(
-            f"{second.folder}: built with another {what} than {first.folder} "
-            f"({here}; there {there}). Only banks of one detector (name, weights, options) and one "
-            "vocabulary go together; build one of them again."
+            f"{second.folder}: built with another {what} than {first.folder} ({here}; there {there}). Banks must have "
+            "the same detector (name, weights, options) and the same vocabulary; build one of them again."
         )
 
 
 def _comparable(details: BankDetails) -> tuple[DetectorIdentity, int]:
-    """What makes features comparable; on which device they were made does not count."""
+    """What features depend on. The device does not count."""
     return replace(details.detector, device="any"), details.feature_dim
 
 
 def _check_free(out: str) -> None:
     if files.list_files(out):
-        raise CallError(f"{out}: holds files already. Give a new folder for the bank.")
+        raise CallError(f"{out}: is not empty. Give a new folder for the bank.")
 
 
 def _chosen(bank: PatchBank, concept: str, places: np.ndarray) -> pa.Table:
-    """Patches of a concept, by their places in it, as a bank is built of them."""
+    """Patches of a concept, by their places in it, as `write_bank` takes them."""
     patches = bank.patches(concept)
     table = patches.table.take(pa.array(places))
     table = table.append_column("feature", feature_column(bank.features(patches.first + places)))
@@ -194,7 +195,7 @@ def _publish(
     log: RejectLog,
     details: BankDetails,
 ) -> Manifest[BankDetails]:
-    """Write the bank, what was left out in making it, and last its manifest."""
+    """Write the bank, the list of what was left out, and last the manifest."""
     first = banks[0]
     outputs = write_bank(out, first.concepts, first.feature_dim, counts, tables)
     left_out = log.publish(files.join(out, LEFT_OUT))

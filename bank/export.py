@@ -1,4 +1,4 @@
-"""Taking found patches out of a bank, with where they come from: crops as files, or a small WebDataset."""
+"""Exporting the results of a search with their provenance: crops as files, or a small WebDataset."""
 
 import io
 import json
@@ -6,13 +6,13 @@ import tarfile
 from collections.abc import Iterable, Sequence
 
 from vlmixer.artifacts import files, manifest
-from vlmixer.bank.store import Hit
+from vlmixer.bank.records import Hit
 
-CROPS_A_SHARD = 10_000
+CROPS_PER_SHARD = 10_000
 
 
 def save_hits(hits: Sequence[Hit], folder: str) -> None:
-    """Write PATCH_ID.jpg for each hit and patches.jsonl, a line a hit in order, into `folder`."""
+    """Write PATCH_ID.jpg for each hit, and patches.jsonl with one line per hit, in order, into `folder`."""
     lines = []
     for hit in hits:
         name = f"{hit.patch.patch_id}.jpg"
@@ -21,15 +21,15 @@ def save_hits(hits: Sequence[Hit], folder: str) -> None:
     files.publish_bytes(files.join(folder, "patches.jsonl"), b"".join(lines))
 
 
-def write_webdataset(hits: Sequence[Hit], folder: str) -> dict[str, int]:
-    """Write the hits as shards, patches-000000.tar …, and sizes.json, which tells how many samples each holds.
+def write_webdataset(hits: Sequence[Hit], folder: str, *, per_shard: int = CROPS_PER_SHARD) -> dict[str, int]:
+    """Write the hits as shards, patches-000000.tar …, and sizes.json, the number of samples in each shard.
 
-    A sample is KEY.jpg, the crop; KEY.json, where it comes from; KEY.txt, the concept. KEY is the patch id. Returns
-    the sizes. Equal hits give equal bytes.
+    A sample is KEY.jpg, the crop; KEY.json, its record; KEY.txt, the concept. KEY is the patch id. Returns the sizes.
+    Equal hits give equal bytes.
     """
     sizes = {}
-    for number, start in enumerate(range(0, len(hits), CROPS_A_SHARD)):
-        shard = hits[start : start + CROPS_A_SHARD]
+    for number, start in enumerate(range(0, len(hits), per_shard)):
+        shard = hits[start : start + per_shard]
         name = f"patches-{number:06d}.tar"
         with (
             files.publishing(files.join(folder, name)) as file,

@@ -1,45 +1,58 @@
-"""Reading rows of a bank's features: memory-mapped where the file is local, by ranges of bytes where it is not."""
+"""Reading the features of a bank: memory-mapped where the file is local, by ranges of bytes where it is not."""
 
 import io
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 from fsspec.utils import merge_offset_ranges
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.snapshot import unchecked
 
-GAP = 64 * 1024
-"""Bytes between two wanted rows that are read along: a request costs more than these do."""
-MOST_A_REQUEST = 4 * 1024 * 1024
-"""Bytes of a request, at most."""
-AT_ONCE = 16
-"""Requests that are made side by side."""
+MAX_GAP = 64 * 1024
+"""Bytes between two wanted rows that are read with them: a request costs more than these bytes."""
+MAX_PER_REQUEST = 4 * 1024 * 1024
+"""Maximum number of bytes per request."""
+PARALLEL_REQUESTS = 16
 HEADER = 128
 """Bytes before the first row, as numpy writes them."""
 
 
-class Features:
+class FeatureFile:
     """The features of a bank, (n, D) float16, in a .npy file at a path or URL."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        check: Callable[[], None] = unchecked,
+        *,
+        max_per_request: int = MAX_PER_REQUEST,
+        parallel_requests: int = PARALLEL_REQUESTS,
+    ) -> None:
+        """check: called after a local file was opened, and after each reading from a URL; raises if it was replaced."""
         self.path = path
+        self._check = check
+        self._max_per_request, self._parallel_requests = max_per_request, parallel_requests
 
     @cached_property
     def _mapped(self) -> np.ndarray:
-        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+        mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        self._check()
+        return mapped
 
     @cached_property
     def _layout(self) -> tuple[int, int]:
-        """Where the first row begins, and how many numbers a row has."""
+        """Where the first row begins, in bytes, and how many values a row has."""
         head = io.BytesIO(files.read_ranges(self.path, [(0, HEADER)])[0])
         np.lib.format.read_magic(head)
         shape, _, _ = np.lib.format.read_array_header_1_0(head)
         return head.tell(), shape[1]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """(n, D) float16: these rows. rows: (n,) int64, ascending, none twice.
+        """(n, D) float16: these rows. rows: (n,) int64, ascending, without repetition.
 
-        What is read, and the memory that it takes, are bounded by the rows, not by the size of the bank.
+        Time and memory are bounded by the rows, not by the size of the bank.
         """
         if not files.is_url(self.path):
             return np.asarray(self._mapped[rows])
@@ -48,12 +61,14 @@ class Features:
         ends = starts + 2 * columns
         found = np.empty((len(rows), columns), np.float16)
         _, begins, stops = merge_offset_ranges(
-            [self.path] * len(rows), starts.tolist(), ends.tolist(), max_gap=GAP, max_block=MOST_A_REQUEST
+            [self.path] * len(rows), starts.tolist(), ends.tolist(), max_gap=MAX_GAP, max_block=self._max_per_request
         )
-        for group in range(0, len(begins), AT_ONCE):
-            ranges = list(zip(begins[group : group + AT_ONCE], stops[group : group + AT_ONCE], strict=True))
-            for (begin, end), data in zip(ranges, files.read_ranges(self.path, ranges), strict=True):
+        ranges = list(zip(begins, stops, strict=True))
+        for group in range(0, len(ranges), self._parallel_requests):
+            part = ranges[group : group + self._parallel_requests]
+            for (begin, end), data in zip(part, files.read_ranges(self.path, part), strict=True):
                 low, high = np.searchsorted(starts, [begin, end])
                 places = (starts[low:high] - begin)[:, None] + np.arange(2 * columns)
                 found[low:high] = np.frombuffer(data, np.uint8)[places].view(np.float16)
+        self._check()
         return found

@@ -1,4 +1,4 @@
-"""How good a bank's concepts are: how pure, how varied, and what was left out of them as too alike."""
+"""How good the concepts of a bank are: how pure, how varied, and how many near-duplicates were left out."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,23 +10,22 @@ from vlmixer.bank.selection import normalised
 from vlmixer.bank.store import PatchBank
 
 NEIGHBOURS = 10
-QUERIES_A_CONCEPT = 50
-GALLERY_A_CONCEPT = 500
+QUERIES_PER_CONCEPT = 50
+GALLERY_PER_CONCEPT = 500
 
 
 @dataclass(frozen=True)
 class ConceptQuality:
-    """A concept's patches judged by their features.
+    """The quality of a concept's patches, judged by their features.
 
-    strangers: share, 0 … 1, of patches of other concepts among the nearest neighbours of its patches; 0 is pure, None
-    that of a single patch. mistaken_for: the concept that most of these are of. variety: mean cosine distance, 0 … 2,
-    of two of its patches. candidates and near_duplicates: the regions there were, and those left out as too like a
-    better one.
+    impurity: share, 0 … 1, of other concepts among the nearest neighbours of its patches; None for a single patch.
+    mistaken_for: the concept that most of these neighbours belong to. variety: mean cosine distance, 0 … 2, of two of
+    its patches. candidates: regions to choose from. near_duplicates: regions left out as too similar to a better one.
     """
 
     concept: str
     patches: int
-    strangers: float | None
+    impurity: float | None
     mistaken_for: str | None
     variety: float
     candidates: int
@@ -35,9 +34,9 @@ class ConceptQuality:
 
 @dataclass(frozen=True)
 class BankQuality:
-    """The concepts that have patches, the least pure first; `strangers` is the mean over concepts."""
+    """The concepts with patches, the least pure first. `impurity` is the mean over concepts."""
 
-    strangers: float
+    impurity: float
     concepts: tuple[ConceptQuality, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -47,27 +46,27 @@ class BankQuality:
     def to_table(self) -> str:
         """Lines for people."""
         lines = [
-            f"strangers: of the {NEIGHBOURS} nearest neighbours, the share that belongs to another concept (mean "
-            f"{self.strangers:.2f}, 0 is pure); variety: mean distance of two patches",
-            f"{'concept':<22}{'patches':>9}{'strangers':>11}  {'most of them':<18}{'variety':>8}{'too like':>10}",
+            f"impurity: share of other concepts among the {NEIGHBOURS} nearest neighbours (mean {self.impurity:.2f}, 0 "
+            "is pure); variety: mean distance of two patches",
+            f"{'concept':<22}{'patches':>9}{'impurity':>10}  {'mistaken for':<19}{'variety':>8}{'duplicates':>12}",
         ]
         lines += [
-            f"{entry.concept:<22}{entry.patches:>9,}{_share(entry.strangers):>11}  {entry.mistaken_for or '':<18}"
-            f"{entry.variety:>8.2f}{entry.near_duplicates:>10,}"
+            f"{entry.concept:<22}{entry.patches:>9,}{_share(entry.impurity):>10}  {entry.mistaken_for or '':<19}"
+            f"{entry.variety:>8.2f}{entry.near_duplicates:>12,}"
             for entry in self.concepts
         ]
         return "\n".join(lines)
 
 
 def bank_quality(bank: PatchBank, seed: int = 0) -> BankQuality:
-    """Judge the bank's concepts. Of large ones a random part is looked at, so that time grows with their number."""
+    """Judge the concepts of a bank. Large concepts are sampled, so time grows with the number of concepts only."""
     filled = [concept for concept in bank.concepts if bank.counts[concept.name]]
     gallery = []
     owners = []
     for concept in filled:
         patches = bank.patches(concept.name)
         rng = generator(seed, "quality", concept.name)
-        places = np.sort(rng.permutation(len(patches))[:GALLERY_A_CONCEPT])
+        places = np.sort(rng.permutation(len(patches))[:GALLERY_PER_CONCEPT])
         gallery.append(bank.features(patches.first + places).astype(np.float32))
         owners.append(np.full(len(places), concept.id, np.int64))
     if not filled:
@@ -77,19 +76,19 @@ def bank_quality(bank: PatchBank, seed: int = 0) -> BankQuality:
     start = 0
     for concept, features in zip(filled, gallery, strict=True):
         end = start + len(features)
-        own = np.arange(start, min(end, start + QUERIES_A_CONCEPT))
+        own = np.arange(start, min(end, start + QUERIES_PER_CONCEPT))
         similar = vectors[own] @ vectors.T
         similar[np.arange(len(own)), own] = -np.inf
-        # No more neighbours than there are others of the concept, or small ones could not be pure.
+        # At most as many neighbours as the concept has other patches, or small concepts could not be pure.
         count = min(NEIGHBOURS, len(features) - 1)
         near = owner[np.argpartition(-similar, count, axis=1)[:, :count]] if count else np.zeros((0, 0), np.int64)
-        strange = near[near != concept.id]
-        numbers, times = np.unique(strange, return_counts=True)
+        foreign = near[near != concept.id]
+        numbers, times = np.unique(foreign, return_counts=True)
         entries.append(
             ConceptQuality(
                 concept.name,
                 bank.counts[concept.name],
-                len(strange) / near.size if near.size else None,
+                len(foreign) / near.size if near.size else None,
                 bank.concepts[int(numbers[times.argmax()])].name if len(numbers) else None,
                 _variety(vectors[start:end]),
                 bank.candidates[concept.name],
@@ -97,8 +96,8 @@ def bank_quality(bank: PatchBank, seed: int = 0) -> BankQuality:
             )
         )
         start = end
-    entries.sort(key=lambda entry: (-(entry.strangers or 0.0), entry.concept))
-    known = [entry.strangers for entry in entries if entry.strangers is not None]
+    entries.sort(key=lambda entry: (-(entry.impurity or 0.0), entry.concept))
+    known = [entry.impurity for entry in entries if entry.impurity is not None]
     return BankQuality(float(np.mean(known)) if known else 0.0, tuple(entries))
 
 
@@ -107,7 +106,7 @@ def _share(value: float | None) -> str:
 
 
 def _variety(unit: np.ndarray) -> float:
-    """Mean cosine distance of two different rows."""
+    """Mean cosine distance of two different rows of unit length."""
     count = len(unit)
     if count < 2:
         return 0.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def figure(crop: bytes, captions: Sequence[str], title: str) -> str:
-    """A picture (JPEG) with lines below it; `title` shows when it is pointed at."""
+    """A picture (JPEG) with captions below it. `title` is shown on hover."""
     lines = "<br>".join(html.escape(caption) for caption in captions)
     return (
         f'<figure style="display:inline-block;margin:4px;vertical-align:top" title="{html.escape(title)}">'

@@ -1,4 +1,4 @@
-"""What is in a bank, in numbers."""
+"""The content of a bank in numbers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,10 +13,10 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 @dataclass(frozen=True)
 class ConceptStats:
-    """A concept's patches, the regions there were to choose from, and how many of these were near-duplicates.
+    """A concept: its patches, the regions to choose from (candidates), and those left out as near-duplicates.
 
-    Scores are 0 … 1, sizes pixels of the original images (square root of the box's area), both at QUANTILES, None where
-    there is no patch. `mentions` are those of the tagged text, None where it was not looked at.
+    scores: 0 … 1, and sizes: square root of the box's area in pixels of the original image, both at QUANTILES; None if
+    there are no patches. mentions: number of mentions in the tagged text; None if it was not read.
     """
 
     concept: str
@@ -30,10 +30,10 @@ class ConceptStats:
 
 @dataclass(frozen=True)
 class BankStats:
-    """A bank in numbers; concepts with the most patches first.
+    """A bank in numbers. Concepts with the most patches come first.
 
-    `scores` and `sizes` are over all patches, at QUANTILES. `wanted` are concepts, and their mentions, that the tagged
-    text names and the bank has no patch of, the most mentioned first; None where no text was looked at.
+    scores, sizes: over all patches, at QUANTILES. wanted: concepts that the tagged text mentions but that have no
+    patches, with their number of mentions, the most mentioned first; None if no text was read.
     """
 
     patches: int
@@ -57,8 +57,9 @@ class BankStats:
             f"{self.patches:,} patches of {len(filled)} concepts, {self.feature_dim}-d features; "
             f"vocabulary {self.vocabulary}, detector {self.detector}",
             "",
-            "score and size (√ of the box's area, in pixels) of the patches: 10 % below, median, 10 % above",
-            f"{'concept':<22}{'patches':>9}{'of':>11}{'too like':>9}{'score':>16}{'size':>16}"
+            "candidates: regions to choose from; duplicates: near-duplicates left out; score and size (√ of the box's "
+            "area, in pixels): 10 %, median, 90 %",
+            f"{'concept':<22}{'patches':>9}{'candidates':>12}{'duplicates':>12}{'score':>16}{'size':>16}"
             + ("" if self.wanted is None else f"{'mentions':>10}"),
         ]
         lines += [_line(entry) for entry in filled]
@@ -70,7 +71,7 @@ class BankStats:
             lines += ["", f"without patches ({len(empty)}): {', '.join(empty)}"]
         if self.wanted is not None:
             named = ", ".join(f"{name} ({count:,})" for name, count in self.wanted.items()) or "none"
-            lines += ["", f"mentioned in the text, but without patches ({len(self.wanted)}): {named}"]
+            lines += ["", f"mentioned in the text but without patches ({len(self.wanted)}): {named}"]
         return "\n".join(lines)
 
 
@@ -79,13 +80,13 @@ def _line(entry: ConceptStats) -> str:
     sizes = " ".join(f"{value:.0f}" for value in entry.sizes or ())
     mentions = "" if entry.mentions is None else f"{entry.mentions:>10,}"
     return (
-        f"{entry.concept:<22}{entry.patches:>9,}{entry.candidates:>11,}{entry.near_duplicates:>9,}"
+        f"{entry.concept:<22}{entry.patches:>9,}{entry.candidates:>12,}{entry.near_duplicates:>12,}"
         f"{scores:>16}{sizes:>16}{mentions}"
     )
 
 
 def bank_stats(bank: PatchBank, mentions: Mapping[str, int] | None = None) -> BankStats:
-    """Numbers on every concept of the bank. mentions: how often a text names each concept."""
+    """Statistics of every concept of the bank. mentions: how often a text mentions each concept."""
     entries = []
     all_scores: list[np.ndarray] = []
     all_sizes: list[np.ndarray] = []

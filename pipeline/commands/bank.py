@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from vlmixer.bank.store import Hit, PatchBank
+    from vlmixer.bank.records import Hit
+    from vlmixer.bank.store import PatchBank
 
 LOG = logging.getLogger("vlmixer")
 

@@ -9,7 +9,8 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.details import to_json
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.bank.concepts import Concept, Vocabulary
-from vlmixer.bank.store import Embed, PatchBank
+from vlmixer.bank.query import Embed
+from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import load_config
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vlmixer.artifacts.samples import Mention, Patch
-from vlmixer.bank.store import ConceptPatches
+from vlmixer.bank.records import ConceptPatches
 from vlmixer.pipeline.mix.settings import CutMixSettings, Sampler
 from vlmixer.pipeline.text.english_words import IRREGULAR_PLURALS
 

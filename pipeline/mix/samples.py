@@ -17,7 +17,8 @@ import numpy as np
 
 from vlmixer.artifacts.rng import stable_hash, uniforms
 from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
-from vlmixer.bank.store import ConceptPatches, PatchBank
+from vlmixer.bank.records import ConceptPatches
+from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix.crops import pack_crops
 from vlmixer.pipeline.mix.cutmix import Mix, mix
 from vlmixer.pipeline.mix.settings import CutMixSettings

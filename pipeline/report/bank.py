@@ -11,7 +11,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from vlmixer.artifacts import files, schemas
-from vlmixer.bank.store import Hit, PatchBank, PatchRecord
+from vlmixer.bank.records import Hit, PatchRecord
+from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 from vlmixer.pipeline.report.crops import crop_uri
 from vlmixer.pipeline.report.pages import data_uri, render_page, write_page

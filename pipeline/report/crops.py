@@ -6,7 +6,8 @@ from PIL import Image
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.samples import Patch
-from vlmixer.bank.store import PatchBank, PatchRecord
+from vlmixer.bank.records import PatchRecord
+from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.pages import data_uri
 
 THUMBNAIL_QUALITY = 72

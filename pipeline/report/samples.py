@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.samples import ImageSample, MixedSample, Patch, Sample, read_shard
-from vlmixer.bank.store import PatchBank, PatchRecord
+from vlmixer.bank.records import PatchRecord
+from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.bank import IMAGES_INSIDE, file_uri, image_uri
 from vlmixer.pipeline.report.crops import Crops
 from vlmixer.pipeline.report.pages import write_page

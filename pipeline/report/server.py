@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.bank.store import PatchBank, PatchRecord
+from vlmixer.bank.records import PatchRecord
+from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.bank import Card, live_bank_page, make_card, small_image
 
 try:

@@ -70,7 +70,7 @@ def test_a_bank_without_images_is_sound_and_says_what_it_lacks(bank, tmp_path):
         data = (out / name).read_bytes()
         (out / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         assert [problem.what for problem in verify(str(out)).problems] == [
-            "its bytes changed: the SHA-256 is not the manifest's"
+            "its bytes changed: its SHA-256 is not the one in the manifest"
         ]
         (out / name).write_bytes(data)
 
@@ -83,10 +83,10 @@ def test_dropping_twice_gives_the_same_bytes(bank, tmp_path):
 
 
 def test_dropping_nothing_or_onto_something_is_refused(bank, tmp_path):
-    with pytest.raises(CallError, match="holds no patch of these 1 images"):
+    with pytest.raises(CallError, match="has no patch of these 1 images"):
         drop_images(bank, ["nobody"], str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
-    with pytest.raises(CallError, match="holds files already"):
+    with pytest.raises(CallError, match="is not empty"):
         drop_images(bank, ["a"], bank.folder)
 
 
@@ -195,5 +195,5 @@ def test_the_device_makes_no_other_detector(bank, tmp_path):
 def test_merging_one_bank_or_onto_something_is_refused(bank):
     with pytest.raises(CallError, match="two banks or more"):
         merge_banks([bank], "anywhere")
-    with pytest.raises(CallError, match="holds files already"):
+    with pytest.raises(CallError, match="is not empty"):
         merge_banks([bank, bank], bank.folder)

@@ -26,12 +26,11 @@ def test_saved_crops_and_their_provenance(bank_of_dogs, tmp_path):
     assert (tmp_path / "found" / lines[0]["file"]).read_bytes() == jpeg(2)
 
 
-def test_a_webdataset_of_the_hits(bank_of_dogs, tmp_path, monkeypatch):
-    monkeypatch.setattr("vlmixer.bank.export.CROPS_A_SHARD", 3)
+def test_a_webdataset_of_the_hits(bank_of_dogs, tmp_path):
     hits = bank_of_dogs.search("dog", k=5)
     sizes = {"patches-000000.tar": 3, "patches-000001.tar": 2}
     for name in ("one", "two"):
-        assert write_webdataset(hits, str(tmp_path / name)) == sizes
+        assert write_webdataset(hits, str(tmp_path / name), per_shard=3) == sizes
     assert json.loads((tmp_path / "one" / "sizes.json").read_text()) == sizes
     for name in sizes:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

@@ -34,15 +34,13 @@ def test_a_concept_apart_is_pure_and_one_that_looks_like_another_is_not(bank):
     quality = bank_quality(bank)
     found = {entry.concept: entry for entry in quality.concepts}
     assert set(found) == {"dog", "cat", "wolf", "varied", "single"}
-    assert found["cat"].strangers < 0.1
-    assert found["wolf"].strangers > 0.4
+    assert found["cat"].impurity < 0.1
+    assert found["wolf"].impurity > 0.4
     assert found["wolf"].mistaken_for == "dog"
-    assert (found["single"].strangers, found["single"].mistaken_for) == (None, None)
-    shares = [entry.strangers or 0 for entry in quality.concepts]
+    assert (found["single"].impurity, found["single"].mistaken_for) == (None, None)
+    shares = [entry.impurity or 0 for entry in quality.concepts]
     assert shares == sorted(shares, reverse=True)
-    assert quality.strangers == pytest.approx(
-        np.mean([e.strangers for e in quality.concepts if e.strangers is not None])
-    )
+    assert quality.impurity == pytest.approx(np.mean([e.impurity for e in quality.concepts if e.impurity is not None]))
 
 
 def test_variety_is_the_mean_distance_of_two_patches(bank):
@@ -86,4 +84,4 @@ def test_what_the_text_wants_and_the_bank_lacks(bank):
     assert stats.wanted == {"unicorn": 11, "none": 3}
     mentions = {entry.concept: entry.mentions for entry in stats.concepts}
     assert (mentions["dog"], mentions["cat"], mentions["wolf"], mentions["none"]) == (7, 0, 0, 3)
-    assert "mentioned in the text, but without patches (2): unicorn (11), none (3)" in stats.to_table()
+    assert "mentioned in the text but without patches (2): unicorn (11), none (3)" in stats.to_table()

@@ -137,7 +137,7 @@ def test_bank_stats_tell_what_the_text_wants(answer, call, out, tmp_path):
 def test_bank_stats_with_quality(answer, call, out):
     quality = answer("bank", "stats", out / "bank", "--quality")["quality"]
     assert {entry["concept"] for entry in quality["concepts"]} == {"dog", "cat", "kite"}
-    assert "strangers" in call("bank", "stats", out / "bank", "--quality")[1]
+    assert "impurity" in call("bank", "stats", out / "bank", "--quality")[1]
 
 
 def test_bank_query_as_a_page(call, out, tmp_path):

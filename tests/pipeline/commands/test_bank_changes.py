@@ -49,7 +49,7 @@ def test_bank_drop_lists_what_is_affected_and_leaves_a_sound_bank(answer, call, 
 
 @pytest.mark.parametrize(
     ("images", "shards", "word"),
-    [("nobody.jpg\n", None, "nothing is to be taken out"), (None, None, "images.txt"), ("a\n", "bank", "no shards")],
+    [("nobody.jpg\n", None, "there is nothing to drop"), (None, None, "images.txt"), ("a\n", "bank", "no shards")],
 )
 def test_bank_drop_that_cannot_be_done(call, out, tmp_path, images, shards, word):
     if images is not None:

@@ -8,7 +8,7 @@ import pytest
 from vlmixer.artifacts.rng import uniforms
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.schemas import PATCHES, PROVENANCE
-from vlmixer.bank.store import ConceptPatches
+from vlmixer.bank.records import ConceptPatches
 from vlmixer.pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw, is_plural, mix, patch_weights
 from vlmixer.pipeline.mix.settings import CutMixSettings
 

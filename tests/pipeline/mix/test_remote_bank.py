@@ -10,7 +10,7 @@ import pytest
 
 from vlmixer.artifacts.samples import Mention
 from vlmixer.bank import features
-from vlmixer.bank.features import Features
+from vlmixer.bank.features import FeatureFile
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix.samples import Sentence, mix_sentences
 from vlmixer.pipeline.mix.settings import CutMixSettings
@@ -90,15 +90,15 @@ def table(tmp_path) -> np.ndarray:
 @pytest.mark.parametrize("rows", [[], [0], [19_999], [0, 1, 2, 19_999], [3, 600, 601, 9_000, 9_001, 15_000]])
 def test_rows_behind_a_url_are_those_of_the_file(tmp_path, serve, table, rows):
     wanted = np.array(rows, np.int64)
-    found = Features(f"{serve(tmp_path).url}/features.npy").read(wanted)
+    found = FeatureFile(f"{serve(tmp_path).url}/features.npy").read(wanted)
     assert found.dtype == np.float16
     assert np.array_equal(found, table[wanted])
-    assert np.array_equal(Features(str(tmp_path / "features.npy")).read(wanted), table[wanted])
+    assert np.array_equal(FeatureFile(str(tmp_path / "features.npy")).read(wanted), table[wanted])
 
 
 def test_rows_that_lie_near_are_one_request_and_nothing_far_is_read(tmp_path, serve, table):
     server = serve(tmp_path)
-    remote = Features(f"{server.url}/features.npy")
+    remote = FeatureFile(f"{server.url}/features.npy")
     remote.read(np.array([100, 101, 130, 12_000, 12_400], np.int64))
     header, *ranges = server.of("features.npy")
     assert header == features.HEADER
@@ -108,11 +108,10 @@ def test_rows_that_lie_near_are_one_request_and_nothing_far_is_read(tmp_path, se
     assert server.of("features.npy") == [128] * 33
 
 
-def test_a_request_has_a_limit(tmp_path, serve, table, monkeypatch):
-    monkeypatch.setattr(features, "MOST_A_REQUEST", 128 * 1000)
-    monkeypatch.setattr(features, "AT_ONCE", 3)
+def test_a_request_has_a_limit(tmp_path, serve, table):
     server = serve(tmp_path)
-    found = Features(f"{server.url}/features.npy").read(np.arange(20_000))
+    remote = FeatureFile(f"{server.url}/features.npy", max_per_request=128 * 1000, parallel_requests=3)
+    found = remote.read(np.arange(20_000))
     assert np.array_equal(found, table)
     assert max(server.of("features.npy")) == 128 * 1000
     assert sum(server.of("features.npy")) == table.nbytes + features.HEADER
