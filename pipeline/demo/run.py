@@ -21,7 +21,7 @@ from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
 from vlmixer.pipeline.evaluation.retrieval import evaluate_retrieval
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.report.demo import gather, write_report
+from vlmixer.pipeline.report.demo.page import gather, write_report
 from vlmixer.pipeline.text.tagger import RULES
 
 LOG = logging.getLogger("vlmixer")

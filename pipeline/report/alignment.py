@@ -17,8 +17,8 @@ from vlmixer.pipeline.report.pages import data_uri, write_page
 
 PHOTO_SIDE = 480
 TOP_CAPTIONS = 5
-MOST_REGIONS = 8
-MOST_PIXELS = 1e9
+MAX_REGIONS = 8
+MAX_PIXELS = 1e9
 FULL_TIMES = 20.0
 """So many times likelier than elsewhere is drawn as full."""
 
@@ -89,7 +89,7 @@ def write_alignment_page(
         image = images[row]
         order = np.argsort(-scores[:, row], kind="stable")
         words = list(dict.fromkeys(re.findall(r"[\w'-]+", captions[row][0].lower())))
-        shown = min(len(image.features), MOST_REGIONS)
+        shown = min(len(image.features), MAX_REGIONS)
         vectors = embedded.vectors[embedded.starts[row] :][:shown]
         alone = EmbeddedImages(vectors, np.ones(shown), np.arange(shown))
         word_vectors = embed_texts(network, tokenizer, settings.model, words)
@@ -115,7 +115,7 @@ def write_alignment_page(
             )
         )
     write_page(
-        path, "alignment.html", photos=views, captions=len(texts), most=MOST_REGIONS, shade=shade, times=times_likelier
+        path, "alignment.html", photos=views, captions=len(texts), most=MAX_REGIONS, shade=shade, times=times_likelier
     )
 
 
@@ -130,7 +130,7 @@ def times_likelier(times: float) -> str:
 
 
 def _picture(path: str) -> str:
-    photo = Image.fromarray(decode(files.read_bytes(path), max_pixels=MOST_PIXELS))
+    photo = Image.fromarray(decode(files.read_bytes(path), max_pixels=MAX_PIXELS))
     photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=80)

@@ -44,7 +44,7 @@ class Card(TypedDict):
 
 
 @dataclass(frozen=True)
-class ConceptRow:
+class BankRow:
     """A concept of the sheet: its name and synonyms (`words`), how many patches it has, and what is drawn of them."""
 
     id: int
@@ -91,9 +91,7 @@ def live_bank_page(bank: PatchBank, most: int) -> str:
 
 
 def _bank_content(bank: PatchBank) -> dict[str, Any]:
-    rows = [
-        ConceptRow(c.id, (c.name, *c.synonyms), bank.counts[c.name], []) for c in bank.concepts if bank.counts[c.name]
-    ]
+    rows = [BankRow(c.id, (c.name, *c.synonyms), bank.counts[c.name], []) for c in bank.concepts if bank.counts[c.name]]
     return {
         "vocabulary": bank.manifest.details.vocabulary.rsplit("/", 1)[-1],
         "detector": bank.manifest.details.detector.name,
@@ -105,12 +103,12 @@ def _bank_content(bank: PatchBank) -> dict[str, Any]:
     }
 
 
-def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[ConceptRow]:
+def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[BankRow]:
     for concept in tqdm(bank.concepts, desc="page", unit="concept", disable=None, delay=2):
         if bank.counts[concept.name]:
             records = bank.patches(concept.name)[:per_concept]
             cards = [make_card(record, crop_uri(bank, record, longest), file_uri(bank, record)) for record in records]
-            yield ConceptRow(concept.id, (concept.name, *concept.synonyms), bank.counts[concept.name], cards)
+            yield BankRow(concept.id, (concept.name, *concept.synonyms), bank.counts[concept.name], cards)
 
 
 def write_hits_page(path: str, bank: PatchBank, hits: Sequence[Hit], *, title: str) -> None:

@@ -13,7 +13,7 @@ from vlmixer.pipeline.report.pages import data_uri
 THUMBNAIL_QUALITY = 72
 
 
-class Crops:
+class EmbeddedCrops:
     """Finds the crops of samples' patches in a bank; a concept's patch ids are read once. No bank has no crop."""
 
     def __init__(self, bank: PatchBank | None) -> None:

@@ -22,7 +22,7 @@ _ENVIRONMENT.filters["thousands"] = lambda number: f"{number:,}"
 
 
 def write_page(path: str, template: str, **content: object) -> None:
-    """Write the page at `path`, whole or not at all, piece by piece: its pictures need not fit into memory at once."""
+    """Write the page at `path`, whole or not at all. Its pictures need not fit into memory at once."""
     stream = _ENVIRONMENT.get_template(template).stream(content)
     stream.enable_buffering(64)
     with files.publishing(path) as file:

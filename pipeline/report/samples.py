@@ -13,9 +13,9 @@ from vlmixer.artifacts.samples import ImageSample, MixedSample, Patch, Sample, r
 from vlmixer.bank.records import PatchRecord
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.bank import IMAGES_INSIDE, file_uri, image_uri
-from vlmixer.pipeline.report.crops import Crops
+from vlmixer.pipeline.report.crops import EmbeddedCrops
 from vlmixer.pipeline.report.pages import write_page
-from vlmixer.pipeline.report.sentences import PatchView, Piece, mixed_pieces, patch_view
+from vlmixer.pipeline.report.sentences import PatchView, TextSpan, mixed_spans, patch_view
 
 Box = tuple[float, float, float, float]
 
@@ -26,7 +26,7 @@ class SentenceRow:
     tells of each mention why it was replaced or not."""
 
     name: str
-    pieces: tuple[Piece, ...]
+    spans: tuple[TextSpan, ...]
     concepts: tuple[str, ...] = ()
     why: tuple[str, ...] = ()
 
@@ -76,7 +76,7 @@ def write_samples_page(
     Whole images come from the files that they lay in. why: for a page of one sample, why each of its mentions was
     replaced or not. Raises UserError for a sample whose mentions do not fit its text.
     """
-    crops, images = Crops(bank), Images(bank)
+    crops, images = EmbeddedCrops(bank), Images(bank)
     mixed: list[SentenceRow] = []
     pictures: list[ImageRow] = []
     for sample in samples:
@@ -88,7 +88,7 @@ def write_samples_page(
             pictures.append(replace(image_row(sample, crops, image), picture=images.held.get(image, "")))
     concepts = Counter(name for names in [*(row.concepts for row in mixed), *(row.tags for row in pictures)]
                        for name in names)  # fmt: skip
-    gaps_in_mixed = any(view.picture is None for row in mixed for piece in row.pieces for view in piece.patches)
+    gaps_in_mixed = any(view.picture is None for row in mixed for span in row.spans for view in span.patches)
     gaps_in_images = any(view.picture is None for row in pictures for view in row.patches)
     shown = {row.image for row in pictures}
     write_page(
@@ -108,9 +108,9 @@ def write_samples_page(
 def sentence_row(
     sample: MixedSample, picture: Callable[[Patch], str | None], image: Callable[[Patch], str | None] = lambda _: None
 ) -> SentenceRow:
-    """How a mixed sample is drawn; picture, image: as in `mixed_pieces`."""
+    """How a mixed sample is drawn; picture, image: as in `mixed_spans`."""
     concepts = tuple(dict.fromkeys(patch.concept for patch in sample.patches))
-    return SentenceRow(sample.key, tuple(mixed_pieces(sample, picture, image)), concepts)
+    return SentenceRow(sample.key, tuple(mixed_spans(sample, picture, image)), concepts)
 
 
 def image_row(sample: ImageSample, picture: Callable[[Patch], str | None], image: str | None = None) -> ImageRow:

@@ -1,4 +1,4 @@
-"""A sentence cut into pieces for a page: plain text, mentions, words that only look like one, and patches.
+"""A sentence cut into spans for a page: plain text, mentions, words that only look like one, and patches.
 
 Pure functions from samples to what the templates draw; where patches' pictures come from is `crops`' business.
 """
@@ -27,7 +27,7 @@ class PatchView:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextSpan:
     """A stretch of a sentence. `note` is what pointing at it tells; `patches` stand in the place of `text`."""
 
     kind: Kind
@@ -42,15 +42,15 @@ class Mark:
 
     start: int
     end: int
-    piece: Piece
+    span: TextSpan
 
 
-def cut(text: str, marks: Sequence[Mark], name: str) -> list[Piece]:
-    """The whole of `text` as pieces, those of the marks in their places.
+def cut(text: str, marks: Sequence[Mark], name: str) -> list[TextSpan]:
+    """The whole of `text` as spans, those of the marks in their places.
 
     Raises UserError, naming the sentence `name`, for marks that overlap or lie outside the text.
     """
-    pieces: list[Piece] = []
+    spans: list[TextSpan] = []
     at = 0
     for mark in sorted(marks, key=lambda mark: mark.start):
         if not at <= mark.start < mark.end <= len(text):
@@ -59,24 +59,24 @@ def cut(text: str, marks: Sequence[Mark], name: str) -> list[Piece]:
                 "another one. Run `vlmixer verify` on the folder, then make it again."
             )
         if mark.start > at:
-            pieces.append(Piece("plain", text[at : mark.start]))
-        pieces.append(mark.piece)
+            spans.append(TextSpan("plain", text[at : mark.start]))
+        spans.append(mark.span)
         at = mark.end
     if at < len(text):
-        pieces.append(Piece("plain", text[at:]))
-    return pieces
+        spans.append(TextSpan("plain", text[at:]))
+    return spans
 
 
 def mention_mark(text: str, mention: Mention) -> Mark:
     """A mention that stands as a word."""
-    return Mark(mention.start, mention.end, Piece("mention", text[mention.start : mention.end], mention.concept))
+    return Mark(mention.start, mention.end, TextSpan("mention", text[mention.start : mention.end], mention.concept))
 
 
-def mixed_pieces(
+def mixed_spans(
     sample: MixedSample,
     picture: Callable[[Patch], str | None],
     image: Callable[[Patch], str | None] = lambda patch: None,
-) -> list[Piece]:
+) -> list[TextSpan]:
     """The sample's sentence with patches in place of the replaced words.
 
     picture: a patch's crop as a data URI, None where it is not at hand. image: where the page finds the patch's image,
@@ -88,7 +88,7 @@ def mixed_pieces(
         pasted = [patch for patch in sample.patches if patch.mention == index]
         if pasted:
             views = tuple(patch_view(patch, picture(patch), image(patch), replaced=word) for patch in pasted)
-            marks.append(Mark(mention.start, mention.end, Piece("patches", word, patches=views)))
+            marks.append(Mark(mention.start, mention.end, TextSpan("patches", word, patches=views)))
         else:
             marks.append(mention_mark(sample.text, mention))
     return cut(sample.text, marks, sample.key)

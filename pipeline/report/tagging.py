@@ -13,7 +13,7 @@ from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.rejects import BAD, REASONS
 from vlmixer.artifacts.samples import Mention
 from vlmixer.pipeline.report.pages import write_page
-from vlmixer.pipeline.report.sentences import Mark, Piece, cut
+from vlmixer.pipeline.report.sentences import Mark, TextSpan, cut
 from vlmixer.pipeline.text.tagger import Tagged
 
 SUMMARY = "summary.json"
@@ -152,26 +152,26 @@ def _excerpt(text: str, mention: Mention) -> tuple[str, int, int]:
 
 
 @dataclass(frozen=True)
-class ConceptRow:
+class TaggingRow:
     """A concept as the page shows it."""
 
     name: str
     mentions: int
     not_meant: int
-    examples: tuple[tuple[Piece, ...], ...]
-    lookalikes: tuple[tuple[Piece, ...], ...]
+    examples: tuple[tuple[TextSpan, ...], ...]
+    lookalikes: tuple[tuple[TextSpan, ...], ...]
 
 
 def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:
     """Write the page at `path`."""
     only_lookalikes = [(name, 0) for name in sorted(summary.not_meant) if name not in summary.mentions]
     rows = [
-        ConceptRow(
+        TaggingRow(
             name,
             number,
             summary.not_meant.get(name, 0),
-            tuple(_pieces(entry, "mention") for entry in examples.meant.get(name, ())),
-            tuple(_pieces(entry, "lookalike") for entry in examples.not_meant.get(name, ())),
+            tuple(_spans(entry, "mention") for entry in examples.meant.get(name, ())),
+            tuple(_spans(entry, "lookalike") for entry in examples.not_meant.get(name, ())),
         )
         for name, number in [*summary.by_frequency, *only_lookalikes]
     ]
@@ -185,6 +185,6 @@ def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:
     )
 
 
-def _pieces(entry: list[Any], kind: Any) -> tuple[Piece, ...]:
+def _spans(entry: list[Any], kind: Any) -> tuple[TextSpan, ...]:
     _, text, start, end = entry
-    return tuple(cut(text, [Mark(start, end, Piece(kind, text[start:end]))], text))
+    return tuple(cut(text, [Mark(start, end, TextSpan(kind, text[start:end]))], text))

@@ -9,7 +9,7 @@ from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
 from vlmixer.model.config import ModelConfig, Settings, TrainConfig
 from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.training import train
-from vlmixer.pipeline.report.alignment import MOST_REGIONS, shade, times_likelier, write_alignment_page
+from vlmixer.pipeline.report.alignment import MAX_REGIONS, shade, times_likelier, write_alignment_page
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_pa
     # One without regions is not shown; of twelve regions the first are.
     shown = content.split('<section class="photo">')[1:]
     assert [re.search(r"photo&lt;(\d)", section).group(1) for section in shown] == ["0", "1", "3"]
-    assert [section.count('<span style="left:25.0%;top:25.0%;width:50.0%') for section in shown] == [3, 3, MOST_REGIONS]
+    assert [section.count('<span style="left:25.0%;top:25.0%;width:50.0%') for section in shown] == [3, 3, MAX_REGIONS]
     for section, number in zip(shown, (0, 1, 3), strict=True):
         found = re.findall(r"<li( class=\"own\")?>(.*) \((\d+(?:\.\d)?) ×\)</li>", section)
         assert len(found) == 5

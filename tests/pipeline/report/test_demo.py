@@ -21,12 +21,14 @@ from tests.pipeline.report.small import (
 )
 
 from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts.details import DetectorIdentity, RegionsDetails, ShardsDetails, TaggedDetails
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.samples import write_shard
 from vlmixer.pipeline.demo import captions
 from vlmixer.pipeline.demo.categories import CATEGORIES
 from vlmixer.pipeline.demo.world import write_world
-from vlmixer.pipeline.report.demo import DemoReport, Recall, Retrieval, RetrievalRow, conclusion, gather, write_report
+from vlmixer.pipeline.report.demo.page import DemoReport, gather, write_report
+from vlmixer.pipeline.report.demo.retrieval import Recall, Retrieval, RetrievalRow, conclusion
 
 SEED, SENTENCES = 3, 120
 NAMES = [[category.name] for category in CATEGORIES]
@@ -35,6 +37,30 @@ NAMES = [[category.name] for category in CATEGORIES]
 @pytest.fixture(scope="module")
 def told() -> list[captions.Caption]:
     return list(captions.sentences(SEED, "sentences", SENTENCES))
+
+
+TAGGED = TaggedDetails("rules", "drawn", "-", mentions={}, not_meant={}, sources={}, not_split=0)
+REGIONS = RegionsDetails(
+    detector=DetectorIdentity("drawn", weights="-", device="cpu", options={}),
+    feature_dim=DIM,
+    vocabulary="drawn",
+    vocabulary_hash="-",
+    regions={},
+    labels_not_in_vocabulary=(),
+    images_by_part=(),
+    not_images=0,
+)
+SHARDS = ShardsDetails(
+    feature_dim=DIM,
+    concepts=(),
+    vocabulary="drawn",
+    vocabulary_hash="-",
+    detector="drawn",
+    bank="-",
+    replaced={},
+    seed=0,
+    settings={},
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +80,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, told: list[captions.Caption]) 
         write_shard(file, samples)
     with open(folder / "shards" / "images-000000.tar", "wb") as file:
         write_shard(file, [image("i0", [patch("p-kite", "kite")])])
-    publish(folder / "shards", "mix", [], {"images": Counts(1, 1), "views": Counts(4, 3, {"no_patch": 1})}, {})
+    publish(folder / "shards", "mix", [], {"images": Counts(1, 1), "views": Counts(4, 3, {"no_patch": 1})}, SHARDS)
     (folder / "run").mkdir()
     steps = [{"step": step, "masked_language": 9 - step, "masked_tags": 0.0, "contrastive": 1.5} for step in (1, 2, 3)]
     (folder / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in steps))
@@ -76,7 +102,7 @@ def _write_tagged(folder: Path, told: Sequence[captions.Caption]) -> None:
         writer.write_table(schemas.rows_to_table(rows, schemas.TAGGED))
     outputs = [manifest.describe(str(folder), "part-00000.parquet", len(rows))]
     left = len(told) - len(rows)
-    publish(folder, "tag", outputs, {"sentences": Counts(len(told), len(rows), {"no_mention": left})}, {})
+    publish(folder, "tag", outputs, {"sentences": Counts(len(told), len(rows), {"no_mention": left})}, TAGGED)
 
 
 def _write_regions(folder: Path, boxes: Path) -> None:
@@ -102,7 +128,7 @@ def _write_regions(folder: Path, boxes: Path) -> None:
         "detect",
         [manifest.describe(str(folder), "part-00000.parquet", len(rows))],
         {"images": Counts(3, 3)},
-        {},
+        REGIONS,
     )
 
 
@@ -138,7 +164,7 @@ def test_counts_come_from_the_manifests(report: DemoReport) -> None:
 def test_the_tagger_is_measured_against_the_grammar(report: DemoReport, told: list[captions.Caption]) -> None:
     names = sum(len(caption.names) for caption in told)
     lookalikes = sum(len(caption.decoys) for caption in told)
-    tagging = report.tagging
+    tagging = report.tagging.score
     assert tagging.sentences == SENTENCES
     assert (tagging.found.right, tagging.found.total) == (names, names)
     assert (tagging.correct.right, tagging.correct.total) == (names, names + 1)
@@ -149,15 +175,15 @@ def test_the_tagger_is_measured_against_the_grammar(report: DemoReport, told: li
 def test_look_alikes_are_marked_apart_from_mentions(report: DemoReport, told: list[captions.Caption]) -> None:
     texts = {caption.text: caption for caption in told}
     words = set()
-    for number, pieces in enumerate(report.lookalikes):
-        caption = texts["".join(piece.text for piece in pieces)]
-        marked = [piece.text for piece in pieces if piece.kind == "lookalike"]
+    for number, spans in enumerate(report.tagging.lookalikes):
+        caption = texts["".join(span.text for span in spans)]
+        marked = [span.text for span in spans if span.kind == "lookalike"]
         expected = [caption.text[decoy.start : decoy.end] for decoy in caption.decoys]
         assert marked == (expected[1:] if number == 0 else expected)
         words.update(expected)
-    assert len(words) >= len(report.lookalikes)
-    assert all(piece.kind != "lookalike" for pieces in report.sentences for piece in pieces)
-    assert len(report.sentences) == 8
+    assert len(words) >= len(report.tagging.lookalikes)
+    assert all(span.kind != "lookalike" for spans in report.tagging.sentences for span in spans)
+    assert len(report.tagging.sentences) == 8
 
 
 def test_the_detector_is_measured_against_the_gold_boxes(report: DemoReport, out: Path) -> None:

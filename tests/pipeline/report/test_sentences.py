@@ -1,11 +1,11 @@
-"""Sentences as pieces: nothing of the text is lost, offsets are characters, misplaced mentions are named."""
+"""Sentences as spans: nothing of the text is lost, offsets are characters, misplaced mentions are named."""
 
 import pytest
 from tests.pipeline.report.small import mention, mixed, patch
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.samples import Mention
-from vlmixer.pipeline.report.sentences import cut, mention_mark, mixed_pieces
+from vlmixer.pipeline.report.sentences import cut, mention_mark, mixed_spans
 
 
 def no_picture(_: object) -> None:
@@ -14,10 +14,10 @@ def no_picture(_: object) -> None:
 
 def test_mentions_and_plain_text_alternate() -> None:
     text = "a dog chases two kites"
-    pieces = cut(
+    spans = cut(
         text, [mention_mark(text, mention(text, "kites", "kite")), mention_mark(text, mention(text, "dog"))], "s"
     )
-    assert [(piece.kind, piece.text, piece.note) for piece in pieces] == [
+    assert [(span.kind, span.text, span.note) for span in spans] == [
         ("plain", "a ", ""),
         ("mention", "dog", "dog"),
         ("plain", " chases two ", ""),
@@ -26,8 +26,8 @@ def test_mentions_and_plain_text_alternate() -> None:
 
 
 def test_a_text_that_is_one_mention_and_one_without() -> None:
-    assert [piece.kind for piece in cut("dog", [mention_mark("dog", mention("dog", "dog"))], "s")] == ["mention"]
-    assert [(piece.kind, piece.text) for piece in cut("nothing here", [], "s")] == [("plain", "nothing here")]
+    assert [span.kind for span in cut("dog", [mention_mark("dog", mention("dog", "dog"))], "s")] == ["mention"]
+    assert [(span.kind, span.text) for span in cut("nothing here", [], "s")] == [("plain", "nothing here")]
     assert cut("", [], "s") == []
 
 
@@ -40,9 +40,9 @@ def test_a_text_that_is_one_mention_and_one_without() -> None:
     ],
 )
 def test_offsets_count_characters_not_bytes_or_glyphs(text: str) -> None:
-    pieces = cut(text, [mention_mark(text, mention(text, word)) for word in ("dog", "kite")], "s")
-    assert "".join(piece.text for piece in pieces) == text
-    assert [piece.text for piece in pieces if piece.kind == "mention"] == ["dog", "kite"]
+    spans = cut(text, [mention_mark(text, mention(text, word)) for word in ("dog", "kite")], "s")
+    assert "".join(span.text for span in spans) == text
+    assert [span.text for span in spans if span.kind == "mention"] == ["dog", "kite"]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_offsets_count_characters_not_bytes_or_glyphs(text: str) -> None:
 def test_misplaced_mentions_are_refused_by_the_samples_key(spans: list[tuple[int, int]]) -> None:
     mentions = [Mention(start, end, "dog", "dog", "dog") for start, end in spans]
     with pytest.raises(UserError, match=r"key-7: a mention covers characters .* `vlmixer verify`"):
-        mixed_pieces(mixed("key-7", "a dog barks", mentions, []), no_picture)
+        mixed_spans(mixed("key-7", "a dog barks", mentions, []), no_picture)
 
 
 def test_replaced_words_become_patches_and_the_others_stay_marked() -> None:
@@ -61,11 +61,11 @@ def test_replaced_words_become_patches_and_the_others_stay_marked() -> None:
     sample = mixed(
         "k", text, [mention(text, "dogs", "dog"), mention(text, "kite")], [patch("p1", "dog", 0), patch("p2", "dog", 0)]
     )
-    pieces = mixed_pieces(sample, lambda drawn: f"data:{drawn.patch_id}" if drawn.patch_id == "p1" else None)
-    assert [(piece.kind, piece.text) for piece in pieces] == [
+    spans = mixed_spans(sample, lambda drawn: f"data:{drawn.patch_id}" if drawn.patch_id == "p1" else None)
+    assert [(span.kind, span.text) for span in spans] == [
         ("plain", "two "), ("patches", "dogs"), ("plain", " and a "), ("mention", "kite")
     ]  # fmt: skip
-    first, second = pieces[1].patches
+    first, second = spans[1].patches
     assert (first.picture, second.picture) == ("data:p1", None)
     assert (first.label, first.aspect) == ("dog", 2.0)
     assert dict(first.facts) == {

@@ -1,0 +1,1 @@
+"""The demo's page: what went through each stage, from sentences and pictures to retrieval, with measured numbers."""

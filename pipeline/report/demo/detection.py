@@ -1,0 +1,108 @@
+"""The demo's pictures: some with the regions that were found, and the detector measured against the true boxes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from vlmixer.artifacts import files, manifest
+from vlmixer.pipeline.demo.scoring import box_iou
+from vlmixer.pipeline.report.demo.share import Share
+from vlmixer.pipeline.report.pages import data_uri
+
+SHOWN = 12
+"""Pictures on the page."""
+OVERLAP = 0.5
+"""Least intersection over union of a right detection."""
+
+Box = tuple[float, float, float, float]
+Thing = tuple[str, Box]
+"""A label and its box, xyxy in pixels."""
+
+
+@dataclass(frozen=True)
+class DetectionScore:
+    """The detector against the scenes' true boxes: detections that are right, and things that were found."""
+
+    correct: Share
+    found: Share
+
+
+@dataclass(frozen=True)
+class SceneBox:
+    """A detection. Its place and size are percentages of the scene's width and height."""
+
+    label: str
+    score: float
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """A scene with its detections. `picture` is a data URI."""
+
+    picture: str
+    width: int
+    height: int
+    boxes: tuple[SceneBox, ...]
+
+
+def gather_detection(regions: str, world_folder: str) -> tuple[tuple[SceneView, ...], DetectionScore]:
+    """The first scenes of regions/ (they are in the order of a hash), and the score of all."""
+    gold = _true_boxes(files.join(world_folder, "boxes.jsonl"))
+    views: list[SceneView] = []
+    detections = right = 0
+    columns = ["box", "concept", "score", "width", "height", "source"]
+    for part in manifest.read(regions).outputs:
+        with files.open_read(files.join(regions, part.name)) as file:
+            rows = pq.read_table(file, columns=columns, use_threads=False).to_pylist()
+        by_scene: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            by_scene.setdefault(row["source"].rsplit("/", 1)[-1], []).append(row)
+        for name, found in by_scene.items():
+            detections += len(found)
+            right += _count_right(found, gold[name])
+            if len(views) < SHOWN:
+                views.append(_scene_view(files.join(world_folder, "photos", name), found))
+    things = sum(len(boxes) for boxes in gold.values())
+    return tuple(views), DetectionScore(Share(right, detections), Share(right, things))
+
+
+def _true_boxes(path: str) -> dict[str, list[Thing]]:
+    """The things of each picture."""
+    entries = map(json.loads, files.read_bytes(path).decode().splitlines())
+    return {entry["image"]: [(thing["label"], tuple(thing["xyxy"])) for thing in entry["boxes"]] for entry in entries}
+
+
+def _count_right(found: Sequence[Mapping[str, Any]], gold: Sequence[Thing]) -> int:
+    """How many detections, best first, are a thing of their label that no better one has found."""
+    shared = box_iou(np.array([row["box"] for row in found]), np.array([box for _, box in gold]).reshape(-1, 4))
+    free = [True] * len(gold)
+    right = 0
+    for row, detection in enumerate(found):
+        fits = [
+            (shared[row, thing], thing)
+            for thing, (label, _) in enumerate(gold)
+            if free[thing] and label == detection["concept"] and shared[row, thing] >= OVERLAP
+        ]
+        if fits:
+            free[max(fits)[1]] = False
+            right += 1
+    return right
+
+
+def _scene_view(path: str, found: Sequence[Mapping[str, Any]]) -> SceneView:
+    width, height = found[0]["width"], found[0]["height"]
+    boxes = []
+    for row in found:
+        left, top, right, bottom = row["box"]
+        across, down = 100 / width, 100 / height
+        place = (left * across, top * down, (right - left) * across, (bottom - top) * down)
+        boxes.append(SceneBox(row["concept"], row["score"], *place))
+    return SceneView(data_uri(files.read_bytes(path)), width, height, tuple(boxes))
