@@ -1,21 +1,21 @@
-"""What selection does to a bank's quality, on real photos with gold boxes; what its two settings of ours rest on.
+"""What selection does to a bank's quality, on real photos with gold boxes. The defaults of `bank` rest on this.
 
     vlmixer detect examples/real-photos.yaml --out OUT
     python benchmarks/bank_quality.py --data ../shared/data --regions OUT/regions [--other OUT2/regions …]
 
-1. The share of patches whose label is right (they overlap a gold box of their concept, IoU ≥ 0.5), and how far a region
-   of the concept is from the nearest kept one, before and after selection: mean over concepts with 30 judged regions.
-2. Near-duplicates: photos are saved again as small JPEGs, halved, and cut at the rim. Which share of their patches is
-   seen to be a near-duplicate, and which share of patches of different photos is lost, by threshold? The detector is
-   YOLOX's, from DIR.
-3. The share of regions that each threshold drops, in --other folders: other detectors, other pictures.
+1. The share of patches with the right label (they overlap a gold box of their concept, IoU ≥ 0.5), and the distance of
+   a concept's regions to the nearest kept one, before and after selection: means over concepts with 30 judged regions.
+2. Near-duplicates: photos are saved again as small JPEGs, at half their size, and with the margin cut off. For each
+   threshold, the share of their patches that is recognised, and the share of patches of different photos that is lost.
+   The detector is YOLOX from DIR.
+3. The share of regions that each threshold drops, also in --other folders: other detectors, other pictures.
 
-Expected in DIR: images/coco128/{images,labels}, images/voc/{images,boxes.jsonl}, detectors/ (see its README).
+Expected in DIR: images/coco128/{images,labels}, images/voc/{images,boxes.jsonl}, and
+detectors/yolox_nano_with_fpn_feats.onnx.
 """
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,15 +25,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that examples/ is found from any folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for imports of `benchmarks` and `examples`
 
-from examples.yolox_onnx import COCO_CLASSES, YoloxOnnx
+from benchmarks.gold import GoldBoxes, read_gold
+from examples.yolox_onnx import YoloxOnnx
 
 from vlmixer.bank.building import feature_rows
 from vlmixer.bank.selection import candidate_limit, choose, normalised, particular
 from vlmixer.pipeline.demo.scoring import box_iou
 
-VOC_LABELS = ("car", "person", "cat", "train", "bus")
 SHARES = (0.1, 0.25, 0.5)
 WEIGHTS = (0.0, 0.5, 0.75, 0.9, 1.0)
 THRESHOLDS = (0.9, 0.95, 0.97, 0.98, 0.99)
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--regions", type=Path, required=True)
     parser.add_argument("--other", type=Path, nargs="*", default=[])
     options = parser.parse_args()
-    concepts = judged_regions(options.regions, gold_boxes(options.data / "images"))
+    concepts = judged_regions(options.regions, read_gold(options.data / "images"))
     right_labels(concepts)
     near_duplicates(options.data, concepts)
     for folder in [options.regions, *options.other]:
@@ -78,7 +78,7 @@ def right_labels(concepts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
                     kept[f"diverse, {name}, weight {weight:g}"] = spread(unit, count, weight)
             chosen = np.array(choose("diverse", features[:reach], count, 1.0).kept)
             if not np.array_equal(chosen, kept["diverse, less their mean, weight 1"]):
-                raise SystemExit("this script's `spread` is not what bank.selection does")
+                raise SystemExit("this script's `spread` differs from bank.selection")
             unit = normalised(features)
             for name, rows_kept in kept.items():
                 far = float((1 - (unit @ unit[rows_kept].T).max(axis=1)).mean())
@@ -91,7 +91,7 @@ def right_labels(concepts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
 
 
 def spread(unit: np.ndarray, count: int, weight: float) -> np.ndarray:
-    """Rows in the order in which `diverse` would take them, weighted from 1 for the first row to 1 - weight."""
+    """Rows in the order in which `diverse` takes them, with rank weights from 1 for the first row to 1 - `weight`."""
     weights = 1 - weight * np.arange(len(unit)) / len(unit)
     distance = np.full(len(unit), 2.0, np.float32)
     kept: list[int] = []
@@ -139,7 +139,7 @@ def near_duplicates(data: Path, concepts: dict[str, tuple[np.ndarray, np.ndarray
 
 
 def dropped(folder: Path) -> None:
-    """Table 3, for a folder."""
+    """Table 3 for one folder."""
     table = _read(folder, ["concept", "score", "patch_id", "feature"])
     names = np.array(table["concept"].to_pylist())
     features = feature_rows(table["feature"])
@@ -150,48 +150,27 @@ def dropped(folder: Path) -> None:
         for threshold in THRESHOLDS:
             count = 0
             for group in groups:
-                # Pairs of opposite features have a mean of zero: taken off, it changes nothing.
+                # With the opposite of each feature added, the mean is zero, and subtracting it changes nothing.
                 rows = np.concatenate([group, -group]) if what == "as they are" else group
                 count += sum(row < len(group) for row in choose("diverse", rows, 0, threshold).duplicates)
             shares.append(count / sum(map(len, groups)))
         print(f"  features {what:<40}" + "".join(f"{share:>8.1%}" for share in shares))
 
 
-def gold_boxes(images: Path) -> dict[str, list[tuple[str, list[float]]]]:
-    """Gold boxes by "coco128/NAME" (relative to the size) and "voc/NAME" (pixels): label, xyxy."""
-    found: dict[str, list[tuple[str, list[float]]]] = {}
-    for line in (images / "voc" / "boxes.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        found[f"voc/{record['image']}"] = [(box["label"], box["xyxy"]) for box in record["boxes"]]
-    for path in (images / "coco128" / "images").glob("*.jpg"):
-        labels = images / "coco128" / "labels" / f"{path.stem}.txt"
-        lines = [line.split() for line in labels.read_text().splitlines()] if labels.exists() else []
-        boxes = []
-        for label, *numbers in lines:
-            x, y, w, h = map(float, numbers)
-            boxes.append((COCO_CLASSES[int(label)], [x - w / 2, y - h / 2, x + w / 2, y + h / 2]))
-        found[f"coco128/{path.name}"] = boxes
-    return found
+def judged_regions(folder: Path, gold: GoldBoxes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The regions of each concept that gold boxes can judge, best score first.
 
-
-def judged_regions(
-    folder: Path, gold: dict[str, list[tuple[str, list[float]]]]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each concept with enough of them, the regions that gold boxes can judge, best score first: right (n,) bool,
-    features (n, D) float16."""
+    right: (n,) bool; features: (n, D) float16. Concepts with fewer than 30 regions are left out.
+    """
     table = _read(folder, ["patch_id", "box", "concept", "score", "feature", "width", "height", "source"])
     rows = table.drop_columns(["feature"]).to_pylist()
     right: list[bool] = []
     kept: list[int] = []
     for number, row in enumerate(rows):
-        path = Path(row["source"])
-        key = f"{path.parts[-3]}/{path.name}" if len(path.parts) > 2 else ""
-        if key not in gold or (key.startswith("voc") and row["concept"] not in VOC_LABELS):
-            continue
-        scale = [1.0] * 4 if key.startswith("voc") else [row["width"], row["height"]] * 2
-        boxes = np.array([box for name, box in gold[key] if name == row["concept"]], float).reshape(-1, 4) * scale
-        right.append(bool(len(boxes) and box_iou(np.array([row["box"]]), boxes).max() >= 0.5))
-        kept.append(number)
+        verdict = gold.confirm(row["source"], row["concept"], row["box"], row["width"], row["height"])
+        if verdict is not None:
+            right.append(verdict)
+            kept.append(number)
     names = np.array([rows[number]["concept"] for number in kept])
     features = feature_rows(table["feature"])[kept]
     groups = {str(name): names == name for name in np.unique(names)}

@@ -1,19 +1,19 @@
-"""How fast a bank opens, and finds the nearest patches of a concept, beside other ways to do the same.
+"""How fast a bank opens and finds the nearest patches of a concept, compared with other ways to do the same.
 
     pip install lancedb
     python benchmarks/bank_speed.py --out DIR [--patches 100000 1000000] [--dim 256] [--queries 300]
 
-Makes a bank of random patches of 1,600 concepts in DIR and asks for the 16 patches of a concept nearest to a feature,
-one feature at a time, each way in turn, with one thread:
+Makes a bank of random patches of 1,600 concepts in DIR and searches the 16 patches of a concept nearest to a feature.
+One feature at a time, all ways in turn, one thread:
 
-- bank: `PatchBank.search_rows`; and `search`, which also gives the records (those of a concept are read once)
-- flat + selector: a flat FAISS index over everything, float16 as ours, the concept's ids chosen by an IDSelector (by
-  its range, the cheapest there is, and by a batch, which fits any set of ids)
-- numpy: the concept's vectors, float32 in memory, times the feature
-- LanceDB: vector search with a filter on the concept, which has a scalar index, no index on the vectors (so that it
-  is exact), asked for row numbers only
+- bank: `PatchBank.search_rows`, and `search`, which also returns records (read once per concept)
+- flat + selector: a flat FAISS index over everything, in float16 like ours; an IDSelector chooses the concept's ids, by
+  range (the cheapest) or by batch (for any set of ids)
+- numpy: the product of the feature with the concept's vectors, float32 in memory
+- LanceDB: vector search with a filter on the concept, which has a scalar index; no index on the vectors, so it is
+  exact; returns row numbers only
 
-All look at the same vectors, so that the right answer is one: recall is counted against numpy's.
+All search the same vectors. Recall is measured against numpy.
 """
 
 import argparse
@@ -44,10 +44,10 @@ from vlmixer.bank.store import PatchBank
 
 CONCEPTS = 1600
 K = 16
-CROP = b"\xff\xd8 no picture, only bytes" * 100
+CROP = b"\xff\xd8 no image, only bytes" * 100
 
 Way = Callable[[np.ndarray, int], np.ndarray]
-"""Rows of the K nearest patches of a concept (its number) to a feature, the nearest first."""
+"""(feature, concept number) → rows of the concept's K nearest patches, nearest first."""
 
 OPEN = """
 import sys, time
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def make_bank(folder: Path, patches: int, dim: int) -> None:
-    """A bank of random patches, as many of each concept."""
+    """Make a bank of random patches, equally many of each concept."""
     vocabulary = make_vocabulary("things", [[f"thing {number:04d}"] for number in range(CONCEPTS)])
     sizes = [patches // CONCEPTS + (number < patches % CONCEPTS) for number in range(CONCEPTS)]
     starts = np.cumsum([0, *sizes])
@@ -124,7 +124,7 @@ def make_bank(folder: Path, patches: int, dim: int) -> None:
 
 
 def opening(folder: Path) -> None:
-    """Time and memory of opening in new processes."""
+    """Print time and memory of opening the bank in new processes."""
     rows = []
     for _ in range(7):
         done = subprocess.run(
@@ -140,10 +140,10 @@ def opening(folder: Path) -> None:
 
 
 def searching(bank: PatchBank, lance: Path, queries: int) -> None:
-    """The table of ways."""
+    """Print the table of ways."""
     blocks = np.array_split(np.arange(len(bank)), max(1, len(bank) // 50_000))
     unit = np.concatenate([normalised(bank.features(rows)) for rows in blocks])
-    unit = unit.astype(np.float16).astype(np.float32)  # what the index holds
+    unit = unit.astype(np.float16).astype(np.float32)  # as the index stores them
     firsts = np.array([bank.patches(concept.name).first for concept in bank.concepts])
     names = [concept.name for concept in bank.concepts]
     ends = np.append(firsts[1:], len(bank))
@@ -180,7 +180,7 @@ def searching(bank: PatchBank, lance: Path, queries: int) -> None:
         "numpy, in memory": by_numpy,
         "LanceDB, filtered": lance_way(lance, unit, np.repeat(np.arange(len(names)), ends - firsts)),
     }
-    # A bank that is in use: each concept was asked for once. (What a first search takes is printed above.)
+    # Warm up the bank: search each concept once. (`opening` prints the time of a first search.)
     for concept in range(len(names)):
         by_records(unit[0], concept)
     rng = np.random.default_rng(1)
@@ -194,7 +194,7 @@ def searching(bank: PatchBank, lance: Path, queries: int) -> None:
             began = time.perf_counter()
             found = way(query, concept)
             took = time.perf_counter() - began
-            if number >= 20:  # the first ones warm the other ways up
+            if number >= 20:  # the first ones warm up the other ways
                 times[name].append(1000 * took)
                 recalls[name].append(len(right & set(found.tolist())) / len(right))
     ours = np.median(times["bank: search_rows"])
@@ -206,12 +206,12 @@ def searching(bank: PatchBank, lance: Path, queries: int) -> None:
 
 
 def chosen_by(selector: faiss.IDSelector) -> faiss.SearchParameters:
-    """A search among the ids of a selector."""
+    """Parameters of a search among the selector's ids."""
     return faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # the stub knows no keywords
 
 
 def lance_way(folder: Path, unit: np.ndarray, concepts: np.ndarray) -> Way:
-    """A LanceDB table of the vectors, searched with a filter."""
+    """Search of a LanceDB table of the vectors, with a filter."""
     import lancedb
     import lancedb.index
 

@@ -1,10 +1,10 @@
-"""How well a detector of one's own agrees with gold boxes: precision and recall on COCO128 and Pascal VOC photos.
+"""How well a detector of yours agrees with gold boxes: precision and recall on COCO128 and Pascal VOC photos.
 
     python benchmarks/detection_agreement.py --data ../shared/data [--detector examples.yolox_onnx:YoloxOnnx]
 
 A detection is right if it overlaps a gold box of its class that no better-scored detection has taken. Expected in DIR:
 images/coco128/{images,labels} (class indices in COCO's order), images/voc/{images,boxes.jsonl} (class names).
-Any detector of the config will do, as long as its labels hold COCO's names.
+Any detector that a config can name will do, if its labels include COCO's names.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that examples/ is found from any folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for imports of `benchmarks` and `examples`
 
 from examples.yolox_onnx import COCO_CLASSES
 
@@ -55,7 +55,7 @@ class Counts:
 
 
 def coco128(folder: Path, limit: int | None, indices: Mapping[str, int]) -> Iterator[Gold]:
-    """COCO128: a label file a photo, its lines `class x y w h` relative to the size; no file means no boxes.
+    """COCO128: one label file per photo, with lines `class x y w h` relative to the size; no file means no boxes.
 
     `indices` maps COCO's class names to the detector's labels.
     """
@@ -72,7 +72,7 @@ def coco128(folder: Path, limit: int | None, indices: Mapping[str, int]) -> Iter
 
 
 def voc(folder: Path, limit: int | None, indices: Mapping[str, int]) -> Iterator[Gold]:
-    """VOC: boxes.jsonl has a line a photo; `indices` maps its class names to the detector's labels."""
+    """VOC: boxes.jsonl has one line per photo; `indices` maps its class names to the detector's labels."""
     for line in (folder / "boxes.jsonl").read_text(encoding="utf-8").splitlines()[:limit]:
         entry = json.loads(line)
         boxes = np.array([box["xyxy"] for box in entry["boxes"]], np.float32).reshape(-1, 4)
@@ -81,7 +81,7 @@ def voc(folder: Path, limit: int | None, indices: Mapping[str, int]) -> Iterator
 
 
 def right_detections(boxes: np.ndarray, labels: np.ndarray, gold: Gold, iou: float) -> list[int]:
-    """Which detections, given best first, are right; each takes the free gold box of its class it overlaps most."""
+    """Which detections, best first, are right; each takes the free gold box of its class that it overlaps most."""
     overlaps = box_iou(torch.from_numpy(boxes), torch.from_numpy(gold.boxes)).numpy()
     overlaps[labels[:, None] != gold.labels[None, :]] = 0
     right = []
@@ -95,7 +95,7 @@ def right_detections(boxes: np.ndarray, labels: np.ndarray, gold: Gold, iou: flo
 def measure(
     detector: Detector, photos: Iterator[Gold], total: int, labels: set[int], score: float, iou: float
 ) -> Counts:
-    """Counts over the photos; detections of other labels than `labels` do not count."""
+    """Counts over the photos, of detections with `labels` only."""
     counts = Counts()
     for gold in tqdm(photos, total=total, disable=not sys.stderr.isatty()):
         (seen,) = detector.detect([gold.image])
@@ -110,14 +110,14 @@ def measure(
 
 
 def main() -> None:
-    """Prints one table a data set."""
+    """Print one table per data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--detector", default="examples.yolox_onnx:YoloxOnnx", metavar="MODULE:CLASS")
     parser.add_argument("--weights", help="default: DIR/detectors/yolox_nano_with_fpn_feats.onnx; `none` for none")
     parser.add_argument("--score", type=float, default=0.3)
     parser.add_argument("--iou", type=float, default=0.5)
-    parser.add_argument("--limit", type=int, help="only the first photos of each set")
+    parser.add_argument("--limit", type=int, help="use only the first LIMIT photos of each set")
     args = parser.parse_args()
 
     weights = args.weights or str(args.data / "detectors" / "yolox_nano_with_fpn_feats.onnx")

@@ -1,14 +1,14 @@
-"""Does training align photos and sentences, and which part of it does? Retrieval on pairs never trained on.
+"""Does training align photos and sentences, and which part of the method does it? Retrieval on held-out pairs.
 
     python benchmarks/evidence.py --text CAPTIONS.txt.gz --images 'photos/*.jpg' … --test CAPTIONS.jsonl --out DIR
            [--detector pkg.module:Class --weights FILE] [--spacy-model PIPELINE] [--classes CLASSES.jsonl]
            [--part all|test|development] [--seeds 0 1 2] [--only VARIANT …] [--set train.steps=700 …]
 
-CAPTIONS.jsonl holds lines of {"image": name, "captions": [text, …]}, CLASSES.jsonl lines of {"image", "classes"} with
-what can be seen in each. Captions of the test are taken out of the text, photos that look like one of the test out of
-the images. Everything is kept in DIR, so the command goes on where it was stopped; DIR/evidence.md has the table,
-DIR/evidence.html the held-out photos as the first seed's full model sees them. Settings are chosen on the part
-"development" of the list, results told of the part "test".
+CAPTIONS.jsonl has lines of {"image": name, "captions": [text, …]}, CLASSES.jsonl lines of {"image", "classes"} with the
+visible classes of each. The test's captions are removed from the text, and photos that look like a test photo from the
+images. DIR keeps everything: rerun the command to resume. DIR/evidence.md has the table, DIR/evidence.html the held-out
+photos with the captions that the first seed's full model finds. Choose settings on the part "development" of the list,
+and report results on the part "test".
 """
 
 import argparse

@@ -1,23 +1,22 @@
-"""A Flink cluster of which parts are killed in the middle of a run: does the job finish, and with which bytes?
+"""Kills parts of a Flink cluster in the middle of a run: does the job finish, and with the right bytes?
 
     examples/flink/cluster.sh start
     python benchmarks/flink_faults.py --out DIR [--config CONFIG.yaml] [--stage run] [--after 2] [--faults FAULT…]
 
-The stage is done locally, then on the cluster undisturbed, then once for each fault. A fault falls when so many units
-of detection (or of the stage, if it is another) are done:
+Runs the stage locally, then on the cluster once for each fault. A fault falls when --after units of detection (or of
+the stage, if it is another) are done:
 
     none            nothing happens
     taskmanager     a TaskManager is killed (kill -9); it comes back ten seconds later
-    pool            the worker pool beside it is killed with its workers; it comes back ten seconds later
+    pool            its worker pool is killed with its workers; it comes back ten seconds later
     worker          one Python worker process is killed
     forever         a TaskManager is killed and does not come back
 
-Needs the variables that cluster.sh needs. Prints for each trial how the command ended, what it said last, how often it
-was started until all was done, and whether the bytes are those of the local run.
+Needs the environment variables of cluster.sh. Prints for each trial the exit codes of the command, which is restarted
+until all is done, its errors, and whether the bytes are those of the local run.
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import signal
@@ -29,14 +28,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kill_run import write_config
-
-from vlmixer.artifacts import stages
-from vlmixer.artifacts.files import TEMPORARY
+from benchmarks.same_bytes import contents, faults
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "examples" / "flink" / "cluster.sh"
 FAULTS = ("none", "taskmanager", "pool", "worker", "forever")
-FOLDERS = (*stages.FOLDERS, "rejects")
 VICTIM = "1"
 
 
@@ -45,25 +41,19 @@ def cluster(*arguments: str) -> str:
     return subprocess.run([CLUSTER, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def contents(out: Path) -> dict[str, str]:
-    """SHA-256 of every file of the stages' folders."""
-    paths = [path for folder in FOLDERS for path in sorted((out / folder).rglob("*")) if path.is_file()]
-    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
 def command(stage: str, config: Path, out: Path, *arguments: str) -> list[str]:
-    """The command's words."""
+    """The command line."""
     return [sys.executable, "-m", "vlmixer", stage, str(config), "--out", str(out), *arguments]
 
 
 def units_done(out: Path, stage: str) -> int:
-    """Units of the stage that have their stats on disk."""
+    """Number of finished units of the stage."""
     work = out / "work" / ("detect" if stage == "run" else stage)
     return sum(path.name.startswith("part-") for path in work.glob("*.json"))
 
 
 def worker_processes() -> list[int]:
-    """Ids of the Python workers that pool VICTIM started."""
+    """Ids of the Python workers of the pool VICTIM."""
     pool = next(line.split()[1] for line in cluster("status").splitlines() if line.startswith(f"pool-{VICTIM} "))
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
@@ -77,7 +67,7 @@ def worker_processes() -> list[int]:
 
 
 def strike(fault: str) -> None:
-    """Do the harm, and mend it where it is mended."""
+    """Do the damage, and repair it if the fault says so."""
     if fault == "worker":
         for process in worker_processes()[:1]:
             os.kill(process, signal.SIGKILL)
@@ -90,7 +80,7 @@ def strike(fault: str) -> None:
 
 
 def trial(fault: str, after: int, stage: str, config: Path, out: Path, log: Path) -> tuple[list[int], float]:
-    """Run on the cluster until the stage is done, three times at most; exit codes and seconds."""
+    """Run on the cluster until the stage is done, at most three times; returns exit codes and seconds."""
     codes: list[int] = []
     began = time.monotonic()
     while not codes or (codes[-1] == 1 and len(codes) < 3):
@@ -108,7 +98,7 @@ def trial(fault: str, after: int, stage: str, config: Path, out: Path, log: Path
 
 
 def main() -> int:
-    """The program; 1 if any trial does not end with the local bytes."""
+    """Run the benchmark; returns 1 if a trial does not end with the local bytes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--config", type=Path, help="a config of yours (default: a drawn world, the demo's detector)")
@@ -129,12 +119,9 @@ def main() -> int:
     for fault in options.faults:
         out, log = options.out / fault, options.out / f"{fault}.log"
         codes, seconds = trial(fault, options.after, options.stage, config, out, log)
-        found = contents(out)
-        stray = [str(path) for path in out.rglob(f"*{TEMPORARY}*")]
-        differ = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-        failed = failed or bool(differ or stray)
-        verdict = f"DIFFER: {differ}, stray: {stray}" if differ or stray else "same bytes"
-        print(f"{fault}: {seconds:.0f} s, exit codes {codes}, {len(found)} files, {verdict}", flush=True)
+        wrong = faults(expected, out)
+        failed = failed or bool(wrong)
+        print(f"{fault}: {seconds:.0f} s, exit codes {codes}, {wrong or 'same bytes'}", flush=True)
         for line in log.read_text().splitlines():
             if line.startswith("error: "):
                 print(f"    {line}", flush=True)

@@ -1,11 +1,11 @@
-"""A disk that is full, and one that is read-only, in every stage: one clear error, and the right bytes after it.
+"""A full disk and a read-only disk in every stage: there must be one clear error, and the right bytes afterwards.
 
-    python benchmarks/full_disk.py --out DIR        (as root: a small tmpfs is mounted below DIR)
+    python benchmarks/full_disk.py --out DIR        (as root: mounts a small tmpfs below DIR)
 
-For each stage and for training, with one worker and with two: all before it is done with room enough; then the disk is
-filled but for a little, in four ways (nothing, a page, half and nine tenths of what the stage wrote in an undisturbed
-run), and the stage must end with exit code 1 and one line that says what, where and what to do. After room is made the
-same command ends, and every byte is that of the undisturbed run. Then the same with the disk mounted read-only.
+Does this for each stage and for training, with one worker and with two. It runs the stages before with enough space.
+Then it fills the disk, in turn leaving nothing, a page, half, and nine tenths of what the stage wrote in an undisturbed
+run. The stage must end with exit code 1 and one line that says what, where and what to do. With space again, the same
+command must end with the bytes of the undisturbed run. Then the same with the disk mounted read-only.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.kill_run import contents, write_config
+from benchmarks.kill_run import write_config
+from benchmarks.same_bytes import contents, faults
 
 from vlmixer.artifacts import stages
-from vlmixer.artifacts.files import TEMPORARY
 
 STAGES = {**{stage.name: stage.folder for stage in stages.STAGES}, "train": "run"}
 DISK = 64 << 20
@@ -31,7 +31,7 @@ LEFT = ("nothing", "a page", "half", "nine tenths")
 
 @contextmanager
 def small_disk(place: Path) -> Iterator[Path]:
-    """A tmpfs of DISK bytes."""
+    """Mount a tmpfs of DISK bytes."""
     place.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(place)], check=True)
     try:
@@ -41,7 +41,7 @@ def small_disk(place: Path) -> Iterator[Path]:
 
 
 def command(stage: str, config: Path, out: Path, workers: int) -> subprocess.CompletedProcess:
-    """The stage's command; the trainer continues what it began."""
+    """Run the stage's command; training resumes what it began."""
     call = [sys.executable, "-m", "vlmixer", stage, str(config)]
     call += ["--out", str(out / "run"), "--resume", "--set", f"out={out}"] if stage == "train" else []
     call += [] if stage == "train" else ["--out", str(out), "--workers", str(workers)]
@@ -49,7 +49,7 @@ def command(stage: str, config: Path, out: Path, workers: int) -> subprocess.Com
 
 
 def fill(disk: Path, leave: int) -> None:
-    """Fill the disk up to so many bytes."""
+    """Fill the disk but for `leave` bytes."""
     space = os.statvfs(disk)
     with (disk / "filler").open("wb") as filler:
         filler.truncate(0)
@@ -58,10 +58,12 @@ def fill(disk: Path, leave: int) -> None:
 
 
 def judge(done: subprocess.CompletedProcess, reason: str) -> str:
-    """The error line of a run that must have failed for this reason; raises SystemExit if it is not as it should be."""
+    """The error line of a run that must have failed for this reason. Raises SystemExit if it did not."""
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     if done.returncode != 1 or "Traceback" in done.stderr or len(errors) != 1 or reason not in errors[0]:
-        raise SystemExit(f"not as it should be (exit {done.returncode}):\n{done.stdout}{done.stderr}")
+        raise SystemExit(
+            f"expected exit code 1 and one error line (exit {done.returncode}):\n{done.stdout}{done.stderr}"
+        )
     return errors[0]
 
 
@@ -77,7 +79,7 @@ def size_of(folder: Path) -> int:
 
 
 def main() -> int:
-    """The program; 1 if anything is not as it should be."""
+    """Run the benchmark; returns 1 if a byte differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
@@ -102,7 +104,7 @@ def main() -> int:
                     done = command(stage, config, out, workers)
                     (disk / "filler").unlink()
                     if done.returncode == 0:
-                        print(f"{stage}, {workers} workers, {name} left: it was enough")
+                        print(f"{stage}, {workers} workers, {name} left: enough space")
                         break
                     error = judge(done, "No space left on device")
                     failures += 1
@@ -114,14 +116,11 @@ def main() -> int:
                 error = judge(command(stage, config, out, workers), "Read-only file system")
                 subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
                 print(f"{stage}, {workers} workers, read-only: {error.replace(str(disk), 'DISK')}", flush=True)
-            found = contents(out)
-            differ = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-            stray = [str(path) for path in out.rglob(f"*{TEMPORARY}*")]
-            if differ or stray:
-                print(f"DIFFER: {differ}, stray: {stray}")
+            if wrong := faults(expected, out):
+                print(wrong)
                 return 1
-            print(f"{workers} workers: all bytes are those of the undisturbed run")
-    print(f"{failures} times full, each with one line and exit code 1")
+            print(f"{workers} workers: the bytes of the undisturbed run")
+    print(f"the disk was full {failures} times, each time with one line and exit code 1")
     return 0
 
 

@@ -1,10 +1,10 @@
-"""Does anything that looks like an image stop the detect stage, get lost in it, or take its memory?
+"""Does a damaged image stop the detect stage, get lost in it, or exhaust its memory?
 
     python benchmarks/fuzz_images.py --photos DIR [--number 2000] [--megapixels 12] [--seed 0]
 
-Writes mutated copies of the photos as JPEG, PNG and WebP, runs `vlmixer detect` over copies and photos, and compares
-with a run over the photos alone: counts must add up, the photos must keep their exact regions, and the peak of memory
-may rise by no more than a picture of the largest allowed size needs.
+Writes mutated copies of the photos as JPEG, PNG and WebP, runs `vlmixer detect` on copies and photos, and compares with
+a run on the photos alone. Counts must add up, the photos must keep their exact regions, and the peak of memory may rise
+by no more than a photo of the largest allowed size needs.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-BYTES_A_PIXEL = 24
-"""What decoding may take at its worst: a frame with alpha, its ground, both together, and RGB twice."""
+BYTES_PER_PIXEL = 24
+"""Worst case of decoding: a frame with alpha, its background, both combined, and RGB twice."""
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
@@ -39,7 +39,7 @@ def encoded(image: Image.Image, kind: str) -> bytes:
 
 
 def mutated(data: bytes, kind: str, other: bytes, chance: random.Random) -> bytes:
-    """A damaged copy of `data`; `other` is another file to take parts from."""
+    """A damaged copy of `data`; `other` is a file to splice parts from."""
     changes: list[Callable[[bytearray], None]] = [
         lambda it: _flip(it, len(it), chance),
         lambda it: _flip(it, 64, chance),
@@ -81,7 +81,7 @@ def _fill(it: bytearray, chance: random.Random) -> None:
 
 
 def _resize(it: bytearray, kind: str, chance: random.Random) -> None:
-    """Another size in the header: none, one, huge, or anything."""
+    """Write another size into the header: zero, one, huge, or random."""
     sides = [chance.choice((0, 1, 3000, 16_383, 30_000, 65_535, chance.randrange(65_536))) for _ in range(2)]
     if kind == "PNG":
         it[16:24] = struct.pack(">II", *(side * chance.choice((1, 1, 30_000)) for side in sides))
@@ -97,7 +97,7 @@ def _resize(it: bytearray, kind: str, chance: random.Random) -> None:
 
 
 def _mend_checksums(it: bytearray) -> None:
-    """So that a PNG's reader gets past them."""
+    """Repair the checksums, so that a PNG reader gets past them."""
     at = 8
     while at + 12 <= len(it):
         (length,) = struct.unpack_from(">I", it, at)
@@ -109,7 +109,7 @@ def _mend_checksums(it: bytearray) -> None:
 
 
 def write_mutations(photos: Sequence[Path], folder: Path, number: int, seed: int, largest: int = 512) -> None:
-    """`number` mutated copies of the photos, scaled down to `largest` pixels, in `folder`."""
+    """Write `number` mutated copies of the photos, scaled down to `largest` pixels, to `folder`."""
     chance = random.Random(seed)
     folder.mkdir(parents=True)
     seeds: list[tuple[str, bytes]] = []
@@ -129,7 +129,7 @@ def write_mutations(photos: Sequence[Path], folder: Path, number: int, seed: int
 
 
 def detect(config: Path, out: Path) -> int:
-    """`vlmixer detect` in a process of its own; the peak of its memory in bytes. Raises CalledProcessError."""
+    """Run `vlmixer detect` in a process of its own; returns its peak memory in bytes. Raises CalledProcessError."""
     code = (
         "import resource, sys; from vlmixer.pipeline.commands.main import main; code = main(sys.argv[1:]); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
@@ -140,7 +140,7 @@ def detect(config: Path, out: Path) -> int:
 
 
 def regions_of(out: Path, names: set[str]) -> dict[str, list[str]]:
-    """Their regions, by name of the photo."""
+    """The regions of the photos `names`, by name."""
     found: dict[str, list[str]] = {}
     for part in sorted((out / "regions").glob("part-*")):
         for row in pq.read_table(part).to_pylist():
@@ -151,8 +151,10 @@ def regions_of(out: Path, names: set[str]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts, reasons of rejects, whether the photos kept their regions, peaks of memory in bytes and what the second
-    may have more than the first."""
+    """Counts, rejects by reason, whether the photos kept their regions, and memory in bytes.
+
+    allowed: by how much peak_fuzzed may exceed peak_clean.
+    """
 
     read: int
     written: int
@@ -164,7 +166,7 @@ class Outcome:
 
 
 def compare(config: dict, photos: Sequence[Path], mutations: Path, work: Path, megapixels: float) -> Outcome:
-    """Run both, and what came out."""
+    """Run the stage on the photos, and on photos and mutations."""
     names = [str(photo) for photo in photos]
     peaks = []
     for name, inputs in (("clean", names), ("fuzzed", [*names, str(mutations)])):
@@ -182,12 +184,12 @@ def compare(config: dict, photos: Sequence[Path], mutations: Path, work: Path, m
         neighbours_kept=regions_of(work / "clean", set(names)) == regions_of(work / "fuzzed", set(names)),
         peak_clean=peaks[0],
         peak_fuzzed=peaks[1],
-        allowed=int(megapixels * 1e6 * BYTES_A_PIXEL + 64e6),
+        allowed=int(megapixels * 1e6 * BYTES_PER_PIXEL + 64e6),
     )
 
 
 def main() -> None:
-    """Prints what came out; exit code 1 if anything is not as it should be."""
+    """Print the outcome; exit code 1 if a requirement is not met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, metavar="DIR")
     parser.add_argument("--number", type=int, default=2000)

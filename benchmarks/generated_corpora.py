@@ -1,10 +1,10 @@
-"""Corpora of any size for benchmarks: the demo's drawn world, and beyond what is drawn of it, variations.
+"""Generates corpora of any size: the demo's drawn world and, beyond what is drawn, variations of it.
 
     python benchmarks/generated_corpora.py --out DIR --sentences 1000000 --photos 50000 [--workers 2]
 
-Writes DIR/captions.txt, DIR/photos/, DIR/vocabulary.txt and DIR/config.yaml, a config over them like the demo's. A
-photo that is varied is another cut of a drawn one in another light, a sentence is a drawn one with a time before it;
-so none is there twice. The same arguments give the same bytes; what is there is not drawn again.
+Writes DIR/captions.txt, DIR/photos/, DIR/vocabulary.txt and DIR/config.yaml, a config like the demo's. A varied photo
+is a cut of a drawn one in another light; a varied sentence is a drawn one after a date. None occurs twice. The same
+arguments give the same bytes. Existing files are not drawn again.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the parts beside this one are found
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for imports of `benchmarks`
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -27,7 +27,7 @@ from vlmixer.pipeline.demo.categories import vocabulary
 from vlmixer.pipeline.demo.world import PHOTOS, SENTENCES, _draw
 
 DRAWN_PHOTOS, DRAWN_SENTENCES = 20_000, 200_000
-"""At most so many are drawn; a varied one costs a fifth of the time."""
+"""Maximum numbers of drawn ones; a varied one takes a fifth of the time."""
 MONTHS = ("January February March April May June July August September October November December").split()
 
 CONFIG = """\
@@ -39,7 +39,7 @@ bank: {{max_patches_per_concept: {patches}}}
 
 
 def write_corpora(folder: Path, photos: int, texts: int, workers: int, patches: int = 200) -> Path:
-    """Write the corpora and the config over them, whose path is returned."""
+    """Write the corpora and their config; returns the config's path."""
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     (folder / "vocabulary.txt").write_text(vocabulary(), encoding="utf-8")
     if not (folder / "captions.txt").exists():
@@ -49,7 +49,7 @@ def write_corpora(folder: Path, photos: int, texts: int, workers: int, patches: 
     known = {path.name for path in (folder / "photos").iterdir()}
     numbers = [number for number in range(photos) if f"scene-{number:06d}.jpg" not in known]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        # First those that are drawn, of which the others are made.
+        # The drawn ones first; the others are made from them.
         for part in (range(DRAWN_PHOTOS), range(DRAWN_PHOTOS, photos)):
             work = partial(_write_photo, folder / "photos")
             for _ in pool.map(work, (number for number in numbers if number in part), chunksize=64):

@@ -1,6 +1,6 @@
-"""Generated regions/, as `vlmixer detect` would leave them, of any number: for measuring what comes after.
+"""Generates any number of regions as `vlmixer detect` writes them, to measure the stages after it.
 
-Features are short and crops tiny, so that ten million fit on a disk; concepts are as uneven as real ones.
+Features are short and crops tiny, so ten million fit on a disk. Concepts are as uneven as real ones.
 """
 
 import io
@@ -16,9 +16,9 @@ from vlmixer.artifacts.details import DetectorIdentity, RegionsDetails
 from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.bank.concepts import load_vocabulary
 
-REGIONS_A_PART = 20_000
-REGIONS_AN_IMAGE = 5
-REGIONS_A_ROW_GROUP = 2_000
+REGIONS_PER_PART = 20_000
+REGIONS_PER_IMAGE = 5
+REGIONS_PER_ROW_GROUP = 2_000
 
 
 def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim: int = 64) -> Path:
@@ -37,11 +37,11 @@ def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim:
     schema = schemas.regions(feature_dim)
     outputs, images_by_part = [], []
     counts = np.zeros(concepts, np.int64)
-    for part in tqdm(range(-(-regions // REGIONS_A_PART)), desc=f"{regions:,} regions", disable=None):
+    for part in tqdm(range(-(-regions // REGIONS_PER_PART)), desc=f"{regions:,} regions", disable=None):
         rng = np.random.default_rng([1, part])
-        first = part * REGIONS_A_PART
-        numbers = np.arange(first, min(first + REGIONS_A_PART, regions))
-        images = numbers // REGIONS_AN_IMAGE
+        first = part * REGIONS_PER_PART
+        numbers = np.arange(first, min(first + REGIONS_PER_PART, regions))
+        images = numbers // REGIONS_PER_IMAGE
         ids = rng.choice(concepts, size=len(numbers), p=shares)
         counts += np.bincount(ids, minlength=concepts)
         features = centres[ids] + rng.standard_normal((len(ids), feature_dim), dtype=np.float32)
@@ -50,7 +50,7 @@ def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim:
         columns = {
             "image_id": image_ids,
             "patch_id": [
-                f"{image}-{number % REGIONS_AN_IMAGE:03d}" for image, number in zip(image_ids, numbers, strict=True)
+                f"{image}-{number % REGIONS_PER_IMAGE:03d}" for image, number in zip(image_ids, numbers, strict=True)
             ],
             "box": pa.FixedSizeListArray.from_arrays(pa.array(boxes), 4),
             "concept": names.take(pa.array(ids)),
@@ -66,7 +66,7 @@ def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim:
         columns["source"] = [f"photos/{image}.jpg" for image in images]
         name = f"part-{part:05d}.parquet"
         with schemas.writing_parquet(str(out / "regions" / name), schema) as writer:
-            writer.write_table(pa.table(columns, schema=schema), row_group_size=REGIONS_A_ROW_GROUP)
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=REGIONS_PER_ROW_GROUP)
         outputs.append(manifest.describe(str(out / "regions"), name, len(ids)))
         images_by_part.append(len(np.unique(images)))
     details = RegionsDetails(

@@ -1,18 +1,17 @@
-"""Kill whole runs at random moments, over all stages and training, and compare every byte in the end.
+"""Kills whole runs at random moments, in all stages and in training, and compares every byte at the end.
 
     python benchmarks/kill_run.py --out DIR [--kills 50] [--seed 0]
 
-Draws small corpora, runs everything on them once undisturbed, then again and again: a run is started in a process
-group of its own, killed with SIGKILL at a random moment, started again with the same command, killed again, until it
-ends; then the next run, until there were so many kills. One worker and two take turns. Two kills of three hit the
-whole group, the third one only the command itself, as the system does when memory runs out; its workers have to notice.
+Draws small corpora and runs everything on them once undisturbed. Then it starts a run in a process group of its own,
+kills it with SIGKILL at a random moment, starts the same command again, and so on until the run ends; then the next
+run, until all kills are done. One worker and two take turns. Two kills of three hit the whole group; the third hits
+only the command, as the system does when memory runs out, and its workers have to notice.
 
-Every run must end with the bytes of the undisturbed one in all files but those of logs/ and the trainer's log, and
-leave no temporary file. The table says at which stage the kills fell; exit code 1 if anything differs.
+Every run must end with the bytes of the undisturbed one, except for logs, and leave no temporary file. The table says
+in which stage the kills fell. Exit code 1 if anything differs.
 """
 
 import argparse
-import hashlib
 import os
 import random
 import shutil
@@ -27,19 +26,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import yaml
+from benchmarks.same_bytes import contents, faults
 
-from vlmixer.artifacts.files import TEMPORARY
 from vlmixer.pipeline.demo.world import write_world
 
 PHOTOS, SENTENCES = 160, 1500
 STEPS = ("tagged", "regions", "bank", "shards")
 MOMENTS = ("start", "tag", "detect", "index", "mix", "train", "end")
 REFUSED = b"another run is at work"
-KILLS_A_STAGE = 3
+KILLS_PER_STAGE = 3
 
 
 def write_config(folder: Path, photos: int = PHOTOS, *, train: bool = True) -> Path:
-    """Corpora and a config over them, all stages and, with `train`, a short training."""
+    """Write corpora and a config of all stages and, with `train`, a short training; returns the config's path."""
     world = folder / "world"
     write_world(world, seed=0, photos=photos, sentences=SENTENCES, pairs=1)
     config: dict[str, object] = {
@@ -58,7 +57,7 @@ def write_config(folder: Path, photos: int = PHOTOS, *, train: bool = True) -> P
 
 
 def start(config: Path, out: Path, workers: int, temporary: Path) -> subprocess.Popen:
-    """The command, as the leader of a process group; its temporary files go to a folder of their own."""
+    """Start the command as the leader of a process group, with `temporary` as its folder for temporary files."""
     call = [sys.executable, "-m", "vlmixer", "run", str(config), "--out", str(out), "--workers", str(workers)]
     return subprocess.Popen(
         call, cwd=Path(__file__).parents[1], env={**os.environ, "TMPDIR": str(temporary)}, start_new_session=True,
@@ -66,19 +65,8 @@ def start(config: Path, out: Path, workers: int, temporary: Path) -> subprocess.
     )  # fmt: skip
 
 
-def contents(out: Path) -> dict[str, str]:
-    """SHA-256 of every file, but of those that hold times or the output's own place."""
-    found = {}
-    for path in sorted(out.rglob("*")):
-        name = str(path.relative_to(out))
-        if path.is_file() and not name.startswith("logs/") and name not in ("run/log.jsonl", "config.yaml"):
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    found.pop("run/pipeline.yaml", None)
-    return found
-
-
 def reached(out: Path) -> str:
-    """The stage that a killed run was at."""
+    """The stage in which a run was killed."""
     if not (out / "logs").exists():
         return "start"
     for name, stage in zip(STEPS, ("tag", "detect", "index", "mix"), strict=True):
@@ -88,13 +76,13 @@ def reached(out: Path) -> str:
 
 
 def disturbed(config: Path, out: Path, budget: int, moments: random.Random, temporary: Path) -> Counter:
-    """A run that is killed again and again, at most `budget` times, until it ends; where the kills fell.
+    """Kill a run up to `budget` times and restart it until it ends; returns how many kills fell in each stage.
 
-    Up to three kills are meant for each stage, one after the other, and fall up to three seconds after its begin (or
-    after the command's, if that is later), so that no stage is spared whatever the machine's speed.
+    Each stage gets up to three kills, up to three seconds after it begins (or after the command begins, if that is
+    later), so that all stages are hit on slow and fast machines alike.
     """
     fell: Counter[str] = Counter()
-    wanted = [stage for stage in MOMENTS[:-1] for _ in range(moments.randint(0, KILLS_A_STAGE))][:budget]
+    wanted = [stage for stage in MOMENTS[:-1] for _ in range(moments.randint(0, KILLS_PER_STAGE))][:budget]
     turn = 0
     while True:
         turn += 1
@@ -118,7 +106,7 @@ def disturbed(config: Path, out: Path, budget: int, moments: random.Random, temp
 
 
 def main() -> int:
-    """The program; 1 if a byte differs."""
+    """Run the benchmark; returns 1 if a byte differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=50)
@@ -137,7 +125,7 @@ def main() -> int:
     if "run/model.safetensors" not in expected:
         raise SystemExit(said.decode())
     left = len(list(temporary.iterdir()))
-    print(f"undisturbed: {whole:.0f} s, {len(expected)} files, {left} left in TMPDIR", flush=True)
+    print(f"undisturbed: {whole:.0f} s, {len(expected)} files, {left} left behind in TMPDIR", flush=True)
 
     moments = random.Random(options.seed)
     fell: Counter[str] = Counter()
@@ -147,20 +135,17 @@ def main() -> int:
         here = disturbed(config, out, options.kills - fell.total(), moments, temporary)
         fell += here
         runs += 1
-        found = contents(out)
-        differ = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-        stray = [str(path) for path in out.rglob("*") if TEMPORARY in path.name or path.name == "lock"]
-        wrong += bool(differ or stray)
+        wrong_here = faults(expected, out)
+        wrong += bool(wrong_here)
         where = ", ".join(f"{stage} {number}" for stage, number in here.items())
-        verdict = f"DIFFER: {differ}, stray: {stray}" if differ or stray else "same bytes"
-        print(f"{out.name}: {here.total()} kills ({where}), {verdict}", flush=True)
+        print(f"{out.name}: {here.total()} kills ({where}), {wrong_here or 'same bytes'}", flush=True)
         shutil.rmtree(out)
     print(f"\nstage     kills   ({fell.total()} in {runs} runs)")
     for stage in MOMENTS:
         print(f"{stage:8} {fell[stage]:6}")
     kinds = Counter(path.name.rstrip("0123456789")[:14] for path in temporary.iterdir())
-    print(f"left in TMPDIR by the kills: {dict(kinds)}")
-    print("all bytes are those of the undisturbed run" if not wrong else f"{wrong} runs differ")
+    print(f"left behind in TMPDIR by the kills: {dict(kinds)}")
+    print("every run has the bytes of the undisturbed one" if not wrong else f"{wrong} runs differ")
     return 1 if wrong else 0
 
 

@@ -1,39 +1,37 @@
-"""How fast `mix` is and how fast its shards are read, as ratios of things run alternately.
+"""Speed of `mix`, and of reading its shards, as ratios of calls that take turns.
 
     python benchmarks/mixing.py --out OUT --spacy-model PIPELINE [--sentences N] [--copies 1] [--rounds 3] [--memory]
 
-OUT is a finished output folder; its sentences, or the first N, --copies times under other ids, are mixed again with its
-regions/ and bank/.
+OUT is a finished output folder. Its sentences, or the first N, in --copies copies with other ids, are mixed again with
+its regions/ and bank/.
 
-    mix            `vlmixer mix` in a process of its own: imports, Beam, dealing out, drawing, features, tars, hashes,
-                   summary and page; start is the same for a single sentence
-    tars           the same members, ready in memory, written by Python's tarfile and nothing else
-    writer         the same by our own writer
+    mix            `vlmixer mix` in a process of its own: imports, Beam, shuffling, drawing, features, tars, hashes,
+                   summary and page; "start" is the same for a single sentence
+    tars           the same members from memory, only written by Python's tarfile
+    writer         the same with our own writer
     on the fly     what a collate function does instead: tag 96 sentences, draw, read features patch by patch
-    layouts        the same samples in one, two and three members: bytes, and samples read a second
+    layouts        the same samples as one, two and three members: bytes, and samples read per second
     reads          features of a shard's patches from the bank: one by one as drawn, and sorted all together
     loader, step   the trainer's loader alone, and whole training steps of the default network
 
-CPU seconds of all processes; the two workers' ratio is of wall seconds. --memory compares the own memory (mapped files
-apart) of the largest process with that for ten times as many sentences.
+Figures are CPU seconds of all processes, except for two workers: wall seconds. --memory compares the own memory
+(without mapped files) of the largest process with that for ten times as many sentences.
 """
 
 import argparse
 import io
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -41,6 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from benchmarks.timing import in_turn, median, timed
+from benchmarks.watching import MIB, vlmixer, watch
 
 from vlmixer.artifacts import manifest, schemas
 from vlmixer.artifacts.samples import MixedSample, encode, read_shard, write_shard
@@ -58,56 +58,15 @@ from vlmixer.pipeline.mix.samples import Sentence, mix_sentences
 from vlmixer.pipeline.mix.settings import CutMixSettings
 from vlmixer.pipeline.text.tagger import Tagger
 
-ROOT = Path(__file__).resolve().parents[1]
-PEAK = """
-import os, sys, threading, time
-from pathlib import Path
-from vlmixer.pipeline.commands.main import main
-
-peak = 0
-
-def look():
-    global peak
-    while True:
-        for path in Path("/proc").glob("[0-9]*/status"):
-            try:
-                said = dict(line.split(":", 1) for line in path.read_text().splitlines())
-            except (OSError, ValueError):
-                continue
-            if str(os.getpid()) in (path.parent.name, said["PPid"].strip()):
-                peak = max(peak, int(said.get("RssAnon", "0").split()[0]))
-        time.sleep(1)
-
-threading.Thread(target=look, daemon=True).start()
-code = main(sys.argv[1:])
-print("PEAK", peak)
-sys.exit(code)
-"""
-"""Runs the command, and looks once a second how large it and its children are."""
-
 BATCH = 96
 STEPS = 40
 SHARDS_HELD = 4
-"""Shards whose samples are held ready in memory, for what is measured against."""
-
-
-def clocks() -> tuple[float, float]:
-    """CPU seconds of this process and its finished children, and the wall clock."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(entry.ru_utime + entry.ru_stime for entry in used), time.monotonic()
-
-
-def timed(do: Callable[[], object]) -> tuple[float, float]:
-    """CPU and wall seconds of a call."""
-    cpu, wall = clocks()
-    do()
-    after = clocks()
-    return after[0] - cpu, after[1] - wall
+"""Shards whose samples are held in memory for the comparisons."""
 
 
 def make_corpus(out: Path, folder: Path, sentences: int | None, copies: int = 1) -> Path:
-    """An output folder with the first sentences of OUT's tagged/, so many times with other ids, and its regions/ and
-    bank/."""
+    """An output folder with the first sentences of OUT's tagged/, in `copies` copies with other ids, and with its
+    regions/ and bank/."""
     made = folder / f"out-{sentences}-{copies}"
     (made / "tagged").mkdir(parents=True)
     for name in ("regions", "bank"):
@@ -133,18 +92,14 @@ def make_corpus(out: Path, folder: Path, sentences: int | None, copies: int = 1)
 
 
 def stage(out: Path, workers: int, *settings: str) -> int:
-    """`vlmixer mix` in a process of its own; peak of its own memory (not of mapped files), of all its processes."""
+    """Run `vlmixer mix` in a process of its own; returns the peak of a process's own memory in bytes."""
     config = out / "config.yaml"
     config.write_text(f"out: {out}\n")
-    arguments = ["mix", str(config), "--overwrite", "--workers", str(workers), *settings]
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, *arguments], check=True, capture_output=True, text=True, cwd=ROOT
-    )
-    return int(done.stdout.rsplit("PEAK", 1)[1])
+    return watch(vlmixer("mix", config, "--overwrite", "--workers", workers, *settings)).largest
 
 
 def write_tars(samples: Sequence[Sequence[tuple[str, bytes]]], folder: Path) -> None:
-    """What a bare loop with tarfile does."""
+    """Write the members with tarfile and nothing else."""
     for start in range(0, len(samples), 5000):
         with tarfile.open(folder / f"bare-{start}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for name, data in (member for sample in samples[start : start + 5000] for member in sample):
@@ -154,24 +109,24 @@ def write_tars(samples: Sequence[Sequence[tuple[str, bytes]]], folder: Path) -> 
 
 
 def write_ours(samples: Sequence[MixedSample], folder: Path) -> None:
-    """Encoding and writing alone."""
+    """Encode and write the samples."""
     with open(folder / "ours.tar", "wb") as file:
         write_shard(file, samples)
 
 
 def on_the_fly(texts: Sequence[str], tagger: Tagger, bank: PatchBank) -> None:
-    """Batches as a collate function makes them."""
+    """Make batches as a collate function does."""
     settings = CutMixSettings()
     for start in range(0, len(texts), BATCH):
         batch = list(texts[start : start + BATCH])
         for number, (text, tagged) in enumerate(zip(batch, tagger.tag(batch), strict=True)):
             if tagged.mentions:
-                # A sample at a time: features are read as they are drawn.
+                # One sample at a time: features are read as they are drawn.
                 mix_sentences([Sentence(f"{start}-{number}", text, tuple(tagged.mentions))], bank, settings, 0)
 
 
 def layouts(samples: Sequence[MixedSample]) -> dict[str, list[list[tuple[str, bytes]]]]:
-    """The same samples with fewer members: the text only in the record, and the features there, too."""
+    """The same samples with fewer members: with the text, then also the features, only in the record."""
     three = [encode(sample) for sample in samples]
     one = []
     for (json_name, record), _, (_, array) in three:
@@ -185,7 +140,7 @@ def layouts(samples: Sequence[MixedSample]) -> dict[str, list[list[tuple[str, by
 
 
 def read_members(path: Path) -> int:
-    """Read a tar as loaders do, record and array decoded."""
+    """Read a tar as loaders do, and decode records and arrays; returns the number of samples."""
     count = 0
     with tarfile.open(path, "r|") as tar:
         for member in tar:
@@ -212,27 +167,26 @@ def compare_layouts(samples: Sequence[MixedSample], folder: Path, rounds: int) -
         (folder / "bare-0.tar").rename(folder / f"{name}.tar")
     for _ in range(rounds):
         for name in made:
-            taken.setdefault(name, []).append(timed(partial(read_members, folder / f"{name}.tar"))[0])
+            taken.setdefault(name, []).append(timed(partial(read_members, folder / f"{name}.tar")).cpu)
     print(f"\nlayouts: {len(samples):,} samples, {payload / len(samples):,.0f} bytes of content each")
     for name, seconds in taken.items():
         size = (folder / f"{name}.tar").stat().st_size / len(samples)
-        print(
-            f"  {name:<16}{size:>8,.0f} bytes a sample{len(samples) / statistics.median(seconds):>10,.0f} read a second"
-        )
+        rate = len(samples) / statistics.median(seconds)
+        print(f"  {name:<16}{size:>8,.0f} bytes per sample{rate:>10,.0f} read per second")
 
 
 def compare_reads(bank: PatchBank, samples: Sequence[MixedSample], rounds: int) -> None:
-    """Features patch by patch, against all of a shard sorted."""
+    """Print how much slower it is to read features patch by patch than sorted, all of a shard."""
     rows = bank.rows([patch.patch_id for sample in samples for patch in sample.patches])
     ratios = []
     for _ in range(rounds):
-        one = timed(lambda: [bank.features(rows[at : at + 1]) for at in range(len(rows))])[0]
-        ratios.append(one / timed(lambda: bank.features(rows))[0])
+        one = timed(lambda: [bank.features(rows[at : at + 1]) for at in range(len(rows))]).cpu
+        ratios.append(one / timed(lambda: bank.features(rows)).cpu)
     print(f"\nreads of {len(rows):,} features, one by one / sorted together, CPU: {statistics.median(ratios):.1f}")
 
 
 def reading(shards: Path, feature_dim: int, rounds: int) -> None:
-    """Samples a second of reading, of the trainer's loader, and of training steps; CPU seconds, one thread."""
+    """Print samples per CPU second of reading, of the trainer's loader, and of training steps; one thread."""
     torch.set_num_threads(1)
     shard_set = open_shards(str(shards))
     tokenizer = tokenizers.learn(islice(shard_set.texts(), 20_000), 8000)
@@ -261,8 +215,8 @@ def reading(shards: Path, feature_dim: int, rounds: int) -> None:
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, (do, samples) in ways.items():
-            rates[name].append(samples / timed(do)[0])
-    print("\nreading, samples a second of CPU")
+            rates[name].append(samples / timed(do).cpu)
+    print("\nreading, samples per CPU second")
     for name, values in rates.items():
         print(f"  {name:<12}{statistics.median(values):>10,.0f}")
     ratios = [one / other for one, other in zip(rates["loader"], rates["step"], strict=True)]
@@ -275,11 +229,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--spacy-model", required=True)
-    parser.add_argument("--sentences", type=int, help="of OUT's tagged/; all")
+    parser.add_argument("--sentences", type=int, help="number of sentences of OUT's tagged/ (default: all)")
     parser.add_argument("--copies", type=int, default=1)
-    parser.add_argument("--memory", action="store_true", help="mix ten times as many sentences, too")
-    parser.add_argument("--stage-only", action="store_true", help="leave layouts, reads and the loader out")
-    parser.add_argument("--work", help="folder for the shards; the system's for temporary files")
+    parser.add_argument("--memory", action="store_true", help="also mix ten times as many sentences")
+    parser.add_argument("--stage-only", action="store_true", help="leave out layouts, reads and the loader")
+    parser.add_argument("--work", help="folder for the shards (default: the system's folder for temporary files)")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     out = options.out.resolve()
@@ -310,34 +264,34 @@ def main() -> None:
             "on the fly": (lambda: on_the_fly(texts, tagger, bank), len(texts)),
             "mix, 2 workers": (lambda: stage(made, 2), count),
         }
-        taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-        for _ in range(options.rounds):
-            for way, (do, _) in ways.items():
-                taken[way].append(timed(do))
-        for start, whole in zip(taken["start"], taken["mix, 1 worker"], strict=True):
-            taken.setdefault("mix without its start", []).append((whole[0] - start[0], whole[1] - start[1]))
+        taken = in_turn(options.rounds, {way: do for way, (do, _) in ways.items()})
+        pairs = zip(taken["start"], taken["mix, 1 worker"], strict=True)
+        taken["mix without its start"] = [whole - start for start, whole in pairs]
         ways["mix without its start"] = (lambda: None, count)
         print(f"{count:,} samples, {size / count:,.0f} bytes each in the tars")
         for way, (_, number) in ways.items():
-            cpu, wall = (statistics.median(column) for column in zip(*taken[way], strict=True))
-            rate = number / cpu
+            middle = median(taken[way])
+            rate = number / middle.cpu
             megabytes = rate * size / count / 1e6
-            print(f"  {way:<16}{rate:>9,.0f} samples/s of CPU{megabytes:>8.1f} MB/s{wall:>8.1f} s wall")
+            print(f"  {way:<22}{rate:>9,.0f} samples per CPU second{megabytes:>8.1f} MB/s{middle.wall:>8.1f} s wall")
 
-        def ratio(label: str, first: str, second: str, clock: int = 0) -> None:
+        def ratio(label: str, first: str, second: str, clock: Literal["cpu", "wall"] = "cpu") -> None:
             scale = ways[second][1] / ways[first][1]
-            values = [two[clock] / one[clock] / scale for one, two in zip(taken[first], taken[second], strict=True)]
+            values = [
+                getattr(two, clock) / getattr(one, clock) / scale
+                for one, two in zip(taken[first], taken[second], strict=True)
+            ]
             print(f"  {label:<56}{statistics.median(values):>6.2f}  ({', '.join(f'{value:.2f}' for value in values)})")
 
-        ratio("mix / tars, samples a second of CPU (goal 0.5)", "mix, 1 worker", "tars")
+        ratio("mix / tars, samples per CPU second (goal 0.5)", "mix, 1 worker", "tars")
         ratio("the same without its start", "mix without its start", "tars")
         ratio("mix / on the fly (goal 5)", "mix, 1 worker", "on the fly")
         ratio("the same without its start", "mix without its start", "on the fly")
-        ratio("2 workers / 1, wall", "mix, 2 workers", "mix, 1 worker", clock=1)
+        ratio("2 workers / 1, wall", "mix, 2 workers", "mix, 1 worker", clock="wall")
         if options.memory:
             more = stage(make_corpus(out, folder, options.sentences, options.copies * 10), 1)
-            print(f"\nown memory of the largest process: {peak / 1024:.0f} MB, for ten times the sentences "
-                  f"{more / 1024:.0f} MB: ratio {more / peak:.2f}")  # fmt: skip
+            print(f"\nown memory of the largest process: {peak / MIB:.0f} MiB, for ten times the sentences "
+                  f"{more / MIB:.0f} MiB: ratio {more / peak:.2f}")  # fmt: skip
         if options.stage_only:
             return
         compare_layouts(samples[:5000], folder, options.rounds)

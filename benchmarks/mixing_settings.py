@@ -1,15 +1,17 @@
-"""What each setting of mixing concerns, and does, on a finished run: the table in docs/paper.md.
+"""What each setting of `mix` changes on a finished run: the table in docs/paper.md.
 
     python benchmarks/mixing_settings.py --out OUT [--data ../shared/data] [--sentences 10000]
 
-Mixes sentences of OUT/tagged, evenly chosen, with OUT/bank, one setting changed at a time.
+Mixes evenly sampled sentences of OUT/tagged with OUT/bank, and changes one setting at a time.
 
-    replaced    mentions replaced in a sentence, mean; "two" and "three": sentences with at least so many
-    patches     pasted in a sentence, mean; "images": from so many images, of sentences with two patches or more
-    shares      pasted patches whose image holds another concept of the sentence, of sentences with two or more
-    distinct    patches used at least once; "most": how often the most used one is
-    right       with --data (images/voc, images/coco128): pasted patches that overlap a gold box of their concept, of
-                those that are of a photo and a concept with gold boxes
+    replaced    mean number of replaced mentions per sentence; "two", "three": share of sentences with at least as many
+    patches     mean number of pasted patches per sentence; "images": mean number of images they come from, over
+                sentences with two patches or more
+    shares      share of pasted patches whose image shows another concept of the sentence, over sentences with two or
+                more
+    distinct    number of patches used at least once; "most": uses of the most used one
+    right       with --data (images/voc, images/coco128): share of pasted patches that overlap a gold box of their
+                concept, among those that gold boxes can judge
 """
 
 import argparse
@@ -22,10 +24,9 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.bank_quality import VOC_LABELS, gold_boxes
+from benchmarks.gold import read_gold
 
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.demo.scoring import box_iou
 from vlmixer.pipeline.mix import cutmix
 from vlmixer.pipeline.mix.cutmix import Mix, is_plural
 from vlmixer.pipeline.mix.samples import Sentence, known_patches, mix_sentence, why_rejected
@@ -49,23 +50,19 @@ SETTINGS = {
 
 
 def judged(bank: PatchBank, images: Path) -> dict[int, bool]:
-    """Rows of the bank that gold boxes can judge, and whether their label is right."""
-    gold = gold_boxes(images)
+    """Whether the label is right, for each row of the bank that gold boxes can judge."""
+    gold = read_gold(images)
     found = {}
     for row in range(len(bank)):
         record = bank.record(row)
-        path = Path(record.source)
-        key = f"{path.parts[-3]}/{path.name}" if len(path.parts) > 2 else ""
-        if key not in gold or (key.startswith("voc") and record.concept not in VOC_LABELS):
-            continue
-        scale = [1.0] * 4 if key.startswith("voc") else [record.width, record.height] * 2
-        boxes = np.array([box for name, box in gold[key] if name == record.concept], float).reshape(-1, 4) * scale
-        found[row] = bool(len(boxes) and box_iou(np.array([record.box]), boxes).max() >= 0.5)
+        verdict = gold.confirm(record.source, record.concept, record.box, record.width, record.height)
+        if verdict is not None:
+            found[row] = verdict
     return found
 
 
 def mean(values: list[int] | list[bool]) -> float:
-    """The mean; nan of none."""
+    """The mean; nan if there are no values."""
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -76,7 +73,7 @@ def described(
     contexts: list[frozenset[str]],
     right_rows: dict[int, bool],
 ) -> str:
-    """A row of the table."""
+    """The figures of one row of the table."""
     patches_of = known_patches(bank)
     mixes: list[tuple[Sentence, Mix]] = []
     rejected = 0
@@ -111,7 +108,7 @@ def described(
 
 
 def main() -> None:
-    """Print what the settings concern, and the table."""
+    """Print how many mentions and sentences the settings concern, and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path)
@@ -126,16 +123,20 @@ def main() -> None:
     contexts = [frozenset(bank.record(row).context) for row in range(len(bank))]
     right = judged(bank, options.data / "images") if options.data else {}
 
-    def told(name: str, wanted: list[bool], of: str) -> None:
+    def share(name: str, wanted: list[bool], of: str) -> None:
         print(f"{np.mean(wanted):>7.2%} of {len(wanted):,} {of}: {name}")
 
-    told("of several words", [" " in mention.surface for mention in mentions], "mentions")
-    told("plural", [is_plural(mention) for mention in mentions], "mentions")
-    told("of a concept that the bank lacks", [not bank.counts.get(mention.concept) for mention in mentions], "mentions")
+    share("of several words", [" " in mention.surface for mention in mentions], "mentions")
+    share("plural", [is_plural(mention) for mention in mentions], "mentions")
+    share(
+        "of a concept that the bank lacks", [not bank.counts.get(mention.concept) for mention in mentions], "mentions"
+    )
     for count in (2, 3, 4):
-        told(f"with {count} mentions or more", [len(sentence.mentions) >= count for sentence in sentences], "sentences")
+        share(
+            f"with {count} mentions or more", [len(sentence.mentions) >= count for sentence in sentences], "sentences"
+        )
     if right:
-        told("with the right label", list(right.values()), "patches of the bank that gold boxes can judge")
+        share("with the right label", list(right.values()), "patches of the bank that gold boxes can judge")
     heads = ("rejected", "replaced", "two", "three", "patches", "images", "shares", "distinct", "most", "right")
     widths = (9, 9, 7, 7, 9, 8, 8, 9, 6, 7)
     print(f"\n{'':<26}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))

@@ -1,9 +1,9 @@
-"""What `vlmixer plan` says, and what the run then takes: stage by stage, one worker, into a fresh folder.
+"""Compares `vlmixer plan` with the run that follows: stage by stage, one worker, into a new folder.
 
     python benchmarks/plan.py CONFIG.yaml --out DIR [--seconds 5] [--set KEY=VALUE ...]
 
-Seconds are of a processor, which other work on the machine lengthens less than those of a clock. A stage is a command
-of its own here; what a command takes to start (measured first) is taken off.
+Times are CPU seconds, which other work on the machine affects less than wall-clock time. Each stage is a command of
+its own; the start-up time of a command, measured first, is subtracted.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the parts beside this one are found
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for imports of `benchmarks`
 
 from benchmarks.watching import MIB, STAGES, vlmixer, watch
 
@@ -25,7 +25,7 @@ FOLDERS = {stage.name: stage.folder for stage in stages.STAGES}
 
 @dataclass(frozen=True)
 class Row:
-    """A stage, as planned and as measured: processor seconds, bytes on disk, memory of the largest process."""
+    """A stage, planned and measured: CPU seconds, bytes on disk, bytes of memory of the largest process."""
 
     stage: str
     items: int
@@ -39,20 +39,20 @@ class Row:
 
 
 def start_of_a_command() -> float:
-    """Processor seconds until a command begins its work."""
+    """CPU seconds until a command begins its work."""
     script = "import vlmixer.pipeline.commands.main, vlmixer.pipeline.jobs.chain"
     return statistics.median(watch([sys.executable, "-c", script]).cpu for _ in range(3))
 
 
 def compare(config: Path, out: Path, more: list[str], seconds: float) -> list[Row]:
-    """Plan, then run."""
+    """Plan, then run each stage."""
     shutil.rmtree(out, ignore_errors=True)
     call = [config, "--out", out, *more]
     planned = watch(vlmixer("plan", *call, "--seconds", seconds, "--json"))
     plan = json.loads(planned.output[planned.output.index("{") :])
     if out.exists():
-        raise SystemExit(f"{out}: the plan wrote into it")
-    print(f"the plan took {planned.cpu:.0f} s of a processor, {planned.seconds:.0f} by the clock", file=sys.stderr)
+        raise SystemExit(f"{out}: the plan wrote to this folder")
+    print(f"the plan took {planned.cpu:.0f} CPU seconds, {planned.seconds:.0f} by wall clock", file=sys.stderr)
     stages = {entry["stage"]: entry for entry in plan["stages"]}
     start = start_of_a_command()
     rows = []
@@ -75,7 +75,7 @@ def _bytes(out: Path, stage: str) -> int:
 
 
 def print_rows(rows: list[Row]) -> None:
-    """As a table of Markdown."""
+    """Print a Markdown table."""
     print("| | items | planned, s | measured, s | | planned, MB | measured, MB | memory planned, MiB | measured |")
     print("|---|---|---|---|---|---|---|---|---|")
     for row in [*rows, _sum(rows)]:
@@ -103,7 +103,7 @@ def _sum(rows: list[Row]) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; what is in it goes")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; its contents are removed")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Whether other programs read the shards: runs the blocks of docs/reading-shards.md, each with its packages.
+"""Do other programs read the shards? Runs the code blocks of docs/reading-shards.md, each with its packages.
 
     python benchmarks/readers.py --shards OUT/shards [--environments FOLDER] [--only energon]
 
-SHARDS were made with `mix.crops: true`, in an output folder with bank/ and tagged/. A section's `pip install` lines are
-tried one after the other, each in an environment of its own that is kept in FOLDER; a section without one runs here.
-For energon its own `info` and `lint` are run, too.
+OUT/shards must have been made with `mix.crops: true`, and OUT must have bank/ and tagged/. Each `pip install` line of a
+section gets an environment of its own, which is kept in FOLDER; a section without one runs in this environment.
+Energon's own `info` and `lint` run, too.
 """
 
 import argparse
@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "reading-shards.md"
 
 @dataclass(frozen=True)
 class Block:
-    """A block of the page: its section, what it needs, its code."""
+    """A code block of the page: its section, its packages, its code."""
 
     section: str
     packages: tuple[str, ...]
@@ -33,7 +33,7 @@ class Block:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """The Python blocks of a page, once for each `pip install` line of their section."""
+    """The Python blocks of a page, one for each `pip install` line of their section."""
     for section in page.split("\n## ")[1:]:
         installs = re.findall(r"^pip install (.*)$", section, re.MULTILINE) or [""]
         for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
@@ -41,7 +41,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def interpreter(packages: tuple[str, ...], environments: Path) -> Path:
-    """A Python that has the packages."""
+    """A Python interpreter with the packages."""
     if not packages:
         return Path(sys.executable)
     folder = environments / hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
@@ -54,7 +54,7 @@ def interpreter(packages: tuple[str, ...], environments: Path) -> Path:
 
 
 def attempt(name: str, command: list[str | Path], where: Path, path: str = "") -> bool:
-    """Run a command; says what came of it, and the last line that it printed."""
+    """Run a command; print whether it succeeded, and its last line of output."""
     environment = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "HF_HOME": str(where / "cache")}
     done = subprocess.run(command, cwd=where, capture_output=True, text=True, env=environment)
     said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or [""]
@@ -63,11 +63,11 @@ def attempt(name: str, command: list[str | Path], where: Path, path: str = "") -
 
 
 def main() -> int:
-    """Print a line for each attempt."""
+    """Print one line per attempt; returns 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--environments", type=Path, default=Path(tempfile.gettempdir()) / "vlmixer-readers")
-    parser.add_argument("--only", default="", help="sections and packages whose name holds this")
+    parser.add_argument("--only", default="", help="only sections and packages with this in their name")
     options = parser.parse_args()
     sound = True
     with tempfile.TemporaryDirectory() as name:

@@ -1,11 +1,10 @@
-"""Whether ten times the corpora take ten times the work and no more memory; draws it as docs/images/scaling.svg.
+"""Do ten times the corpora take ten times the work and the same memory? Draws docs/images/scaling.svg.
 
     python benchmarks/scaling.py --out DIR [--svg FILE] [--workers 1] [--times 0.1 1 10]
 
-The corpora are the demo's drawn world (1,500 photos, 20,000 sentences), so many times, made by
-benchmarks/generated_corpora.py. Each stage is a command of its own. Its start, what it takes whatever the corpus, is
-the line through the two smallest corpora at nothing, and is taken off. Work is in seconds of a processor; memory is
-that of the largest process.
+The corpora are multiples of the demo's drawn world (1,500 photos, 20,000 sentences), made by generated_corpora.py.
+Each stage is a command of its own. Its start-up time is subtracted; the line through the two smallest corpora gives it.
+Work is in CPU seconds; memory is the own memory of the largest process.
 """
 
 import argparse
@@ -15,7 +14,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the parts beside this one are found
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for imports of `benchmarks`
 
 from benchmarks.generated_corpora import write_corpora
 from benchmarks.watching import MIB, STAGES, vlmixer, watch
@@ -26,7 +25,7 @@ COLOURS = dict(zip(STAGES, ("#3465a4", "#cc6600", "#4e9a06", "#a40000"), strict=
 
 @dataclass(frozen=True)
 class Point:
-    """A stage over so many times the demo's corpora."""
+    """A stage over `times` times the demo's corpora: CPU and wall-clock seconds, bytes of memory."""
 
     times: float
     stage: str
@@ -36,7 +35,7 @@ class Point:
 
 
 def measure(folder: Path, times: float, workers: int) -> list[Point]:
-    """All stages once."""
+    """Run all stages once."""
     config = write_corpora(folder / "world", round(PHOTOS * times), round(SENTENCES * times), workers=2)
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
@@ -50,7 +49,7 @@ def measure(folder: Path, times: float, workers: int) -> list[Point]:
 
 
 def starts(points: list[Point]) -> dict[str, float]:
-    """What each stage takes for nothing, by its two smallest corpora."""
+    """CPU seconds of each stage for an empty corpus, extrapolated from its two smallest corpora."""
     found = {}
     for stage in STAGES:
         small, larger = sorted((point for point in points if point.stage == stage), key=lambda point: point.times)[:2]
@@ -60,7 +59,7 @@ def starts(points: list[Point]) -> dict[str, float]:
 
 
 def table(points: list[Point]) -> str:
-    """As a table of Markdown; the last columns compare the largest corpus with the one before."""
+    """A Markdown table; the columns of ratios compare the two largest corpora."""
     sizes = sorted({point.times for point in points})
     known = {(point.stage, point.times): point for point in points}
     begin = starts(points)
@@ -89,7 +88,7 @@ def table(points: list[Point]) -> str:
 
 
 def svg(points: list[Point]) -> str:
-    """Work and memory over the size of the corpora, both axes logarithmic, as one drawing."""
+    """A drawing of work and memory over the size of the corpora; all axes are logarithmic."""
     from math import log10
 
     sizes = sorted({point.times for point in points})
@@ -141,7 +140,7 @@ def svg(points: list[Point]) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * (left + width) + 40}" height="{top + height + 48}" '
             'font-family="sans-serif" font-size="11" style="background:white">',
-            chart(0, "Seconds of a processor, without the start", work, (0.1, bound), "s"),
+            chart(0, "CPU seconds, without the start", work, (0.1, bound), "s"),
             chart(left + width + 20, "Memory of the largest process", memory, (10, 1000), "MiB"),
             legend,
             "</svg>\n",
@@ -159,7 +158,7 @@ def main() -> None:
     points = []
     for times in sorted(options.times):
         kept = options.out / f"{times:g}" / f"points-{options.workers}.json"
-        if kept.exists():  # measured before
+        if kept.exists():  # measured in an earlier call
             points += [Point(**entry) for entry in json.loads(kept.read_text())]
             continue
         found = measure(options.out.resolve() / f"{times:g}", times, options.workers)

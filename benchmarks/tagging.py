@@ -1,13 +1,13 @@
-"""How often a tagged concept can really be seen: tagged captions against the objects boxed in the described photos.
+"""How often a tagged concept is visible: tagged captions against the objects boxed in their photos.
 
     python benchmarks/tagging.py --captions CAPTIONS.jsonl [--classes CLASSES.jsonl] [--spacy-model PIPELINE]
                                  [--plain SYNONYMS.txt] [--errors 40] [--missed 40]
 
-CAPTIONS.jsonl: lines of {"image": name, "captions": [text, …], "classes": [label, …]}; the classes may stand in a file
-of their own, by image, with an optional list "unsure" of those that count neither way. Labels are mapped as a
-detector's. A concept counts once a caption: right if the photo has an object of it, wrong if not. Recall is the share
-of a photo's classes that a caption names. Beside the tagger with its pipeline: with its rules alone, every match of the
-same words, and every match of the words of --plain (one class a line, its synonyms after it).
+CAPTIONS.jsonl has lines of {"image": name, "captions": [text, …], "classes": [label, …]}. The classes may be in a file
+of their own, by image, with an optional list "unsure" of classes that count neither way. Labels are mapped as those of
+a detector. A concept counts once per caption: right if the photo has an object of it, wrong if not. Recall is the share
+of a photo's classes that a caption names. The table compares the tagger with its pipeline, the tagger with rules alone,
+every match of the same words, and every match of the words of --plain (one class per line, then its synonyms).
 """
 
 import argparse
@@ -30,7 +30,7 @@ Tag = Callable[[list[str]], list[list[Mention]]]
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo's captions, the concepts that can be seen in it, and those of which it is not known."""
+    """A photo's captions, the concepts visible in it, and those that may be visible."""
 
     captions: list[str]
     seen: frozenset[str]
@@ -39,7 +39,7 @@ class Photo:
 
 @dataclass
 class Score:
-    """right, wrong: (caption, concept) pairs; named of boxed: (caption, class of its photo) pairs."""
+    """right, wrong: numbers of (caption, concept) pairs; boxed: number of (caption, class of its photo) pairs."""
 
     right: int = 0
     wrong: int = 0
@@ -57,7 +57,7 @@ class Score:
 
 
 def read_photos(captions: Path, classes: Path | None, vocabulary: Vocabulary) -> Iterator[Photo]:
-    """The photos of both files; labels that the vocabulary does not know are named on stderr."""
+    """The photos of both files; labels that the vocabulary lacks are printed to stderr."""
     gold = {}
     if classes is not None:
         gold = {entry["image"]: entry for entry in map(json.loads, classes.read_text().splitlines())}
@@ -77,7 +77,7 @@ def read_photos(captions: Path, classes: Path | None, vocabulary: Vocabulary) ->
 
 
 def score(photos: Sequence[Photo], tag: Tag) -> Score:
-    """The tagger's mentions against what can be seen."""
+    """Compare the tagger's mentions with the visible concepts."""
     total = Score()
     tagged = iter(tag([text for photo in photos for text in photo.captions]))
     for number, photo in enumerate(photos):
@@ -98,7 +98,7 @@ def score(photos: Sequence[Photo], tag: Tag) -> Score:
 
 
 def plain(vocabulary: Vocabulary, names: Sequence[str]) -> Tag:
-    """Every match of the vocabulary's words counts; `names` are what to call its concepts."""
+    """A tagger that counts every match of the vocabulary's words; `names` are the names of its concepts."""
     matcher = Matcher(vocabulary)
     called = dict(zip(vocabulary.names, names, strict=True))
 
@@ -121,9 +121,14 @@ def main() -> None:
     parser.add_argument("--classes", type=Path)
     parser.add_argument("--vocabulary", default="coco")
     parser.add_argument("--spacy-model", default="auto")
-    parser.add_argument("--plain", help="a vocabulary file to match plainly, its lines in the vocabulary's order")
+    parser.add_argument("--plain", help="a vocabulary to match without a tagger, in the order of --vocabulary")
     parser.add_argument("--errors", type=int, default=40)
-    parser.add_argument("--missed", type=int, default=0, help="show what plain matching has right and the tagger lacks")
+    parser.add_argument(
+        "--missed",
+        type=int,
+        default=0,
+        help="number of captions to show that only plain matching has right",
+    )
     options = parser.parse_args()
     vocabulary = load_vocabulary(options.vocabulary)
     photos = list(read_photos(options.captions, options.classes, vocabulary))
@@ -148,7 +153,7 @@ def main() -> None:
     lost = [(number, place, concept) for number, place, concept in sorted(first.found - last.found)
             if concept in photos[number].seen]  # fmt: skip
     if options.missed:
-        print(f"\nright by the first and not found by the last: {len(lost)}")
+        print(f"\nfound by the first and missed by the last: {len(lost)}")
         for number, place, concept in lost[: options.missed]:
             print(f"{concept:<14} {photos[number].captions[place]}")
 

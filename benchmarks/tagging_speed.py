@@ -1,35 +1,36 @@
-"""How fast `tag` is, as ratios of things run alternately: against a bare loop, the pipeline on everything, two workers.
+"""Speed of `tag` against a bare loop, against spaCy on every sentence, and with two workers; all take turns.
 
     python benchmarks/tagging_speed.py --captions CAPTIONS.txt.gz --spacy-model PIPELINE [--rounds 3] [--copies 1]
                                        [--memory]
 
-Two texts: the captions, of which nearly every one holds a concept, --copies times (made different), and English prose
-of which few sentences do: the docstrings of the standard library, a sentence a line.
+There are two texts: the captions in --copies altered copies, of which nearly all contain a concept, and English prose
+with few concepts: the docstrings of the standard library, one sentence per line.
 
     stage       the whole stage: reading, matching, duplicates, tagging, Parquet, rejects, summary and page
-    bare loop   the same lines read and tagged in batches by the same tagger, in this process, and nothing else
-    everything  the same spaCy pipeline over every sentence, then matching (of one caption in twenty, times twenty)
+    bare loop   only reads the same lines and tags them in batches with the same tagger, in this process
+    everything  the same spaCy pipeline on every sentence, then matching (one caption in twenty, times twenty)
 
-Figures are CPU seconds of all processes, and wall seconds; ratios are of CPU seconds but for the two workers'. --memory
-runs the stage on the captions once and on ten copies (made different), and compares the largest process.
+Ratios are of CPU seconds over all processes, except for two workers: wall seconds. --memory runs the stage on the
+captions and on ten altered copies, and compares the largest process.
 """
 
 import argparse
 import ast
 import gzip
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.timing import Taken, in_turn, median, timed
+from benchmarks.watching import MIB, vlmixer, watch
 
 from vlmixer.bank.concepts import HARDLY_VISUAL, load_vocabulary
 from vlmixer.pipeline.text.sentences import SentenceSplitter
@@ -54,37 +55,22 @@ def docstrings() -> Iterator[str]:
 
 
 def write_copies(lines: list[str], copies: int, path: Path) -> None:
-    """So many copies of the lines, no two of them equal."""
+    """Write `copies` copies of the lines, no two of them equal."""
     with path.open("w", encoding="utf-8") as file:
         for copy in range(copies):
             file.writelines(f"{line} {copy}.\n" for line in lines)
 
 
-def clocks() -> tuple[float, float]:
-    """CPU seconds of this process and its finished children, and the wall clock."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(entry.ru_utime + entry.ru_stime for entry in used), time.monotonic()
-
-
-def timed(do: Callable[[], object]) -> tuple[float, float]:
-    """CPU and wall seconds that `do` takes."""
-    cpu, wall = clocks()
-    do()
-    cpu_then, wall_then = clocks()
-    return cpu_then - cpu, wall_then - wall
-
-
 def stage(text: Path, model: str, workers: int, folder: Path) -> None:
-    """Run `vlmixer tag` on the text, in processes of its own."""
+    """Run `vlmixer tag` on the text in processes of its own."""
     out = Path(tempfile.mkdtemp(dir=folder))
     config = out / "config.yaml"
     config.write_text(f"out: {out / 'out'}\ntext: {{inputs: [{text}], spacy_model: {model}}}\n")
-    command = [sys.executable, "-m", "vlmixer", "tag", str(config), "--workers", str(workers)]
-    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).resolve().parents[1])
+    subprocess.run(vlmixer("tag", config, "--workers", workers), check=True, capture_output=True)
 
 
 def bare_loop(text: Path, tagger: Tagger) -> int:
-    """Read the lines, tag them in batches, throw away what is found."""
+    """Read the lines and tag them in batches; returns the number of mentions."""
     mentions = 0
     with text.open(encoding="utf-8") as lines:
         held: list[str] = []
@@ -97,7 +83,7 @@ def bare_loop(text: Path, tagger: Tagger) -> int:
 
 
 def everything(lines: list[str], model: str, tagger: Tagger) -> None:
-    """The pipeline on every sentence; matching costs the same whenever it comes."""
+    """Run the pipeline on every sentence, then match; matching costs the same before or after."""
     nlp = load_spacy(model)
     assert nlp is not None
     for _ in nlp.pipe(lines, batch_size=BATCH):
@@ -106,15 +92,15 @@ def everything(lines: list[str], model: str, tagger: Tagger) -> None:
         tagger._matcher.find(line)
 
 
-def start_up(model: str, folder: Path) -> tuple[float, float]:
-    """What the stage takes for one sentence: imports, Beam, the pipeline's loading."""
+def start_up(model: str, folder: Path) -> Taken:
+    """The stage on one sentence: imports, Beam, loading of the pipeline."""
     text = folder / "one.txt"
     text.write_text("a dog stand by the sheep graze\n")
     return timed(lambda: stage(text, model, 1, folder))
 
 
 def compare(name: str, text: Path, model: str, rounds: int, folder: Path, sample: int) -> None:
-    """A text's table."""
+    """Print the table of one text."""
     tagger = Tagger(load_vocabulary("coco"), model, HARDLY_VISUAL)
     lines = text.read_text(encoding="utf-8").splitlines()
     holding = sum(bool(tagger._matcher.find(line)) for line in lines)
@@ -125,51 +111,39 @@ def compare(name: str, text: Path, model: str, rounds: int, folder: Path, sample
         "stage, 2 workers": (lambda: stage(text, model, 2, folder), 1),
         "everything": (lambda: everything(lines[::sample], model, tagger), sample),
     }
-    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in [*ways, "start-up"]}
-    for _ in range(rounds):
-        taken["start-up"].append(start_up(model, folder))
-        for way, (do, factor) in ways.items():
-            cpu, wall = timed(do)
-            taken[way].append((cpu * factor, wall * factor))
+    found = in_turn(rounds, {way: do for way, (do, _) in ways.items()})
+    taken = {way: [one * ways[way][1] for one in figures] for way, figures in found.items()}
+    taken["start-up"] = [start_up(model, folder) for _ in range(rounds)]
     for way, figures in taken.items():
-        cpu, wall = (statistics.median(column) for column in zip(*figures, strict=True))
-        print(f"  {way:<18}{cpu:>9.1f} s CPU{wall:>9.1f} s wall{len(lines) / cpu:>12,.0f} sentences/s of CPU")
+        middle = median(figures)
+        rate = len(lines) / middle.cpu
+        print(f"  {way:<18}{middle.cpu:>9.1f} s CPU{middle.wall:>9.1f} s wall{rate:>12,.0f} sentences per CPU second")
 
     def ratio(label: str, values: list[float]) -> None:
         print(f"  {label:<62}{statistics.median(values):>6.2f}  ({', '.join(f'{value:.2f}' for value in values)})")
 
     rows = list(zip(*(taken[way] for way in [*ways, "start-up"]), strict=True))
-    ratio("bare loop / (stage - start-up), CPU (goal 0.95)", [b[0] / (s[0] - u[0]) for s, b, _, _, u in rows])
-    ratio("bare loop / stage, CPU", [b[0] / s[0] for s, b, _, _, _ in rows])
+    ratio("bare loop / (stage - start-up), CPU (goal 0.95)", [b.cpu / (s.cpu - u.cpu) for s, b, _, _, u in rows])
+    ratio("bare loop / stage, CPU", [b.cpu / s.cpu for s, b, _, _, _ in rows])
     ratio(
-        "everything / (stage - start-up), CPU (goal 5 on sparse text)", [e[0] / (s[0] - u[0]) for s, _, _, e, u in rows]
+        "everything / (stage - start-up), CPU (goal 5 on sparse text)",
+        [e.cpu / (s.cpu - u.cpu) for s, _, _, e, u in rows],
     )
-    ratio("stage, 1 worker / 2 workers, wall (goal 1.8)", [s[1] / t[1] for s, _, t, _, _ in rows])
+    ratio("stage, 1 worker / 2 workers, wall (goal 1.8)", [s.wall / t.wall for s, _, t, _, _ in rows])
 
 
 def memory(text: Path, model: str, folder: Path) -> None:
-    """The largest process on the text and on ten times as much."""
+    """Print the own memory of the largest process for the text and for ten times as much."""
     lines = text.read_text(encoding="utf-8").splitlines()
     tenfold = folder / "tenfold.txt"
     write_copies(lines, 10, tenfold)
     peaks = []
     for path in (text, tenfold):
-        script = (
-            "import resource, runpy, sys; sys.argv[0] = 'vlmixer'\n"
-            "from vlmixer.pipeline.commands.main import main\n"
-            "code = main(sys.argv[1:])\n"
-            "usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
-            "print('PEAK', max(usage)); sys.exit(code)"
-        )
         config = folder / f"{path.stem}.yaml"
         config.write_text(f"out: {folder / path.stem}-out\ntext: {{inputs: [{path}], spacy_model: {model}}}\n")
-        done = subprocess.run(
-            [sys.executable, "-c", script, "tag", str(config), "--workers", "2"],
-            check=True, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[1],
-        )  # fmt: skip
-        peaks.append(int(done.stdout.rsplit("PEAK", 1)[1]) / 1024)
-    print(f"\nmemory of the largest process, 2 workers: {peaks[0]:.0f} MB for {len(lines):,} sentences, "
-          f"{peaks[1]:.0f} MB for {10 * len(lines):,}: ratio {peaks[1] / peaks[0]:.2f} (goal 1.1)")  # fmt: skip
+        peaks.append(watch(vlmixer("tag", config, "--workers", 2)).largest / MIB)
+    print(f"\nown memory of the largest process, 2 workers: {peaks[0]:.0f} MiB for {len(lines):,} sentences, "
+          f"{peaks[1]:.0f} MiB for {10 * len(lines):,}: ratio {peaks[1] / peaks[0]:.2f} (goal 1.1)")  # fmt: skip
 
 
 def main() -> None:

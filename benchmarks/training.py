@@ -1,15 +1,20 @@
-"""Speed of training steps on this machine, as ratios of things run alternately.
+"""Speed of training steps on this machine, as ratios of runs that take turns.
 
     python benchmarks/training.py [--shards DIR] [--device cpu] [--rounds 5] [--steps 20] [--also compiled float32]
                                   [--peak-teraflops 989] [--set model.layers=4 …]
 
-Compared at the same size and batch, forward, backward and update of masked language modelling on the same sentences:
-`ours`, the encoder and loader of model/; `plain`, the same encoder fed with batches in random order, each padded to its
-longest; `hf`, transformers.BertForMaskedLM with scaled-dot-product attention on the plain batches. What counts are real
-tokens a second, padding left out. With --also: `compiled`, ours after torch.compile; `float32`, ours without bfloat16
-(the others compute in train.precision). Given the peak of the device, the share of it that the encoder's arithmetic
-makes up. Before that, one run of the whole program, all three objectives: share of its time spent waiting for data, and
-memory; and the loader alone. Without --shards sentences are made up with lengths of 8 to 40 words.
+Compares masked language modelling (forward, backward, update) on the same sentences, at the same size and batch:
+
+    ours        the encoder and loader of model/
+    plain       the same encoder on batches in random order, each padded to its longest sequence
+    hf          transformers.BertForMaskedLM with scaled-dot-product attention on the plain batches
+    compiled    (--also) ours after torch.compile
+    float32     (--also) ours without bfloat16; the others compute in train.precision
+
+The measure is tokens per second without padding. With --peak-teraflops, it also prints the share of the device's peak
+that the encoder's arithmetic uses. First it runs the whole program with all three objectives and prints the share of
+time spent waiting for data, and memory; then the loader alone. Without --shards, it makes up sentences of 8 to 40
+words.
 """
 
 import argparse
@@ -51,7 +56,7 @@ FEATURE_DIM = 448
 
 
 def made_up(folder: str, count: int = 12_000, per_shard: int = 500) -> str:
-    """Shards of sentences of 8 to 40 made-up words with one patch each; returns the folder."""
+    """Write shards of sentences of 8 to 40 made-up words with one patch each; returns the folder."""
     random = np.random.default_rng(0)
     words = ["".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), 5)) for _ in range(3000)]
     outputs = []
@@ -84,18 +89,18 @@ def made_up(folder: str, count: int = 12_000, per_shard: int = 500) -> str:
 
 
 def batches(shards: ShardSet, tokenizer: Tokenizer, chosen: Settings, sorted_together: int) -> Iterator[Masked]:
-    """The mixed sentences of each step; with `sorted_together` 1 in random order."""
+    """The mixed sentences of each step; in random order if `sorted_together` is 1."""
     train = replace(chosen.train, workers=0, image_ratio=0.0, batches_sorted_together=sorted_together)
     return (batch.mixed for batch in Loader(shards, tokenizer, chosen.model, train, 0).batches(0))
 
 
-def real_tokens(batch: Masked) -> int:
+def token_count(batch: Masked) -> int:
     """Word pieces and regions, without padding."""
     return int(batch.sequences.mask.sum())
 
 
 def measured(step: Callable[[Masked], Tensor], parameters: Sequence[Tensor], given: Sequence[Masked]) -> float:
-    """Real tokens a second of steps over these batches."""
+    """Tokens per second of steps over these batches."""
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     device = parameters[0].device
     _synchronise(device)
@@ -105,7 +110,7 @@ def measured(step: Callable[[Masked], Tensor], parameters: Sequence[Tensor], giv
         step(batch.to(device)).backward()
         optimizer.step()
     _synchronise(device)
-    return sum(map(real_tokens, given)) / (time.perf_counter() - began)
+    return sum(map(token_count, given)) / (time.perf_counter() - began)
 
 
 def _synchronise(device: torch.device) -> None:
@@ -114,7 +119,7 @@ def _synchronise(device: torch.device) -> None:
 
 
 def hugging_face(chosen: Settings, tokenizer: Tokenizer) -> torch.nn.Module:
-    """BERT of the same size with scaled-dot-product attention."""
+    """A BERT of the same size with scaled-dot-product attention."""
     model = chosen.model
     config = BertConfig(  # type: ignore[call-arg]  # attn_implementation is taken, but no field of the class
         vocab_size=tokenizer.size,
@@ -131,8 +136,10 @@ def hugging_face(chosen: Settings, tokenizer: Tokenizer) -> torch.nn.Module:
 
 
 def flops(settings: ModelConfig, batch: Masked) -> int:
-    """Multiplications and additions of the encoder's layers for a step on a batch, forward and backward, padding
-    left out: 6 for each weight and item, and 12 × hidden_size for each pair of items of a sequence and layer."""
+    """Floating-point operations of the encoder's layers for a step on a batch, forward and backward, without padding.
+
+    These are 6 per weight and item, and 12 × hidden_size per layer and pair of items of a sequence.
+    """
     width = settings.hidden_size
     weights = settings.layers * (4 * width * width + 2 * width * settings.feed_forward_size)
     lengths = batch.sequences.mask.sum(1)
@@ -146,18 +153,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--also", nargs="+", choices=("compiled", "float32"), default=[])
-    parser.add_argument("--peak-teraflops", type=float, help="of the device, at the precision used")
+    parser.add_argument("--peak-teraflops", type=float, help="peak of the device at this precision")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of model or train")
     options = parser.parse_args()
     chosen = settings.build(Settings, settings.override({}, options.set), where="--set")
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.shards or made_up(os.path.join(scratch, "shards"))
         shards = open_shards(folder)
-        # Long enough to see several groups of shards read, of which each reader has its own.
+        # Long enough to read several groups of shards; each reader has its own.
         readers = max(chosen.train.workers, 1)
         group = chosen.train.shards_in_memory * readers * shards.mixed[0].rows // chosen.train.batch_size
         training = replace(chosen.train, steps=max(3 * group, 100), log_every=10, device=options.device)
-        # First, so that the memory is its own.
+        # First, so that nothing else adds to its memory.
         whole_program(replace(chosen, train=training), folder, os.path.join(scratch, "run"))
         tokenizer = tokenizer_of(chosen, shards)
         load(chosen, shards, tokenizer, 2 * group)
@@ -165,7 +172,7 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet, tokenizer: Tokenizer) -> None:
-    """Ours, plain, Hugging Face's and what else is asked for, in turn."""
+    """Compare ours, plain, Hugging Face's and those of --also, in turn."""
     device = torch.device(options.device)
     half = chosen.train.precision == "bfloat16" or (chosen.train.precision == "auto" and device.type == "cuda")
     networks = {
@@ -181,7 +188,7 @@ def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet, tok
             return objectives.masked_language_modelling(network.words(batch.sequences, batch.chosen), batch.targets)
 
     def bert(batch: Masked) -> Tensor:
-        # Text alone: their model has no regions, so it is given less to do.
+        # Text alone: their model has no regions, so it has less to do.
         ids, text = batch.sequences.ids, batch.sequences.ids != 0
         labels = torch.full_like(ids, -100)
         labels[batch.chosen[:, 0], batch.chosen[:, 1]] = batch.targets
@@ -208,17 +215,17 @@ def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet, tok
                 speeds[name].append(value)
     what = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     numbers = "bfloat16" if half else "float32"
-    print(f"{device} ({what}), torch {torch.__version__}, {numbers}, {chosen.train.batch_size} sentences a batch")
+    print(f"{device} ({what}), torch {torch.__version__}, {numbers}, {chosen.train.batch_size} sentences per batch")
     for name, values in speeds.items():
         ratios = [one / other for one, other in zip(speeds["ours"], values, strict=True)]
         span = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        speed = f"{statistics.median(values):>9.0f} real tokens/s"
+        speed = f"{statistics.median(values):>9.0f} tokens/s"
         print(f"{name:<9} {speed}   ours is {statistics.median(ratios):.2f} times that ({span})")
     if options.peak_teraflops:
-        operations = sum(flops(chosen.model, batch) for batch in sorted_ones) / sum(map(real_tokens, sorted_ones))
+        operations = sum(flops(chosen.model, batch) for batch in sorted_ones) / sum(map(token_count, sorted_ones))
         for name in ("ours", *(other for other in options.also if other != "float32")):
             share = operations * statistics.median(speeds[name]) / options.peak_teraflops / 1e12
-            print(f"{name:<9} {share:.1%} of {options.peak_teraflops:g} Tflop/s by the encoder's layers")
+            print(f"{name:<9} {share:.1%} of {options.peak_teraflops:g} Tflop/s in the encoder's layers")
 
 
 def tokenizer_of(chosen: Settings, shards: ShardSet) -> Tokenizer:
@@ -227,34 +234,34 @@ def tokenizer_of(chosen: Settings, shards: ShardSet) -> Tokenizer:
 
 
 def load(chosen: Settings, shards: ShardSet, tokenizer: Tokenizer, steps: int) -> None:
-    """The loader with nothing else to do: its speed, and what it takes of the training's own process."""
+    """Print the speed of the loader alone, and how much of the training process it takes."""
     batches = Loader(shards, tokenizer, chosen.model, chosen.train, 0).batches(0)
     next(batches)
     clock, work = time.perf_counter(), time.process_time()
     samples = sum(batch.samples for batch in itertools.islice(batches, steps))
     speed, own = samples / (time.perf_counter() - clock), samples / (time.process_time() - work)
     print(f"loader alone: {chosen.train.workers} workers make {speed:.0f} samples/s")
-    print(f"  of which the training's process could take {own:.0f} a second of its own work")
+    print(f"  the training process could take {own:.0f} samples per second of its own work")
 
 
 def whole_program(chosen: Settings, folder: str, run: str) -> None:
-    """A run of all three objectives: speed, waiting and memory."""
+    """Run all three objectives; print speed, waiting and memory."""
     if chosen.train.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     train(chosen, shards=folder, out=run)
     lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
-    # Each line is about ten steps, and so about as many samples: their times are as the reciprocals of their speeds.
+    # Each line covers about ten steps, so equally many samples: their times are proportional to 1 / speed.
     times = np.array([1 / line["samples_per_second"] for line in lines])
     waiting = np.array([line["share_waiting"] for line in lines])
     share, speed = waiting[1:] @ times[1:] / times[1:].sum(), 1 / times[1:].mean()
     print(f"whole program: {chosen.train.steps} steps, {chosen.train.workers} workers, {speed:.0f} samples/s")
-    print(f"waiting for data: {share:.1%} of the time, the first ten steps left out")
+    print(f"waiting for data: {share:.1%} of the time, without the first ten steps")
     if chosen.train.device == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"memory: {memory / 1e9:.2f} GB at most")
+    print(f"peak memory: {memory / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":

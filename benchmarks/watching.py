@@ -1,4 +1,4 @@
-"""Running a command and watching what it takes: time, processor time, and memory of the processes that it starts."""
+"""Runs a command and measures it: wall-clock time, CPU time, and memory of all its processes."""
 
 import os
 import resource
@@ -20,19 +20,28 @@ STAGES = stages.NAMES
 
 @dataclass(frozen=True)
 class Watched:
-    """What a command took. Bytes are memory of a process's own (RssAnon): pages of mapped files, which the system takes
-    back when it needs them, and what processes share are not in them. largest: most that one process held at a time;
-    together: most that all held."""
+    """What a command took.
+
+    Own memory (RssAnon) is without pages of mapped files, which the system takes back when it needs them, and without
+    what processes share. Resident memory counts both, the latter once per process.
+    """
 
     seconds: float
     cpu: float
     largest: int
+    """Peak of one process's own memory, in bytes."""
     together: int
+    """Peak of all processes' own memory, in bytes."""
+    resident: int
+    """Peak of all processes' resident memory, in bytes."""
     output: str
 
 
 def watch(command: Sequence[str | Path], every: float = 0.5) -> Watched:
-    """Run the command and wait for it. Raises CalledProcessError, with what it said, if it fails."""
+    """Run the command to its end, and look at its memory `every` so many seconds.
+
+    Raises CalledProcessError, with its output, if it fails.
+    """
     used, began = _children(), time.monotonic()
     process = subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -41,16 +50,18 @@ def watch(command: Sequence[str | Path], every: float = 0.5) -> Watched:
     said: list[str] = []
     reader = threading.Thread(target=said.extend, args=(process.stdout,))
     reader.start()
-    largest = together = 0
+    largest = together = resident = 0
     while process.poll() is None:
-        held = own_memory(process.pid)
-        largest, together = max([largest, *held]), max(together, sum(held))
+        held = memory_of(process.pid)
+        own = [one.own for one in held]
+        largest, together = max([largest, *own]), max(together, sum(own))
+        resident = max(resident, sum(one.resident for one in held))
         time.sleep(every)
     reader.join()
     output = "".join(said)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, output)
-    return Watched(time.monotonic() - began, _children() - used, largest, together, output)
+    return Watched(time.monotonic() - began, _children() - used, largest, together, resident, output)
 
 
 def vlmixer(*arguments: object) -> list[str]:
@@ -63,10 +74,18 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def own_memory(root: int) -> list[int]:
-    """Bytes that a process and each of all that it started hold for themselves."""
+@dataclass(frozen=True)
+class Held:
+    """Memory of a process, in bytes."""
+
+    own: int
+    resident: int
+
+
+def memory_of(root: int) -> list[Held]:
+    """What a process and all its descendants hold."""
     children: dict[int, list[int]] = {}
-    held: dict[int, int] = {}
+    held: dict[int, Held] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             lines = Path("/proc", name, "status").read_text().splitlines()
@@ -74,10 +93,11 @@ def own_memory(root: int) -> list[int]:
             continue
         fields = dict(line.split(":", 1) for line in lines)
         children.setdefault(int(fields["PPid"]), []).append(int(name))
-        held[int(name)] = 1024 * int(fields.get("RssAnon", "0 kB").split()[0])
+        own, resident = (1024 * int(fields.get(key, "0 kB").split()[0]) for key in ("RssAnon", "VmRSS"))
+        held[int(name)] = Held(own, resident)
     found, waiting = [], [root]
     while waiting:
         number = waiting.pop()
         waiting += children.get(number, [])
-        found.append(held.get(number, 0))
+        found.append(held.get(number, Held(0, 0)))
     return found
