@@ -167,7 +167,7 @@ def test_a_link_that_leads_nowhere_is_passed_on_to_be_rejected(tmp_path):
         assert files.expand([pattern], key="k") == [FileStat(str(tmp_path / "link.jpg"), 0)]
 
 
-def test_a_file_name_that_is_no_utf8_is_a_call_error(tmp_path):
+def test_a_file_name_that_is_not_valid_utf8_is_a_call_error(tmp_path):
     with open(os.fsencode(tmp_path) + b"/caf\xe9.txt", "wb"):
         pass
     with pytest.raises(CallError, match=r"text\.inputs: the name of the file .*caf.*Rename it"):

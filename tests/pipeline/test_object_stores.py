@@ -213,12 +213,11 @@ def test_an_upload_is_one_request_and_not_read_back(store):
     assert [method for method, _ in store.requests] == ["GET", "GET"]
 
 
-def test_large_files_are_put_and_read_in_parts(store, monkeypatch):
-    monkeypatch.setattr(files, "FIRST_BYTES", 1 << 20)
+def test_large_files_are_put_and_read_in_parts(store):
     data = os.urandom((3 << 20) + 17)
     url = f"s3://{BUCKET}/large/file"
     files.publish_bytes(url, data)
-    assert files.read_bytes(url) == data
+    assert files.read_bytes(url) == files.read_bytes(url, 1 << 20) == data
     assert files.read_start(url, 100) == data[:100]
     assert files.read_ranges(url, [(5, 9), (1 << 20, (1 << 20) + 3)]) == [data[5:9], data[1 << 20 : (1 << 20) + 3]]
     with files.fetched(url) as local:
@@ -230,7 +229,7 @@ def test_a_bucket_that_is_not_there_is_told(store, corpus, capsys):
     assert run(config, corpus.folder / "none", command="tag") == 2
     assert "s3://no-such-bucket/*.txt: there is no such bucket" in capsys.readouterr().err
     assert run(config_of(corpus), "s3://no-such-bucket/out", command="tag") == 2
-    assert "there is no such bucket. Make it, or correct the URL." in capsys.readouterr().err
+    assert "there is no such bucket. Create it, or correct the URL." in capsys.readouterr().err
 
 
 def test_missing_credentials_are_told_with_what_to_set(store, tmp_path):
@@ -243,7 +242,7 @@ def test_missing_credentials_are_told_with_what_to_set(store, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: s3://{BUCKET}/out")
-    assert "no credentials for it were found" in done.stderr
+    assert "no credentials were found" in done.stderr
     assert "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" in done.stderr
     assert "Traceback" not in done.stderr
 

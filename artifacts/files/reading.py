@@ -1,0 +1,169 @@
+"""Reading files, and asking what is there."""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import IO
+
+from vlmixer.artifacts.files.paths import is_url, join, scheme
+from vlmixer.artifacts.files.stores import OBJECT_STORES, allowed, reaching
+
+PARALLEL_READS = 32
+"""Number of files behind URLs that are read in parallel."""
+BLOCK_BYTES = 16 << 20
+READAHEAD_BYTES = 4 << 20
+
+
+def open_read(path: str) -> IO[bytes]:
+    """Open `path` for reading bytes. Raises FileNotFoundError."""
+    if not is_url(path):
+        return open(path, "rb")
+    with reaching(path) as (filesystem, inner):
+        # Drivers read ahead by a block; that of s3fs has 50 MB.
+        blocks = {"block_size": READAHEAD_BYTES} if scheme(path) in OBJECT_STORES else {}
+        handle: IO[bytes] = filesystem.open(inner, "rb", **blocks)
+        return handle
+
+
+def read_bytes(path: str, block_bytes: int = BLOCK_BYTES) -> bytes:
+    """All bytes of `path`; from a store in one request, unless there are more than `block_bytes`."""
+    return b"".join(read_blocks(path, block_bytes))
+
+
+def read_start(path: str, most: int) -> bytes:
+    """The first `most` bytes of a file, or all; from a store in one request, without asking for the size first."""
+    if scheme(path) not in OBJECT_STORES:
+        with open_read(path) as file:
+            return file.read(most)
+    with reaching(path) as (filesystem, inner):
+        try:
+            data: bytes = filesystem.cat_file(inner, start=0, end=most)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # what stores say for any range of an empty object
+                raise
+            data = b""
+        return data
+
+
+def read_blocks(path: str, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """The bytes of a file, in blocks of at most `block_bytes`."""
+    block = read_start(path, block_bytes)
+    yield block
+    if len(block) == block_bytes:
+        with open_read(path) as file:
+            file.seek(block_bytes)
+            while block := file.read(block_bytes):
+                yield block
+
+
+def read_all(paths: Sequence[str]) -> list[bytes]:
+    """All bytes of each of these files; those behind URLs are read in parallel."""
+    if not any(is_url(path) for path in paths):
+        return [read_bytes(path) for path in paths]
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        return list(pool.map(read_bytes, paths))
+
+
+@contextmanager
+def fetched(url: str) -> Iterator[str]:
+    """The path of a local copy of the file behind a URL, with the same ending; removed when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="vlmixer-") as folder:
+        path = os.path.join(folder, url.rpartition("/")[2])
+        with reaching(url) as (filesystem, inner):
+            filesystem.get_file(inner, path)
+        yield path
+
+
+def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Parts of a file, each (first byte, end); shorter if the file ends before. Those of a URL are read in parallel."""
+    if not is_url(path):
+        with open(path, "rb") as file:
+            parts = []
+            for start, end in ranges:
+                file.seek(start)
+                parts.append(file.read(end - start))
+            return parts
+    starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+    with reaching(path) as (filesystem, inner):
+        found: list[bytes] = filesystem.cat_ranges([inner] * len(ranges), starts, ends, on_error="raise")
+        return found
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    if not is_url(path):
+        with open(path, "rb") as local:
+            return hashlib.file_digest(local, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for block in read_blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder at `path`."""
+    if not is_url(path):
+        return os.path.exists(path)
+    with reaching(path) as (filesystem, inner), allowed(path, "read"):
+        try:
+            filesystem.info(inner)  # fsspec's `exists` returns false for any error
+            return True
+        except FileNotFoundError:
+            return False
+
+
+def has_file(path: str) -> bool:
+    """Whether there is a file at `path`. One request to a store, where `exists` may need two."""
+    if not is_url(path):
+        return os.path.isfile(path)
+    with allowed(path, "read"):
+        try:
+            read_start(path, 1)
+            return True
+        except FileNotFoundError:
+            return False
+
+
+def is_folder(path: str) -> bool:
+    """Whether `path` is a folder."""
+    if not is_url(path):
+        return os.path.isdir(path)
+    with reaching(path) as (filesystem, inner), allowed(path, "list files"):
+        return bool(filesystem.isdir(inner))
+
+
+def size(path: str) -> int:
+    """Size of the file in bytes."""
+    if not is_url(path):
+        return os.path.getsize(path)
+    with reaching(path) as (filesystem, inner):
+        return int(filesystem.size(inner))
+
+
+def list_files(folder: str) -> list[str]:
+    """Names of all files below `folder`, relative to it, with forward slashes, sorted; [] if there are none."""
+    if is_url(folder):
+        return sorted(_find(folder))
+    found = []
+    for where, _, names in os.walk(folder):
+        inside = os.path.relpath(where, folder)
+        found += [name if inside == "." else f"{inside}/{name}" for name in names]
+    return sorted(name.replace(os.sep, "/") for name in found)
+
+
+def list_sizes(folder: str) -> dict[str, int]:
+    """The names of `list_files`, each with its size in bytes. A store returns both in one request."""
+    if is_url(folder):
+        return dict(sorted(_find(folder).items()))
+    return {name: size(join(folder, name)) for name in list_files(folder)}
+
+
+def _find(url: str) -> dict[str, int]:
+    with reaching(url) as (filesystem, inner), allowed(url, "list files"):
+        inner = inner.rstrip("/") + "/"
+        found = filesystem.find(inner, detail=True)
+        return {name.removeprefix(inner): int(info["size"] or 0) for name, info in found.items()}
