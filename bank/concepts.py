@@ -12,6 +12,7 @@ from typing import Any
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import digest
+from vlmixer.bank.plurals import possible_singulars
 
 BUILT_IN = ("coco", "lvis", "vg1600", "openimages")
 
@@ -33,10 +34,6 @@ HARDLY_VISUAL = tuple(
     ).split()
 )
 
-_SINGULARS = {
-    "children": "child", "geese": "goose", "knives": "knife", "leaves": "leaf", "men": "man", "people": "person",
-    "shelves": "shelf", "women": "woman",
-}  # fmt: skip
 _QUALIFIER = re.compile(r"\([^()]*\)")
 _BETWEEN_COMMAS = re.compile(r"((?:\([^()]*\)|[^,])*)(?:,|$)")
 
@@ -146,7 +143,9 @@ class Vocabulary:
                 found = exact.get(_normal(part), known.get(_compact(part)))
                 if found is None and bare not in senses:
                     found = known.get(bare)
-                singular = (known[word] for word in _singulars(_normal(part)) if word in known)
+                before, _, last = _normal(part).rpartition(" ")
+                singulars = (_compact(before + noun) for noun in possible_singulars(last))
+                singular = (known[word] for word in singulars if word in known)
                 found = next(singular, None) if found is None else found
                 if found is not None:
                     return found
@@ -162,19 +161,6 @@ def unqualified(word: str) -> str:
 
 def _normal(word: str) -> str:
     return " ".join(word.lower().replace("_", " ").split())
-
-
-def _singulars(label: str) -> list[str]:
-    """What a label in the plural may be the plural of, compact."""
-    before, _, last = label.rpartition(" ")
-    candidates = [_SINGULARS.get(last, "")]
-    if last.endswith("s") and not last.endswith("ss"):
-        candidates.append(last[:-1])
-        if last.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
-            candidates.append(last[:-2])
-        elif last.endswith("ies"):
-            candidates.append(last[:-3] + "y")
-    return [_compact(before + candidate) for candidate in candidates if candidate]
 
 
 def _compact(word: str) -> str:

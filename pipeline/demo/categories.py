@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from vlmixer.bank.plurals import plural_of
 
 BACKGROUNDS = ("field", "forest", "sea", "beach", "street", "night", "room", "kitchen", "snow")
 
@@ -16,7 +18,6 @@ class Category:
 
     `size` is the usual longer side in pixels of the 256-pixel canvas, `place` is where it is put ("ground",
     "water" or "sky"; what flies is never on the ground), `homes` are its usual backgrounds with relative weights.
-    `irregular` maps words to their irregular plurals.
     """
 
     name: str
@@ -25,7 +26,6 @@ class Category:
     size: int
     place: str
     homes: dict[str, float]
-    irregular: dict[str, str] = field(default_factory=dict)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -34,11 +34,7 @@ class Category:
 
     def plural(self, word: str) -> str:
         """The plural of one of the category's words."""
-        if word in self.irregular:
-            return self.irregular[word]
-        if word.endswith("y") and word[-2] not in "aeiou":
-            return word[:-1] + "ies"
-        return word + ("es" if word.endswith(("s", "x", "ch", "sh")) else "s")
+        return plural_of(word)
 
 
 CATEGORIES = (
@@ -66,7 +62,6 @@ CATEGORIES = (
         72,
         "ground",
         {"field": 5, "snow": 1, "forest": 0.5},
-        {"sheep": "sheep"},
     ),
     Category(
         "goose",
@@ -75,7 +70,6 @@ CATEGORIES = (
         66,
         "ground",
         {"field": 3, "beach": 2, "snow": 1, "sea": 1.5},
-        {"goose": "geese"},
     ),
     Category(
         "mouse",
@@ -84,7 +78,6 @@ CATEGORIES = (
         56,
         "ground",
         {"kitchen": 4, "room": 2, "forest": 1.5},
-        {"mouse": "mice"},
     ),
     Category(
         "fish",
@@ -93,7 +86,6 @@ CATEGORIES = (
         62,
         "water",
         {"sea": 5, "beach": 1.5, "kitchen": 1},
-        {"fish": "fish", "carp": "carp"},
     ),
     Category("owl", ("barn owl",), ("brown", "white", "gray"), 58, "sky", {"night": 4, "forest": 4, "snow": 1}),
     Category(
@@ -127,7 +119,6 @@ CATEGORIES = (
         108,
         "ground",
         {"street": 4, "night": 3, "snow": 0.5},
-        {"bus": "buses", "minibus": "minibuses"},
     ),
     Category(
         "bicycle",

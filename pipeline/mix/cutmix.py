@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vlmixer.artifacts.samples import Mention, Patch
+from vlmixer.bank.plurals import looks_plural
 from vlmixer.bank.records import ConceptPatches
 from vlmixer.pipeline.mix.settings import CutMixSettings, Sampler
-from vlmixer.pipeline.text.english_words import IRREGULAR_PLURALS
 
 CONTEXT_WEIGHT = 10.0
 """`context` draws a patch with weight 1 + this × the number of the sentence's other concepts in its image (ours)."""
@@ -219,10 +219,7 @@ def is_plural(mention: Mention) -> bool:
     """
     lemma = mention.lemma.casefold().replace("-", " ").split()
     changed = [word for word in mention.surface.casefold().replace("-", " ").split() if word not in lemma]
-    return any(
-        word in IRREGULAR_PLURALS or (len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")))
-        for word in changed
-    )
+    return any(map(looks_plural, changed))
 
 
 def _head(mention: Mention) -> Mention:

@@ -7,6 +7,7 @@ rest where there is none. Pure functions on the words of a sentence; the lists w
 
 import re
 
+from vlmixer.bank.plurals import looks_plural, singular_of
 from vlmixer.pipeline.text import english_words as lists
 from vlmixer.pipeline.text.matching import Match, Words
 
@@ -34,7 +35,7 @@ def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | N
         # "They don't *train*", "she'll *train* the dog".
         if before in ("t", "ll", "d") and words.gap(match.first - 2) == "'":
             return False
-    verb_like = match.first == match.last and head.endswith("s") and _looks_plural(head)
+    verb_like = match.first == match.last and head.endswith("s") and looks_plural(head)
     if verb_like and (
         # "A man *skis*", "a girl in red *bowls* a ball".
         before in lists.PERSON_NOUNS
@@ -67,9 +68,9 @@ def guess(words: Words, match: Match, following: Match | None, tag_modifiers: bo
     single, singular = match.first == match.last, is_singular(words, match)
     if single and singular and before == "to" and words.word(match.first - 2) not in lists.NEXT_TO:
         return False
-    if single and singular and _looks_plural(before):
+    if single and singular and looks_plural(before):
         return False
-    next_is_plural = _looks_plural(after)
+    next_is_plural = looks_plural(after)
     if after in lists.COMPOUND_HEADS and not tag_modifiers:
         return not modifies(words, match, next_is_plural=next_is_plural, no_verb=False)
     if (
@@ -126,7 +127,7 @@ def _is_idiom(words: Words, match: Match) -> bool:
 def is_singular(words: Words, match: Match) -> bool:
     """Whether the match does not stand in the plural."""
     text = " ".join(words.words[match.first : match.last + 1])
-    return text == re.sub(r"[\s'-]+", " ", match.lemma) or not _looks_plural(words.words[match.last])
+    return text == re.sub(r"[\s'-]+", " ", match.lemma) or not looks_plural(words.words[match.last])
 
 
 def _before(words: Words, match: Match) -> str:
@@ -187,14 +188,10 @@ def _is_animals_kin(words: Words, match: Match) -> bool:
     if match.lemma not in lists.KIN:
         return False
     others = words.words
-    animals = [index for index, word in enumerate(others) if _singular_of(word) in lists.WILD]
+    animals = [index for index, word in enumerate(others) if singular_of(word) in lists.WILD]
     return any(words.word(index - 1) not in ("teddy", "stuffed") for index in animals) and not any(
         word in lists.PERSON_NOUNS or word in lists.ALWAYS_NOUNS for word in others
     )
-
-
-def _singular_of(animal: str) -> str:
-    return {"calves": "calf", "geese": "goose"}.get(animal, animal.removesuffix("s"))
 
 
 def _is_fruit(words: Words, match: Match) -> bool | None:
@@ -209,10 +206,3 @@ def _is_fruit(words: Words, match: Match) -> bool | None:
     if not after and before in lists.BEFORE_FRUIT:
         return None if words.word(match.last + 1) in lists.COLOURS else True
     return before in lists.BEFORE_FRUIT and _ends_noun(words, match, after)
-
-
-def _looks_plural(word: str) -> bool:
-    """Whether the word looks like a noun in the plural."""
-    return word in lists.IRREGULAR_PLURALS or (
-        len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
-    )

@@ -95,10 +95,6 @@ PERSON_NOUNS = frozenset("boy child gentleman girl guy lady man person someone t
 
 ALWAYS_NOUNS = frozenset("boys children gentlemen girls guys ladies men people persons somebody someone women".split())
 
-IRREGULAR_PLURALS = frozenset(
-    "cattle children feet firemen fishermen geese gentlemen men mice oxen people policemen teeth women".split()
-)
-
 KIN = frozenset("adult baby child father female infant male mother parent".split())
 """Words that mean an animal where animals are spoken of ("an elephant and her *baby*")."""
 

@@ -1,16 +1,11 @@
-"""The forms in which a word or phrase of a vocabulary stands in English text: singular, plurals, spelling variants.
-
-The plurals are `inflect`'s, corrected where it is wrong about things that vocabularies hold ("trees", "gentleman").
-"""
+"""The forms in which a word or phrase of a vocabulary occurs in English text: singular, plurals, spelling variants."""
 
 import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import inflect
+from vlmixer.bank.plurals import other_number
 
 # Pairs of spellings of one word.
 SPELLINGS = tuple(
@@ -41,32 +36,6 @@ COMPOUNDS = tuple(
         "wine|glass wrist|band wrist|watch"
     ).split()
 )
-# Plurals that inflect does not give, or not all of them.
-PLURALS = {
-    "antenna": ("antennas", "antennae"), "aquarium": ("aquariums", "aquaria"), "buffalo": ("buffaloes", "buffalo"),
-    "cactus": ("cacti", "cactuses"), "chili": ("chilies", "chilis"), "chilli": ("chillies", "chillis"),
-    "handkerchief": ("handkerchiefs", "handkerchieves"),
-    "headscarf": ("headscarves", "headscarfs"), "hippopotamus": ("hippopotamuses", "hippopotami"),
-    "hoof": ("hooves", "hoofs"), "octopus": ("octopuses", "octopi"), "person": ("people", "persons"),
-    "rhinoceros": ("rhinoceroses", "rhinoceros"), "scarf": ("scarves", "scarfs"), "shrimp": ("shrimp", "shrimps"),
-    "squid": ("squid", "squids"), "stylus": ("styluses", "styli"),
-}  # fmt: skip
-# Plurals whose singular is another word, or none: shorts are no short, glasses no glass, and the woods no wood.
-WITHOUT_SINGULAR = frozenset(
-    "bangs binoculars blinds bottoms boxers boxershorts briefs clippers clothes controls cosmetics dice drawers "
-    "electronics eyeglasses fries glasses goggles goods graffiti greens grits jeans leotards leggings nightclothes "
-    "overalls pajamas pants pliers plyers pyjamas reigns scissors shears shorts slacks specs spectacles spirits "
-    "sprinkles sunglasses supplies suspenders sweatpants tights tongs trousers trunks tweezers underclothes "
-    "underdrawers underpants woods".split()
-)
-# Words that end like a plural and are none (so do those in -ss and, but for a few, those in -us).
-SINGULAR_IN_S = frozenset("asbestos chassis christmas hommos hoummos iris lens oasis rhinoceros tennis thermos".split())
-PLURAL_IN_US = frozenset("emus gnus menus tutus bayous".split())
-MAN_WITHOUT_MEN = frozenset("caiman german human ottoman roman shaman talisman".split())
-# What a vocabulary may hold and grammar does not inflect like a noun.
-NO_NOUNS = frozenset("a an and any he her him his i is it its me my no of on one or she that the their them they "
-                     "this those up us we what who you your".split())  # fmt: skip
-
 # The part of a phrase that inflects: the last word, or what stands before a preposition ("loaves of bread").
 _HEAD = re.compile(r"(.*?)([^\W\d_]{2,})((?: (?:of|in|with|on|for|to) .*)?)")
 
@@ -114,45 +83,9 @@ def _inflected(phrase: str) -> Iterator[str]:
     if found is None:
         return
     before, head, after = found.groups()
-    for form in _other_number(head):
+    for form in other_number(head):
         yield before + form + after
         first, conjunction, middle = before.rpartition(" and ")
         if conjunction and not middle and not after:
             for other in _inflected(first):
                 yield other + conjunction + form
-
-
-def _other_number(noun: str) -> tuple[str, ...]:
-    """The plurals of a singular noun; the singular, if it is a word for the same, of a plural one."""
-    if noun in NO_NOUNS or not noun.isascii():
-        return ()
-    if noun in PLURALS:
-        return PLURALS[noun]
-    singular = _singular(noun)
-    if singular is not None:
-        return () if noun in WITHOUT_SINGULAR else (singular,)
-    if noun.endswith("man") and noun not in MAN_WITHOUT_MEN:
-        return (noun[:-3] + "men",)
-    plural = _engine().plural_noun(noun)
-    if plural == noun + "s" and noun.endswith("s"):
-        return ()
-    if noun.endswith("fish"):
-        return (plural, noun + "es")
-    return (plural, noun + "s") if noun.endswith("o") else (plural,)
-
-
-def _singular(noun: str) -> str | None:
-    """The singular of a plural noun, None for a singular one; the noun itself if it is both."""
-    if noun in WITHOUT_SINGULAR:
-        return noun
-    if noun in SINGULAR_IN_S or noun.endswith("ss") or (noun.endswith("us") and noun not in PLURAL_IN_US):
-        return None
-    found = _engine().singular_noun(noun)
-    return found if found and found != noun else None
-
-
-@cache
-def _engine() -> "inflect.engine":
-    import inflect  # it takes seconds
-
-    return inflect.engine()
