@@ -1,7 +1,6 @@
 """`vlmixer run`, and its stages one by one: `tag`, `detect`, `index`, `mix`."""
 
 import argparse
-import json
 import logging
 import os
 import time
@@ -74,21 +73,23 @@ def _run_locked(options: argparse.Namespace, config: "Config") -> None:
 
 
 def _print_tagging(out: str) -> None:
-    from vlmixer.artifacts import files
-    from vlmixer.pipeline.report.tagging import PAGE, SUMMARY, TagSummary
+    from vlmixer.pipeline.report.stages import StageReport
+    from vlmixer.pipeline.report.tagging import REPORT, TagSummary
 
-    folder = files.join(out, stages.TAG.folder)
-    print(TagSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
-    LOG.info("examples of every concept: %s", files.join(folder, PAGE))
+    report = StageReport(out, REPORT)
+    if numbers := report.read():
+        print(TagSummary.from_json(numbers).to_table())
+        LOG.info("examples of every concept: %s", report.page)
 
 
 def _print_mixing(out: str) -> None:
-    from vlmixer.artifacts import files
-    from vlmixer.pipeline.report.mixing import PAGE, SUMMARY, MixSummary
+    from vlmixer.pipeline.report.mixing import REPORT, MixSummary
+    from vlmixer.pipeline.report.stages import StageReport
 
-    folder = files.join(out, stages.MIX.folder)
-    print(MixSummary.from_json(json.loads(files.read_bytes(files.join(folder, SUMMARY)))).to_table())
-    LOG.info("concepts and the most used patches: %s", files.join(folder, PAGE))
+    report = StageReport(out, REPORT)
+    if numbers := report.read():
+        print(MixSummary.from_json(numbers).to_table())
+        LOG.info("concepts and the most used patches: %s", report.page)
 
 
 class _LogFile(logging.FileHandler):

@@ -17,7 +17,7 @@ from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
 from vlmixer.pipeline.config import MACHINES, Config, ImageSettings
 from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_features, load_finder
-from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe_detector, detector_spec
+from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe_detector, detector_spec, packages_of
 from vlmixer.pipeline.image.photos import Photo, PhotoReader, in_batches
 from vlmixer.pipeline.image.readers.base import ImageCorpus
 from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
@@ -43,7 +43,8 @@ IMAGES_PER_ROW_GROUP = 8
 MAX_LABELS_NAMED = 10
 PHOTOS = "photos.map"
 """JSON in the work folder: the photos that belong to region features, by id."""
-PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow", "torch", "torchvision", "onnxruntime")
+PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow")
+"""What the bytes of regions/ depend on, besides the detector's own packages. Pillow decodes images and writes crops."""
 
 
 class DetectRegions(beam.PTransform):
@@ -137,7 +138,8 @@ def run_detect(
         "vocabulary": vocabulary.hash,
     }
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
-    plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], manifest.versions(PACKAGES))
+    versions = manifest.versions([*PACKAGES, *packages_of(spec)])
+    plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], versions)
     finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished

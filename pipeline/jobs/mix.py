@@ -17,7 +17,7 @@ from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import ShardsDetails
-from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
+from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.samples import MixedSample, Sample, write_shard
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX
@@ -31,7 +31,7 @@ from vlmixer.pipeline.mix.image_shards import read_image_samples
 from vlmixer.pipeline.mix.reader_indexes import write_reader_indexes
 from vlmixer.pipeline.mix.samples import Sentence, finish, known_patches, mix_sentence, why_rejected
 from vlmixer.pipeline.mix.shuffling import read_shard_views
-from vlmixer.pipeline.mix.tally import MixTally, TallyCounts
+from vlmixer.pipeline.mix.tally import MixTally, TallyCounts, write_tally
 from vlmixer.pipeline.mix.units import (
     DEFAULT_UNITS,
     ImageShard,
@@ -42,8 +42,8 @@ from vlmixer.pipeline.mix.units import (
     plan_image_shards,
     plan_mixed_shards,
 )
-from vlmixer.pipeline.mix.upstream import read_upstream
-from vlmixer.pipeline.report.mixing import PAGE, SUMMARY, MixSummary, write_mix_page
+from vlmixer.pipeline.mix.upstream import Upstream, read_upstream
+from vlmixer.pipeline.report.mixing import write_mixing_report
 from vlmixer.pipeline.units.failures import any_failed
 from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.listing import publish_units, read_units
@@ -53,7 +53,6 @@ from vlmixer.pipeline.units.results import read_results
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
-PACKAGES = ("vlmixer", "numpy", "pyarrow")
 VIEWS_AT_ONCE = 4096
 """Sentences whose features are read together. With two patches each, of 2,048 dimensions, they take 32 MB."""
 
@@ -169,10 +168,29 @@ def run_mix(
     upstream = read_upstream(config.out)
     stage = Stage(MIX, config.out)
     settings: dict[str, Any] = asdict(config.mix) | {"seed": config.seed}
-    plan = Plan(settings, [entry.content_hash for entry in upstream.by_folder.values()], manifest.versions(PACKAGES))
+    hashes = [entry.content_hash for entry in upstream.by_folder.values()]
+    plan = Plan(settings, hashes, manifest.versions(packages(config.mix)))
     finished = begin_stage(stage, plan, overwrite=overwrite)
-    if finished is not None:
-        return finished
+    if finished is None:
+        finished = _do_stage(config, upstream, plan, stage, engine, units)
+    write_mixing_report(config.out, finished)
+    return finished
+
+
+def packages(settings: MixSettings) -> list[str]:
+    """What the bytes of shards/ depend on. Pillow packs crops."""
+    return ["vlmixer", "numpy", "pyarrow", *(["pillow"] if settings.crops else [])]
+
+
+def _do_stage(
+    config: Config,
+    upstream: Upstream,
+    plan: Plan,
+    stage: Stage[ShardsDetails],
+    engine: Engine,
+    units: MixUnits,
+) -> Manifest[ShardsDetails]:
+    """All passes, or what is left of them."""
     sentences = upstream.tagged.counts["sentences"].written
     layout = units.layout(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
     parts = [part for part in upstream.tagged.outputs if part.name.endswith(".parquet") and part.rows]
@@ -199,7 +217,8 @@ def run_mix(
             )
     results = read_results(stage, [unit.name for unit in shards], TallyCounts)
     bank = PatchBank.open(files.join(config.out, INDEX.folder))
-    summary = _summarize(stage, shards, results, bank)
+    tally, uses = _count(stage, shards, results, len(bank))
+    replaced = tally.mentions("drawn", "filled", written=True)
     written = [entry for result in results for entry in result.outputs if entry.name.endswith(".tar")]
     return finish_stage(
         stage,
@@ -212,7 +231,7 @@ def run_mix(
             vocabulary_hash=upstream.bank.details.vocabulary_hash,
             detector=upstream.bank.details.detector.name,
             bank=upstream.bank.content_hash,
-            replaced={name: entry.replaced for name, entry in summary.concepts.items()},
+            replaced={name: replaced[name] for name in sorted(tally.mentions())},
             seed=config.seed,
             settings=asdict(config.mix),
         ),
@@ -221,32 +240,23 @@ def run_mix(
             Input(name, sum(output.bytes for output in entry.outputs), entry.content_hash)
             for name, entry in upstream.by_folder.items()
         ],
-        extra_outputs=[*write_reader_indexes(stage.folder, written), *write_reports(stage, summary, bank)],
+        extra_outputs=[*write_reader_indexes(stage.folder, written), *write_tally(stage.folder, tally, uses)],
     )
 
 
-def _summarize(
+def _count(
     stage: Stage[ShardsDetails],
     shards: Sequence[Unit[MixedShard | ImageShard]],
     results: Sequence[UnitResult[TallyCounts]],
-    bank: PatchBank,
-) -> MixSummary:
-    """The counts of all shards together."""
+    patches: int,
+) -> tuple[MixTally, np.ndarray]:
+    """The counts of all shards together, without the uses; and (patches,) int64, how often each patch was pasted."""
     tally = MixTally()
-    uses = np.zeros(len(bank), np.int64)
+    uses = np.zeros(patches, np.int64)
     for unit, result in zip(shards, results, strict=True):
         if isinstance(unit.content, MixedShard):
             tally.merge(result.details)
             with files.open_read(_uses_file(stage, unit.name)) as file:
                 rows, times = np.lib.format.read_array(file, allow_pickle=False).T
             uses[rows] += times
-    views = sum((result.counts["views"] for result in results if "views" in result.counts), Counts(0, 0))
-    images = sum(result.counts["images"].written for result in results if "images" in result.counts)
-    return MixSummary.of(tally, uses, views, images, bank)
-
-
-def write_reports(stage: Stage[ShardsDetails], summary: MixSummary, bank: PatchBank) -> list[Output]:
-    """Write the summary and the page."""
-    files.publish_bytes(files.join(stage.folder, SUMMARY), manifest.canonical(summary.to_json(), indent=1))
-    write_mix_page(files.join(stage.folder, PAGE), summary, bank)
-    return [manifest.describe(stage.folder, name, len(summary.concepts)) for name in (PAGE, SUMMARY)]
+    return tally, uses

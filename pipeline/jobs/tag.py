@@ -1,4 +1,4 @@
-"""Stage `tag`: sentences → tagged/: Parquet parts, a summary and a page.
+"""Stage `tag`: sentences → tagged/: Parquet parts and examples; and the stage's report.
 
 Three passes, each resumable (`text.units` says what their units are): find the sentences that hold a word of the
 vocabulary, mark duplicates among them, tag the rest. Sentences travel between passes in files (`text.candidates`), so
@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
@@ -24,7 +25,7 @@ from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.report.tagging import PAGE, SUMMARY, Examples, TagSummary, write_tag_page
+from vlmixer.pipeline.report.tagging import EXAMPLES, Examples, write_tagging_report
 from vlmixer.pipeline.text.candidates import CandidateFiles
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.readers.base import TextSlice
@@ -35,6 +36,7 @@ from vlmixer.pipeline.text.sentences import SentenceSplitter
 from vlmixer.pipeline.text.tables import tagged_table
 from vlmixer.pipeline.text.tagger import (
     ENGLISH,
+    RULES,
     Tagged,
     Tagger,
     describe_model,
@@ -59,8 +61,10 @@ from vlmixer.pipeline.units.results import read_results
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Worker
 
+if TYPE_CHECKING:
+    from spacy.language import Language
+
 LOG = logging.getLogger("vlmixer")
-PACKAGES = ("vlmixer", "pyarrow", "inflect", "spacy")
 SIZES = TagSizes()
 
 
@@ -95,11 +99,33 @@ def run_tag(
     nlp = load_spacy(text.spacy_model)
     tagger = describe_model(nlp)
     settings = asdict(replace(text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
-    plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(PACKAGES))
+    plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(packages(text)))
     stage = Stage(TAG, config.out)
     finished = begin_stage(stage, plan, overwrite=overwrite)
-    if finished is not None:
-        return finished
+    if finished is None:
+        finished = _do_stage(config, text, nlp, vocabulary, inputs, plan, stage, engine, sizes)
+    write_tagging_report(config.out, finished, vocabulary.names)
+    return finished
+
+
+def packages(settings: TextSettings) -> list[str]:
+    """What the bytes of tagged/ depend on. spaCy is used by its pipelines, and to split running text."""
+    uses_spacy = settings.spacy_model != RULES or settings.split == "sentences"
+    return ["vlmixer", "pyarrow", "inflect", *(["spacy"] if uses_spacy else [])]
+
+
+def _do_stage(
+    config: Config,
+    text: TextSettings,
+    nlp: "Language | None",
+    vocabulary: Vocabulary,
+    inputs: Sequence[FileStat],
+    plan: Plan,
+    stage: Stage[TaggedDetails],
+    engine: Engine,
+    sizes: TagSizes,
+) -> Manifest[TaggedDetails]:
+    """All passes, or what is left of them."""
     _log_files_that_cannot_be_split(inputs, sizes)
     # The matcher is made once and sent to the workers: deriving all forms of the words takes seconds.
     matcher = make_matcher(vocabulary, text.stop_words, nlp)
@@ -122,7 +148,7 @@ def run_tag(
     if not any(_has_sentence(each) for each in counts):
         raise UserError("text.inputs: the files hold no sentence at all.")
     details = TaggedDetails(
-        tagger=tagger,
+        tagger=describe_model(nlp),
         vocabulary=vocabulary.name,
         vocabulary_hash=vocabulary.hash,
         mentions=_sum_counters(result.details.mentions for result in tagged),
@@ -130,22 +156,13 @@ def run_tag(
         sources={source_id(entry.name): entry.name for entry in inputs},
         not_split=sum(not can_split(entry.name) for entry in inputs),
     )
-    summary = TagSummary(
-        tagger=tagger,
-        vocabulary=vocabulary.name,
-        counts=sum(counts, Counts(0, 0)),
-        mentions=details.mentions,
-        not_meant=details.not_meant,
-        missing=[name for name in vocabulary.names if name not in details.mentions],
-        unreadable=sorted({name for result in found for name in result.details.unreadable}),
-    )
     return finish_stage(
         stage,
         plan,
         results,
         details=details,
         max_bad_fraction=config.max_bad_fraction,
-        extra_outputs=write_reports(stage, summary, parts),
+        extra_outputs=[_publish_examples(stage, parts, len(details.mentions))],
     )
 
 
@@ -178,10 +195,7 @@ class FindWorker:
             counts={"sentences": Counts(reader.read - count, 0, log.counts())},
             inputs=tuple(reader.inputs),
             rejects=self.stage.publish_rejects(unit.name, log),
-            details=FoundSentences(
-                candidates=count,
-                unreadable=tuple(sorted({entry.source for entry in log.rejects if entry.reason == "unreadable_file"})),
-            ),
+            details=FoundSentences(candidates=count),
         )
 
     def _candidates(self, sentences: Iterable[SourceSentence], log: RejectLog) -> Iterator[SourceSentence]:
@@ -261,14 +275,13 @@ class TagWorker:
         )
 
 
-def write_reports(stage: Stage[TaggedDetails], summary: TagSummary, parts: Sequence[Unit[Candidates]]) -> list[Output]:
-    """Write the summary and the page."""
+def _publish_examples(stage: Stage[TaggedDetails], parts: Sequence[Unit[Candidates]], concepts: int) -> Output:
+    """Put the examples that the units found together."""
     examples = Examples()
     for unit in parts:
         examples.merge(json.loads(files.read_bytes(_examples_path(stage, unit.name))))
-    files.publish_bytes(files.join(stage.folder, SUMMARY), manifest.canonical(summary.to_json(), indent=1))
-    write_tag_page(files.join(stage.folder, PAGE), summary, examples)
-    return [manifest.describe(stage.folder, name, len(summary.mentions)) for name in (PAGE, SUMMARY)]
+    files.publish_bytes(files.join(stage.folder, EXAMPLES), manifest.canonical(examples.to_json()))
+    return manifest.describe(stage.folder, EXAMPLES, concepts)
 
 
 def _examples_path(stage: Stage[TaggedDetails], unit: str) -> str:

@@ -1,8 +1,14 @@
 """What came of mixing, counted: over a shard, and over all of them."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
+
+from vlmixer.artifacts import details, files, manifest
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.manifest import Output
 from vlmixer.pipeline.mix.cutmix import Mix
 from vlmixer.pipeline.mix.samples import Sentence
 
@@ -76,3 +82,30 @@ class MixTally:
             if (not reasons or reason in reasons) and was_written >= written:
                 found[concept] += number
         return found
+
+
+COUNTS, USES = "tally.json", "uses.npy"
+"""Files of shards/: the counts, and (patches of the bank,) int64, how often each patch was pasted."""
+
+
+def write_tally(folder: str, tally: MixTally, uses: np.ndarray) -> list[Output]:
+    """Write the counts over all shards to `folder`. uses: (patches of the bank,) int64, how often each was pasted."""
+    files.publish_bytes(files.join(folder, COUNTS), manifest.canonical(details.to_json(tally.counts())))
+    with files.publishing(files.join(folder, USES)) as file:
+        np.lib.format.write_array(file, uses, allow_pickle=False)
+    concepts = len({concept for concept, _, _ in tally.outcomes})
+    return [manifest.describe(folder, COUNTS, concepts), manifest.describe(folder, USES, len(uses))]
+
+
+def read_tally(folder: str) -> tuple[MixTally, np.ndarray]:
+    """The counts, without the uses, and the uses, that `write_tally` wrote. Raises UserError where they are damaged."""
+    path = files.join(folder, COUNTS)
+    tally = MixTally()
+    try:
+        tally.merge(details.from_json(TallyCounts, json.loads(files.read_bytes(path))))
+        path = files.join(folder, USES)
+        with files.open_read(path) as file:
+            uses: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Run `vlmixer verify` on the output folder.") from None
+    return tally, uses

@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts import files
+from vlmixer.artifacts.details import ShardsDetails
+from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.artifacts.rejects import REASONS
+from vlmixer.artifacts.stages import INDEX, MIX
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.mix.tally import MixTally
+from vlmixer.pipeline.mix.tally import COUNTS, MixTally, read_tally
 from vlmixer.pipeline.report.crops import crop_uri
 from vlmixer.pipeline.report.pages import write_page
+from vlmixer.pipeline.report.stages import StageReport
 
-SUMMARY = "summary.json"
-PAGE = "report.html"
+REPORT = "mixing"
+"""The name of the report in OUT/reports."""
 
 CONCEPTS_IN_TABLE = 20
 MOST_USED = 12
@@ -175,6 +179,21 @@ class MostUsed:
     picture: str
     concept: str
     uses: int
+
+
+def write_mixing_report(out: str, finished: Manifest[ShardsDetails]) -> None:
+    """Write the report of stage `mix` in the output folder `out`, unless it is current.
+
+    Everything is read from shards/ and bank/. Shards without counts, of an earlier program, get no report.
+    """
+    report = StageReport(out, REPORT)
+    folder = files.join(out, MIX.folder)
+    if report.is_current(finished.content_hash) or not files.exists(files.join(folder, COUNTS)):
+        return
+    bank = PatchBank.open(files.join(out, INDEX.folder))
+    images = finished.counts["images"].written if "images" in finished.counts else 0
+    summary = MixSummary.of(*read_tally(folder), finished.counts["views"], images, bank)
+    report.publish(finished.content_hash, summary.to_json(), lambda page: write_mix_page(page, summary, bank))
 
 
 def write_mix_page(path: str, summary: MixSummary, bank: PatchBank) -> None:

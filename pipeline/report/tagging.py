@@ -4,20 +4,30 @@ The page shows words as they stand in sentences, those that are meant as things 
 person can judge the tagging in a minute.
 """
 
+import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from vlmixer.artifacts.manifest import Counts
+import pyarrow.parquet as pq
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.details import TaggedDetails
+from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.artifacts.rejects import BAD, REASONS
 from vlmixer.artifacts.samples import Mention
+from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.report.pages import write_page
 from vlmixer.pipeline.report.sentences import Mark, TextSpan, cut
+from vlmixer.pipeline.report.stages import StageReport
 from vlmixer.pipeline.text.tagger import Tagged
 
-SUMMARY = "summary.json"
-PAGE = "report.html"
+EXAMPLES = "examples.json"
+"""The file of tagged/ that holds the examples (`Examples.to_json`)."""
+REPORT = "tagging"
+"""The name of the report in OUT/reports."""
 
 CONCEPTS_IN_TABLE = 30
 EXAMPLES_MEANT = 6
@@ -38,6 +48,20 @@ class TagSummary:
     missing: list[str]
     unreadable: list[str]
     """Files of which all or the rest could not be read."""
+
+    @classmethod
+    def of(cls, finished: Manifest[TaggedDetails], concepts: Sequence[str], unreadable: Iterable[str]) -> "TagSummary":
+        """The summary of a finished stage. concepts: all of the vocabulary."""
+        details = finished.details
+        return cls(
+            tagger=details.tagger,
+            vocabulary=details.vocabulary,
+            counts=finished.counts["sentences"],
+            mentions=details.mentions,
+            not_meant=details.not_meant,
+            missing=[name for name in concepts if name not in details.mentions],
+            unreadable=sorted(set(unreadable)),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -160,6 +184,34 @@ class TaggingRow:
     not_meant: int
     examples: tuple[tuple[TextSpan, ...], ...]
     lookalikes: tuple[tuple[TextSpan, ...], ...]
+
+
+def write_tagging_report(out: str, finished: Manifest[TaggedDetails], concepts: Sequence[str]) -> None:
+    """Write the report of stage `tag` in the output folder `out`, unless it is current.
+
+    concepts: all of the vocabulary. Everything is read from tagged/ and rejects/; what is missing there is left out.
+    """
+    report = StageReport(out, REPORT)
+    if report.is_current(finished.content_hash):
+        return
+    summary = TagSummary.of(finished, concepts, _unreadable(files.join(out, "rejects"), finished))
+    examples = Examples()
+    path = files.join(out, TAG.folder, EXAMPLES)
+    if files.exists(path):
+        examples.merge(json.loads(files.read_bytes(path)))
+    report.publish(finished.content_hash, summary.to_json(), lambda page: write_tag_page(page, summary, examples))
+
+
+def _unreadable(folder: str, finished: Manifest[TaggedDetails]) -> Iterator[str]:
+    """The files of which all or the rest could not be read, from the rejects."""
+    if not finished.counts["sentences"].rejected.get("unreadable_file"):
+        return
+    for output in finished.rejects:
+        path = files.join(folder, output.name)
+        if files.exists(path):
+            with damage_named(path) as file:
+                rows = pq.read_table(file, columns=["source", "reason"], use_threads=False).to_pylist()
+            yield from (row["source"] for row in rows if row["reason"] == "unreadable_file")
 
 
 def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:

@@ -95,11 +95,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class FoundSentences:
-    """What a unit of the first pass found: the number of candidates, and the files that could not be read to their
-    end."""
+    """What a unit of the first pass found: the number of candidates."""
 
     candidates: int
-    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True)

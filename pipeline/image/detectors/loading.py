@@ -158,6 +158,18 @@ def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
     )
 
 
+def packages_of(spec: DetectorSpec) -> list[str]:
+    """The packages that a detector's results depend on. What a class of the user's own needs is not known: the usual
+    ones are taken."""
+    if spec.name.startswith(TSV):
+        return []
+    if spec.name == DEMO or spec.name.startswith(TORCHVISION):
+        return ["torch", "torchvision"]
+    if spec.name.startswith(DETECTRON2):
+        return ["detectron2", "torch", "torchvision"]
+    return ["onnxruntime", "torch", "torchvision"]
+
+
 def _identity(value: Any) -> Any:
     """A file given by name counts by its content."""
     if isinstance(value, str) and os.path.isfile(value):

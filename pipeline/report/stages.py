@@ -1,0 +1,73 @@
+"""Reports of stages in OUT/reports: a page and its numbers as JSON.
+
+Reports are no data: no manifest lists them, and nothing depends on them. A report says which program wrote it and of
+which results it is, so that the stage's next run sees whether it must be written again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import vlmixer
+from vlmixer.artifacts import files, manifest
+
+FOLDER = "reports"
+_OF = "report_of"
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """The report called `name` of the output folder `out`."""
+
+    out: str
+    name: str
+
+    @property
+    def page(self) -> str:
+        """The page's path."""
+        return files.join(self.out, FOLDER, f"{self.name}.html")
+
+    @property
+    def numbers(self) -> str:
+        """The path of the JSON file."""
+        return files.join(self.out, FOLDER, f"{self.name}.json")
+
+    def is_current(self, content_hash: str) -> bool:
+        """Whether this program wrote page and numbers from the results with this content hash."""
+        return files.exists(self.page) and self._load().get(_OF) == _origin(content_hash)
+
+    def publish(self, content_hash: str, numbers: Mapping[str, Any], write_page: Callable[[str], None]) -> None:
+        """Write the page, and last the numbers, by which the report counts as current."""
+        write_page(self.page)
+        content = {**numbers, _OF: _origin(content_hash)}
+        files.publish_bytes(self.numbers, manifest.canonical(content, indent=1))
+
+    def read(self) -> dict[str, Any] | None:
+        """The numbers; None if there are none that can be read."""
+        found = self._load()
+        return {key: value for key, value in found.items() if key != _OF} or None
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            found = json.loads(files.read_bytes(self.numbers))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _origin(content_hash: str) -> dict[str, str]:
+    return {"program": _program(), "content_hash": content_hash}
+
+
+@cache
+def _program() -> str:
+    """The version of this program, and a digest of its templates and style sheets: both make the pages."""
+    digest = hashlib.sha256()
+    for entry in sorted(resources.files("vlmixer.pipeline.report").iterdir(), key=lambda entry: entry.name):
+        if entry.is_file() and entry.name.endswith((".html", ".css", ".js")):
+            digest.update(entry.read_bytes())
+    return f"{vlmixer.__version__} {digest.hexdigest()[:12]}"
