@@ -100,3 +100,13 @@ def write_text_files(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
         path.write_text("\n".join(texts[number * 100 : number * 100 + 100]) + "\n")
         paths.append(path)
     return paths, lines
+
+
+def report_numbers(out: Path) -> dict[str, object]:
+    """The numbers of the stage's report, which must be that of the results that lie there."""
+    found: dict[str, object] = json.loads((out / "reports" / "tagging.json").read_text())
+    manifest = json.loads((out / "tagged" / "manifest.json").read_text())
+    report_of = found.pop("report_of")
+    assert isinstance(report_of, dict)
+    assert report_of["content_hash"] == manifest["content_hash"]
+    return found

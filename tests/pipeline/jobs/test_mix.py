@@ -110,7 +110,7 @@ def test_image_shards_are_of_even_size_and_hold_every_image_once(mixed_with):
 def test_the_summary_counts_what_is_in_the_shards(mixed_with, capsys):
     out, samples = mixed_with(views=2)
     printed = capsys.readouterr().out
-    summary = json.loads((out / "shards" / "summary.json").read_text())
+    summary = json.loads((out / "reports" / "mixing.json").read_text())
     mixed = mixed_of(samples)
     bank = PatchBank.open(str(out / "bank"))
     tagged = [row for part in sorted((out / "tagged").glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
@@ -122,12 +122,14 @@ def test_the_summary_counts_what_is_in_the_shards(mixed_with, capsys):
     uses = Counter(patch.patch_id for sample in mixed for patch in sample.patches)
     assert (summary["used"], summary["pasted"]) == (len(uses), uses.total())
     assert summary["reuse"]["most"] == max(uses.values())
+    by_row = np.load(out / "shards" / "uses.npy")
+    assert {bank.record(int(row)).patch_id: by_row[row] for row in np.flatnonzero(by_row)} == uses
     assert all(uses[patch_id] == number for patch_id, number in summary["most_used"].items())
     assert summary["concepts"]["dog"]["mentions"] == 2 * mentions["dog"]
     assert summary["patches_only"] == len(mixed)
     assert f"{len(mixed):,} mixed samples of {2 * len(tagged):,} views" in printed
     assert f"{summary['by_replaced']['1']:,} have 1 (" in printed
-    assert "<title>Mixed samples</title>" in (out / "shards" / "report.html").read_text()
+    assert "<title>Mixed samples</title>" in (out / "reports" / "mixing.html").read_text()
 
 
 def test_settings_do_not_depend_on_workers(corpus, mixed_with):

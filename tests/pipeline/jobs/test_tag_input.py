@@ -9,7 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.pipeline.jobs.small_corpus import run
-from tests.pipeline.jobs.small_text import counts, is_sound, reckoned, reject_rows, tagged_rows, write_config
+from tests.pipeline.jobs.small_text import (
+    counts,
+    is_sound,
+    reckoned,
+    reject_rows,
+    report_numbers,
+    tagged_rows,
+    write_config,
+)
 from tests.pipeline.report.small import read_page
 
 from vlmixer.pipeline.text.readers.slices import source_id
@@ -47,7 +55,7 @@ def test_ten_thousand_hostile_lines(tmp_path):
     for row in rows:
         assert all(row["text"][mention["start"] : mention["end"]] == mention["surface"] for mention in row["mentions"])
     assert is_sound(out)
-    read_page(out / "tagged" / "report.html")
+    read_page(out / "reports" / "tagging.html")
 
 
 HOSTILE_WORDS = [
@@ -140,7 +148,7 @@ def test_bad_files_among_good_ones_are_counted_and_named(tmp_path, capsys):
     }  # fmt: skip
     texts = {row["text"] for row in tagged_rows(out)}
     assert {"a dog on day 499", "a kite", "a horse", "two horses"} <= texts
-    summary = json.loads((out / "tagged" / "summary.json").read_text())
+    summary = report_numbers(out)
     assert [Path(name).name for name in summary["unreadable"]] == ["broken.json", "cut.txt.gz"]
     table = capsys.readouterr().out
     assert f"cannot be read: {tmp_path / 'cut.txt.gz'}" in table

@@ -11,6 +11,7 @@ from tests.pipeline.jobs.small_text import (
     counts,
     is_sound,
     reject_rows,
+    report_numbers,
     tag,
     tagged_rows,
     tagger,
@@ -48,9 +49,9 @@ def test_the_summary_tells_what_lies_in_parts_and_rejects(corpus, tmp_path, caps
     assert run(config, out, command="tag") == 0
     folder = out / "tagged"
     assert {path.name for path in folder.iterdir() if not path.name.startswith("part-")} == {
-        "manifest.json", "summary.json", "report.html"
+        "manifest.json", "examples.json"
     }  # fmt: skip
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = report_numbers(out)
     manifest = json.loads((folder / "manifest.json").read_text())
     mentions = Counter(mention["concept"] for row in tagged_rows(out) for mention in row["mentions"])
     rejects = Counter(row["reason"] for row in reject_rows(out))
@@ -70,7 +71,7 @@ def test_the_summary_tells_what_lies_in_parts_and_rejects(corpus, tmp_path, caps
     assert f"{rejects['duplicate']:>12,} duplicate: the same as one that comes before it" in table
     for name, number in mentions.items():
         assert f"{number:>12,} {name}" in table
-    page = read_page(folder / "report.html")
+    page = read_page(out / "reports" / "tagging.html")
     assert {row.attributes["data-words"] for row in page.all("section") if "data-words" in row.attributes} == {
         *mentions, *not_meant
     }  # fmt: skip
