@@ -1,4 +1,4 @@
-"""Things made ahead by a thread, beside the work of what uses them."""
+"""Items that a thread makes ahead, while the program uses the current one."""
 
 import sys
 from collections.abc import Generator, Iterator
@@ -10,10 +10,10 @@ Item = TypeVar("Item")
 
 
 def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
-    """The items; while one is used, up to `count` of those that follow it are made by a thread.
+    """Yield the items. While one is used, a thread makes up to `count` of the next ones.
 
-    The thread begins when the first item is asked for. What making an item raises is raised in its place. Closing the
-    iterator ends the thread, once it is done with the item that it is making.
+    The thread starts with the first item. An exception in making an item is raised in its place. Closing the iterator
+    ends the thread, after the item that it is making.
     """
     free, stopped = Semaphore(count), Event()
     ready: SimpleQueue[tuple[str, Any]] = SimpleQueue()
@@ -41,13 +41,13 @@ def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
                 try:
                     raise item
                 finally:
-                    del item  # else the error and this frame would hold on to each other
+                    del item  # or the error and this frame would keep each other alive
             free.release()
             yield item
     finally:
         stopped.set()
-        # At the end of the program such a thread stands still, and could be waited for for ever.
+        # When the interpreter ends, the thread is stopped, and joining it would never return.
         if not sys.is_finalizing():
             free.release()
-            if maker is not current_thread():  # where the garbage collector closes this one
+            if maker is not current_thread():  # the garbage collector may close this generator in it
                 maker.join()

@@ -1,4 +1,4 @@
-"""The one error class for what a user can cause; everything else is a programming error and keeps its traceback."""
+"""The error class for what a user can cause. All other exceptions are programming errors and keep their traceback."""
 
 import errno
 
@@ -15,20 +15,20 @@ class CallError(UserError):
 
 
 class WriteError(UserError):
-    """The place for results does not take them: the disk is full, read-only, not ours, or not the one that was meant.
+    """Results cannot be written: the disk is full or read-only, or the folder is the wrong one.
 
-    No other unit of work will do better, so it stops them all.
+    It stops all units of work, because no other unit would do better.
     """
 
     @classmethod
     def of(cls, path: str, error: OSError) -> "WriteError":
-        """The error that the system gave for writing to `path`, with what to do."""
+        """The system's error for writing to `path`, with advice."""
         advice = {
             errno.ENOSPC: "Make room there",
-            errno.EDQUOT: "Make room there, or have the quota raised",
+            errno.EDQUOT: "Make room there, or raise the quota",
             errno.EFBIG: "Allow larger files (ulimit -f)",
         }.get(error.errno or 0, "Make it writable, or give another --out")
         return cls(
-            f"{path}: cannot be written: {error.strerror or error}. {advice}, then give the same command again; "
+            f"{path}: cannot be written: {error.strerror or error}. {advice}, then rerun the command; "
             "what is done is kept."
         )

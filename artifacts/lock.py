@@ -1,7 +1,7 @@
-"""One run at a time: what works in a folder holds the folder's lock, and a second run is refused.
+"""One run at a time: a run holds the lock of its folder, and a second run is refused.
 
-Local folders, also on network file systems, are locked by the system (flock), so that a killed run leaves nothing
-behind that anybody has to remove. Object stores know no locks; there the lock is an object that only one can create.
+Local folders, also on network file systems, are locked by the system (flock), so a killed run leaves nothing to remove.
+Object stores have no locks; there the lock is an object that only one run can create.
 """
 
 import errno
@@ -21,7 +21,7 @@ from vlmixer.artifacts.errors import UserError, WriteError
 LOG = logging.getLogger("vlmixer")
 NAME = "lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What a file system says that has no locks."""
+"""Errors of file systems without locks."""
 
 
 @contextmanager
@@ -50,8 +50,8 @@ def _flock(path: str) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                LOG.warning("%s: no locks on this file system; see to it that only one run works here.", path)
-            # One that ended just now may have removed this very file, and a third may hold a new one.
+                LOG.warning("%s: no locks on this file system; make sure that only one run uses the folder.", path)
+            # A run that has just ended may have removed this very file, and a third run may hold a new one.
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 break
             os.close(descriptor)
@@ -83,7 +83,7 @@ def _object(path: str) -> Iterator[None]:
 
 
 def _holder() -> bytes:
-    """Who holds the lock, as the lock says it."""
+    """The content of the lock: who holds it."""
     content = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -95,7 +95,7 @@ def _holder() -> bytes:
 
 
 def _started(pid: int) -> str:
-    """When a process of this machine started, by the system's clock; "" where there is none or no way to tell."""
+    """When a process of this machine started, in clock ticks of the system; "" if unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -103,7 +103,7 @@ def _started(pid: int) -> str:
 
 
 def _is_gone(held: bytes) -> bool:
-    """Whether a lock was left behind by a process of this machine that is no more."""
+    """Whether the holder was a process of this machine that has ended."""
     try:
         holder = json.loads(held)
         return bool(
@@ -120,7 +120,7 @@ def _refused(path: str, held: bytes, how: str) -> UserError:
         holder = json.loads(held)
         who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):
-        who = "its lock does not say which"
+        who = "the lock does not say which"
     return UserError(
-        f"{path}: another run is at work in this folder ({who}). Wait until it has ended, or give another --out.{how}"
+        f"{path}: another run is using this folder ({who}). Wait until it has ended, or give another --out.{how}"
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 def end_when(gone: Callable[[], bool]) -> None:
-    """From now on this process ends, at once and without a word, when the one that started it is `gone`.
+    """End this process, at once and silently, as soon as `gone` says that its parent has ended.
 
-    A killed command must leave nothing behind that writes into what the next one does, or waits for it for ever.
+    Processes of a killed command must not write into the results of the next one, or wait forever.
     """
     threading.Thread(target=_watch, args=(gone,), daemon=True).start()
 

@@ -1,5 +1,7 @@
-"""Inputs that were not used, each with a reason: `bad` ones are faults of the data, `unused` ones are in order
-but of no use here. Only bad ones count towards `max_bad_fraction`."""
+"""Inputs that were not used, each with a reason.
+
+`bad` inputs are faulty. `unused` ones are in order, but not needed. Only bad inputs count towards `max_bad_fraction`.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,44 +12,44 @@ import pyarrow as pa
 from vlmixer.artifacts import schemas
 
 BAD = {
-    "not_utf8": "bytes that are no UTF-8",
+    "not_utf8": "bytes that are not valid UTF-8",
     "nul_byte": "text with a NUL byte in it",
-    "not_json": "a line that is no JSON object",
-    "missing_field": "the field, column or member with the sentence is missing or is no text, or there is no image",
-    "unreadable_file": "the file ended early or is not of the kind that its name says",
+    "not_json": "a line that is not a JSON object",
+    "missing_field": "the field, column or member with the sentence is missing or not text, or there is no image",
+    "unreadable_file": "the file ends early, or is not of the type that its name says",
     "empty_file": "a file without content",
     "truncated_image": "the image ends before its last pixel",
-    "not_an_image": "no image format that can be decoded",
+    "not_an_image": "not an image format that can be decoded",
     "zero_pixels": "an image without pixels",
     "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
-    "too_large_file": "more bytes than an image within the limit of pixels can need",
+    "too_large_file": "more bytes than an image within the pixel limit can need",
     "missing_photo": "region features whose photo is not among the inputs",
-    "bad_record": "parts of a line of region features that do not fit together",
-    "failed_in_detector": "the detector raised an exception for this image alone",
-    "bad_feature": "the detector gave a feature that is not finite",
+    "bad_record": "a line of region features whose parts contradict each other",
+    "failed_in_detector": "the detector raises an exception for this image alone",
+    "bad_feature": "the detector returned a feature that is not finite",
 }
 UNUSED = {
     "too_long": "longer than the limit",
     "too_short": "shorter than the limit",
-    "empty_line": "nothing but white space",
+    "empty_line": "only white space",
     "no_mention": "no word of the vocabulary",
     "not_meant": "words of the vocabulary, none of them meant as a thing",
-    "no_image": "members of a tar that belong to no image",
-    "duplicate": "the same as one that comes before it",
+    "no_image": "members of a tar that do not belong to an image",
+    "duplicate": "equal to an earlier one",
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",
     "lacking_patch": "the bank has no patch for one of the mentioned concepts (mix.lacking: reject)",
-    "kept_phrase": "no other mention than phrases, which are not replaced (mix.phrases: keep)",
-    "near_duplicate": "a region too like a better one of its concept",
+    "kept_phrase": "only phrases are mentioned, and they are not replaced (mix.phrases: keep)",
+    "near_duplicate": "a region too similar to a better one of its concept",
     "over_limit": "a region beyond max_patches_per_concept",
-    "taken_down": "a patch of an image that was taken out of the bank",
+    "taken_down": "a patch of an image that was dropped from the bank",
 }
 REASONS = BAD | UNUSED
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One input that was not used. `key` tells which one of `source` (a byte position, a row, or "")."""
+    """One input that was not used. `key`: which one of `source` (a byte position, a row, or "")."""
 
     source: str
     key: str
@@ -61,14 +63,14 @@ class Reject:
 
 @dataclass
 class RejectLog:
-    """Collects the rejects of one unit of work; their number is bounded by the unit."""
+    """The rejects of one unit of work. Their number is bounded by the unit."""
 
     stage: str
     rejects: list[Reject] = field(default_factory=list)
 
     def add(self, source: str, key: object, reason: str, detail: str = "") -> None:
         """Record one input that is not used."""
-        # Details are other people's messages; what no UTF-8 file can hold becomes a question mark.
+        # Details may quote messages of other software; characters that UTF-8 cannot encode become question marks.
         self.rejects.append(Reject(source, str(key), reason, detail[:300].encode(errors="replace").decode()))
 
     def counts(self) -> dict[str, int]:
@@ -76,7 +78,7 @@ class RejectLog:
         return dict(sorted(Counter(reject.reason for reject in self.rejects).items()))
 
     def publish(self, path: str) -> int:
-        """Write rejects/ Parquet at `path`; returns the number of rows. No rows, no file."""
+        """Write the Parquet file `path` of rejects/ and return the number of rows. Without rows no file is written."""
         if self.rejects:
             columns = {
                 "stage": [self.stage] * len(self.rejects),
@@ -91,5 +93,5 @@ class RejectLog:
 
 
 def bad_count(counts: Iterable[tuple[str, int]]) -> int:
-    """How many of the counted rejects are faults of the data."""
+    """The number of bad inputs among counted rejects, (reason, number)."""
     return sum(number for reason, number in counts if reason in BAD)

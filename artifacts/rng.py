@@ -1,4 +1,4 @@
-"""Randomness that depends on (seed, stable key) alone, never on a worker, a bundle or the order of work."""
+"""Randomness that depends on (seed, stable key) alone, not on the worker or the order of work."""
 
 import hashlib
 import itertools
@@ -13,7 +13,7 @@ _EIGHT = struct.Struct("<8Q")
 def stable_hash(*keys: object, bits: int = 64) -> int:
     """A hash of `keys` that is the same in every process and on every machine.
 
-    Keys are strings, numbers, or tuples of them; they are told apart by type, so 1 and "1" differ.
+    Keys are strings, numbers, or tuples of them. Types count: 1 and "1" differ.
     """
     return int.from_bytes(hashlib.blake2b(_name(keys), digest_size=bits // 8).digest(), "little")
 
@@ -24,7 +24,7 @@ def _name(keys: tuple[object, ...]) -> bytes:
 
 
 def stable_id(*keys: object, digits: int = 16) -> str:
-    """`digits` hexadecimal digits that name `keys`: for ids on disk."""
+    """An id of `keys` for use on disk: `digits` hexadecimal digits."""
     return format(stable_hash(*keys, bits=digits * 4), f"0{digits}x")
 
 
@@ -34,9 +34,9 @@ def generator(seed: int, *keys: object) -> np.random.Generator:
 
 
 def uniforms(seed: int, *keys: object) -> Iterator[float]:
-    """Numbers from [0, 1) for one thing, evenly spread and without end: hashes of `keys` and a counter.
+    """Uniform random numbers from [0, 1) for one thing, without end: hashes of `keys` and a counter.
 
-    For a handful of numbers: they are there in a fifth of the time that seeding a `generator` takes.
+    For a handful of numbers this takes a fifth of the time of seeding a `generator`.
     """
     name = _name((seed, *keys))
     for block in itertools.count():

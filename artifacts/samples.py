@@ -1,6 +1,6 @@
-"""The sample format of the shards: frozen records, and writing and reading WebDataset tars of them.
+"""The sample format of the shards: frozen records, and WebDataset tars of them, written and read.
 
-A sample is three members, KEY.json KEY.txt KEY.npy, in this order; where shards hold pictures, KEY.jpg is the fourth.
+A sample has three members, KEY.json KEY.txt KEY.npy, in this order, and in shards with pictures a fourth, KEY.jpg.
 docs/on-disk.md specifies them.
 """
 
@@ -22,7 +22,7 @@ from vlmixer.artifacts.tars import open_tar
 MEMBERS = ("json", "txt", "npy")
 PICTURE = "jpg"
 
-# What tarfile, json and numpy raise on bytes that are not what they should be.
+# What tarfile, json and numpy raise for damaged bytes.
 _DAMAGE = (
     tarfile.TarError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, SyntaxError, OverflowError,
     MemoryError, RecursionError, tokenize.TokenError,
@@ -42,10 +42,10 @@ class Mention:
 
 @dataclass(frozen=True)
 class Patch:
-    """A region pasted into a sample. `mention` is an index into the sample's mentions; None in image samples.
+    """A region in a sample. `mention`: index of the mention that it replaces; None in image samples.
 
-    `box` is xyxy in pixels of the upright original image, which is `width` × `height`. `crop`, where the sample has a
-    picture, is where in it the patch is shown, xyxy in its pixels.
+    `box`: xyxy in pixels of the upright original image, which is `width` × `height`. `crop`: the patch's place in the
+    sample's picture, xyxy in pixels; None if there is no picture.
     """
 
     mention: int | None
@@ -61,10 +61,10 @@ class Patch:
 
 @dataclass(frozen=True)
 class MixedSample:
-    """A sentence with patches in place of some of its mentions (`replaced`: indices, ascending).
+    """A sentence with patches in place of some of its mentions (`replaced`: their indices, ascending).
 
-    `features`: (len(patches), D) float16; row i belongs to patches[i]. `patches_only`: whether the patches alone may
-    serve as a view of the sentence, without its other words. `picture`: a JPEG of the patches, None in shards without.
+    `features`: (len(patches), D) float16; row i belongs to patches[i]. `patches_only`: whether the patches without the
+    other words may be used as a view of the sentence. `picture`: a JPEG of the patches; None in shards without them.
     """
 
     key: str
@@ -81,10 +81,10 @@ class MixedSample:
 
 @dataclass(frozen=True)
 class ImageSample:
-    """An image's regions and their tags (concept names, most confident first, each once).
+    """The regions of an image and its tags (concept names without repetition, the most confident first).
 
-    `features`: (len(patches), D) float16; row i belongs to patches[i]. `picture`: a JPEG of the patches, None in shards
-    without.
+    `features`: (len(patches), D) float16; row i belongs to patches[i]. `picture`: a JPEG of the patches; None in shards
+    without pictures.
     """
 
     key: str
@@ -102,9 +102,9 @@ Sample = MixedSample | ImageSample
 
 
 def write_shard(file: IO[bytes], samples: Iterable[Sample], offsets: list[int] | None = None) -> int:
-    """Write samples as one tar into the open `file`; returns how many. Equal samples give equal bytes.
+    """Write samples as one tar into the open `file` and return their number. Equal samples give equal bytes.
 
-    offsets: where each sample begins is appended to it, and where the last one ends, in bytes.
+    offsets: a list to which the start of each sample and the end of the last are appended, in bytes.
     """
     count = written = 0
     for sample in samples:
@@ -123,13 +123,15 @@ def write_shard(file: IO[bytes], samples: Iterable[Sample], offsets: list[int] |
 
 
 def _header(name: str, size: int) -> bytes:
-    """What `tarfile` writes (USTAR) for a plain file of nobody at no time, made in a tenth of its time.
+    """The header that `tarfile` writes (USTAR) for a file without owner and time, in a tenth of its time.
 
-    Raises ValueError for what does not fit.
+    Raises ValueError if the name or the size does not fit.
     """
     encoded = name.encode("ascii")
     if len(encoded) > tarfile.LENGTH_NAME or size > 0o77777777777:
-        raise ValueError(f"{name}: {size} bytes; at most {tarfile.LENGTH_NAME} letters and 8 GiB fit into a tar")
+        raise ValueError(
+            f"{name}: {size} bytes; a tar takes names of up to {tarfile.LENGTH_NAME} letters and files of up to 8 GiB"
+        )
     head = b"%s%s%011o\0" % (encoded.ljust(tarfile.LENGTH_NAME, b"\0"), _OWNER, size)
     checksum = sum(head) + _HEADER_SUM
     return b"%s%s%06o\0%s" % (head, _TIME, checksum, _HEADER_REST)
@@ -137,11 +139,11 @@ def _header(name: str, size: int) -> bytes:
 
 _PLAIN = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
 _OWNER, _TIME, _HEADER_REST = _PLAIN[100:124], _PLAIN[136:148], _PLAIN[155:]
-_HEADER_SUM = sum(_TIME) + 7 * ord(" ") + sum(_HEADER_REST)  # the checksum's own place counts as blanks
+_HEADER_SUM = sum(_TIME) + 7 * ord(" ") + sum(_HEADER_REST)  # the checksum itself counts as blanks
 
 
 def sample_record(sample: Sample) -> dict[str, Any]:
-    """The sample's KEY.json as plain data: everything but the features and the picture."""
+    """The content of KEY.json as plain data: everything but the features and the picture."""
     record: dict[str, Any] = {"kind": "mixed" if isinstance(sample, MixedSample) else "image"}
     apart = ("features", "picture", "mentions", "patches")
     record |= {name: value for name, value in vars(sample).items() if name not in apart}
@@ -155,7 +157,7 @@ def sample_record(sample: Sample) -> dict[str, Any]:
 
 
 def encode(sample: Sample) -> list[tuple[str, bytes]]:
-    """The names and contents of a sample's members, in order."""
+    """The names and contents of the members of a sample, in order."""
     text = sample.text if isinstance(sample, MixedSample) else ", ".join(sample.tags)
     features = _npy_header(sample.features.dtype.str, sample.features.shape) + sample.features.tobytes()
     contents = [_to_json(sample_record(sample)).encode(), text.encode(), features]
@@ -165,14 +167,14 @@ def encode(sample: Sample) -> list[tuple[str, bytes]]:
 
 @lru_cache(maxsize=1024)
 def _npy_header(dtype: str, shape: tuple[int, int]) -> bytes:
-    """How a .npy file of an array in C order begins."""
+    """The header of a .npy file of an array in C order."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
     return header.getvalue()
 
 
 def _read_npy(data: bytes) -> np.ndarray:
-    """The array of a .npy file. Raises ValueError where it is none, or holds objects, which would be a pickle."""
+    """The array in a .npy file. Raises ValueError if it is damaged, or has objects, which would be a pickle."""
     end = data.index(b"\n") + 1
     if end != NPY_PREFIX + int.from_bytes(data[NPY_PREFIX - 2 : NPY_PREFIX], "little"):
         raise ValueError("the .npy header's length is wrong")
@@ -185,7 +187,7 @@ NPY_PREFIX = 10  # bytes before the header proper: magic, version 1.0, and its l
 
 @lru_cache(maxsize=1024)
 def _npy_kind(header: bytes) -> tuple[np.dtype, tuple[int, ...], Literal["C", "F"]]:
-    """What the header of a .npy file says. Few differ, and reading one takes long."""
+    """The content of the header of a .npy file. Cached, because parsing is slow and few headers differ."""
     file = io.BytesIO(header)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("expected a .npy file of version 1.0")
@@ -201,7 +203,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def read_shard(path: str) -> Iterator[Sample]:
-    """The samples of a shard, in order. Raises UserError naming the shard and member where it is damaged."""
+    """The samples of a shard, in order. Raises UserError, naming shard and member, if it is damaged."""
     with files.open_read(path) as file:
         yield from read_samples(file, path)
 
@@ -218,10 +220,10 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
                     yield _decode(current, pending)
                     pending = {}
                 where = member.name
-                # A picture may be the fourth member; behind it comes another sample.
+                # A picture may be the fourth member; after it the next sample begins.
                 expected = (*MEMBERS, PICTURE, MEMBERS[0])[len(pending)]
                 if extension != expected or (pending and key != current):
-                    raise ValueError(f"expected a member .{expected} of the sample here")
+                    raise ValueError(f"expected the member .{expected} of the sample")
                 current = key
                 content = tar.extractfile(member)
                 if content is None:
@@ -231,11 +233,11 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
                 yield _decode(current, pending)
             elif pending:
                 raise ValueError("the last sample is not complete")
-            # Behind the last member a shard holds zeros only, two blocks or more.
+            # After the last member a shard has only zeros, at least two blocks.
             file.seek(tar.offset)
             rest = file.read()
             if len(rest) < 2 * tarfile.BLOCKSIZE or rest.strip(b"\0"):
-                raise ValueError("the archive is cut short behind this member, or holds something else there")
+                raise ValueError("the archive is truncated after this member, or has other data there")
     except _DAMAGE as error:
         raise UserError(
             f"{name}: damaged at {where} ({error}). Run `vlmixer verify` on the folder, then make this shard again."
@@ -256,14 +258,14 @@ def _decode(key: str, members: dict[str, bytes]) -> Sample:
     if kind == "image":
         tags = tuple(record.pop("tags"))
         if text != ", ".join(tags):
-            raise ValueError(".txt and .json tell different tags")
+            raise ValueError(".txt and .json have different tags")
         return ImageSample(**record, tags=tags, **parts)
     if kind != "mixed":
         raise ValueError(f"unknown kind {kind!r}")
     mentions = tuple(Mention(**mention) for mention in record.pop("mentions"))
     replaced = tuple(record.pop("replaced"))
     if text != record["text"]:
-        raise ValueError(".txt and .json tell different texts")
+        raise ValueError(".txt and .json have different texts")
     return MixedSample(**record, mentions=mentions, replaced=replaced, **parts)
 
 

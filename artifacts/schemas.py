@@ -1,4 +1,4 @@
-"""Arrow schemas of the Parquet files, and the one way they are written, so that equal rows are equal bytes."""
+"""Arrow schemas of the Parquet files, and the only way to write them, so that equal rows give equal bytes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,12 +31,11 @@ TAGGED = pa.schema(
 BOX = pa.list_(pa.float32(), 4)
 
 PROVENANCE = ("source", "key", "url", "license")
-"""Columns of regions/, all text, that tell where an image is from. They go along into the bank, and with a patch that
-is taken out of it."""
+"""Text columns of regions/ that say where an image is from. They are copied into the bank and into exports from it."""
 
 
 def regions(feature_dim: int) -> pa.Schema:
-    """Schema of regions/: a row is a region; the rows of one image stand together, best score first."""
+    """Schema of regions/: one row per region; the rows of an image are adjacent, best score first."""
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
@@ -94,7 +93,7 @@ REJECTS = pa.schema(
 
 @contextmanager
 def writing_parquet(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A writer whose file appears at `path` when the block ends; a `write_table` call is a row group."""
+    """A writer whose file appears at `path` when the block ends. Each call of `write_table` is a row group."""
     with (
         files.publishing(path) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
@@ -104,7 +103,7 @@ def writing_parquet(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 @contextmanager
 def damage_named(path: str) -> Iterator[IO[bytes]]:
-    """The file opened for reading; damage that is met inside the block is a UserError that names it."""
+    """Open a file for reading. Damage found in the block becomes a UserError that names the file."""
     try:
         with files.open_read(path) as file:
             yield file
@@ -116,5 +115,5 @@ def damage_named(path: str) -> Iterator[IO[bytes]]:
 
 
 def rows_to_table(rows: list[dict[str, object]], schema: pa.Schema) -> pa.Table:
-    """The rows as a table of exactly this schema. Raises pyarrow.ArrowInvalid where they do not fit."""
+    """The rows as a table of exactly this schema. Raises pyarrow.ArrowInvalid if they do not fit."""
     return pa.Table.from_pylist(rows, schema=schema)

@@ -1,4 +1,4 @@
-"""Reading a YAML config into frozen dataclasses: `--set` overrides, unknown keys named with the nearest known one."""
+"""From a YAML config to frozen dataclasses, with `--set` overrides. Errors of unknown keys name the nearest key."""
 
 import dataclasses
 import difflib
@@ -15,15 +15,15 @@ Settings = TypeVar("Settings")
 
 
 def load_yaml(path: str) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises CallError if it is missing, no YAML, or no mapping."""
+    """The mapping in a YAML file. Raises CallError if the file is missing, not valid YAML, or not a mapping."""
     try:
         content = yaml.safe_load(files.read_bytes(path).decode())
     except FileNotFoundError:
         raise CallError(f"{path}: no such config file.") from None
     except IsADirectoryError:
-        raise CallError(f"{path}: a folder, expected a YAML config file.") from None
+        raise CallError(f"{path}: is a folder, expected a YAML config file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CallError(f"{path}: not readable as YAML: {error}") from None
+        raise CallError(f"{path}: not valid YAML: {error}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -32,7 +32,7 @@ def load_yaml(path: str) -> dict[str, Any]:
 
 
 def override(content: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """`content` with each `key.path=value` put in; values are read as YAML."""
+    """`content` with each `key.path=value` applied. Values are YAML."""
     result = {**content}
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
@@ -48,12 +48,12 @@ def override(content: Mapping[str, Any], assignments: Iterable[str]) -> dict[str
         try:
             place[last] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise CallError(f"--set {assignment}: the value is not readable as YAML: {error}") from None
+            raise CallError(f"--set {assignment}: the value is not valid YAML: {error}") from None
     return result
 
 
 def build(cls: type[Settings], content: Mapping[str, Any], *, where: str) -> Settings:
-    """An instance of the (nested) dataclass `cls` from plain data, types checked.
+    """An instance of the (nested) dataclass `cls` from plain data, with types checked.
 
     Raises CallError that names the key, what was found and what was expected.
     """

@@ -85,10 +85,10 @@ def test_in_an_object_store_a_lock_of_which_nothing_is_known_is_left(content):
     assert files.exists(files.join(folder, "lock"))
 
 
-def test_a_lock_that_is_no_json_is_refused_all_the_same():
+def test_a_lock_that_is_not_valid_json_is_refused_all_the_same():
     folder = f"memory://{uuid.uuid4().hex}"
     files.publish_bytes(files.join(folder, "lock"), b"?")
-    with pytest.raises(UserError, match="its lock does not say which"), locked(folder):
+    with pytest.raises(UserError, match="the lock does not say which"), locked(folder):
         pass
 
 

@@ -57,18 +57,18 @@ def test_the_content_hash_covers_every_field():
     assert len({small(**change).content_hash for change in [{}, *changes]}) == len(changes) + 1
 
 
-def test_any_single_flipped_bit_is_refused(tmp_path):
+def test_a_flipped_bit_in_any_byte_is_refused(tmp_path):
     whole = small(inputs=[], rejects=[], versions={}, details=tagged(mentions={}, sources={})).to_bytes()
     unnoticed = []
     for position in range(len(whole)):
-        for bit in range(8):
-            damaged = bytearray(whole)
-            damaged[position] ^= 1 << bit
-            (tmp_path / manifest.NAME).write_bytes(damaged)
-            try:
-                unnoticed.append((position, bit, manifest.read(str(tmp_path))))
-            except UserError:
-                continue
+        bit = position % 8
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << bit
+        (tmp_path / manifest.NAME).write_bytes(damaged)
+        try:
+            unnoticed.append((position, bit, manifest.read(str(tmp_path))))
+        except UserError:
+            continue
     assert unnoticed == []
 
 

@@ -90,7 +90,7 @@ def test_the_tar_is_the_one_that_tarfile_writes():
     for content in ([], [mixed(number) for number in range(20)], [image(), pictured()]):
         data = tar_of(*content)
         assert data == retarred(*members(data))
-    with pytest.raises(ValueError, match="at most 100 letters"):
+    with pytest.raises(ValueError, match="names of up to 100 letters"):
         tar_of(MixedSample(**vars(mixed()) | {"key": "x" * 96}))
 
 
@@ -183,13 +183,13 @@ def record(**changed):
 @pytest.mark.parametrize(
     ("named", "where"),
     [
-        ([TXT, JSON, NPY], r"s0-00\.txt \(expected a member \.json"),
-        ([JSON, NPY, TXT], r"s0-00\.npy \(expected a member \.txt"),
+        ([TXT, JSON, NPY], r"s0-00\.txt \(expected the member \.json"),
+        ([JSON, NPY, TXT], r"s0-00\.npy \(expected the member \.txt"),
         ([JSON, TXT], r"s0-00\.txt \(the last sample is not complete"),
         ([JSON, ("s1-00.txt", TXT[1]), NPY], r"s1-00\.txt"),
-        ([JSON, TXT, NPY, ("s1-00.jpg", b"")], r"s1-00\.jpg \(expected a member \.json"),
-        ([JSON, TXT, NPY, ("s0-00.jpg", b""), ("s0-00.jpg", b"")], r"s0-00\.jpg \(expected a member \.json"),
-        ([JSON, TXT, ("s0-00.jpg", b"")], r"s0-00\.jpg \(expected a member \.npy"),
+        ([JSON, TXT, NPY, ("s1-00.jpg", b"")], r"s1-00\.jpg \(expected the member \.json"),
+        ([JSON, TXT, NPY, ("s0-00.jpg", b""), ("s0-00.jpg", b"")], r"s0-00\.jpg \(expected the member \.json"),
+        ([JSON, TXT, ("s0-00.jpg", b"")], r"s0-00\.jpg \(expected the member \.npy"),
         ([("s.0.json", JSON[1]), TXT, NPY], r"s\.0\.json"),
         ([(f"other.{name.partition('.')[2]}", data) for name, data in (JSON, TXT, NPY)],
          r"other\.npy \(the record says key 's0-00'"),
@@ -202,7 +202,7 @@ def record(**changed):
         ([JSON, TXT, (NPY[0], npy_with("(-1, 4)", "'<f2'"))], r"s0-00\.npy \(an array of shape \(-1, 4\)"),
         ([JSON, TXT, (NPY[0], npy_with("(1, 4)", "()"))], r"s0-00\.npy"),
         ([JSON, TXT, (NPY[0], b"")], r"s0-00\.npy"),
-        ([JSON, (TXT[0], b"another text"), NPY], r"s0-00\.npy \(\.txt and \.json tell different texts"),
+        ([JSON, (TXT[0], b"another text"), NPY], r"s0-00\.npy \(\.txt and \.json have different texts"),
         ([JSON, (TXT[0], b"\xff"), NPY], r"s0-00\.npy"),
         ([(JSON[0], b"{"), TXT, NPY], r"s0-00\.npy"),
         ([(JSON[0], b"[]"), TXT, NPY], r"s0-00\.npy"),
@@ -211,7 +211,7 @@ def record(**changed):
         ([record(kind="video"), TXT, NPY], r"s0-00\.npy \(unknown kind 'video'"),
         ([record(extra=1), TXT, NPY], r"s0-00\.npy \(.*'extra'"),
         ([record(mentions=[{"start": 0}]), TXT, NPY], r"s0-00\.npy"),
-        ([IMAGE[0], ("i0.txt", b"dog"), IMAGE[2]], r"i0\.npy \(\.txt and \.json tell different tags"),
+        ([IMAGE[0], ("i0.txt", b"dog"), IMAGE[2]], r"i0\.npy \(\.txt and \.json have different tags"),
     ],
 )  # fmt: skip
 def test_a_damaged_shard_is_a_user_error_that_names_shard_and_member(named, where):

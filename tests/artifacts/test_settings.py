@@ -93,7 +93,7 @@ def test_override_fills_a_section_that_is_there_but_empty():
         ("mix.views", "--set mix.views: expected key.path=value, such as"),
         ("=3", "--set =3: expected key.path=value"),
         ("seed.x=1", "--set seed.x=1: 'seed' holds a value, not further keys"),
-        ("mix.views=[1", r"--set mix.views=\[1: the value is not readable as YAML"),
+        ("mix.views=[1", r"--set mix.views=\[1: the value is not valid YAML"),
     ],
 )
 def test_assignments_that_cannot_be_understood(assignment, message):
@@ -112,10 +112,10 @@ def test_load_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [1", "c.yaml: not readable as YAML"),
-        (b"\xff\xfe", "c.yaml: not readable as YAML"),
+        (b"a: [1", "c.yaml: not valid YAML"),
+        (b"\xff\xfe", "c.yaml: not valid YAML"),
         (b"- a\n- b\n", "c.yaml: expected a mapping of keys to values, found list"),
-        (b"!!python/object/apply:os.getcwd []", "c.yaml: not readable as YAML"),
+        (b"!!python/object/apply:os.getcwd []", "c.yaml: not valid YAML"),
     ],
 )
 def test_a_config_that_is_no_yaml_mapping(tmp_path, content, message):
@@ -127,5 +127,5 @@ def test_a_config_that_is_no_yaml_mapping(tmp_path, content, message):
 def test_a_config_that_is_not_there(tmp_path):
     with pytest.raises(CallError, match=r"c\.yaml: no such config file"):
         settings.load_yaml(str(tmp_path / "c.yaml"))
-    with pytest.raises(CallError, match="a folder, expected a YAML config file"):
+    with pytest.raises(CallError, match="is a folder, expected a YAML config file"):
         settings.load_yaml(str(tmp_path))

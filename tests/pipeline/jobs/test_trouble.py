@@ -75,7 +75,7 @@ def test_of_two_runs_at_once_the_second_is_refused_and_the_first_is_whole(small_
     for again in (command(config, out), command(other, out, "--overwrite")):
         _, said = again.communicate()
         assert again.returncode == 1
-        assert f"another run is at work in this folder (process {first.pid} on " in said
+        assert f"another run is using this folder (process {first.pid} on " in said
     _, said = first.communicate()
     assert first.returncode == 0, said
     assert run(config, tmp_path / "alone") == 0

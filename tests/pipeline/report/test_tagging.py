@@ -43,8 +43,8 @@ def test_the_table() -> None:
         "not used",
         "         100 no_mention: no word of the vocabulary",
         "          50 not_meant: words of the vocabulary, none of them meant as a thing",
-        "          30 not_utf8: bytes that are no UTF-8 (bad)",
-        "          20 duplicate: the same as one that comes before it",
+        "          30 not_utf8: bytes that are not valid UTF-8 (bad)",
+        "          20 duplicate: equal to an earlier one",
         "",
         "concepts: 3 of 5 found",
         "       1,000 dog  50.0 %",
@@ -168,7 +168,7 @@ def test_the_page_shows_every_concept_with_its_words_marked(page: Path) -> None:
 
 def test_the_page_tells_what_was_not_used(page: Path) -> None:
     text = " ".join(section.text for section in read_page(page).all("not-used"))
-    for words in ("bytes that are no UTF-8", "the same as one that comes before it", "30", "<i>.gz"):
+    for words in ("bytes that are not valid UTF-8", "equal to an earlier one", "30", "<i>.gz"):
         assert words in text
 
 
