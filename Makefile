@@ -1,4 +1,4 @@
-# make demo: everything on a drawn world, with a page to look at. make test: the tests. Both install what they need.
+# make demo runs everything on a drawn world and writes a page. make test runs the tests. Both install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -8,15 +8,18 @@ INSTALLED := .venv/installed
 demo: $(INSTALLED)
 	$(BIN)/vlmixer demo --out demo-out
 
-# Pages are also tested in a Chromium, which comes from the system (apt-get install chromium) and not from PyPI.
+# Pages are also tested in a browser. Chromium comes from the system (apt-get install chromium), not from PyPI.
 CHROMIUM ?= $(shell command -v chromium chromium-browser google-chrome google-chrome-stable chrome | head -n 1)
+
+# Number of processes that run tests.
+JOBS ?= 2
 
 test: $(INSTALLED)
 ifeq ($(CHROMIUM),)
-	@echo "No Chromium on this machine: the pages' tests in a browser are left out." >&2
-	$(BIN)/python -m pytest -m 'not browser'
+	@echo "No Chromium on this machine: leaving out the tests of pages in a browser." >&2
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not browser'
 else
-	CHROMIUM='$(CHROMIUM)' $(BIN)/python -m pytest
+	CHROMIUM='$(CHROMIUM)' $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 endif
 
 # The core's tests with the lowest versions that pyproject.toml declares.
@@ -36,7 +39,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt tests/pipeline/readers.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "vlmixer needs Python 3.11 to 3.13; name one: make PYTHON=python3.11 …" >&2; exit 1; }
+	  { echo "vlmixer needs Python 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.11 …" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target .venv/readers -r tests/pipeline/readers.txt
