@@ -1,4 +1,4 @@
-"""The page of held-out photos: which captions a run finds for each, and how close each word lies to each region."""
+"""The page of held-out photos: the captions that a run finds for each, and how well each word fits each region."""
 
 import io
 import re
@@ -20,13 +20,13 @@ TOP_CAPTIONS = 5
 MAX_REGIONS = 8
 MAX_PIXELS = 1e9
 FULL_TIMES = 20.0
-"""So many times likelier than elsewhere is drawn as full."""
+"""How many times likelier than elsewhere is drawn in full colour."""
 
 
 @dataclass(frozen=True)
 class RegionView:
-    """A region as it is drawn: its number, its box in percent of the photo, the caption's word that is most
-    likely beside it, and how many times likelier than elsewhere each of the caption's words is there."""
+    """A region as it is drawn: its number, its box in percent of the photo, the caption's likeliest word next to it,
+    and how many times likelier than elsewhere each of the caption's words is there."""
 
     number: int
     left: float
@@ -39,7 +39,7 @@ class RegionView:
 
 @dataclass(frozen=True)
 class WordRow:
-    """A word of the photo's caption and how many times likelier than elsewhere it is beside each region."""
+    """A word of the photo's caption, and how many times likelier than elsewhere it is next to each region."""
 
     word: str
     times: tuple[float, ...]
@@ -50,7 +50,7 @@ class PhotoView:
     """A photo with its regions, the captions found for it as (text, how many times likelier than elsewhere, whether its
     own), and its words.
 
-    `rank` is that of its first own caption among all.
+    `rank` is the rank of its first own caption among all captions.
     """
 
     name: str
@@ -71,9 +71,9 @@ def write_alignment_page(
     count: int = 24,
     seed: int = 0,
 ) -> None:
-    """Write the page at `path` for `count` photos, drawn from `seed`, of those in which something was found.
+    """Write the page at `path` for `count` photos, drawn at random from `seed`. Photos without a region are left out.
 
-    `names` are the photos' paths, `images` what the detector saw in them, `captions` theirs; all captions compete.
+    names: the photos' paths. images: their regions. captions: the captions of each. All captions compete.
     """
     network, tokenizer, settings = load_run(run)
     texts = [caption for group in captions for caption in group]
@@ -120,12 +120,12 @@ def write_alignment_page(
 
 
 def shade(times: float) -> float:
-    """From 0 for what is no likelier than elsewhere to 1 for FULL_TIMES and more."""
+    """The share of full colour: 0 if no likelier than elsewhere, 1 from FULL_TIMES on, logarithmic between."""
     return float(np.clip(np.log(max(times, 1.0)) / np.log(FULL_TIMES), 0.0, 1.0))
 
 
 def times_likelier(times: float) -> str:
-    """As it is read: "0.3 ×", "12 ×"."""
+    """As text: "0.3 ×", "12 ×"."""
     return f"{times:.1f} ×" if times < 10 else f"{times:,.0f} ×"
 
 

@@ -1,5 +1,5 @@
-// Draws the patches of a concept when its row comes near the window; the search narrows both the list and the rows; a
-// concept that is clicked opens alone. A served page asks its server for patches, a page in a file has them inside.
+// Draws the patches of a concept when its row comes near the window. The search filters the list and the rows. A click
+// on a concept shows it alone. A served page asks its server for patches; a page in a file contains them.
 (() => {
   const page = document.getElementById("bank");
   const most = Number(page.dataset.live);
@@ -51,7 +51,7 @@
       const named = row.dataset.words.includes(wanted);
       const entry = entries.get(number(row)).parentElement;
       entry.hidden = !named;
-      // Concepts so called come before those with such a synonym.
+      // Matches of the name come before matches of a synonym.
       const order = row.dataset.words.split("\n", 1)[0].includes(wanted) ? "0" : "1";
       if (row.style.order !== order) row.style.order = entry.style.order = order;
       row.hidden = opened ? row !== opened : !named;
@@ -99,7 +99,7 @@
           card.append(patches.draw(patch), patches.element("figcaption", patch.caption));
           return card;
         }));
-        else cards.append(patches.element("p", "The bank holds no such patch."));
+        else cards.append(patches.element("p", "The bank has no such patch."));
       } catch (error) {
         cards.append(patches.element("p", error.message));
       }
@@ -115,6 +115,6 @@
       look([concept, ...context.map((word) => `with ${word}`)].join(", "), { concept: concept || null, context });
     });
   }
-  // A browser that reloads the page may keep what was typed.
+  // After a reload the browser may keep the text in the field.
   filter();
 })();

@@ -18,22 +18,18 @@ from vlmixer.pipeline.report.crops import crop_uri
 from vlmixer.pipeline.report.pages import data_uri, render_page, write_page
 from vlmixer.pipeline.report.sentences import PatchView, aspect
 
-MOST_ON_A_SHEET = 8000
-"""Patches that a sheet shows at most, so that it stays a page that a browser opens at once …"""
-PER_CONCEPT = (4, 24)
-"""… but of each concept at least the first and at most the second of these."""
-SMALL_SHEET = 2000
-"""A sheet of more patches than this shows them as thumbnails."""
 THUMBNAIL_SIDE = 96
+"""Pixels of the longer side of a thumbnail."""
 IMAGES_INSIDE = 48
-"""A page of no more hits than this holds their images, too; others refer to the files, where there are any."""
+"""Maximum number of whole images inside a page. Pages with more hits refer to the images' files, if there are any."""
 IMAGE_SIDE = 720
+"""Pixels of the longer side of a whole image."""
 MAX_PIXELS = 1e8
 
 
 class Card(TypedDict):
-    """A patch as viewer.js draws it. `aspect` is width by height; `facts` (name, value) show when it is pointed at;
-    `view` tells how it lies in its image (a URI, empty where it cannot be shown)."""
+    """A patch as viewer.js draws it. `aspect` is width / height. `facts` (name, value) are shown when the mouse is over
+    it. `view` says where it is in its image (a URI, empty if the image cannot be shown)."""
 
     picture: str
     aspect: str
@@ -44,8 +40,22 @@ class Card(TypedDict):
 
 
 @dataclass(frozen=True)
+class SheetLimits:
+    """How many patches a contact sheet shows, so that a browser opens it at once.
+
+    patches: maximum in all, but at least `min_per_concept` and at most `max_per_concept` of each concept. A sheet of
+    more than `full_size` patches shows thumbnails.
+    """
+
+    patches: int = 8000
+    min_per_concept: int = 4
+    max_per_concept: int = 24
+    full_size: int = 2000
+
+
+@dataclass(frozen=True)
 class BankRow:
-    """A concept of the sheet: its name and synonyms (`words`), how many patches it has, and what is drawn of them."""
+    """A concept of the sheet: its name and synonyms (`words`), its number of patches, and those that are drawn."""
 
     id: int
     words: tuple[str, ...]
@@ -60,7 +70,7 @@ class BankRow:
 
 @dataclass(frozen=True)
 class HitView:
-    """A hit as it is drawn; `similarity` is empty where nothing was asked to be like. `others` are the other concepts
+    """A hit as it is drawn. `similarity` is empty if the search was not by similarity. `others` are the other concepts
     of its image."""
 
     card: Card
@@ -69,23 +79,25 @@ class HitView:
     source: str
 
 
-def write_bank_page(path: str, bank: PatchBank, *, per_concept: int | None = None) -> None:
-    """Write the sheet at `path`: every concept that has patches, with at most `per_concept` of them (None: as many as
-    make a page that opens at once).
+def write_bank_page(
+    path: str, bank: PatchBank, *, per_concept: int | None = None, limits: SheetLimits = SheetLimits()
+) -> None:
+    """Write the contact sheet at `path`: every concept that has patches.
 
-    The page grows with the number of concepts, the memory that writing it takes does not grow with its pictures.
-    Raises UserError for a crop that is no picture.
+    per_concept: maximum number of patches of a concept; None chooses it by `limits`. The page grows with the number of
+    concepts; the memory for writing it does not grow with its pictures. Raises UserError for a crop that is not a
+    picture.
     """
     filled = sum(count > 0 for count in bank.counts.values())
-    most = per_concept or min(max(MOST_ON_A_SHEET // max(filled, 1), PER_CONCEPT[0]), PER_CONCEPT[1])
+    most = per_concept or min(max(limits.patches // max(filled, 1), limits.min_per_concept), limits.max_per_concept)
     shown = sum(min(count, most) for count in bank.counts.values())
-    longest = THUMBNAIL_SIDE if shown > SMALL_SHEET else None
+    longest = THUMBNAIL_SIDE if shown > limits.full_size else None
     rows = _drawn(bank, most, longest)
     write_page(path, "bank.html", **_bank_content(bank), live=False, per_concept=most, drawn=rows)
 
 
 def live_bank_page(bank: PatchBank, most: int) -> str:
-    """The sheet as `vlmixer bank serve` shows it: it asks for patches, at most `most` at once."""
+    """The sheet as `vlmixer bank serve` shows it. It asks the server for patches, at most `most` at once."""
     content = _bank_content(bank)
     return render_page("bank.html", **content, live=True, most=most, drawn=content["rows"])
 
@@ -111,19 +123,24 @@ def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[B
             yield BankRow(concept.id, (concept.name, *concept.synonyms), bank.counts[concept.name], cards)
 
 
-def write_hits_page(path: str, bank: PatchBank, hits: Sequence[Hit], *, title: str) -> None:
-    """Write a page of what a search of `bank` found, in its order. Raises UserError for a crop that is no picture."""
+def write_hits_page(
+    path: str, bank: PatchBank, hits: Sequence[Hit], *, title: str, images_inside: int = IMAGES_INSIDE
+) -> None:
+    """Write a page of what a search of `bank` found, in its order.
+
+    images_inside: a page with more hits refers to the images' files. Raises UserError for a crop that is not a picture.
+    """
     compared = any(hit.similarity != 1.0 for hit in hits)
     views = []
     for hit in hits:
-        image = (len(hits) <= IMAGES_INSIDE and image_uri(bank, hit.patch)) or file_uri(bank, hit.patch)
+        image = (len(hits) <= images_inside and image_uri(bank, hit.patch)) or file_uri(bank, hit.patch)
         card = make_card(hit.patch, crop_uri(bank, hit.patch, None), image)
         views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, hit.patch.source))
     write_page(path, "hits.html", title=title, hits=views)
 
 
 def make_card(record: PatchRecord, picture: str, image: str, similarity: float | None = None) -> Card:
-    """How a page draws a patch; picture, image: URIs of its crop and its image."""
+    """A patch as a page draws it. picture, image: URIs of its crop and of its image."""
     return {
         "picture": picture,
         "aspect": f"{aspect(record.box):.3f}",
@@ -141,24 +158,24 @@ def make_card(record: PatchRecord, picture: str, image: str, similarity: float |
 
 
 def image_path(bank: PatchBank, record: PatchRecord) -> str:
-    """The file that the patch's image should be or lie in: its name is relative to the folder that the bank was made
-    in, which is this one or, often, that of the bank's OUT."""
+    """The file that should be, or contain, the patch's image. Its name is relative to the folder in which the bank was
+    made: the working folder or, often, the bank's OUT."""
     beside = files.join(files.parent(bank.folder), record.source)
     relative = not files.is_url(record.source) and not Path(record.source).is_absolute()
     return beside if relative and not Path(record.source).is_file() else record.source
 
 
 def file_uri(bank: PatchBank, record: PatchRecord) -> str:
-    """Where a page in a file finds the patch's image; empty where it is no file of its own."""
+    """A file URI of the patch's image; empty if it is not a file of its own."""
     path = image_path(bank, record)
     alone = not record.provenance["key"] and not files.is_url(path) and Path(path).is_file()
     return Path(path).resolve().as_uri() if alone else ""
 
 
 def small_image(bank: PatchBank, record: PatchRecord) -> bytes | None:
-    """The patch's image, upright and scaled to IMAGE_SIDE, as WebP; None where it cannot be read.
+    """The patch's image, upright and scaled to IMAGE_SIDE, as WebP; None if it cannot be read.
 
-    Images that are files of their own or lie in a tar are looked for, others (rows of Parquet files) are not.
+    Finds images that are files or members of a tar, not those in Parquet files.
     """
     path, key = image_path(bank, record), record.provenance["key"]
     try:
@@ -178,7 +195,7 @@ def small_image(bank: PatchBank, record: PatchRecord) -> bytes | None:
 
 
 def image_uri(bank: PatchBank, record: PatchRecord) -> str:
-    """The patch's image as a small data URI; empty where it cannot be read."""
+    """The patch's image as a small data URI; empty if it cannot be read."""
     data = small_image(bank, record)
     return "" if data is None else data_uri(data, "webp")
 
@@ -190,7 +207,7 @@ def record_view(bank: PatchBank, record: PatchRecord, longest: int | None) -> Pa
 
 
 def record_facts(record: PatchRecord) -> tuple[tuple[str, str], ...]:
-    """What is told of a patch of the bank."""
+    """What a page says about a patch of the bank."""
     left, top, right, bottom = record.box
     return (
         ("score", f"{record.score:.2f}"),

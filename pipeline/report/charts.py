@@ -1,10 +1,10 @@
-"""Curves for a page, as the points of SVG polylines. What they are about is the caller's business."""
+"""Curves for a page, as the points of SVG polylines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 320.0, 170.0
-"""The drawing area of a curve, in SVG units; the labels lie outside it."""
+"""The drawing area of a curve, in SVG units. The labels are outside it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def curve(title: str, steps: Sequence[int], values: Sequence[float]) -> Curve:
 
 
 def smoothed(values: Sequence[float], reach: int) -> list[float]:
-    """Each value's mean with its neighbours up to `reach` away; near the ends with as many as there are."""
+    """Each value's mean with its neighbours up to `reach` away; near the ends there are fewer."""
     means = []
     for index in range(len(values)):
         near = values[max(index - reach, 0) : index + reach + 1]

@@ -14,7 +14,8 @@ THUMBNAIL_QUALITY = 72
 
 
 class EmbeddedCrops:
-    """Finds the crops of samples' patches in a bank; a concept's patch ids are read once. No bank has no crop."""
+    """The crops of samples' patches, from a bank, as data URIs. Reads a concept's patch ids once. Without a bank there
+    is no crop."""
 
     def __init__(self, bank: PatchBank | None) -> None:
         self._bank = bank
@@ -26,7 +27,7 @@ class EmbeddedCrops:
         return None if self._bank is None or record is None else data_uri(self._bank.crop(record))
 
     def record(self, patch: Patch) -> PatchRecord | None:
-        """The patch as the bank knows it; None if the bank does not hold it."""
+        """The bank's record of the patch; None if the bank does not hold it."""
         if self._bank is None or not self._bank.counts.get(patch.concept):
             return None
         if patch.concept not in self._records:
@@ -35,9 +36,9 @@ class EmbeddedCrops:
 
 
 def crop_uri(bank: PatchBank, record: PatchRecord, longest: int | None) -> str:
-    """The patch's crop as a data URI, made smaller if a side is longer than `longest` pixels (None: it stays as it is).
+    """The patch's crop as a data URI, reduced if a side is longer than `longest` pixels. None keeps its size.
 
-    Raises UserError for a crop that is no picture.
+    Raises UserError for a crop that is not a picture.
     """
     data = bank.crop(record)
     try:
@@ -48,8 +49,8 @@ def crop_uri(bank: PatchBank, record: PatchRecord, longest: int | None) -> str:
             small.thumbnail((longest, longest), Image.Resampling.BICUBIC)
     except OSError as error:
         raise UserError(
-            f"{bank.folder}: the crop of patch {record.patch_id} is no picture ({error}). "
-            "Run `vlmixer verify` on the folder, then build the bank again."
+            f"{bank.folder}: the crop of patch {record.patch_id} is not a picture ({error}). "
+            "Run `vlmixer verify` on the folder, then rebuild the bank."
         ) from error
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)

@@ -1,5 +1,5 @@
 "use strict";
-// Shows the facts of the patch that is pointed at or has the focus, with its picture enlarged.
+// Shows the facts of the patch under the mouse or with the focus, and its picture enlarged.
 (() => {
   const tip = document.createElement("div");
   tip.id = "tip";
@@ -32,7 +32,7 @@
     place();
   }
 
-  // Below the patch, or above it where there is no room.
+  // Below the patch, or above it if there is no room.
   function place() {
     const at = shown.getBoundingClientRect();
     const left = Math.min(at.left, window.innerWidth - tip.offsetWidth - 8);
@@ -58,7 +58,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
   });
-  // The page scrolls by itself when the focus moves on to a patch outside the window.
+  // The page scrolls when the focus moves to a patch outside the window.
   document.addEventListener("scroll", () => {
     if (shown && shown === document.activeElement) place();
     else hide();

@@ -1,6 +1,6 @@
 """What all pages share: rendering a template into one self-contained file, and pictures as data URIs.
 
-A page loads nothing: style, script and pictures are inside it, and its content policy forbids the rest.
+A page loads nothing: style, script and pictures are inside it, and its content policy forbids everything else.
 """
 
 import base64

@@ -1,4 +1,4 @@
-// Shows only samples with the concepts that are chosen; none chosen shows all.
+// Shows only samples with all selected concepts.
 (() => {
   const chips = [...document.querySelectorAll("#chips button")];
   const rows = [...document.querySelectorAll("[data-concepts]")].map((row) => [row, JSON.parse(row.dataset.concepts)]);

@@ -1,6 +1,6 @@
-"""The page of `vlmixer show`: mixed sentences with patches in the place of words, and image samples.
+"""The page of `vlmixer show`: mixed sentences with patches in place of words, and image samples.
 
-Reads shards and, for the pictures, a bank; it changes neither.
+Reads shards and, for the pictures, a bank. Changes neither.
 """
 
 from collections import Counter, deque
@@ -22,8 +22,8 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class SentenceRow:
-    """A mixed sample as it is drawn; `name` is what it is called by, `concepts` are those that patches stand for. `why`
-    tells of each mention why it was replaced or not."""
+    """A mixed sample as it is drawn. `concepts` are those of its patches. `why` says for each mention why it was
+    replaced or kept."""
 
     name: str
     spans: tuple[TextSpan, ...]
@@ -34,7 +34,7 @@ class SentenceRow:
 @dataclass(frozen=True)
 class ImageRow:
     """An image sample as it is drawn: boxes are xyxy in pixels of the image of `width` × `height`. `image` is where the
-    page finds the image, `picture` the image itself; empty where it cannot be shown."""
+    page finds the image, `picture` the image itself; both are empty if it cannot be shown."""
 
     name: str
     width: int
@@ -47,15 +47,15 @@ class ImageRow:
 
 
 class Images:
-    """Whole images for a page, each held once and named "#image-…", up to IMAGES_INSIDE of them; of further ones the
-    page refers to the files. `held`: their pictures, as data URIs, by name."""
+    """Whole images for a page, each held once and named "#image-…", up to IMAGES_INSIDE of them. For further ones the
+    page refers to the files. `held` are the pictures, as data URIs, by name."""
 
     def __init__(self, bank: PatchBank | None) -> None:
         self._bank = bank
         self.held: dict[str, str] = {}
 
     def __call__(self, record: PatchRecord | None) -> str:
-        """Where the page finds the image of a patch of the bank; empty where it cannot be read."""
+        """Where the page finds the image of a patch of the bank; empty if it cannot be read."""
         if self._bank is None or record is None:
             return ""
         name = f"#image-{record.image_id}"
@@ -70,11 +70,11 @@ class Images:
 def write_samples_page(
     path: str, samples: Iterable[Sample], bank: PatchBank | None, *, title: str, why: Sequence[str] = ()
 ) -> int:
-    """Write the page at `path`; returns how many samples are on it.
+    """Write the page at `path`. Returns the number of samples on it.
 
-    Pictures come from `bank`; a patch that it lacks, or all of them where there is none, is drawn as a labelled frame.
-    Whole images come from the files that they lay in. why: for a page of one sample, why each of its mentions was
-    replaced or not. Raises UserError for a sample whose mentions do not fit its text.
+    Pictures come from `bank`. Patches that it lacks (without a bank, all) are drawn as labelled frames. Whole images
+    come from the images' files. why: for a page of one sample, why each of its mentions was replaced or kept. Raises
+    UserError for a sample whose mentions do not fit its text.
     """
     crops, images = EmbeddedCrops(bank), Images(bank)
     mixed: list[SentenceRow] = []
@@ -108,13 +108,13 @@ def write_samples_page(
 def sentence_row(
     sample: MixedSample, picture: Callable[[Patch], str | None], image: Callable[[Patch], str | None] = lambda _: None
 ) -> SentenceRow:
-    """How a mixed sample is drawn; picture, image: as in `mixed_spans`."""
+    """A mixed sample as it is drawn. picture, image: see `mixed_spans`."""
     concepts = tuple(dict.fromkeys(patch.concept for patch in sample.patches))
     return SentenceRow(sample.key, tuple(mixed_spans(sample, picture, image)), concepts)
 
 
 def image_row(sample: ImageSample, picture: Callable[[Patch], str | None], image: str | None = None) -> ImageRow:
-    """How an image sample is drawn. image: where the page finds the whole image, None for a page that shows none."""
+    """An image sample as it is drawn. image: where the page finds the whole image, None for a page that shows none."""
     patches = tuple(patch_view(patch, picture(patch), image) for patch in sample.patches)
     boxes = tuple(patch.box for patch in sample.patches)
     name = f"{sample.source} · {sample.key}"
@@ -122,11 +122,11 @@ def image_row(sample: ImageSample, picture: Callable[[Patch], str | None], image
 
 
 def choose_samples(shards: str, count: int, concept: str | None = None) -> list[Sample]:
-    """`count` samples, fewer if there are fewer: mixed ones, then image samples, which are a quarter if there are both.
+    """Up to `count` samples: mixed ones, then image samples, which are a quarter if there are both.
 
-    shards: a folder of shards. They are shuffled over the whole corpus, so the first samples of shards that spread
-    evenly over the set are a fair choice; only these are read. concept: only samples with a patch of it; as many
-    shards are read as it takes to find them. Raises CallError if there is no shard, UserError for a damaged one.
+    shards: a folder of shards. They are shuffled over the whole corpus, so the first samples of evenly spread shards
+    are a fair choice, and only these are read. concept: only samples with a patch of this concept; reads as many shards
+    as needed to find them. Raises CallError if there is no shard, UserError for a damaged one.
     """
     names = [name for name in files.list_files(shards) if name.endswith(".tar") and "/" not in name]
     if not names:
@@ -141,7 +141,7 @@ def choose_samples(shards: str, count: int, concept: str | None = None) -> list[
 
 
 def _heads(folder: str, names: Sequence[str], count: int, concept: str | None) -> list[Sample]:
-    """The first samples of shards in turn, `count` in all."""
+    """The first samples of the shards in turn, `count` in all."""
     reach = min(count, len(names))
     spread = [names[place * len(names) // reach] for place in range(reach)]
     rest = [name for name in names if name not in set(spread)]

@@ -1,4 +1,4 @@
-// Hides the rows that a search does not name.
+// Hides the rows that do not match the search.
 (() => {
   const rows = [...document.querySelectorAll(".concept")];
   const search = document.getElementById("search");
@@ -13,6 +13,6 @@
     found.textContent = wanted ? `${shown} of ${rows.length} concepts` : "";
   }
   search.addEventListener("input", filter);
-  // A browser that reloads the page may keep what was typed.
+  // After a reload the browser may keep the text in the field.
   filter();
 })();

@@ -1,6 +1,6 @@
 """A sentence cut into spans for a page: plain text, mentions, words that only look like one, and patches.
 
-Pure functions from samples to what the templates draw; where patches' pictures come from is `crops`' business.
+Pure functions from samples to what the templates draw. `crops` provides the pictures.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ Kind = Literal["plain", "mention", "lookalike", "patches"]
 
 @dataclass(frozen=True)
 class PatchView:
-    """A patch as it is drawn. `aspect` is its width by its height; without a `picture` (a data URI) a labelled box
-    of that shape stands for it. `facts` (name, value) are shown when it is pointed at; `view` tells how it lies in its
-    image, which is shown when it is clicked: None where there is no way to."""
+    """A patch as it is drawn. `aspect` is width / height. Without a `picture` (a data URI) it is a labelled box of that
+    shape. `facts` (name, value) are shown when the mouse is over it. `view` says where it is in its image, which a
+    click shows; None if the page cannot show it."""
 
     label: str
     picture: str | None
@@ -28,7 +28,7 @@ class PatchView:
 
 @dataclass(frozen=True)
 class TextSpan:
-    """A stretch of a sentence. `note` is what pointing at it tells; `patches` stand in the place of `text`."""
+    """A stretch of a sentence. `note` is its tooltip. `patches` replace `text`."""
 
     kind: Kind
     text: str
@@ -38,7 +38,7 @@ class TextSpan:
 
 @dataclass(frozen=True)
 class Mark:
-    """A stretch to be told apart from plain text: characters start … end (exclusive)."""
+    """A stretch that is not plain text: characters start … end (exclusive)."""
 
     start: int
     end: int
@@ -46,9 +46,9 @@ class Mark:
 
 
 def cut(text: str, marks: Sequence[Mark], name: str) -> list[TextSpan]:
-    """The whole of `text` as spans, those of the marks in their places.
+    """The whole of `text` as spans, with those of the marks in place.
 
-    Raises UserError, naming the sentence `name`, for marks that overlap or lie outside the text.
+    Raises UserError, naming the sentence `name`, for marks that overlap or are outside the text.
     """
     spans: list[TextSpan] = []
     at = 0
@@ -56,7 +56,7 @@ def cut(text: str, marks: Sequence[Mark], name: str) -> list[TextSpan]:
         if not at <= mark.start < mark.end <= len(text):
             raise UserError(
                 f"{name}: a mention covers characters {mark.start} to {mark.end} of a text of {len(text)}, or overlaps "
-                "another one. Run `vlmixer verify` on the folder, then make it again."
+                "another one. Run `vlmixer verify` on the folder, then run the stage again with --overwrite."
             )
         if mark.start > at:
             spans.append(TextSpan("plain", text[at : mark.start]))
@@ -68,7 +68,7 @@ def cut(text: str, marks: Sequence[Mark], name: str) -> list[TextSpan]:
 
 
 def mention_mark(text: str, mention: Mention) -> Mark:
-    """A mention that stands as a word."""
+    """A mention that is shown as a word."""
     return Mark(mention.start, mention.end, TextSpan("mention", text[mention.start : mention.end], mention.concept))
 
 
@@ -79,8 +79,8 @@ def mixed_spans(
 ) -> list[TextSpan]:
     """The sample's sentence with patches in place of the replaced words.
 
-    picture: a patch's crop as a data URI, None where it is not at hand. image: where the page finds the patch's image,
-    empty where it cannot be shown, None for a page that shows none. Raises UserError for mentions out of place.
+    picture: a patch's crop as a data URI, None if it is not available. image: where the page finds the patch's image,
+    empty if it cannot be shown, None for a page that shows none. Raises UserError for misplaced mentions.
     """
     marks = []
     for index, mention in enumerate(sample.mentions):
@@ -113,6 +113,6 @@ def patch_view(patch: Patch, picture: str | None, image: str | None = None, repl
 
 
 def aspect(box: tuple[float, float, float, float]) -> float:
-    """Width by height of a box, xyxy."""
+    """Width / height of a box, xyxy; sides count as at least 1."""
     left, top, right, bottom = box
     return max(right - left, 1.0) / max(bottom - top, 1.0)

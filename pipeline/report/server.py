@@ -1,7 +1,7 @@
 """`vlmixer bank serve`: the bank's page with live queries, and a JSON API, over one bank that is opened once.
 
-Requests name concepts and patch ids, which are looked up in the bank; no path from a request is ever opened. Files that
-are read are the bank's own and the images that its patches came from.
+Requests name concepts and patch ids, which are looked up in the bank. No path from a request is ever opened. The only
+files read are the bank's own and the images of its patches.
 """
 
 import json
@@ -32,26 +32,27 @@ except ModuleNotFoundError as error:
 LOG = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
-"""Bytes of a request's body that are read; a feature of 4,096 numbers takes some 80 kB."""
+"""Maximum bytes of a request's body. A feature of 4,096 numbers takes some 80 kB."""
 MAX_CONTEXT = 32
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
 
 class Refused(Exception):
-    """A request that is not answered: its status and why."""
+    """A request that is refused, with the HTTP status and the reason."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
         self.status = status
 
 
-def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) -> Starlette:
+def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK, max_body: int = MAX_BODY) -> Starlette:
     """The server's application.
 
-    GET / is the page. GET /api/bank tells what the bank is, GET /api/concepts/ID?k= a concept's first patches, POST
+    GET / is the page. GET /api/bank describes the bank. GET /api/concepts/ID?k= gives a concept's first patches, POST
     /api/search {"concept", "like": patch id or feature, "context": [names], "k"} the best ones. GET /crops/ID is a
-    patch's JPEG, GET /images/ID its image, upright and scaled down. hosts: names by which the server may be asked.
+    patch's JPEG, GET /images/ID its image, upright and scaled down. hosts: host names that requests may use. max_body:
+    maximum bytes of a request's body.
     """
     page = live_bank_page(bank, max_k)
 
@@ -79,7 +80,7 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
 
     def search(request: Request, body: Any) -> Response:
         if not isinstance(body, dict) or set(body) - {"concept", "like", "context", "k"}:
-            raise Refused(400, 'expected a JSON object with "concept", "like", "context" and "k", none of them needed')
+            raise Refused(400, 'expected a JSON object with "concept", "like", "context" and "k", all of them optional')
         concept, like, context = body.get("concept"), body.get("like"), body.get("context", [])
         if not (concept is None or isinstance(concept, str)):
             raise Refused(400, "concept: expected a name")
@@ -107,22 +108,22 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK) ->
 
     routes = [
         Route("/", lambda request: HTMLResponse(page, headers=HEADERS)),
-        Route("/api/bank", _answering(described)),
-        Route("/api/concepts/{number:int}", _answering(of_concept)),
-        Route("/api/search", _answering(search), methods=["POST"]),
-        Route("/crops/{patch_id}", _answering(crop)),
-        Route("/images/{patch_id}", _answering(image)),
+        Route("/api/bank", _answering(described, max_body)),
+        Route("/api/concepts/{number:int}", _answering(of_concept, max_body)),
+        Route("/api/search", _answering(search, max_body), methods=["POST"]),
+        Route("/crops/{patch_id}", _answering(crop, max_body)),
+        Route("/images/{patch_id}", _answering(image, max_body)),
     ]
-    # A page elsewhere that makes its own name point at this machine is refused: the host it asks for is not ours.
+    # Refuses pages of other sites whose host name points to this machine (DNS rebinding).
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
 
 
-def _answering(answer: Callable[[Request, Any], Response]) -> Callable[[Request], Any]:
-    """An endpoint: reads the body, if it is not too long, and answers in a thread; refusals are JSON {"error"}."""
+def _answering(answer: Callable[[Request, Any], Response], max_body: int) -> Callable[[Request], Any]:
+    """An endpoint that reads the body, up to `max_body` bytes, and answers in a thread. Refusals are JSON {"error"}."""
 
     async def endpoint(request: Request) -> Response:
         try:
-            body = await _body(request) if request.method == "POST" else None
+            body = await _body(request, max_body) if request.method == "POST" else None
             response = await run_in_threadpool(answer, request, body)
         except Refused as refused:
             response = JSONResponse({"error": str(refused)}, refused.status)
@@ -137,18 +138,18 @@ def _answering(answer: Callable[[Request, Any], Response]) -> Callable[[Request]
     return endpoint
 
 
-async def _body(request: Request) -> Any:
+async def _body(request: Request, max_body: int) -> Any:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refused(415, "expected a body of the type application/json")
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_BODY:
-            raise Refused(413, f"the body is longer than {MAX_BODY:,} bytes")
+        if len(data) > max_body:
+            raise Refused(413, f"the body is longer than {max_body:,} bytes")
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        raise Refused(400, "the body is no JSON") from None
+        raise Refused(400, "the body is not valid JSON") from None
 
 
 def _count(value: Any, most: int) -> int:
@@ -185,15 +186,15 @@ def serve(bank: PatchBank, host: str, port: int, *, max_k: int) -> None:
     server = make_server(bank, host, port, max_k=max_k)
     LOG.info("%s: http://%s:%d", bank, host, port)
     if host not in LOOPBACK:
-        LOG.info("listening beyond this machine: whoever reaches it sees the bank and the images it came from")
-    with suppress(KeyboardInterrupt):  # the way to end it
+        LOG.info("listening beyond this machine: everyone who can reach it sees the bank and its images")
+    with suppress(KeyboardInterrupt):  # this is how it ends
         server.run()
 
 
-def make_server(bank: PatchBank, host: str, port: int, *, max_k: int) -> "uvicorn.Server":
+def make_server(bank: PatchBank, host: str, port: int, *, max_k: int, max_body: int = MAX_BODY) -> "uvicorn.Server":
     """The server, not started."""
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
-    app = make_app(bank, max_k=max_k, hosts=hosts)
+    app = make_app(bank, max_k=max_k, hosts=hosts, max_body=max_body)
     return uvicorn.Server(
         uvicorn.Config(app, host=host, port=port, log_level="warning", limit_concurrency=64, timeout_keep_alive=5)
     )

@@ -1,4 +1,4 @@
-// Makes the elements that stand for patches, and shows a patch in its image when it is clicked.
+// Draws patches, and shows a patch in its image when it is clicked.
 const patches = (() => {
   const viewer = document.createElement("dialog");
   viewer.id = "viewer";
@@ -43,11 +43,11 @@ const patches = (() => {
   }
 
   function whole(view, picture) {
-    if (!view.image) return alone(picture, "Its image could not be read when this page was made.");
+    if (!view.image) return alone(picture, "Its image could not be read when this page was written.");
     const frame = element("div");
     frame.className = "whole";
     const image = new Image();
-    image.addEventListener("error", () => frame.replaceWith(alone(picture, "Its image cannot be read from here.")));
+    image.addEventListener("error", () => frame.replaceWith(alone(picture, "Its image cannot be opened from this page.")));
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", `0 0 ${view.width} ${view.height}`);
     svg.setAttribute("preserveAspectRatio", "none");
@@ -57,12 +57,12 @@ const patches = (() => {
     for (const [name, value] of Object.entries(place)) rect.setAttribute(name, value);
     svg.append(rect);
     frame.append(image, svg);
-    // "#…" is a picture that the page holds once for all patches of the image.
+    // "#…" refers to a picture that the page contains once for all patches of the image.
     image.src = view.image.startsWith("#") ? document.querySelector(view.image).src : view.image;
     return frame;
   }
 
-  // What else can be done with a patch: set by a page that can do more than show it.
+  // Further actions for a patch, set by a page that has any.
   const actions = [];
 
   function open(patch) {
@@ -86,7 +86,7 @@ const patches = (() => {
   });
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !event.target.dataset.view) return;
-    event.preventDefault(); // The same key would press the button that then has the focus.
+    event.preventDefault(); // Otherwise the key would press the button that then has the focus.
     open(event.target);
   });
   return { draw, actions, element };

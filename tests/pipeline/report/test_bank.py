@@ -12,7 +12,7 @@ from tests.pipeline.report.small import BankPatch, jpeg, make_bank, read_page
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.report.bank import write_bank_page, write_hits_page
+from vlmixer.pipeline.report.bank import SheetLimits, write_bank_page, write_hits_page
 
 HOSTILE = "</script><b>dog</b> & 'cat'"
 
@@ -32,7 +32,7 @@ def picture(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-def test_a_row_a_concept_with_counts_synonyms_and_patches(tmp_path: Path, bank: PatchBank) -> None:
+def test_one_row_per_concept_with_counts_synonyms_and_patches(tmp_path: Path, bank: PatchBank) -> None:
     path = tmp_path / "page.html"
     write_bank_page(str(path), bank, per_concept=2)
     page = read_page(path)
@@ -54,7 +54,7 @@ def test_a_row_a_concept_with_counts_synonyms_and_patches(tmp_path: Path, bank: 
     assert [button.text for button in page.all("button", inside="nav")] == ["dog3", "hot air balloon1"]
     text = page.all("main")[0].text
     assert "4 patches of 2 of 3 concepts" in text
-    assert "Concepts without a patch" in text
+    assert "Concepts without patches" in text
     assert "boat" in text
 
 
@@ -76,10 +76,9 @@ def test_names_and_sources_cannot_leave_their_place(tmp_path: Path) -> None:
     assert page.all("h1")[0].text == HOSTILE
 
 
-def test_a_large_sheet_shows_thumbnails(tmp_path: Path, bank: PatchBank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlmixer.pipeline.report.bank.SMALL_SHEET", 3)
+def test_a_large_sheet_shows_thumbnails(tmp_path: Path, bank: PatchBank) -> None:
     path = tmp_path / "page.html"
-    write_bank_page(str(path), bank)
+    write_bank_page(str(path), bank, limits=SheetLimits(full_size=3))
     dogs, _ = read_page(path).data()
     assert [picture(patch["picture"]).size for patch in dogs] == [(40, 20), (96, 48), (40, 20)]
 
@@ -90,14 +89,14 @@ def test_an_empty_bank_has_a_page(tmp_path: Path) -> None:
     write_bank_page(str(path), bank)
     page = read_page(path)
     assert page.data() == page.all("concept") == []
-    assert "The bank holds no patch." in page.all("main")[0].text
+    assert "The bank has no patches." in page.all("main")[0].text
     assert "dog, cat" in page.all("main")[0].text
 
 
 def test_a_crop_that_is_no_picture_is_named_and_leaves_no_page(tmp_path: Path) -> None:
     bank = make_bank(tmp_path / "bank", [["dog"]], [BankPatch("p-bad", "dog", b"no jpeg")])
     path = tmp_path / "page.html"
-    with pytest.raises(UserError, match=r"the crop of patch p-bad is no picture .* `vlmixer verify`"):
+    with pytest.raises(UserError, match=r"the crop of patch p-bad is not a picture .* `vlmixer verify`"):
         write_bank_page(str(path), bank)
     with pytest.raises(UserError, match="p-bad"):
         write_hits_page(str(path), bank, bank.search("dog"), title="dog")
@@ -111,7 +110,7 @@ def test_hits_stand_in_order_with_their_similarity(tmp_path: Path, bank: PatchBa
     page = read_page(path)
     captions = [caption.text for caption in page.all("figcaption")]
     assert len(captions) == 2
-    assert captions[0] == f"dog 1.000on its own{HOSTILE.rpartition('/')[2]}"
+    assert captions[0] == f"dog 1.000alone in its image{HOSTILE.rpartition('/')[2]}"
     assert captions[1].startswith("dog 0.000")
     assert len(page.all("img")) == 2
 
@@ -120,10 +119,10 @@ def test_hits_of_a_search_without_likeness_show_none(tmp_path: Path, bank: Patch
     path = tmp_path / "page.html"
     write_hits_page(str(path), bank, bank.search("hot air balloon"), title="hot air balloon")
     page = read_page(path)
-    assert [caption.text for caption in page.all("figcaption")] == ["hot air balloonon its owna.jpg"]
+    assert [caption.text for caption in page.all("figcaption")] == ["hot air balloonalone in its imagea.jpg"]
     assert "1 patch of the bank" in page.all("header")[0].text
     write_hits_page(str(path), bank, [], title="boat")
-    assert "The bank holds no such patch." in read_page(path).all("main")[0].text
+    assert "The bank has no such patch." in read_page(path).all("main")[0].text
 
 
 def test_pages_load_nothing_and_are_the_same_twice(tmp_path: Path, bank: PatchBank) -> None:
@@ -136,9 +135,8 @@ def test_pages_load_nothing_and_are_the_same_twice(tmp_path: Path, bank: PatchBa
         assert read_page(one).loads() == []
 
 
-def test_a_sheet_of_many_concepts_shows_few_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlmixer.pipeline.report.bank.MOST_ON_A_SHEET", 60)
-    monkeypatch.setattr("vlmixer.pipeline.report.bank.PER_CONCEPT", (2, 5))
+def test_a_sheet_of_many_concepts_shows_few_of_each(tmp_path: Path) -> None:
+    limits = SheetLimits(patches=60, min_per_concept=2, max_per_concept=5)
     crop = jpeg("red")
     for concepts, shown in ((3, 5), (20, 3), (40, 2)):
         words = [[f"thing {number}"] for number in range(concepts)]
@@ -146,7 +144,7 @@ def test_a_sheet_of_many_concepts_shows_few_of_each(tmp_path: Path, monkeypatch:
             BankPatch(f"p{number}-{row}", f"thing {number}", crop) for number in range(concepts) for row in range(6)
         ]
         path = tmp_path / f"{concepts}.html"
-        write_bank_page(str(path), make_bank(tmp_path / str(concepts), words, patches))
+        write_bank_page(str(path), make_bank(tmp_path / str(concepts), words, patches), limits=limits)
         assert [len(block) for block in read_page(path).data()] == [shown] * concepts  # type: ignore[arg-type]
 
 
@@ -170,14 +168,13 @@ def test_a_sheet_refers_to_images_and_a_page_of_hits_holds_them(tmp_path: Path) 
     assert picture(views[0]["image"]).size == (100, 80)
 
 
-def test_a_page_of_many_hits_refers_to_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlmixer.pipeline.report.bank.IMAGES_INSIDE", 1)
+def test_a_page_of_many_hits_refers_to_images(tmp_path: Path) -> None:
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (100, 80)).save(photo)
     patches = [BankPatch(f"p-{row}", "dog", jpeg("red"), source=str(photo)) for row in range(2)]
     bank = make_bank(tmp_path / "bank", [["dog"]], patches)
     path = tmp_path / "page.html"
-    write_hits_page(str(path), bank, bank.search("dog"), title="dog")
+    write_hits_page(str(path), bank, bank.search("dog"), title="dog", images_inside=1)
     assert json.loads(read_page(path).all("patch")[0].attributes["data-view"])["image"] == photo.resolve().as_uri()
 
 

@@ -183,7 +183,7 @@ def test_the_served_page_draws_asks_and_finds_what_is_alike(address: str, page: 
     page.fill("[name=context]", "")
     page.fill("[name=concept]", "boat")
     page.keyboard.press("Enter")
-    expect(page.locator("#answer p")).to_have_text("The bank holds no such patch.")
+    expect(page.locator("#answer p")).to_have_text("The bank has no such patch.")
 
 
 def test_a_served_page_tells_what_was_wrong_with_a_question(address: str, browser: Browser) -> None:

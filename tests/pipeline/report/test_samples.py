@@ -102,7 +102,7 @@ def test_the_page_loads_nothing_and_is_the_same_twice(tmp_path: Path, bank: Patc
 def test_no_samples_make_a_page_that_says_so(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     assert write_samples_page(str(path), [], None, title="Samples") == 0
-    assert "There is no sample to show." in read_page(path).all("main")[0].text
+    assert "No samples to show." in read_page(path).all("main")[0].text
 
 
 def test_a_sample_that_does_not_fit_leaves_no_page(tmp_path: Path) -> None:
