@@ -120,7 +120,7 @@ def test_hits_of_a_search_without_likeness_show_none(tmp_path: Path, bank: Patch
     write_hits_page(str(path), bank, bank.search("hot air balloon"), title="hot air balloon")
     page = read_page(path)
     assert [caption.text for caption in page.all("figcaption")] == ["hot air balloonalone in its imagea.jpg"]
-    assert "1 patch of the bank" in page.all("header")[0].text
+    assert "1 patch from the bank" in page.all("header")[0].text
     write_hits_page(str(path), bank, [], title="boat")
     assert "The bank has no such patch." in read_page(path).all("main")[0].text
 
