@@ -1,4 +1,4 @@
-"""Vocabularies: the concepts that words and detector labels meet in. Ids are line numbers and never change."""
+"""Vocabularies: concepts, to which words of text and labels of detectors are mapped. Ids are line numbers."""
 
 import json
 import re
@@ -16,11 +16,11 @@ from vlmixer.bank.plurals import possible_singulars
 
 BUILT_IN = ("coco", "lvis", "vg1600", "openimages")
 
-# Labels of detectors that stand for a number which no class has.
+# Labels that detectors give to unused class numbers.
 PLACEHOLDERS = ("__background__", "N/A", "")
 
-# Words that name places in a picture, measures, times, sports, colours or anything at all: in captions they rarely mean
-# something that one could draw a box around, though vocabularies (most of all vg1600) have them.
+# Words for places in a picture, measures, times, sports, colours, or anything at all. In captions they rarely mean
+# something with a box around it, but vocabularies have them, vg1600 most of all.
 HARDLY_VISUAL = tuple(
     (
         "air arctic area back background base baseline black blue border bottom breakfast brown bunch case center "
@@ -40,10 +40,10 @@ _BETWEEN_COMMAS = re.compile(r"((?:\([^()]*\)|[^,])*)(?:,|$)")
 
 @dataclass(frozen=True)
 class Concept:
-    """One concept: its id (0 …), its name, and further words for it, all in lower case.
+    """One concept: its id (from 0), its name, and other words for it, all in lower case.
 
-    A word may end in a qualifier that says in which sense it is meant: "bow (weapon)". It tells concepts and labels
-    apart and is no word of text.
+    A word may end in a qualifier that gives its sense: "bow (weapon)". The qualifier distinguishes concepts and labels;
+    it is not searched for in text.
     """
 
     id: int
@@ -52,13 +52,13 @@ class Concept:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What to look for in text: the name and the synonyms without their qualifiers, none twice."""
+        """What to look for in text: the name and the synonyms, without qualifiers and duplicates."""
         return tuple(dict.fromkeys(unqualified(word) for word in (self.name, *self.synonyms)))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """An ordered set of concepts. `name` is for people; `hash` tells vocabularies apart."""
+    """An ordered set of concepts. `name` is for people; `hash` identifies the vocabulary."""
 
     name: str
     concepts: tuple[Concept, ...]
@@ -80,11 +80,11 @@ class Vocabulary:
 
     @cached_property
     def claims(self) -> Mapping[str, tuple[Concept, ...]]:
-        """For each word of text the concepts that list it; the first one gets it.
+        """For each word of text, the concepts that list it. The first one gets it.
 
-        First comes the concept whose name it is, then one that has it for a synonym as it stands, then one whose name
-        it is without the qualifier, then one that has a synonym so; among equals the one with the lower id. "bow" is
-        bow (decorative ribbons), which lists it, and not bow (weapon), which does not.
+        A concept with this name comes first, then one with this synonym, then one with this name before a qualifier,
+        then one with this synonym before a qualifier; among equals, the one with the lowest id. "bow" means
+        bow (decorative ribbons), which has the synonym "bow", and not bow (weapon), which does not.
         """
         ranked: dict[str, list[tuple[int, Concept]]] = {}
         for concept in self.concepts:
@@ -99,35 +99,34 @@ class Vocabulary:
 
     @property
     def shared_words(self) -> dict[str, list[str]]:
-        """The words that several concepts list, with the names of these; the first one gets the word in text."""
+        """The words that several concepts list, with the concepts' names. The first one gets the word in text."""
         return {
             word: [concept.name for concept in concepts] for word, concepts in self.claims.items() if len(concepts) > 1
         }
 
     @property
     def unreachable(self) -> list[str]:
-        """The names of concepts that no text can mention, because others get all of their words."""
+        """The names of concepts that no text can mention, because other concepts get all of their words."""
         reached = {concepts[0].name for concepts in self.claims.values()}
         return [name for name in self.names if name not in reached]
 
     def map_labels(self, labels: Sequence[str]) -> list[int | None]:
-        """The concept id for each detector label, None where the vocabulary has no such concept.
+        """The concept id of each detector label; None where the vocabulary has no such concept.
 
-        A label matches, whatever its spacing ("pottedplant"), hyphens, underscores or case: a name; else a name without
-        its qualifier ("orange", orange (fruit)); else a synonym as it stands. Of a label with alternatives
-        ("stop sign,stopsign") the first that matches counts. A label's own qualifier ("car_(automobile)") is passed
-        over if there is no match with it, but not where the vocabulary says in which sense it has the word: a label
-        pitcher_(vessel_for_liquid) is no concept with the synonym pitcher (baseball). What has no match may be a
-        plural ("hot dogs").
+        Spacing ("pottedplant"), hyphens, underscores and case do not matter. A label matches a name, else a name
+        without its qualifier ("orange" matches orange (fruit)), else a synonym, else the singular of one of these
+        ("hot dogs"). In a label with alternatives ("stop sign,stopsign") the first match counts. A label's own
+        qualifier ("car_(automobile)") is dropped if nothing matches with it, unless the vocabulary has the word in
+        another sense: a label pitcher_(vessel_for_liquid) does not match the synonym pitcher (baseball).
         """
         words = [(concept, word) for concept in self.concepts for word in (concept.name, *concept.synonyms)]
-        # Visual Genome has "head band" and "headband": spacing is passed over where it need not tell names apart.
+        # Visual Genome has "head band" and "headband": spacing is ignored only where it does not distinguish names.
         exact = {concept.name: concept.id for concept in self.concepts}
         senses = {_compact(unqualified(word)) for _, word in words if unqualified(word) != word}
         known: dict[str, int] = {}
         for concept in self.concepts:
             known.setdefault(_compact(concept.name), concept.id)
-        # Of two names that differ in the qualifier alone, the one that gets the word in text.
+        # If two names differ only in the qualifier, the one that gets the word in text wins.
         named = [(unqualified(concept.name), concept) for concept in self.concepts]
         for word, concept in sorted(named, key=lambda pair: self.claims[pair[0]][0] is not pair[1]):
             known.setdefault(_compact(word), concept.id)
@@ -155,7 +154,7 @@ class Vocabulary:
 
 
 def unqualified(word: str) -> str:
-    """The word without what stands in parentheses: "bow (weapon)" is "bow"; itself if nothing else would be left."""
+    """The word without its parentheses: "bow (weapon)" gives "bow". The word itself if nothing else would be left."""
     return _normal(_QUALIFIER.sub(" ", word)) or word
 
 
@@ -170,8 +169,8 @@ def _compact(word: str) -> str:
 def load_vocabulary(spec: str) -> Vocabulary:
     """A built-in vocabulary by name, or a .txt, .yaml or .json file (a path or an fsspec URL).
 
-    .txt: one concept a line, `name, synonym, …`; .yaml and .json: a list of names, of lists of words, or a mapping
-    from name to a synonym or a list of them. Raises CallError for anything else.
+    .txt: one concept per line, `name, synonym, …`. .yaml and .json: a list of names, a list of lists of words, or a
+    mapping from name to a synonym or a list of synonyms. Raises CallError for anything else.
     """
     if spec in BUILT_IN:
         text = resources.files("vlmixer.bank").joinpath("vocabularies", f"{spec}.txt").read_text(encoding="utf-8")
@@ -199,16 +198,16 @@ def load_vocabulary(spec: str) -> Vocabulary:
 
 
 def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """The mapping; a key that stands twice would otherwise lose its first concept without a word."""
+    """The mapping. Raises ValueError for a duplicate key, which would silently replace the first concept."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice.")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice.")
     return mapping
 
 
 def _load_yaml(text: str) -> Any:
-    """Plain data, and no key twice. Raises ValueError."""
+    """Plain data. Raises ValueError for duplicate keys and invalid YAML."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -223,13 +222,13 @@ def _load_yaml(text: str) -> Any:
 
 
 def parse_text(name: str, text: str) -> Vocabulary:
-    """A vocabulary from lines of comma-separated words; blank lines and lines that begin with # are passed over."""
+    """A vocabulary from lines of comma-separated words. Skips blank lines and lines that begin with #."""
     lines = (line.strip() for line in text.splitlines())
     return make_vocabulary(name, [[line] for line in lines if line and not line.startswith("#")])
 
 
 def parse_data(name: str, data: object) -> Vocabulary:
-    """A vocabulary from a list (of words or of lists of words) or a mapping from name to synonyms."""
+    """A vocabulary from a list of words, a list of lists of words, or a mapping from name to synonyms."""
     if isinstance(data, Mapping):
         entries = [[key, *_as_list(synonyms or [])] for key, synonyms in data.items()]
     elif isinstance(data, list):
@@ -240,7 +239,7 @@ def parse_data(name: str, data: object) -> Vocabulary:
         if not all(isinstance(word, str) for word in entry):
             raise CallError(
                 f"{name}: concept {number} is {reprlib.repr(entry)}; expected words, "
-                "quoted where YAML reads something else."
+                "quoted where YAML would read something else."
             )
     return make_vocabulary(name, entries)
 
@@ -250,10 +249,11 @@ def _as_list(entry: Any) -> list[Any]:
 
 
 def make_vocabulary(name: str, entries: Iterable[Iterable[str]]) -> Vocabulary:
-    """A vocabulary from lists of words, the name first; a comma outside parentheses also parts words.
+    """A vocabulary from lists of words, the name first. A comma outside parentheses also separates words.
 
-    Case, underscores and repeated blanks do not count; a synonym that a concept has twice is kept once. Raises
-    CallError if the vocabulary is empty, a name is empty or occurs twice, or a parenthesis is not closed.
+    Case does not matter, underscores count as blanks, repeated blanks as one, and duplicate synonyms of a concept are
+    dropped. Raises CallError if the vocabulary is empty, a name is empty or occurs twice, or a parenthesis is not
+    closed.
     """
     concepts: list[Concept] = []
     seen: dict[str, int] = {}
@@ -266,9 +266,9 @@ def make_vocabulary(name: str, entries: Iterable[Iterable[str]]) -> Vocabulary:
             raise CallError(f"{name}: the concept of {', '.join(words)} has no name: its first word is empty.")
         for word in words:
             if re.search(r"[()]", _QUALIFIER.sub("", word)):
-                raise CallError(f"{name}: {word!r} has a parenthesis without the other one.")
+                raise CallError(f"{name}: {word!r} has an unbalanced parenthesis.")
         if words[0] in seen:
-            raise CallError(f"{name}: the concept {words[0]!r} stands twice, as number {seen[words[0]]} and again.")
+            raise CallError(f"{name}: the concept {words[0]!r} occurs twice. The first one is number {seen[words[0]]}.")
         seen[words[0]] = len(concepts)
         concepts.append(Concept(len(concepts), words[0], tuple(words[1:])))
     if not concepts:

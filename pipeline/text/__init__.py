@@ -1,1 +1,1 @@
-"""Reading sentences and finding their visually-grounded words."""
+"""Reads sentences and finds their visually grounded words."""

@@ -1,7 +1,7 @@
-"""What an English word's neighbours tell about it: whether a matched word is meant as a thing.
+"""Whether a matched English word is meant as a thing, judged by its neighbours.
 
-`verdict` says so where the neighbours settle it, with or without a statistical pipeline; `guess` does its best for the
-rest where there is none. Pure functions on the words of a sentence; the lists were chosen by reading errors on captions
+`verdict` decides where the neighbours settle it, with or without a statistical pipeline. `guess` decides the rest where
+there is no pipeline. Pure functions on the words of a sentence. The lists were chosen by reading errors on captions
 (docs/tagging.md).
 """
 
@@ -13,9 +13,9 @@ from vlmixer.pipeline.text.matching import Match, Words
 
 
 def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | None:
-    """Whether the match is meant as a thing, where its neighbours settle it; None where they do not.
+    """Whether the match is meant as a thing. None where its neighbours do not settle it.
 
-    `tag_modifiers`: whether a word that only modifies the next noun counts.
+    tag_modifiers: a word that only modifies the next noun counts.
     """
     before, after = _before(words, match), _after(words, match)
     head = words.words[match.last]
@@ -58,11 +58,11 @@ def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | N
 
 
 def guess(words: Words, match: Match, following: Match | None, tag_modifiers: bool) -> bool:
-    """Whether the match is meant as a thing, where nothing but the words themselves can tell.
+    """Whether the match is meant as a thing, decided from the words alone.
 
-    A word after "to" is a verb, and so is one without a plural ending after one that has ("the students *train*"); a
-    word straight before another match or before a noun that others often modify, modifies it ("*cat* food"); and "a
-    *bear* of a problem" is an idiom.
+    A word after "to" is a verb. So is a word without a plural ending after a plural ("the students *train*"). A word
+    directly before another match, or before a noun that is often modified, is a modifier ("*cat* food"). "A *bear* of
+    a problem" is an idiom.
     """
     before, after = _before(words, match), _after(words, match)
     single, singular = match.first == match.last, is_singular(words, match)
@@ -84,11 +84,11 @@ def guess(words: Words, match: Match, following: Match | None, tag_modifiers: bo
 
 
 def modifies(words: Words, match: Match, *, next_is_plural: bool, no_verb: bool) -> bool:
-    """Whether the match only modifies the noun that a statistical pipeline sees behind it.
+    """Whether the match only modifies the noun that a statistical pipeline sees after it.
 
-    Pipelines take many verbs for nouns there ("a man *sits*"): no plural follows "a dog", and what stands before an
-    article or is a verb that captions are full of is no noun; nor is a plural, where the pipeline sees `no_verb` in the
-    whole sentence ("the dog *slurps* water"). And a plural does not modify ("dogs *race*").
+    Pipelines take many verbs there for nouns ("a man *sits*"). It is not a noun if it is a plural after "a dog", stands
+    before an article, is a frequent verb of captions, or is a plural and the pipeline found `no_verb` in the sentence
+    ("the dog *slurps* water"). A plural match does not modify ("*dogs* race").
     """
     if not is_singular(words, match) or words.words[match.last] in lists.PERSON_NOUNS:
         return False
@@ -102,7 +102,7 @@ def modifies(words: Words, match: Match, *, next_is_plural: bool, no_verb: bool)
 
 
 def _is_subject(words: Words, match: Match, after: str) -> bool:
-    """Whether the word behind the match is a verb with the match for its subject."""
+    """Whether the word after the match is a verb whose subject is the match."""
     determiner = _determiner(words, match)
     if after in lists.VERB_BASES:
         return (
@@ -125,23 +125,23 @@ def _is_idiom(words: Words, match: Match) -> bool:
 
 
 def is_singular(words: Words, match: Match) -> bool:
-    """Whether the match does not stand in the plural."""
+    """Whether the match is singular."""
     text = " ".join(words.words[match.first : match.last + 1])
     return text == re.sub(r"[\s'-]+", " ", match.lemma) or not looks_plural(words.words[match.last])
 
 
 def _before(words: Words, match: Match) -> str:
-    """The word straight before the match, "" where punctuation or nothing stands there."""
+    """The word directly before the match; "" if there is none or punctuation comes between."""
     return words.word(match.first - 1) if not words.gap(match.first - 1).strip() else ""
 
 
 def _after(words: Words, match: Match) -> str:
-    """The word straight behind the match, "" where punctuation or nothing stands there."""
+    """The word directly after the match; "" if there is none or punctuation comes between."""
     return words.word(match.last + 1) if not words.gap(match.last).strip() else ""
 
 
 def _ends_noun(words: Words, match: Match, after: str) -> bool:
-    """Whether no noun that the match could modify follows."""
+    """Whether the match ends its noun phrase: no noun follows that it could modify."""
     if after == "and":
         return words.word(match.last + 2) in lists.DETERMINERS
     if after.endswith("ing") and len(after) > 4:
@@ -150,7 +150,7 @@ def _ends_noun(words: Words, match: Match, after: str) -> bool:
 
 
 def _determiner(words: Words, match: Match) -> str:
-    """The determiner of the match's noun phrase, "" if there is none within five words."""
+    """The determiner of the match's noun phrase; "" if there is none within five words."""
     index = _begin_of_phrase(words, match)
     return words.word(index) if words.word(index) in lists.DETERMINERS else ""
 
@@ -195,7 +195,7 @@ def _is_animals_kin(words: Words, match: Match) -> bool:
 
 
 def _is_fruit(words: Words, match: Match) -> bool | None:
-    """Whether a word that is also a colour is meant as the fruit."""
+    """Whether a word that is also a colour means the fruit; None if undecided."""
     if not is_singular(words, match):
         return True
     before, after = _before(words, match), _after(words, match)

@@ -1,4 +1,4 @@
-"""The word lists of `english`. They were chosen by reading what went wrong on captions (docs/tagging.md)."""
+"""The word lists of `english`, chosen by reading errors on captions (docs/tagging.md)."""
 
 OTHER_THINGS = tuple(
     phrase.strip()
@@ -35,7 +35,7 @@ OTHER_THINGS = tuple(
     water pitcher, worker bee, zebra crossing
     """.split(",")
 )
-"""Phrases that hold a concept's word and mean something else; a vocabulary that has the phrase itself keeps it."""
+"""Phrases that contain a concept's word but mean something else. A vocabulary that lists the phrase itself keeps it."""
 
 DETERMINERS = frozenset(
     "a an another any both dozen each eight either every few five four her his its many multiple my neither nine no "
@@ -56,7 +56,7 @@ ADJECTIVES = frozenset(
     "orange parked pink plastic pretty purple red shaggy shirtless short silver single small smaller smiling spotted "
     "striped tall tan teenage thin tiny vintage wet white wooden yellow yellow-green young".split()
 )
-"""Adjectives that captions put before things; some can be nouns themselves."""
+"""Adjectives that captions put before things. Some can be nouns themselves."""
 
 BEFORE_NOUNS = DETERMINERS | ADJECTIVES
 
@@ -67,25 +67,25 @@ AFTER_NOUNS = frozenset(
     "outside over past she should so that the their them then there they through to together toward towards under "
     "underneath upon was were when where which while who whom whose will with within without would".split()
 )
-"""What follows the last noun of a phrase: prepositions, auxiliaries, relative pronouns, the next phrase."""
+"""Words that follow the last noun of a phrase: prepositions, auxiliaries, relative pronouns, the next phrase."""
 
 PREPOSITIONS = frozenset(
     "against at behind beneath beside between by from in into near of on onto through under with without".split()
 )
-"""Those behind which a bare word is a noun ("on *surfboard*"); "to" and "like" are not."""
+"""Prepositions after which a bare word is a noun ("on *surfboard*"). Not "to" and "like"."""
 
 AFTER_VERBS = frozenset("a an her herself him himself his it its itself the their them themselves".split())
-"""What follows a verb and hardly ever a noun."""
+"""Words that follow a verb, and hardly ever a noun."""
 
 COLOURS = frozenset(
     "beige black blue brown gold golden gray green grey orange pink purple red silver tan white yellow".split()
 )
 
 SUBJECTS = frozenset("he i she they we who you".split())
-"""Pronouns behind which an English noun form is a verb ("they *train*")."""
+"""Pronouns after which a noun form is a verb ("they *train*")."""
 
 AUXILIARIES = frozenset("can cannot could let lets may might must never not please shall should to will would".split())
-"""Words behind which it is one, too ("don't *park*")."""
+"""Other words after which a noun form is a verb ("don't *park*")."""
 
 NEXT_TO = frozenset("attached back belonging close due near next nose related similar thanks tied up".split())
 """Words that make "to" a preposition ("next to *bed*")."""
@@ -96,31 +96,31 @@ PERSON_NOUNS = frozenset("boy child gentleman girl guy lady man person someone t
 ALWAYS_NOUNS = frozenset("boys children gentlemen girls guys ladies men people persons somebody someone women".split())
 
 KIN = frozenset("adult baby child father female infant male mother parent".split())
-"""Words that mean an animal where animals are spoken of ("an elephant and her *baby*")."""
+"""Words that mean an animal in a sentence about animals ("an elephant and her *baby*")."""
 
 WILD = frozenset(
     "animal bear bird bull calf cattle colt cow cub deer duck duckling elephant ewe foal giraffe goat goose gosling "
     "hippo horse lamb lion mare monkey panda pony rhino seal sheep swan tiger whale zebra".split()
 )
-"""The animals whose kin they may be; dogs and cats live with people's babies."""
+"""Animals whose kin they may be. Not dogs and cats, which live with people's babies."""
 
 LIKENESSES = frozenset(
     "cartoon carving carvings drawing drawings figurine figurines mosaic mural painting paintings poster replica "
     "sculpture sculptures shadow shadows sketch statue statues".split()
 )
-"""What shows a thing without being one ("a statue of a *man*")."""
+"""Words for likenesses of things ("a statue of a *man*")."""
 
 MADE_OF = frozenset(
     "bronze cardboard carved ceramic concrete fake inflatable lego marble origami paper plastic plush porcelain "
     "rubber stone stuffed toy wooden".split()
 )
-"""What makes a likeness of an animal ("a rubber *duck*")."""
+"""Materials and words that make an animal a likeness ("a rubber *duck*")."""
 
 LIVING = WILD | frozenset("cat dog eagle hen kitten owl ox parrot penguin pig puppy rooster".split())
 """Animals of which likenesses are made."""
 
 NOT_BARE = frozenset("baseball basketball can football might must softball volleyball will".split())
-"""Games and auxiliaries, unless a determiner or an adjective stands before them ("they play *football*")."""
+"""Games and auxiliaries: not things unless after a determiner or an adjective ("they play *football*")."""
 
 FRUIT_OR_COLOUR = frozenset("olive orange peach plum".split())
 
@@ -135,20 +135,20 @@ VERBS = frozenset(
     "smiles sniffs speaks splashes sprays squats squirts stands stares stretches sweeps swerves swims tackles takes "
     "talks throws tosses touches travels tries uses waits was washes watches wears yells".split()
 )
-"""Verbs of captions in the third person that a tagger may take for a plural ("a man *sits*"), hardly ever a noun."""
+"""Verbs in the third person that a pipeline may take for plurals ("a man *sits*") and that hardly ever are nouns."""
 
 VERBS_OR_PLURALS = frozenset(
     "blows cleans cooks covers dives drops ends falls fishes heads jumps lights paints passes pitches plays points "
     "races rides rises rolls rounds rows runs serves sets shops shows skateboards skates skips skis slides snowboards "
     "starts steers stops strikes surfs swings tracks turns walks works".split()
 )
-"""Those that often are a noun behind another one ("the bus *stops* are new")."""
+"""Verbs that are often nouns after another noun ("the bus *stops* are new")."""
 
 VERB_BASES = frozenset(
     "carry catch chase climb eat feed fly gather graze hold kick lay lean leap lie look perform pose pull push rely "
     "rest share sit sleep smile stand stare swim throw travel wait wear".split()
 )
-"""Base forms, behind several things; not those that are often a noun ("a boat *ride*")."""
+"""Base forms of verbs, after several things. Not those that are often nouns ("a boat *ride*")."""
 
 COMPOUND_HEADS = frozenset(
     "bag bath bed boat booth bowl box bread brush cage cake call cap case cases cider coach coat collar company "
@@ -162,13 +162,13 @@ COMPOUND_HEADS = frozenset(
     "time top tower toy toys track tracks trail trainer treat tree trees trick uniform uniforms vest window windows "
     "wire yard".split()
 )
-"""Nouns that often stand behind another one, which then only modifies them ("a bus *stop*")."""
+"""Nouns that are often modified by the noun before them ("a bus *stop*")."""
 
 QUALITIES = ADJECTIVES - MADE_OF
 """Adjectives that do not make a thing a likeness."""
 
 BEFORE_PHRASES = AFTER_NOUNS - DETERMINERS
-"""What ends the phrase before a noun phrase."""
+"""Words that end the phrase before a noun phrase."""
 
 AFTER_MOVEMENTS = PREPOSITIONS | frozenset("across along around away back down off out over past to toward up".split())
-"""What follows a verb of movement ("the dog *runs* along")."""
+"""Words that follow a verb of movement ("the dog *runs* along")."""

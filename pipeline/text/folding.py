@@ -1,5 +1,5 @@
-"""Text made comparable: case, widths, ligatures and accents written in two ways folded, with the way back to the text
-as it is stored."""
+"""Makes text comparable: folds case, widths, ligatures and equivalent accents, and keeps the offsets in the stored
+text."""
 
 import re
 import sys
@@ -13,23 +13,23 @@ _APOSTROPHES = str.maketrans("’ʼ＇", "'''")
 
 @dataclass(frozen=True)
 class Folded:
-    """`text` is what to compare. `starts[i]`, `ends[i]`: the stored characters that its character i comes from; None
-    where both have the same offsets."""
+    """`text` is what to compare. Its character i comes from the stored characters `starts[i]` … `ends[i]`-1. None: both
+    have the same offsets."""
 
     text: str
     starts: Sequence[int] | None = None
     ends: Sequence[int] | None = None
 
     def stored(self, start: int, end: int) -> tuple[int, int]:
-        """The stretch of the stored text that `text[start:end]` (not empty) comes from."""
+        """The range of the stored text that `text[start:end]`, which is not empty, comes from."""
         if self.starts is None or self.ends is None:
             return start, end
         return self.starts[start], self.ends[end - 1]
 
 
 def fold(text: str) -> Folded:
-    """`text` for comparing: NFKC, case folded, apostrophes alike, without marks that are not seen (soft hyphens,
-    joiners, directions)."""
+    """`text` for comparison: NFKC, case folded, one kind of apostrophe, no invisible characters (soft hyphens, joiners,
+    directions)."""
     if text.isascii():
         return Folded(text.lower())
     folded: list[str] = []
@@ -47,7 +47,7 @@ def fold(text: str) -> Folded:
 
 @cache
 def _marks() -> str:
-    """The combining marks, as the inside of a character class; `\\w` lacks them."""
+    """The combining marks, for use in a character class. `\\w` does not match them."""
     marks = [point for point in range(sys.maxunicode + 1) if unicodedata.category(chr(point)) in ("Mn", "Mc")]
     ranges: list[list[int]] = []
     for point in marks:
@@ -60,7 +60,7 @@ def _marks() -> str:
 
 @cache
 def _clusters() -> re.Pattern[str]:
-    """A character with what composes with it: its marks, Korean vowels and finals, voice marks of narrow kana."""
+    """A character and what composes with it: marks, Korean vowels and finals, voice marks of narrow kana."""
     korean, kana = "[\u1100-\u115f\uac00-\ud7a3][\u1160-\u11ff]+", "[\uff66-\uff9d][\uff9e\uff9f]"
     return re.compile(f"(?:{korean}|{kana}|(?s:.))[{_marks()}]*")
 
@@ -74,5 +74,5 @@ _ASCII_WORDS = re.compile(r"\w+", re.ASCII)
 
 
 def word_pattern(folded: str) -> re.Pattern[str]:
-    """What the words of a folded text match."""
+    """The pattern of the words in a folded text."""
     return _ASCII_WORDS if folded.isascii() else _words()

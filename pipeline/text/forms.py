@@ -19,9 +19,9 @@ SPELLINGS = tuple(
         "yogurt/yoghurt"
     ).split()
 )
-# Spellings that are another word when they stand alone ("the air is drier").
+# Spellings that are another word outside a phrase ("the air is drier").
 SPELLINGS_IN_PHRASES = (("dryer", "drier"),)
-# Compounds that are written in one word and in two.
+# Compounds that are written as one word or as two.
 COMPOUNDS = tuple(
     tuple(pair.split("|"))
     for pair in (
@@ -36,16 +36,16 @@ COMPOUNDS = tuple(
         "wine|glass wrist|band wrist|watch"
     ).split()
 )
-# The part of a phrase that inflects: the last word, or what stands before a preposition ("loaves of bread").
+# The part of a phrase that inflects: the last word, or the word before a preposition ("loaves of bread").
 _HEAD = re.compile(r"(.*?)([^\W\d_]{2,})((?: (?:of|in|with|on|for|to) .*)?)")
 
 
 @cache
 def forms_of(word: str) -> tuple[str, ...]:
-    """The word, its other number (`inflections_of`), and both in their other spellings; none twice.
+    """The word, its other number (`inflections_of`), and both in their other spellings, without duplicates.
 
-    Words are in lower case, phrases have a blank between their parts; text with hyphens for the blanks is the
-    matcher's affair. "teddy bear" gives "teddy bears", "teddybear" and "teddybears".
+    Words are in lower case, with blanks between the parts of a phrase; the matcher finds hyphens there, too.
+    "teddy bear" gives "teddy bears", "teddybear" and "teddybears".
     """
     spelt = [word, *_spellings(word)]
     forms = [form for spelling in spelt for form in (spelling, *inflections_of(spelling))]
@@ -55,7 +55,7 @@ def forms_of(word: str) -> tuple[str, ...]:
 
 @cache
 def inflections_of(word: str) -> tuple[str, ...]:
-    """The plurals of a word or phrase, or the singular of one that is a plural: "loaf of bread", "loaves of bread"."""
+    """The plurals of a word or phrase, or the singular of a plural: "loaf of bread" gives "loaves of bread"."""
     return tuple(dict.fromkeys(_inflected(word)))
 
 
@@ -64,7 +64,7 @@ def _parts(phrase: str) -> list[str]:
 
 
 def _spellings(phrase: str) -> Iterator[str]:
-    """The phrase with one of its words, or two that stand together, written in another way."""
+    """The phrase with one of its words, or two neighbours, in another spelling."""
     parts = _parts(phrase)
     pairs = SPELLINGS + SPELLINGS_IN_PHRASES if len(parts) > 1 else SPELLINGS
     for place, part in enumerate(parts):
@@ -78,7 +78,7 @@ def _spellings(phrase: str) -> Iterator[str]:
 
 
 def _inflected(phrase: str) -> Iterator[str]:
-    """The phrase with its head in the other number; of "bow and arrow" also with both nouns in it."""
+    """The phrase with its head in the other number. For "bow and arrow", also with both nouns in it."""
     found = _HEAD.fullmatch(phrase)
     if found is None:
         return

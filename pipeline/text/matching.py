@@ -1,4 +1,4 @@
-"""Finding a vocabulary's words in text: longest match over inflected forms. Says where, not whether it is meant."""
+"""Finds a vocabulary's words in text: the longest match over all forms. `tagger` decides which are meant as things."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -9,20 +9,20 @@ from vlmixer.pipeline.text.folding import Folded, fold, word_pattern
 from vlmixer.pipeline.text.forms import forms_of, inflections_of
 
 Derivation = Callable[[str], Iterable[str]]
-"""Gives forms of a vocabulary's word."""
+"""Derives forms from a vocabulary's word."""
 
 ENGLISH: tuple[Derivation, ...] = (lambda word: (word,), inflections_of, forms_of)
 
-# What may stand between the parts of a phrase (nothing, where a tokenizer divides what has no blanks); "it was hot.
-# Dogs …" is no hot dog.
+# What may separate the parts of a phrase: nothing where a tokenizer splits text without blanks. "It was hot. Dogs …"
+# is not a hot dog.
 _GAP = re.compile(r"[\s'‐‑–-]*|[./&]")
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`text[start:end]` is a form of the concept; `lemma` is the vocabulary's own word for that form.
+    """`text[start:end]` is a form of the concept. `lemma` is the vocabulary's word that it is a form of.
 
-    In the Words it was found in, it is the words `first` … `last`.
+    In its `Words`, the match spans the words `first` … `last`, both included.
     """
 
     start: int
@@ -34,7 +34,7 @@ class Match:
 
 
 class Words:
-    """The words of a text, folded; `folded` is the text that they stand in."""
+    """The words of a text, folded. `folded` is the text that contains them."""
 
     __slots__ = ("_spans", "folded", "words")
 
@@ -45,7 +45,7 @@ class Words:
 
     @classmethod
     def of_tokens(cls, text: str, tokens: Iterable[tuple[int, int, str]]) -> "Words":
-        """Words that a tokenizer found: (start, end, what to take for the word); those without letters are left out."""
+        """Words from a tokenizer: (start, end, form of the word). Tokens without letters are dropped."""
         words = cls.__new__(cls)
         words.folded = Folded(text)
         held = [(start, end, one_word(form)) for start, end, form in tokens]
@@ -58,9 +58,9 @@ class Words:
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """Where each word stands in the folded text."""
+        """(start, end) of each word in the folded text."""
         if self._spans is None:
-            # Nothing but what belongs to no word stands between two words, so that the next occurrence is the word.
+            # Between two words there are no word characters, so the next occurrence is the word itself.
             text, at = self.folded.text, 0
             self._spans = []
             for word in self.words:
@@ -74,19 +74,18 @@ class Words:
         return self.words[index] if 0 <= index < len(self.words) else ""
 
     def gap(self, index: int) -> str:
-        """What stands between the words `index` and `index` + 1; -1 and the last one: from the text's start, to its
-        end."""
+        """The text between the words `index` and `index` + 1. -1: from the text's start; the last word: to its end."""
         begin = self.spans[index][1] if index >= 0 else 0
         return self.folded.text[begin : self.spans[index + 1][0] if index + 1 < len(self.words) else None]
 
     def stored(self, first: int, last: int) -> tuple[int, int]:
-        """The stretch of the stored text that the words `first` … `last` are."""
+        """The range of the stored text that the words `first` … `last` cover."""
         return self.folded.stored(self.spans[first][0], self.spans[last][1])
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """`concept` is None for a phrase that is to be passed over."""
+    """`concept` is None for a phrase that is recognised and skipped."""
 
     words: tuple[str, ...]
     concept: str | None
@@ -94,13 +93,13 @@ class _Form:
 
 
 class Matcher:
-    """Finds words of a vocabulary, case folded, with blanks, hyphens or an apostrophe between their parts ("hot dog",
+    """Finds words of a vocabulary in any case, with blanks, hyphens or an apostrophe between their parts ("hot dog",
     "hot-dog").
 
-    A word that several concepts list belongs to the first of its `Vocabulary.claims`; a form derived from one word
-    never stands for another that the vocabulary lists: forms come by the derivations in turn. `stop_words` are words
-    and phrases that are passed over in any form, though longer phrases with them are not; so are `other_things`, but
-    for those that the vocabulary has.
+    A word that several concepts list belongs to the first of its `Vocabulary.claims`. Derivations apply in turn, so a
+    form derived from one word never hides another word of the vocabulary. `stop_words` are words and phrases that are
+    skipped in all their forms; longer phrases that contain them are not. `other_things` are skipped likewise, unless
+    the vocabulary lists them.
     """
 
     def __init__(
@@ -132,16 +131,16 @@ class Matcher:
         self._firsts = frozenset(form.words[0] for form in found.values() if form.concept is not None)
 
     def may_find(self, text: str) -> bool:
-        """Whether `find` may find anything: quick, and never wrong about a no."""
+        """Whether `find` may find anything. Fast; False is always right."""
         folded = text.lower() if text.isascii() else fold(text).text
         return not self._firsts.isdisjoint(word_pattern(folded).findall(folded))
 
     def find(self, text: str) -> list[Match]:
-        """Matches from left to right, not overlapping, the longest where several begin at one word."""
+        """Matches from left to right without overlaps. Where several begin at one word, the longest."""
         return self.find_in(Words(text))
 
     def find_in(self, words: Words) -> list[Match]:
-        """As `find`, for words that are at hand."""
+        """Like `find`, for a text that is already split into words."""
         found: list[Match] = []
         after = 0
         for at, word in enumerate(words.words):
@@ -172,5 +171,5 @@ def split(phrase: str) -> tuple[str, ...]:
 
 
 def one_word(token: str) -> str:
-    """What a tokenizer takes for one word ("T-Shirt"), folded; "" if there is no letter in it."""
+    """A token such as "T-Shirt" as one folded word. "" if it holds no letter."""
     return "".join(split(token))

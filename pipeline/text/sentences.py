@@ -1,4 +1,4 @@
-"""Taking running text apart into sentences, by spaCy's rules for a language; no model is needed."""
+"""Splits running text into sentences by spaCy's rules for a language. Needs no model."""
 
 import re
 from functools import cached_property
@@ -14,7 +14,7 @@ _BLANK_LINE = re.compile(r"\n\s*\n")
 
 
 class SentenceSplitter:
-    """Splits texts of `language` (a spaCy language code). A sentence may go over line ends, not over a blank line."""
+    """Splits texts of `language`, a spaCy language code. Sentences may cross line ends, but not blank lines."""
 
     def __init__(self, language: str = "en") -> None:
         self.language = language
@@ -29,7 +29,7 @@ class SentenceSplitter:
         return nlp
 
     def split(self, text: str) -> list[str]:
-        """The sentences, white space within them made single blanks; [] if there is nothing but white space."""
+        """The sentences, with single blanks for all white space. [] if there is only white space."""
         found = []
         for paragraph in _BLANK_LINE.split(text.replace("\r\n", "\n")):
             line = " ".join(paragraph.split())

@@ -1,8 +1,8 @@
-"""Which matched words are meant as things. Cheap matching goes first, then what the neighbours settle; a statistical
-spaCy pipeline sees only the sentences that hold a word left open. Without one, rules guess at these.
+"""Decides which matched words are meant as things.
 
-English is matched by its words' forms. Other languages are matched by the forms in the vocabulary and by the lemmas
-that their pipeline gives, so that there every sentence goes through it.
+Matching comes first, because it is cheap; then the neighbours of a word (`english`). Only sentences with an undecided
+word go through a statistical spaCy pipeline; without one, rules guess. Other languages than English are matched by the
+vocabulary's forms and by their pipeline's lemmas, so every sentence goes through the pipeline.
 """
 
 import importlib.util
@@ -39,17 +39,17 @@ _DO = frozenset(("do", "does", "did", "n't", "let", "'s"))
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """What was found in a sentence: words that are meant as things, and words that only look so ("a *bear* market")."""
+    """The words found in a sentence: those meant as things, and those that only look so ("a *bear* market")."""
 
     mentions: tuple[Mention, ...]
     not_meant: tuple[Mention, ...]
 
 
 class Tagger:
-    """Finds the grounded words of sentences. `description` names what decides, for manifests and logs.
+    """Finds the grounded words of sentences. `description` names the rules or pipeline, for manifests and logs.
 
-    `tag_modifiers`: whether a concept that only modifies the next noun is tagged, too ("*cat* food"). `matcher`: what
-    `make_matcher` gives for the same arguments, if it is at hand: deriving all forms of the words takes seconds.
+    tag_modifiers: also tag concepts that only modify the next noun ("*cat* food"). matcher: the result of
+    `make_matcher` for the same arguments; making it takes seconds.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class Tagger:
             self._lemmas = Matcher(vocabulary, stop_words, derivations=[_as(_lemma, self._nlp)])
 
     def finds(self, text: str) -> bool:
-        """Whether a word of the vocabulary is found in the text, meant as a thing or not; in other languages than
-        English, True where only the pipeline could tell."""
+        """Whether the text holds a word of the vocabulary, meant as a thing or not. Always True in other languages than
+        English, where only the pipeline could tell."""
         return self._lemmas is not None or bool(self._matcher.find(text))
 
     def tag(self, texts: list[str]) -> list[Tagged]:
-        """What is found in each text."""
+        """The words found in each text."""
         judged = self._judge_english(texts) if self._lemmas is None else self._judge_lemmas(texts)
         return [
             Tagged(
@@ -85,7 +85,7 @@ class Tagger:
         ]
 
     def _judge_english(self, texts: list[str]) -> list[list[tuple[Match, bool]]]:
-        """Each text's matches, and whether they are meant: by their neighbours, then by part of speech or a guess."""
+        """Each text's matches, and whether they are meant: by their neighbours, else by part of speech or a guess."""
         sentences = [Words(text) for text in texts]
         found = [self._matcher.find_in(words) for words in sentences]
         verdicts = [
@@ -110,7 +110,7 @@ class Tagger:
         ]
 
     def _judge_lemmas(self, texts: list[str]) -> list[list[tuple[Match, bool]]]:
-        """The same for another language: matches by form or by lemma, those with a noun meant."""
+        """The same for another language: matches by form or lemma; those that contain a noun are meant."""
         assert self._nlp is not None
         assert self._lemmas is not None
         judged = []
@@ -127,7 +127,7 @@ def make_tagger(settings: TextSettings, vocabulary: Vocabulary, matcher: Matcher
 
 
 def make_matcher(vocabulary: Vocabulary, stop_words: Iterable[str], nlp: "Language | None") -> Matcher:
-    """What finds the vocabulary's words as they stand in the pipeline's language; in English, in all their forms."""
+    """A matcher of the vocabulary's words: in English in all their forms, else as the pipeline's tokenizer has them."""
     if nlp is None or nlp.lang == ENGLISH:
         return Matcher(vocabulary, stop_words, OTHER_THINGS)
     return Matcher(vocabulary, stop_words, derivations=[lambda word: (word,), _as(_form, nlp)])
@@ -138,7 +138,7 @@ def _mention(text: str, match: Match) -> Mention:
 
 
 def meant(doc: "Doc", words: Words, match: Match, tag_modifiers: bool) -> bool:
-    """Whether the pipeline takes the match's head, its last word, for a noun that does not merely modify the next one.
+    """Whether, by the pipeline, the match's head (its last word) is a noun that does not merely modify the next one.
 
     "The *traffic light*" counts, "a *bear* market" and "we *park*" do not.
     """
@@ -161,14 +161,14 @@ def meant(doc: "Doc", words: Words, match: Match, tag_modifiers: bool) -> bool:
 
 
 def _is_mistaken(doc: "Doc", token: "Token") -> bool:
-    """Whether the pipeline's tag for an English token that could be a noun cannot be right where it stands."""
+    """Whether the pipeline's tag for an English token cannot be right in its place, so that it may be a noun."""
     before = doc[max(token.i - 3, 0) : token.i]
     if token.tag_.startswith("V") and before and before[-1].tag_ in ("DT", "PRP$", "CD"):
         return True
-    # An infinitive follows "to" or a modal, or opens the sentence.
+    # Infinitives follow "to" or a modal, or open the sentence.
     if token.tag_ == "VB":
         return token.i > 0 and not any(other.tag_ in ("TO", "MD") or other.lower_ in _DO for other in before)
-    # An adjective stands before a noun or behind a form of "be".
+    # Adjectives come before a noun or after a form of "be".
     if token.tag_.startswith("JJ"):
         after = doc[token.i + 1].tag_ if token.i + 1 < len(doc) else "."
         return after[:2] in ("VB", "IN", ".") and not any(other.tag_.startswith("VB") for other in before)
@@ -180,13 +180,13 @@ def _is_noun(token: "Token") -> bool:
 
 
 def _any_noun(doc: "Doc", match: Match) -> bool:
-    """Whether a word of the match is a noun; which one is the head depends on the language."""
+    """Whether any word of the match is a noun. Which word is the head depends on the language."""
     span = doc.char_span(match.start, match.end, alignment_mode="expand")
     return span is not None and any(map(_is_noun, span))
 
 
 def _doc_words(doc: "Doc", form: Callable[["Token"], str]) -> Words:
-    """The tokens of a doc that hold letters, each as `form` gives it, as the words of its text."""
+    """The tokens with letters as words of the doc's text, in the form that `form` gives."""
     return Words.of_tokens(doc.text, [(token.idx, token.idx + len(token), form(token)) for token in doc])
 
 
@@ -199,12 +199,12 @@ def _lemma(token: "Token") -> str:
 
 
 def _as(form: Callable[["Token"], str], nlp: "Language") -> Derivation:
-    """A vocabulary's word → its tokens' forms or lemmas in a row, as the pipeline gives them."""
+    """Derives from a vocabulary's word its tokens' forms or lemmas, as the pipeline gives them."""
     return lambda word: (" ".join(one_word(form(token)) for token in nlp(word)),)
 
 
 def _longest(*found: list[Match]) -> list[Match]:
-    """The matches without those that overlap one that begins before them or is longer."""
+    """The matches, without those that overlap an earlier or longer one."""
     kept: list[Match] = []
     for match in sorted((match for matches in found for match in matches), key=lambda match: (match.start, -match.end)):
         if not kept or match.start >= kept[-1].end:
@@ -213,13 +213,13 @@ def _longest(*found: list[Match]) -> list[Match]:
 
 
 def resolve_model(model: str) -> str:
-    """The pipeline that `auto` stands for, with a warning if that is none; other names as they are."""
+    """The pipeline's name. `auto` gives the default one if it is installed, else the rules, with a warning."""
     if model != "auto":
         return model
     if importlib.util.find_spec(DEFAULT_MODEL) is not None:
         return DEFAULT_MODEL
     LOG.warning(
-        "text.spacy_model: auto, and %s is not installed: the built-in rules decide which words are meant, "
+        "text.spacy_model: auto, but %s is not installed. The built-in rules decide which words are meant, "
         "which is less exact. To install it: python -m spacy download %s",
         DEFAULT_MODEL,
         DEFAULT_MODEL,
@@ -229,9 +229,9 @@ def resolve_model(model: str) -> str:
 
 @lru_cache(maxsize=1)
 def load_spacy(model: str) -> "Language | None":
-    """The spaCy pipeline, less what tagging does not need; None for the built-in rules. A process loads it once.
+    """The spaCy pipeline without the components that tagging does not need; None for the built-in rules.
 
-    Raises CallError if a named one cannot be loaded or cannot tell nouns.
+    Loaded once per process. Raises CallError if it cannot be loaded or has no part-of-speech component.
     """
     if model == RULES:
         return None
@@ -253,7 +253,7 @@ def load_spacy(model: str) -> "Language | None":
         )
     nlp.max_length = max(nlp.max_length, MAX_LINE_BYTES)
     if nlp.lang == ENGLISH:
-        # Penn Treebank tags tell nouns by themselves; mapping them to universal ones would cost a third of the time.
+        # Penn Treebank tags identify nouns. Mapping them to universal tags would cost a third of the time.
         spare = ["lemmatizer"]
         if nlp.has_pipe("tagger") and "NN" in nlp.get_pipe("tagger").labels:
             spare.append("attribute_ruler")
@@ -264,10 +264,10 @@ def load_spacy(model: str) -> "Language | None":
 
 
 def language_of(nlp: "Language | None") -> str:
-    """The language code of the pipeline; the built-in rules are English."""
+    """The language code of the pipeline. The built-in rules are English."""
     return ENGLISH if nlp is None else nlp.lang
 
 
 def describe_model(nlp: "Language | None") -> str:
-    """What decides, in a word or two: "rules", or the pipeline's name and version."""
+    """What decides: "rules", or the pipeline's name and version."""
     return RULES if nlp is None else f"{nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
