@@ -10,14 +10,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 CROP_QUALITY = 85
 
 Image.init()
-# Pillow also has formats that start another program (EPS: Ghostscript) or hold no pixels of their own.
+# Pillow's other formats start another program (EPS: Ghostscript) or contain no pixels of their own.
 _FORMATS = tuple(
     name
     for name in "AVIF BMP DIB GIF ICO JPEG JPEG2000 MPO PCX PNG PPM SGI TGA TIFF WEBP".split()
     if name in Image.OPEN
 )
 
-# Where a format's header tells the size: first bytes, place, layout. Pillow takes a size of zero for another format.
+# Where a format's header has the size: first bytes, place, layout. Pillow rejects a size of zero as an unknown format.
 _SIZE_FIELDS = ((b"\x89PNG\r\n\x1a\n", 16, ">II"), (b"BM", 18, "<ii"), (b"GIF8", 6, "<HH"))
 
 
@@ -31,15 +31,15 @@ class ImageRejected(Exception):
 
 
 def decode(data: bytes, *, max_pixels: float) -> np.ndarray:
-    """Upright RGB pixels, uint8 (height, width, 3), of the file's first frame; not to be written to.
+    """Upright RGB pixels of the file's first frame, uint8 (height, width, 3), read-only.
 
-    EXIF orientation is applied, transparency lies on white, 16-bit grey keeps its high byte.
-    Raises ImageRejected for what is empty, no image, truncated, without pixels or larger than `max_pixels`.
+    Applies EXIF orientation, puts transparency on white, keeps the high byte of 16-bit grey. Raises ImageRejected for
+    data that is empty, not an image, truncated, without pixels or larger than `max_pixels`.
     """
     if not data:
         raise ImageRejected("empty_file")
     try:
-        # Pillow warns of bombs by its own limit; ours is checked below, before any pixel is decoded.
+        # Pillow warns of decompression bombs by its own limit. Ours is checked before any pixel is decoded.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
@@ -54,7 +54,7 @@ def decode(data: bytes, *, max_pixels: float) -> np.ndarray:
         raise ImageRejected("too_many_pixels", str(error)) from None
     except (OSError, EOFError) as error:
         raise ImageRejected("truncated_image", str(error)) from None
-    except Exception as error:  # Pillow's plugins raise anything on bytes that only look like their format.
+    except Exception as error:  # Pillow's plugins raise anything on bytes that only resemble their format.
         raise ImageRejected("not_an_image", f"{type(error).__name__}: {error}") from None
 
 
@@ -80,7 +80,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def crop_jpeg(image: np.ndarray, box: np.ndarray, longest: int) -> bytes:
     """JPEG of the region `box` (xyxy, pixels of `image`), scaled down to `longest` pixels on its longer side.
 
-    The box is clipped to the image and covers at least a pixel of it.
+    The box is clipped to the image. The region has at least one pixel.
     """
     height, width = image.shape[:2]
     left, top = min(max(int(np.floor(box[0])), 0), width - 1), min(max(int(np.floor(box[1])), 0), height - 1)
@@ -93,7 +93,7 @@ def crop_jpeg(image: np.ndarray, box: np.ndarray, longest: int) -> bytes:
 
 
 def grey_jpeg(box: np.ndarray) -> bytes:
-    """JPEG of a plain grey of the region's shape, at most 16 pixels long: stands for a crop where there is no photo."""
+    """Plain grey JPEG in the shape of the region, at most 16 pixels long: the crop of a region without a photo."""
     width, height = np.maximum(box[2:] - box[:2], 1)
     scale = 16 / max(width, height)
     shape = max(round(float(height * scale)), 1), max(round(float(width * scale)), 1)

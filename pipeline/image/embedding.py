@@ -1,4 +1,4 @@
-"""From a picture to a feature that a bank understands: what the bank's own detector sees in it."""
+"""Turns a picture into a feature for searching a bank: what the bank's own detector sees in it."""
 
 from collections.abc import Sequence
 
@@ -14,39 +14,39 @@ from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import load_config
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
 
-FAINTEST = 0.05
-"""Detections from this score on count: a picture that someone shows has something in it."""
+LOW_SCORE = 0.05
+"""A picture that someone searches with shows something, even if the detector is not sure of it."""
 
 
-def embedder(folder: str, config: str | None = None, import_paths: Sequence[str] = ()) -> Embed:
-    """What `PatchBank.open(folder, embed=…)` needs to search for pictures.
+def embedder(
+    folder: str, config: str | None = None, import_paths: Sequence[str] = (), score_threshold: float = LOW_SCORE
+) -> Embed:
+    """The `embed` argument of `PatchBank.open(folder, embed=…)`, with which the bank can be searched for pictures.
 
-    config: a config file that names the bank's detector and its weights; None for the config.yaml beside the bank, as
-    `vlmixer run` leaves it. import_paths: where a detector of one's own lies. Raises CallError if there is no such
-    config, UserError if its detector is not the one that the bank was built with.
+    config: a config file that names the bank's detector and its weights; None for the config.yaml next to the bank,
+    which `vlmixer run` writes. import_paths: folders of the user's own detector. score_threshold: of the detections
+    that count. Raises CallError if there is no such config, UserError if the bank was built with another detector.
     """
     bank = PatchBank.open(folder)
     path = config or files.join(files.parent(folder), "config.yaml")
     if config is None and not files.exists(path):
-        raise CallError(
-            f"{path}: not there, so where the bank's detector lies is not known. Give --config CONFIG.yaml."
-        )
+        raise CallError(f"{path}: not found, so the bank's detector is unknown. Give --config CONFIG.yaml.")
     images = load_config(path).images
     spec = DetectorSpec(
         images.detector,
         None if images.weights == "default" else images.weights,
         resolve_device(images.device),
-        FAINTEST,
+        score_threshold,
         images.detector_options,
         tuple(import_paths),
     )
     wanted, found = to_json(bank.manifest.details.detector), to_json(describe_detector(spec))
     differing = sorted(key for key in {*wanted, *found} - {"device"} if wanted.get(key) != found.get(key))
     if differing:
-        told = "; ".join(f"{key} {found.get(key)!r}, the bank's {wanted.get(key)!r}" for key in differing)
+        difference = "; ".join(f"{key} {found.get(key)!r}, the bank's {wanted.get(key)!r}" for key in differing)
         raise UserError(
-            f"{path}: not the detector that {folder} was built with ({told}). Features of two detectors cannot be "
-            "compared; give --config with the bank's own."
+            f"{path}: not the detector that {folder} was built with ({difference}). Features of two detectors are not "
+            "comparable. Give --config with the bank's own detector."
         )
     detector = load_detector(spec)
     vocabulary = Vocabulary("bank", tuple(Concept(c.id, c.name, c.synonyms) for c in bank.concepts))
@@ -56,10 +56,10 @@ def embedder(folder: str, config: str | None = None, import_paths: Sequence[str]
     ]
 
     def embed(picture: Image.Image, concept: str | None) -> np.ndarray:
-        """The feature of the region with the best score, of `concept` if the picture seems to hold it."""
+        """The feature of the region with the best score; of `concept`, if the detector finds it in the picture."""
         found = detector.detect([np.asarray(picture.convert("RGB"))])[0]
         if not len(found.scores):
-            raise UserError("the bank's detector finds nothing in the picture. Cut out what it should be like, closer.")
+            raise UserError("the bank's detector finds nothing in the picture. Crop it closer to what you search for.")
         named = [row for row, label in enumerate(found.labels) if concept is not None and concepts[label] == concept]
         best = max(named or range(len(found.scores)), key=lambda row: float(found.scores[row]))
         feature: np.ndarray = found.features[best]

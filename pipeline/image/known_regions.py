@@ -17,6 +17,7 @@ import numpy as np
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
+from vlmixer.pipeline.image.classes import read_class_names
 from vlmixer.pipeline.image.detectors.base import Detections
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.features import MAX_LINE_BYTES, line_id, lines, predictions_of, read_part
@@ -50,10 +51,7 @@ class FeatureLines:
     def __init__(
         self, pattern: str, predictions: str | None = None, classes: Sequence[str] | str | None = None
     ) -> None:
-        if isinstance(classes, str):
-            text = files.read_bytes(classes).decode()
-            classes = [line.strip() for line in text.splitlines() if line.strip()]
-        self._classes = None if classes is None else list(classes)
+        self._classes = None if classes is None else read_class_names(classes)
         first = files.expand([pattern], key="images.detector: tsv")[0].name
         self.feature_dim = self._probe(first, predictions_of(first, predictions))
 

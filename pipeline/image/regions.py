@@ -1,4 +1,4 @@
-"""Detections of one image → the regions that are kept: mapped to concepts, large enough, not doubled, best first."""
+"""Chooses which detections of an image are kept: those of a concept, large enough, not doubled, best first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Region:
 class RegionChoice:
     """Which regions of an image are kept.
 
-    score_threshold: those with at least this score, and of the others the best ones up to `min_regions` in all.
-    nms_threshold: of two regions of one concept whose intersection over union is above it, only the better one; 1 keeps
-    both. min_side: pixels of the shorter side, at least. max_regions: at most so many, the best.
+    score_threshold: minimum score; lower scores are kept only until there are `min_regions`. nms_threshold: of two
+    regions of one concept whose intersection over union is higher, only the better one is kept; 1 keeps both. min_side:
+    minimum of the shorter side, in pixels. max_regions: maximum number; the best are kept.
     """
 
     score_threshold: float = 0.3
@@ -38,16 +38,16 @@ class RegionChoice:
 
 
 class BadFeature(ValueError):
-    """A detection holds numbers that are not finite."""
+    """A kept detection has numbers that are not finite."""
 
 
 def choose_regions(
     detections: Detections, concepts: Sequence[str | None], *, width: int, height: int, choice: RegionChoice
 ) -> list[Region]:
-    """The regions with a concept that `choice` keeps, best first; equal scores keep the detector's order.
+    """The regions that `choice` keeps, best first. Equal scores keep the detector's order.
 
-    `concepts[label]` is the concept's name, None for labels that the vocabulary lacks. Boxes are clipped to the image
-    first; what is then narrower than a pixel is never kept. Raises BadFeature.
+    concepts: by label, the name of its concept; None for labels that are no concept, whose regions are dropped. Boxes
+    are clipped to the image first, and a region narrower than one pixel is dropped. Raises BadFeature.
     """
     boxes = np.clip(detections.boxes, 0, np.array([width, height, width, height], np.float32)).astype(np.float32)
     sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
@@ -56,8 +56,8 @@ def choose_regions(
     order = [row for row in np.argsort(-detections.scores, kind="stable") if usable[row]]
     keep: list[int] = []
     for row in order:
-        likely = detections.scores[row] >= choice.score_threshold or len(keep) < choice.min_regions
-        if not likely or len(keep) == choice.max_regions:
+        wanted = detections.scores[row] >= choice.score_threshold or len(keep) < choice.min_regions
+        if not wanted or len(keep) == choice.max_regions:
             break
         rivals = [other for other in keep if concepts[detections.labels[other]] == concepts[detections.labels[row]]]
         if not rivals or _overlap(boxes[row], boxes[rivals]).max() <= choice.nms_threshold:

@@ -1,4 +1,4 @@
-"""What a detector is. The pipeline knows detectors through this protocol only; yours needs no base class."""
+"""The protocol of detectors. The pipeline uses nothing else of a detector, and yours needs no base class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Detections:
-    """The regions found in one image; row i of each array is one region."""
+    """The regions found in one image. Row i of each array is region i."""
 
     boxes: np.ndarray
     """(n, 4) float32, xyxy, pixels of the image passed in."""
@@ -24,7 +24,7 @@ class Detections:
 class Detector(Protocol):
     """Finds regions in images and gives each a feature.
 
-    The class is made once in every worker process, as
+    Every worker process constructs the class once, as
     `Class(weights=<path or None>, device="cpu" or "cuda", score_threshold=<float>, **images.detector_options)`.
     """
 
@@ -35,10 +35,10 @@ class Detector(Protocol):
     """Width D of a region's feature."""
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Regions of each image. `images`: upright RGB uint8 (height, width, 3); sizes may differ.
+        """The regions of each image. images: upright RGB, uint8 (height, width, 3), sizes may differ.
 
-        An image's result must not depend on the other images of the list. An exception makes the pipeline ask again
-        for one image at a time, and reject the image that raises alone.
+        The result of an image must not depend on the other images. If this raises, the pipeline calls it again for one
+        image at a time, and rejects the images for which it raises again.
         """
         ...
 

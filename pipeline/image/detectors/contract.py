@@ -1,9 +1,9 @@
-"""The contract of a detector, to be checked by its author: `check_detector(detector)` in a test, or
+"""Checks that a detector keeps the contract. Its author calls `check_detector(detector)` in a test, or runs
 
     python -m vlmixer.pipeline.image.detectors.contract my_detector:Mine [--weights FILE] [--option KEY=VALUE]...
         [PHOTO...]
 
-It needs no test framework; what is broken is an AssertionError that says what was expected.
+It needs no test framework. A violation is an AssertionError that says what was expected.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.pipeline.image.detectors.base import Detections, Detector
 
 SIZES = ((64, 96), (96, 64), (33, 47), (1, 1), (1, 200), (300, 2))
-"""Height and width of the made-up pictures: upright and wide, odd, and as thin as photos sometimes are."""
+"""Height and width of the synthetic pictures: upright, wide, odd, and as thin as photos sometimes are."""
 
 
-def made_up_pictures(seed: int = 0) -> list[np.ndarray]:
-    """Pictures of all SIZES: noise, coloured blocks; then plain black and white ones."""
+def synthetic_pictures(seed: int = 0) -> list[np.ndarray]:
+    """Noise in all SIZES, coloured blocks, plain black and plain white."""
     rng = np.random.default_rng(seed)
     pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
     for height, width in ((64, 96), (48, 48)):
@@ -30,14 +30,15 @@ def made_up_pictures(seed: int = 0) -> list[np.ndarray]:
 
 
 def check_detector(detector: Detector, photos: Sequence[np.ndarray] = (), *, expect_regions: bool | None = None) -> int:
-    """Check the detector on made-up pictures and on `photos` (RGB uint8); the number of regions it found in all.
+    """Check the detector on synthetic pictures and on `photos` (RGB, uint8). Returns the number of regions found.
 
-    Checked: labels and feature_dim; for every image the shapes, dtypes and values of boxes, scores, labels and
-    features, boxes within the image and not turned inside out; that images are left alone, also read-only ones; that
-    no image's result depends on its neighbours, their order, or on what was seen before; that an empty list gives an
-    empty list. With `photos`, some region must be found in them, or nothing of this was checked on a real one
-    (`expect_regions=False` allows none). Raises AssertionError. An image that the detector refuses must be refused
-    alone too: the pipeline rejects it.
+    Checks labels and feature_dim. For every image, checks shapes, dtypes and values of boxes, scores, labels and
+    features; that boxes are inside the image with x1 <= x2 and y1 <= y2; that the image is not changed, and may be
+    read-only; that its result does not depend on its neighbours, their order, or earlier calls. An empty list must give
+    an empty list. If there are photos, the detector must not raise for any, and must find at least one region in them
+    (`expect_regions=False` allows none). Synthetic pictures for which it raises are skipped, at most half of all.
+
+    Raises AssertionError.
     """
     labels = list(detector.labels)
     _require(len(labels) > 0, "labels: expected at least one name")
@@ -46,7 +47,7 @@ def check_detector(detector: Detector, photos: Sequence[np.ndarray] = (), *, exp
     _require(isinstance(dim, int) and dim > 0, f"feature_dim: expected a positive int, found {dim!r}")
     _require(list(detector.detect([])) == [], "detect([]): expected []")
 
-    given = [*made_up_pictures(), *photos]
+    given = [*synthetic_pictures(), *photos]
     images, alone = [], []
     for image in given:
         before = image.copy()
@@ -58,7 +59,7 @@ def check_detector(detector: Detector, photos: Sequence[np.ndarray] = (), *, exp
             raise
         except Exception as error:
             _require(not any(image is photo for photo in photos), f"a photo of {image.shape} raised {error!r}")
-            continue  # The pipeline rejects such an image and goes on.
+            continue  # The pipeline rejects such an image and continues.
         _require(len(results) == 1, f"detect of one image gave {len(results)} results")
         _require(np.array_equal(before, image), "detect changed the image that it was given")
         _check_result(results[0], image, len(labels), dim)
@@ -74,7 +75,7 @@ def check_detector(detector: Detector, photos: Sequence[np.ndarray] = (), *, exp
             for name, value in vars(alone[row]).items():
                 _require(
                     np.array_equal(value, vars(result)[name]),
-                    f"{name} of an image of {images[row].shape} differ between the image alone and among others",
+                    f"{name} of an image of {images[row].shape} differ from those of the image alone",
                 )
     found = sum(len(result.scores) for result in alone)
     in_photos = sum(
@@ -83,7 +84,9 @@ def check_detector(detector: Detector, photos: Sequence[np.ndarray] = (), *, exp
         if any(image is photo for photo in photos)
     )
     if expect_regions or (expect_regions is None and photos):
-        _require(in_photos > 0, "no region was found in any of the photos; give photos that show something")
+        _require(
+            in_photos > 0, "no region was found in the photos. Give photos that show objects of the detector's classes"
+        )
     return found
 
 
@@ -104,7 +107,7 @@ def _check_result(found: Detections, image: np.ndarray, labels: int, dim: int) -
     left, top, right, bottom = found.boxes.T
     _require(bool(np.isfinite(found.boxes).all()), f"boxes {where}: not finite")
     _require(bool((left <= right).all() and (top <= bottom).all()), f"boxes {where}: expected x1 <= x2 and y1 <= y2")
-    # A pixel of slack: the pipeline clips boxes, but coordinates of another image or scale are a mistake.
+    # One pixel of tolerance: the pipeline clips boxes, but coordinates of another image or scale are a mistake.
     inside = (left >= -1) & (top >= -1) & (right <= width + 1) & (bottom <= height + 1)
     _require(bool(inside.all()), f"boxes {where}: outside the image, such as {found.boxes[~inside][:1].tolist()}")
     _require(bool(((found.scores >= 0) & (found.scores <= 1)).all()), f"scores {where}: expected 0 to 1")
@@ -119,12 +122,12 @@ def _require(condition: bool, message: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the detector that the arguments name; returns the exit code."""
+    """Check the detector that the arguments name. Returns the exit code."""
     from vlmixer.artifacts.settings import override
     from vlmixer.pipeline.image.decoding import ImageRejected, decode
     from vlmixer.pipeline.image.detectors.loading import DetectorSpec, load_detector
 
-    parser = argparse.ArgumentParser(description="Check that a detector keeps to what the pipeline expects of it.")
+    parser = argparse.ArgumentParser(description="Check that a detector keeps the pipeline's contract.")
     parser.add_argument("detector", help="as images.detector in a config, such as my_detector:MyDetector")
     parser.add_argument("photos", nargs="*", metavar="PHOTO")
     parser.add_argument("--weights")
@@ -147,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{options.detector}: {error}", file=sys.stderr)
         return 1
     print(
-        f"{options.detector}: in order; {regions} regions in {len(photos)} photos and {len(made_up_pictures())} others"
+        f"{options.detector}: keeps the contract; {regions} regions in {len(photos)} photos and "
+        f"{len(synthetic_pictures())} synthetic pictures"
     )
     return 0
 

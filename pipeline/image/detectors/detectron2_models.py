@@ -1,47 +1,42 @@
 """detectron2's models as detectors: box, score, class and box-head feature of each instance that the model keeps.
 
-detectron2 is not on PyPI, so it is looked for when a detector is made. What a config or weights file could do besides
-describing a network is shut off: YAML of one's own is read without its unsafe tags; Python configs of one's own, and
-weights that are pickles, need an option that says so.
+detectron2 is not on PyPI, so it is imported when a detector is made. detectron2_config.py makes the network.
 """
 
-import os
 import warnings
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.detectors.detectron2_config import class_names, load_model, load_weights
 from vlmixer.pipeline.image.detectors.precision import Precision, autocast
 
 INSTALL = (
-    "detectron2 is not installed; it is not on PyPI. Beside torch, run: pip install 'setuptools<82' wheel ninja; "
+    "detectron2 is not installed, and it is not on PyPI. With torch installed, run: pip install 'setuptools<82' wheel "
+    "ninja; "
     "FORCE_CUDA=0 pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git' "
     "(without FORCE_CUDA=0 where there is a CUDA compiler). docs/detectors.md has more."
 )
-DERIVED = ("pixel_mean", "pixel_std", "anchor_generator.cell_anchors", "num_batches_tracked")
-"""Parts of names that old checkpoints hold and models of today derive from their config."""
 
 
 class Detectron2Detector:
     """A model of detectron2 by config: one of its model zoo, or a file.
 
     config: such as COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml, or the path of a .yaml or .py file. weights: a file
-    (.safetensors, or .pth read with weights_only), or None for what the config names. classes: the names by class
-    index, a list or a text file with one a line; None for those of the config's test set in detectron2's catalog.
-    overrides: keys and values in turn, put into a YAML config. allow_pickle: let weights be .pkl, as the model zoo's
-    are, which run whatever code their author put in. allow_code: let a config of one's own be a .py program, or YAML
-    that runs code. precision: float32, or bfloat16 for the backbone.
+    (.safetensors, or .pth read with weights_only), or None for what the config names. classes: names by class index, a
+    list or a text file with one name per line; None for those of the config's test set in detectron2's catalog.
+    overrides: keys and values in turn, applied to a YAML config. allow_pickle: allow weights in .pkl files, which can
+    run code, as the model zoo has them. allow_code: allow the user's own config to be a .py program, or YAML that runs
+    code. precision: float32, or bfloat16 for the backbone.
 
-    Features: R-CNN, the box head's output for the proposal that became the instance (FPN 1024, of a cascade the last
-    stage's); C4, the mean of its last block (2048). RetinaNet and FCOS have no box head: the mean of their finest map
-    over the box. Images go through one by one, not padded to a common size.
+    Features: R-CNN, the box head's output for the proposal that became the instance (FPN 1024; in a cascade, the last
+    stage's); C4, the mean of its last block (2048). RetinaNet and FCOS have no box head; their feature is the mean of
+    the finest map over the box. Images go through one by one, without padding to a common size.
     """
 
     def __init__(
@@ -65,8 +60,8 @@ class Detectron2Detector:
                     f"images.detector: detectron2 cannot be used: {error}. Install what it needs."
                 ) from None
             raise UserError(f"images.detector: {INSTALL}") from None
-        with warnings.catch_warnings(action="ignore"):  # of torch, about how detectron2 uses it
-            settings = _load_config(config, overrides, device, allow_code)
+        with warnings.catch_warnings(action="ignore"):  # from torch, about how detectron2 uses it
+            settings = load_model(config, overrides, device, allow_code)
         self._network: Any = settings.network.to(device).eval()
         self._device, self._settings = torch.device(device), settings
         self._autocast = autocast(precision, device)
@@ -74,12 +69,12 @@ class Detectron2Detector:
         if not kind:
             raise CallError(f"images.detector: {config} is a {type(self._network).__name__}, which finds no boxes.")
         self._find = getattr(self, f"_find_{kind}")
-        _load_weights(self._network, weights, settings.weights, config, allow_pickle)
+        load_weights(self._network, weights, settings.weights, config, allow_pickle)
         for part in (self._network, *self._network.modules()):
             if hasattr(part, "test_score_thresh"):
                 part.test_score_thresh = score_threshold
         count = self._network.num_classes if kind == "dense" else self._network.roi_heads.num_classes
-        self.labels: Sequence[str] = _class_names(classes, settings.test_set, count, config)
+        self.labels: Sequence[str] = class_names(classes, settings.test_set, count, config)
         with warnings.catch_warnings(action="ignore"):
             self.feature_dim = self._probe()
 
@@ -155,92 +150,6 @@ class Detectron2Detector:
         return roi_align(maps[name], [boxes], 1, scale, sampling_ratio=2, aligned=True).flatten(1)
 
 
-class _Settings:
-    """What a config says, whichever way it is written."""
-
-    def __init__(self, network: Any, weights: str, test_set: str, bgr: bool, resize: Any) -> None:
-        self.network, self.weights, self.test_set, self.bgr, self.resize = network, weights, test_set, bgr, resize
-
-
-def _load_config(config: str, overrides: Sequence[Any], device: str, allow_code: bool) -> _Settings:
-    from detectron2 import model_zoo
-
-    own = os.path.isfile(config)
-    if own:
-        path = config
-    else:
-        try:
-            path = model_zoo.get_config_file(config)
-        except RuntimeError:
-            raise CallError(
-                f"images.detector: {config!r} is neither a file nor a config of detectron2's model zoo, such as "
-                "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml."
-            ) from None
-    if path.endswith(".py"):
-        if own and not allow_code:
-            raise CallError(
-                f"images.detector: {config} is a program that would be run. If you trust it, set "
-                "images.detector_options.allow_code: true; YAML configs need no such trust."
-            )
-        return _from_python(path, config, own)
-    # Some of the zoo's own files hold code, as the package beside them does; a stranger's file is not to.
-    return _from_yaml(path, config, own, overrides, device, unsafe=allow_code or not own)
-
-
-def _from_yaml(path: str, config: str, own: bool, overrides: Sequence[Any], device: str, unsafe: bool) -> _Settings:
-    import yaml
-    from detectron2 import model_zoo
-    from detectron2.config import get_cfg
-    from detectron2.data import transforms
-    from detectron2.modeling import build_model
-
-    settings = get_cfg()
-    try:
-        settings.merge_from_file(path, allow_unsafe=unsafe)
-        settings.merge_from_list(list(overrides))
-    except (yaml.YAMLError, KeyError, ValueError, AssertionError, AttributeError, OSError) as error:
-        raise CallError(
-            f"images.detector: {config} is not readable as a config of detectron2: {shorten(str(error), 300)}"
-        ) from None
-    settings.MODEL.DEVICE = device
-    if not own:
-        try:
-            settings.MODEL.WEIGHTS = model_zoo.get_checkpoint_url(config)
-        except RuntimeError:
-            settings.MODEL.WEIGHTS = ""
-    network = build_model(settings)
-    shorter, longer = settings.INPUT.MIN_SIZE_TEST, settings.INPUT.MAX_SIZE_TEST
-    return _Settings(
-        network,
-        settings.MODEL.WEIGHTS,
-        next(iter(settings.DATASETS.TEST), ""),
-        settings.INPUT.FORMAT == "BGR",
-        transforms.ResizeShortestEdge([shorter, shorter], longer) if shorter else None,
-    )
-
-
-def _from_python(path: str, config: str, own: bool) -> _Settings:
-    from detectron2 import model_zoo
-    from detectron2.config import LazyConfig, instantiate
-
-    settings = LazyConfig.load(path)
-    mapper = settings.dataloader.test.mapper
-    resizes = [instantiate(step) for step in mapper.augmentations]
-    weights = str(settings.get("train", {}).get("init_checkpoint", ""))
-    if not own:
-        try:
-            weights = model_zoo.get_checkpoint_url(config)
-        except RuntimeError:
-            weights = ""
-    return _Settings(
-        instantiate(settings.model),
-        weights,
-        str(settings.dataloader.test.dataset.names),
-        mapper.image_format == "BGR",
-        resizes[0] if resizes else None,
-    )
-
-
 def _kind(network: nn.Module) -> str:
     from detectron2.modeling.meta_arch import GeneralizedRCNN
     from detectron2.modeling.meta_arch.dense_detector import DenseDetector
@@ -254,7 +163,7 @@ def _kind(network: nn.Module) -> str:
 
 
 def _box_features(heads: Any, maps: dict[str, Tensor], boxes: list[Any], stage: int = -1) -> Tensor:
-    """(n, D): what the boxes' classes and corrections are predicted from; of a cascade, by stage."""
+    """(n, D): what the classes and corrections of the boxes are predicted from. stage: of a cascade."""
     levels = [maps[name] for name in heads.in_features]
     if hasattr(heads, "res5"):
         return heads.res5(heads.pooler(levels, boxes)).mean(dim=[2, 3])
@@ -264,7 +173,7 @@ def _box_features(heads: Any, maps: dict[str, Tensor], boxes: list[Any], stage: 
 
 
 def _find_cascade(heads: Any, maps: dict[str, Tensor], proposals: list[Any]) -> Any:
-    """As CascadeROIHeads does it, with the last stage's features kept beside what is found."""
+    """What CascadeROIHeads does, but the last stage's features are kept with what is found."""
     from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 
     sizes = [proposals[0].image_size]
@@ -283,78 +192,3 @@ def _find_cascade(heads: Any, maps: dict[str, Tensor], proposals: list[Any]) -> 
     )
     found[0].box_features = features[kept[0]]
     return found[0]
-
-
-def _load_weights(network: nn.Module, given: str | None, named: str, config: str, allow_pickle: bool) -> None:
-    path = given or named
-    if not path:
-        raise CallError(f"images.weights: {config} names no weights; give a file (.safetensors or .pth).")
-    if path.endswith(".pkl"):
-        if not allow_pickle:
-            raise CallError(
-                f"images.weights: {path} is a pickle, which can run any code when it is read. If you trust its author, "
-                "set images.detector_options.allow_pickle: true, or give the weights as .safetensors or .pth."
-            )
-        from detectron2.checkpoint import DetectionCheckpointer
-
-        try:
-            DetectionCheckpointer(network).load(path)
-        except OSError as error:
-            raise UserError(f"images.weights: {path} could not be had: {error}. Give a file of weights.") from error
-        return
-    try:
-        state = _read_state(path)
-    except Exception as error:  # Whatever torch and safetensors raise on bytes that are not theirs.
-        raise UserError(
-            f"images.weights: {path} is not readable as weights: {error!r}. "
-            "Expected a .safetensors file, or a .pth file that holds tensors only."
-        ) from None
-    state = {name: value for name, value in state.items() if not any(part in name for part in DERIVED)}
-    try:
-        missing, unknown = network.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise UserError(
-            f"images.weights: {path} does not fit {config}: {shorten(str(error), 300)} If the number of classes "
-            "differs, put it into the config, or into images.detector_options.overrides."
-        ) from None
-    missing = [name for name in missing if not any(part in name for part in DERIVED)]
-    if missing or unknown:
-        raise UserError(
-            f"images.weights: {path} does not fit {config}: it lacks {shorten(', '.join(missing), 150) or 'nothing'}, "
-            f"and has besides {shorten(', '.join(unknown), 150) or 'nothing'}."
-        )
-
-
-def _read_state(path: str) -> dict[str, Tensor]:
-    if path.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    inner = state.get("model", state) if isinstance(state, dict) else state
-    if not isinstance(inner, dict) or not all(isinstance(value, Tensor) for value in inner.values()):
-        raise ValueError("expected a state dict")
-    return inner
-
-
-def _class_names(classes: Sequence[str] | str | None, test_set: str, count: int, config: str) -> list[str]:
-    if isinstance(classes, str):
-        try:
-            lines = files.read_bytes(classes).decode().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CallError(f"images.detector_options.classes: {classes}: {error}. Expected a text file.") from None
-        names: list[str] | None = [line.strip() for line in lines if line.strip()]
-        whence = classes
-    elif classes is not None:
-        names, whence = list(classes), "images.detector_options.classes"
-    else:
-        from detectron2.data import MetadataCatalog
-
-        names = MetadataCatalog.get(test_set).get("thing_classes") if test_set in MetadataCatalog.list() else None
-        whence = f"detectron2's catalog for {test_set or 'no test set'}"
-    if names is None or len(names) != count:
-        raise CallError(
-            f"images.detector_options.classes: {config} has {count} classes, {whence} has {len(names or [])} names. "
-            f"Give {count} names, as a list or a text file with one a line."
-        )
-    return list(names)

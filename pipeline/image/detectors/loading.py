@@ -15,14 +15,25 @@ from vlmixer.pipeline.config import ImageSettings
 from vlmixer.pipeline.image.detectors.base import Detector
 
 DEMO = "demo"
-TORCHVISION = "torchvision:"
 DETECTRON2 = "detectron2:"
 TSV = "tsv:"
+_HERE = "vlmixer.pipeline.image.detectors"
+FAMILIES = {
+    DEMO: ("vlmixer.pipeline.demo.detector", "DemoDetector", ""),
+    "torchvision": (f"{_HERE}.torchvision_models", "TorchvisionDetector", "name"),
+    "detectron2": (f"{_HERE}.detectron2_models", "Detectron2Detector", "config"),
+}
+"""The detectors that ship, by what stands before the colon of `images.detector`: module, class, and the argument that
+takes what stands after it."""
 
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """What makes a detector, as plain data that travels to workers. `weights`: None for the detector's own default."""
+    """What makes a detector, as plain data that travels to workers.
+
+    weights: None for the detector's own default. import_paths: folders in which `pkg.module:Class` is looked for after
+    the installed packages.
+    """
 
     name: str
     weights: str | None
@@ -30,24 +41,23 @@ class DetectorSpec:
     score_threshold: float
     options: Mapping[str, Any] = field(default_factory=dict)
     import_paths: tuple[str, ...] = ()
-    """Folders in which `pkg.module:Class` is looked for besides the installed packages."""
 
 
 def resolve_device(device: str) -> str:
-    """ "cpu" or "cuda" for the config's auto | cpu | cuda. Raises CallError if cuda is asked for and there is none."""
+    """ "cpu" or "cuda" for the config's auto | cpu | cuda. Raises CallError for cuda if there is no such device."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise CallError(
-            "images.device: cuda was asked for, but torch sees no CUDA device. "
+            "images.device: the config asks for cuda, but torch sees no CUDA device. "
             "Use 'auto' or 'cpu', or check the driver."
         )
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def fix_threads() -> None:
-    """One thread a process, flushing denormals: the arithmetic, and with it every byte, no longer depends on the
-    machine's load or the number of workers (and two processes of one thread outrun one of two)."""
+    """Set torch to one thread per process and to flush denormals, so that no byte depends on the machine's load or the
+    number of workers. (Two processes of one thread are also faster than one process of two.)"""
     import torch
 
     torch.set_num_threads(1)
@@ -80,27 +90,23 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, remot
 
 
 def load_detector(spec: DetectorSpec) -> Detector:
-    """The detector. Raises CallError for an unknown name, UserError where it cannot be made."""
+    """The detector. Raises CallError for an unknown name, UserError if it cannot be made."""
     fix_threads()
     if spec.weights is not None and files.is_url(spec.weights):
         with files.fetched(spec.weights) as local:
             return load_detector(replace(spec, weights=local))
-    arguments = {"weights": spec.weights, "device": spec.device, "score_threshold": spec.score_threshold}
-    if spec.name == DEMO:
-        from vlmixer.pipeline.demo.detector import DemoDetector
-
-        return _construct(DemoDetector, spec, arguments)
-    if spec.name.startswith(TORCHVISION):
-        from vlmixer.pipeline.image.detectors.torchvision_models import TorchvisionDetector
-
-        return _construct(TorchvisionDetector, spec, {"name": spec.name.removeprefix(TORCHVISION), **arguments})
-    if spec.name.startswith(DETECTRON2):
-        from vlmixer.pipeline.image.detectors.detectron2_models import Detectron2Detector
-
-        return _construct(Detectron2Detector, spec, {"config": spec.name.removeprefix(DETECTRON2), **arguments})
     if spec.name.startswith(TSV):
         raise CallError("images.detector: tsv:FILE has the regions of its own images; other images need a detector.")
-    return _construct(_import_class(spec), spec, arguments)
+    arguments: dict[str, Any] = {
+        "weights": spec.weights, "device": spec.device, "score_threshold": spec.score_threshold
+    }  # fmt: skip
+    family, colon, model = spec.name.partition(":")
+    module, name, argument = FAMILIES.get(family, ("", "", ""))
+    if not module or bool(colon) != bool(argument):
+        return _construct(_import_class(spec), spec, arguments)
+    if argument:
+        arguments[argument] = model
+    return _construct(getattr(importlib.import_module(module), name), spec, arguments)
 
 
 def _construct(cls: Any, spec: DetectorSpec, arguments: Mapping[str, Any]) -> Detector:
@@ -119,7 +125,7 @@ def _import_class(spec: DetectorSpec) -> Any:
     module_name, colon, class_name = spec.name.partition(":")
     if not colon or not class_name or not all(module_name.split(".")):
         raise CallError(
-            f"images.detector: {spec.name!r} is not known. Expected torchvision:NAME, detectron2:CONFIG, tsv:FILE, "
+            f"images.detector: {spec.name!r} is unknown. Expected torchvision:NAME, detectron2:CONFIG, tsv:FILE, "
             "demo, or pkg.module:Class of your own."
         )
     for path in spec.import_paths:
@@ -133,8 +139,8 @@ def _import_class(spec: DetectorSpec) -> Any:
                 f"images.detector: importing {module_name} failed: {error}. Install what it needs."
             ) from error
         raise CallError(
-            f"images.detector: no module {module_name!r} among the installed packages, in "
-            f"{' or in '.join(spec.import_paths) or 'any folder'}. Expected pkg.module:Class."
+            f"images.detector: no module {module_name!r} among the installed packages, nor in "
+            f"{' or '.join(spec.import_paths) or 'any folder'}. Expected pkg.module:Class."
         ) from None
     if not hasattr(module, class_name):
         raise CallError(f"images.detector: {module.__file__} has no class {class_name!r}.")
@@ -142,7 +148,7 @@ def _import_class(spec: DetectorSpec) -> Any:
 
 
 def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
-    """What identifies the detector in a manifest: name, options, hash of the weights file, not where files lie."""
+    """What identifies the detector in a manifest: name, options and hashes of files, but no paths."""
     weights = spec.weights or "default"
     if spec.name == DEMO and spec.weights is None:
         weights = str(resources.files("vlmixer.pipeline.demo").joinpath("detector.safetensors"))
@@ -171,7 +177,7 @@ def packages_of(spec: DetectorSpec) -> list[str]:
 
 
 def _identity(value: Any) -> Any:
-    """A file given by name counts by its content."""
+    """The hash of the file that the value names, or the value itself."""
     if isinstance(value, str) and os.path.isfile(value):
         return f"sha256:{files.sha256(value)}"
     return value

@@ -1,4 +1,4 @@
-"""Number formats in which networks run."""
+"""The number formats in which networks compute."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def autocast(precision: Precision, device: str) -> AbstractContextManager[Any]:
-    """A context, to be entered any number of times, in which networks compute in this format. Raises CallError."""
+    """A context in which networks compute in this format. It can be entered any number of times. Raises CallError."""
     if precision == "float32":
         return nullcontext()
     if precision == "bfloat16":
@@ -22,7 +22,7 @@ def autocast(precision: Precision, device: str) -> AbstractContextManager[Any]:
 
 
 class InPrecision(nn.Module):
-    """A part of a network that computes in this format and gives float32."""
+    """A part of a network that computes in this format and returns float32."""
 
     def __init__(self, inner: nn.Module, precision: Precision, device: str) -> None:
         super().__init__()

@@ -1,9 +1,8 @@
-"""torchvision's detection models as detectors; for the Faster R-CNN family a region's feature is its box-head output.
+"""torchvision's detection models as detectors. In the Faster R-CNN family a region's feature is its box-head output.
 
-SSD, RetinaNet and FCOS have no box head: their feature is the mean of a feature map over the region (RoIAlign).
+SSD, RetinaNet and FCOS have no box head. Their feature is the mean of a feature map over the region (RoIAlign).
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,19 +21,21 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.pipeline.image.detectors.base import Detections, no_detections
 from vlmixer.pipeline.image.detectors.precision import InPrecision, Precision
+from vlmixer.pipeline.image.detectors.weights import class_names_in, read_state
 
 
 class TorchvisionDetector:
-    """A model of torchvision.models.detection by name; of the mask and keypoint ones the boxes alone are made.
+    """A model of torchvision.models.detection by name. Mask and keypoint models give boxes only.
 
-    weights: None or "default" for the library's own download, the name of one of its weight enums (COCO_V1), or a file
-    (.safetensors, or .pth read with weights_only). classes: names by label index for weights from a file, background
-    first; by default those in the metadata of a .safetensors file (`classes`, a JSON list), or else COCO's.
-    min_size, max_size: pixels of the shorter side that the network sees, and at most of the longer one. precision:
-    float32, or bfloat16 for its large parts; boxes are always float32. channels_last: how it lies in memory.
+    weights: None or "default" for the library's own download, the name of one of its sets of weights (COCO_V1), or a
+    file (.safetensors, or .pth read with weights_only). classes: for weights from a file, names by label index,
+    background first; default: those in the metadata of a .safetensors file (`classes`, a JSON list), or else COCO's.
+    min_size, max_size: the image is resized so that its shorter side has min_size pixels and its longer side at most
+    max_size. precision: float32, or bfloat16 for the large parts; boxes are always float32. channels_last: the memory
+    layout.
 
-    Images are not padded to a common size, which would change their features: on a CPU they go through one by one, on
-    an accelerator those of one size together.
+    Images are not padded to a common size, because that changes their features. A CPU takes them one by one, an
+    accelerator takes images of the same size together.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class TorchvisionDetector:
             raise CallError(f"images.detector: torchvision has no detector {name!r}. Known: {', '.join(known)}.")
         enum = get_model_weights(name)
         own = not classes and weights is not None and weights.endswith(".safetensors")
-        found = _classes_in(weights) if own and weights else None
+        found = class_names_in(weights) if own and weights else None
         self.labels: list[str] = list(classes or found or enum["DEFAULT"].meta["categories"])
         network = self._build(name, enum, weights)
         network.eval()
@@ -77,7 +78,7 @@ class TorchvisionDetector:
             chosen = enum["DEFAULT" if weights in (None, "default") else weights]
             if self.labels != chosen.meta["categories"]:
                 raise CallError(
-                    f"images.detector_options.classes: torchvision's weights for {name} have their own names. "
+                    f"images.detector_options.classes: torchvision's weights for {name} bring their own names. "
                     "Leave classes out, or give the file of weights that they belong to."
                 )
             try:
@@ -85,29 +86,23 @@ class TorchvisionDetector:
             except OSError as error:
                 raise UserError(
                     f"images.weights: downloading torchvision's weights for {name} failed: {error}. "
-                    "Give a file of weights instead, or run once where there is a network."
+                    "Give a file of weights, or run once with a network connection."
                 ) from error
         network = get_model(name, weights=None, weights_backbone=None, num_classes=len(self.labels))
-        try:
-            state = _read_state(weights)
-        except Exception as error:  # Whatever torch and safetensors raise on bytes that are not theirs.
-            raise UserError(
-                f"images.weights: {weights} is not readable as weights: {error!r}. "
-                "Expected a .safetensors file, or a .pth file that holds tensors only."
-            ) from None
+        state = read_state(weights)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise UserError(
                 f"images.weights: {weights} does not fit {name} with {len(self.labels)} classes: "
                 f"{shorten(str(error), 300)} "
-                "Give images.detector_options.classes the names the weights were trained with, background first."
+                "Set images.detector_options.classes to the names that the weights were trained with, background first."
             ) from None
         return network
 
     @torch.inference_mode()
     def _maps(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
-        """The backbone's maps."""
+        """The backbone's feature maps."""
         maps = self._network.backbone(pixels)
         maps = OrderedDict([("0", maps)]) if isinstance(maps, Tensor) else maps
         return OrderedDict(maps)
@@ -116,8 +111,8 @@ class TorchvisionDetector:
     def _probe(self) -> int:
         """The feature's width, from a blank image.
 
-        RoIAlign keeps the scales of the first image that it meets for all later ones, and a long thin one would give
-        it wrong ones: with this image they are right, and no image's result depends on which one came first.
+        RoIAlign derives its scales from the first image that it sees and keeps them, and a long thin image gives wrong
+        scales. This image gives the right ones, so that no result depends on which image came first.
         """
         maps = self._maps(torch.zeros(1, 3, 320, 320, device=self._device))
         box = torch.tensor([[0.0, 0.0, 320.0, 320.0]], device=self._device)
@@ -126,13 +121,13 @@ class TorchvisionDetector:
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Regions of each image; see Detector.detect."""
         found: dict[int, Detections] = {}
-        for rows in together([image.shape for image in images], self._device.type):
-            found |= zip(rows, self._detect_alike([images[row] for row in rows]), strict=True)
+        for rows in group_by_size([image.shape for image in images], self._device.type):
+            found |= zip(rows, self._detect_same_size([images[row] for row in rows]), strict=True)
         return [found[row] for row in range(len(images))]
 
     @torch.inference_mode()
-    def _detect_alike(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Regions of images of one size."""
+    def _detect_same_size(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Regions of images that all have the same size."""
         pixels = [torch.tensor(image).to(self._device).permute(2, 0, 1).float() / 255 for image in images]
         size = (int(pixels[0].shape[1]), int(pixels[0].shape[2]))
         inputs, _ = self._network.transform(pixels, None)
@@ -154,7 +149,7 @@ class TorchvisionDetector:
         ]
 
     def _regions(self, inputs: Any, maps: "OrderedDict[str, Tensor]") -> list[dict[str, Tensor]]:
-        """The model's own detections in each image, boxes in pixels of its resized input."""
+        """The model's own detections in each image. Boxes are in pixels of its resized input."""
         network = self._network
         if self._box_head is not None:
             proposals, _ = network.rpn(inputs, maps)
@@ -175,28 +170,28 @@ class TorchvisionDetector:
         """(n, feature_dim) for all images' boxes, in pixels of the resized input."""
         if self._box_head is not None:
             return self._box_head(self._network.roi_heads.box_roi_pool(maps, boxes, sizes))
-        return self._pool({"pooled": _one_map(maps)}, boxes, sizes).flatten(1)
+        return self._pool({"pooled": _finest_map(maps)}, boxes, sizes).flatten(1)
 
 
-def together(shapes: Sequence[tuple[int, ...]], device: str) -> list[list[int]]:
-    """Rows of the images, told by their shapes, that go through the network in one go.
+def group_by_size(shapes: Sequence[tuple[int, ...]], device: str) -> list[list[int]]:
+    """Rows of the images, given by their shapes, that go through the network together.
 
-    On a CPU each goes alone: more would gain nothing, and an image's results would depend, in their last digits, on how
-    many others there are.
+    On a CPU each image goes alone. More would not be faster, and the last digits of a result would depend on the number
+    of images.
     """
-    alike: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
     for row, shape in enumerate(shapes):
-        alike.setdefault((row,) if device == "cpu" else shape, []).append(row)
-    return list(alike.values())
+        groups.setdefault((row,) if device == "cpu" else shape, []).append(row)
+    return list(groups.values())
 
 
-def _one_map(maps: "OrderedDict[str, Tensor]") -> Tensor:
-    """The finest map of a backbone without box head."""
+def _finest_map(maps: "OrderedDict[str, Tensor]") -> Tensor:
+    """The finest feature map."""
     return next(iter(maps.values()))
 
 
 def _set_threshold(network: nn.Module, threshold: float) -> None:
-    """Let the model itself drop what the pipeline would drop: NMS over fewer boxes."""
+    """Let the model drop what the pipeline would drop anyway, so that NMS has fewer boxes."""
     owner: Any = getattr(network, "roi_heads", network)
     owner.score_thresh = threshold
 
@@ -205,7 +200,7 @@ def _set_sizes(network: nn.Module, name: str, shorter: int | None, longer: int |
     if shorter is None and longer is None:
         return
     if isinstance(network, models.ssd.SSD):
-        raise CallError(f"images.detector_options: {name} sees one size only; leave min_size and max_size out.")
+        raise CallError(f"images.detector_options: {name} has one fixed input size. Leave out min_size and max_size.")
     transform: Any = network.transform
     if shorter is not None:
         transform.min_size = (shorter,)
@@ -214,7 +209,7 @@ def _set_sizes(network: nn.Module, name: str, shorter: int | None, longer: int |
 
 
 def _boxes_only(network: nn.Module) -> None:
-    """Masks and keypoints cost time and are not looked at."""
+    """Remove the mask and keypoint heads, whose results are not used."""
     heads: Any = getattr(network, "roi_heads", None)
     for part in ("mask", "keypoint"):
         for kind in ("roi_pool", "head", "predictor"):
@@ -223,8 +218,8 @@ def _boxes_only(network: nn.Module) -> None:
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Put the fixed scales and shifts of batch normalisation into the convolutions before them: results differ in the
-    last digits, and the backbone takes half the time."""
+    """Fold batch normalisation into the convolutions before it. The backbone takes half the time, and results differ in
+    the last digits."""
     children = list(module.named_children())
     for (_, first), (name, second) in pairwise(children):
         if isinstance(first, nn.Conv2d) and isinstance(second, FrozenBatchNorm2d | nn.BatchNorm2d):
@@ -238,32 +233,7 @@ def fold_norms(module: nn.Module) -> None:
 
 
 def set_precision(network: nn.Module, precision: Precision, device: str) -> None:
-    """Only what is large, and gives no boxes: torchvision computes boxes in the numbers that it is given, and those of
-    bfloat16 are two pixels apart."""
+    """Set the precision of the large parts that give no boxes. In bfloat16, box coordinates are two pixels apart."""
     for owner, name in ((network, "backbone"), (getattr(network, "roi_heads", None), "box_head"), (network, "head")):
         if hasattr(owner, name):
             setattr(owner, name, InPrecision(getattr(owner, name), precision, device))
-
-
-def _classes_in(path: str) -> list[str] | None:
-    """The class names that a .safetensors file carries, if it does."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            names = json.loads((file.metadata() or {}).get("classes", "null"))
-    except (OSError, ValueError, SafetensorError):
-        return None  # What is wrong with the file is told when its weights are read.
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
-
-
-def _read_state(path: str) -> dict[str, Tensor]:
-    if path.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    inner = state.get("model", state) if isinstance(state, dict) else state
-    if not isinstance(inner, dict):
-        raise ValueError("expected a state dict")
-    return inner

@@ -74,5 +74,5 @@ def test_another_detector_is_refused(small_run, out, tmp_path):
 
 def test_without_a_config_the_detector_is_not_known(out, tmp_path):
     (tmp_path / "bank").symlink_to(out / "bank")
-    with pytest.raises(CallError, match=r"config\.yaml: not there.*--config"):
+    with pytest.raises(CallError, match=r"config\.yaml: not found.*--config"):
         embedder(str(tmp_path / "bank"))
