@@ -17,14 +17,32 @@ from vlmixer.pipeline.image.detectors.base import Detector
 DEMO = "demo"
 DETECTRON2 = "detectron2:"
 TSV = "tsv:"
-_HERE = "vlmixer.pipeline.image.detectors"
+OWN_PACKAGES = ("onnxruntime", "torch", "torchvision")
+"""Packages that a class of the user's own is assumed to depend on."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Detectors that ship. argument: what receives the part of `images.detector` after the colon, "" if there is none.
+    packages: those that the results depend on."""
+
+    module: str
+    name: str
+    argument: str
+    packages: tuple[str, ...]
+
+
 FAMILIES = {
-    DEMO: ("vlmixer.pipeline.demo.detector", "DemoDetector", ""),
-    "torchvision": (f"{_HERE}.torchvision_models", "TorchvisionDetector", "name"),
-    "detectron2": (f"{_HERE}.detectron2_models", "Detectron2Detector", "config"),
-}
-"""The detectors that ship, by what stands before the colon of `images.detector`: module, class, and the argument that
-takes what stands after it."""
+    DEMO: Family("vlmixer.pipeline.demo.detector", "DemoDetector", "", ("torch", "torchvision")),
+    "torchvision": Family(
+        "vlmixer.pipeline.image.detectors.torchvision_models", "TorchvisionDetector", "name", ("torch", "torchvision")
+    ),
+    "detectron2": Family(
+        "vlmixer.pipeline.image.detectors.detectron2_models", "Detectron2Detector", "config",
+        ("detectron2", "torch", "torchvision"),
+    ),
+}  # fmt: skip
+"""By what stands before the colon of `images.detector`."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +118,19 @@ def load_detector(spec: DetectorSpec) -> Detector:
     arguments: dict[str, Any] = {
         "weights": spec.weights, "device": spec.device, "score_threshold": spec.score_threshold
     }  # fmt: skip
-    family, colon, model = spec.name.partition(":")
-    module, name, argument = FAMILIES.get(family, ("", "", ""))
-    if not module or bool(colon) != bool(argument):
+    family = _family(spec)
+    if family is None:
         return _construct(_import_class(spec), spec, arguments)
-    if argument:
-        arguments[argument] = model
-    return _construct(getattr(importlib.import_module(module), name), spec, arguments)
+    if family.argument:
+        arguments[family.argument] = spec.name.partition(":")[2]
+    return _construct(getattr(importlib.import_module(family.module), family.name), spec, arguments)
+
+
+def _family(spec: DetectorSpec) -> Family | None:
+    """The family of the detector, None for a class of the user's own."""
+    before, colon, _ = spec.name.partition(":")
+    family = FAMILIES.get(before)
+    return family if family is not None and bool(colon) == bool(family.argument) else None
 
 
 def _construct(cls: Any, spec: DetectorSpec, arguments: Mapping[str, Any]) -> Detector:
@@ -164,16 +188,12 @@ def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
     )
 
 
-def packages_of(spec: DetectorSpec) -> list[str]:
-    """The packages that a detector's results depend on. What a class of the user's own needs is not known: the usual
-    ones are taken."""
+def packages_of(spec: DetectorSpec) -> tuple[str, ...]:
+    """The packages that the detector's results depend on."""
     if spec.name.startswith(TSV):
-        return []
-    if spec.name == DEMO or spec.name.startswith(TORCHVISION):
-        return ["torch", "torchvision"]
-    if spec.name.startswith(DETECTRON2):
-        return ["detectron2", "torch", "torchvision"]
-    return ["onnxruntime", "torch", "torchvision"]
+        return ()
+    family = _family(spec)
+    return OWN_PACKAGES if family is None else family.packages
 
 
 def _identity(value: Any) -> Any:
