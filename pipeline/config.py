@@ -1,6 +1,6 @@
-"""The config file as typed, frozen settings, and the part of it that each stage's output depends on.
+"""The config file as typed, frozen settings, with their defaults and ranges.
 
-docs/configuration.md lists every key. Defaults that the paper leaves open are ours and marked so.
+docs/configuration.md explains every key. Defaults that the paper leaves open are ours and marked so.
 """
 
 import os
@@ -26,26 +26,25 @@ RAM = r"^[1-9][0-9]*([.][0-9]+)? ?[KMGTP]i?B$"
 
 @dataclass(frozen=True)
 class TextSettings:
-    """Where sentences come from and how their grounded words are found."""
+    """Where the sentences are and how their grounded words are found."""
 
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
     inputs: tuple[str, ...] = ()
     field: str = "caption"
     split: Literal["lines", "sentences"] = "lines"
-    """Whether a line (field, member) is one sentence, or running text to be taken apart into sentences."""
+    """Whether a line (field, member) is one sentence, or running text to split into sentences."""
     min_characters: int = 1
     max_characters: int = 1000
     spacy_model: str = "auto"
     stop_words: tuple[str, ...] = HARDLY_VISUAL
-    """Words and phrases that are not to be tagged, in any form; `default` in a config file's list stands for
-    HARDLY_VISUAL."""
+    """Words and phrases that are never tagged, in any form. In a config file `default` stands for HARDLY_VISUAL."""
     tag_modifiers: bool = False
     """Whether a concept that only modifies the next noun is tagged ("*cat* food")."""
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """Where images come from and what looks at them."""
+    """Where the images are and how their regions are found."""
 
     __pydantic_config__: ClassVar = FORBID_UNKNOWN
     inputs: tuple[str, ...] = ()
@@ -54,30 +53,30 @@ class ImageSettings:
     weights: str = "default"
     score_threshold: float = 0.3
     nms_threshold: float = 0.5
-    """Of two regions of one concept that overlap by more (intersection over union) only the better one is kept."""
+    """Of two regions of one concept with a larger intersection over union, only the better one is kept."""
     min_region_side: float = 1.0
-    """Pixels of the shorter side of a region."""
+    """Regions with a shorter side of fewer pixels are dropped."""
     min_regions: int = 0
-    """So many are kept even if their scores are below the threshold, where the detector finds them."""
+    """Minimum number of regions per image. If too few reach the threshold, the best below it are kept."""
     max_regions: int = 36
     device: Literal["auto", "cpu", "cuda"] = "auto"
     worker_accelerator: Annotated[str, Field(pattern=ACCELERATOR)] | None = (
         "type:nvidia-l4;count:1;install-nvidia-driver"
     )
-    """What the detecting step asks for with `device: cuda` where machines are rented for the job (Beam's resource hint
-    `accelerator`); null: nothing, the machines have one."""
+    """The accelerator that detection requests with `device: cuda` if machines are rented for the job (Beam's hint
+    `accelerator`). `null` requests none: the machines have one."""
     worker_ram: Annotated[str, Field(pattern=RAM)] | None = None
-    """The memory that it asks for, such as 16GB (Beam's hint `min_ram`)."""
+    """The memory that detection requests, such as 16GB (Beam's hint `min_ram`)."""
     crop_size: int = 160
     """Longest side of a stored crop, in pixels."""
     max_megapixels: float = 100.0
     """Images with more pixels are rejected before they are decoded."""
     drop_duplicates: bool = True
-    """Of images with the same bytes only the first is used; every image is read once more for it."""
+    """Whether to use only the first of images with the same bytes. Reads every image once more."""
 
 
 MACHINES = ("worker_accelerator", "worker_ram")
-"""Settings of images that say on what machines the work is done; nothing that is written depends on them."""
+"""Settings of images that choose the machines. No result depends on them."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class BankSettings:
     max_patches_per_concept: int = 1000
     selection: Literal["diverse", "score", "random"] = "diverse"
     duplicate_similarity: float = 0.95
-    """`diverse` drops a patch that is more alike than this to a better one of its concept: cosine similarity of their
+    """`diverse` drops a patch that is more similar than this to a better one of its concept: cosine similarity of their
     features, less the concept's mean (ours)."""
 
 
@@ -115,14 +114,14 @@ class Config:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, so that YAML stays plain."""
+    """`value` with lists in place of tuples, for plain YAML."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def load_config(path: str, assignments: Iterable[str] = (), out: str | None = None) -> Config:
-    """The config at `path` with `--set` assignments and `--out` put in. Raises CallError."""
+    """The config at `path`, with `--set` assignments and `--out` applied. Raises CallError."""
     content = settings.override(settings.load_yaml(path), assignments)
     config = settings.build(Config, content, where=path)
     config = replace(config, text=replace(config.text, stop_words=_expanded(config.text.stop_words)))
@@ -133,13 +132,13 @@ def load_config(path: str, assignments: Iterable[str] = (), out: str | None = No
 
 
 def _expanded(stop_words: Iterable[str]) -> tuple[str, ...]:
-    """The words with HARDLY_VISUAL in the place of `default`, none twice."""
+    """The words with HARDLY_VISUAL in place of `default`, without repeats."""
     words = (HARDLY_VISUAL if word == DEFAULT_STOP_WORDS else (word,) for word in stop_words)
     return tuple(dict.fromkeys(chain.from_iterable(words)))
 
 
 def _check_ranges(config: Config, path: str) -> None:
-    """Values that are of the right type and still make no sense. Raises CallError."""
+    """Raises CallError for a value out of range."""
     limits: list[tuple[str, float, float, float]] = [
         ("max_bad_fraction", config.max_bad_fraction, 0, 1),
         ("text.min_characters", config.text.min_characters, 1, 1e9),

@@ -1,4 +1,4 @@
-"""What came out of `vlmixer mix`: a table, and a page with the concepts and the patches that are used most."""
+"""The results of `vlmixer mix`: a table, and a page with the concepts and the most used patches."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,13 +21,14 @@ REPORT = "mixing"
 """The name of the report in OUT/reports."""
 
 CONCEPTS_IN_TABLE = 20
-MOST_USED = 12
+PATCHES_SHOWN = 12
+"""Number of most used patches on the page."""
 THUMBNAIL_SIDE = 160
 
 
 @dataclass(frozen=True)
 class ConceptMixed:
-    """A concept's mentions, how many were replaced, its patches in the bank, and how many of these were used."""
+    """Numbers of a concept: mentions, replaced mentions, patches in the bank, and used patches."""
 
     mentions: int
     replaced: int
@@ -37,13 +38,13 @@ class ConceptMixed:
 
 @dataclass(frozen=True)
 class MixSummary:
-    """What `mix` did.
+    """The numbers of a finished stage.
 
-    counts: of views. grounded: mentions of concepts that the bank has patches of. concepts: by name, those that the
-    text mentions. reasons: mentions of the views written, by why they were replaced or not. by_replaced, by_mentions:
-    views by their number of replaced mentions, and of mentions. patches, used: of the bank, and those pasted at least
-    once; pasted: how often in all; reuse: the median, 90th percentile and largest number of times that a used patch was
-    pasted. most_used: patch ids and how often.
+    counts: views. grounded: mentions of concepts that have patches in the bank. concepts: those that the text mentions,
+    by name. reasons: mentions in written views, by the reason for replacing or keeping them. by_replaced, by_mentions:
+    views by their number of replaced mentions, and of mentions. patches: patches in the bank. used: patches that were
+    pasted at least once. pasted: number of pastes. reuse: median, 90th percentile and maximum of a used patch's number
+    of pastes. most_used: patch ids with their numbers of pastes.
     """
 
     counts: Counts
@@ -73,7 +74,7 @@ class MixSummary:
             first = bank.patches(name).first if patches else 0
             own = uses[first : first + patches]
             concepts[name] = ConceptMixed(number, replaced[name], patches, int((own > 0).sum()))
-        best = np.argsort(-uses, kind="stable")[:MOST_USED]
+        best = np.argsort(-uses, kind="stable")[:PATCHES_SHOWN]
         return cls(
             counts=counts,
             images=images,
@@ -112,12 +113,12 @@ class MixSummary:
 
     @property
     def missing(self) -> list[tuple[str, int]]:
-        """Concepts that the text wants and the bank lacks, with their mentions, the most mentioned first."""
+        """Concepts that the text mentions but the bank lacks, with their mentions, the most mentioned first."""
         return [(name, entry.mentions) for name, entry in self.by_frequency if not entry.patches]
 
     @property
     def replaced_shares(self) -> list[tuple[str, int, float]]:
-        """For each number of replaced mentions, the views and their share in per cent."""
+        """For each number of replaced mentions, the views and their share in percent."""
         return [(n, views, 100 * views / max(self.counts.written, 1)) for n, views in self.by_replaced.items()]
 
     def to_table(self) -> str:
@@ -127,19 +128,19 @@ class MixSummary:
         lines = [
             f"{counts.written:>12,} mixed samples of {counts.read:,} views",
             f"{self.images:>12,} image samples",
-            f"{self.patches_only:>12,} serve a patches-only view, too ({_share(self.patches_only, counts.written)})",
+            f"{self.patches_only:>12,} also serve a patches-only view ({_share(self.patches_only, counts.written)})",
             "",
             f"{self.mentions:>12,} mentions",
             f"{self.grounded:>12,} of concepts that the bank has ({_share(self.grounded, self.mentions)}: coverage)",
             f"{replaced:>12,} replaced ({_share(replaced, self.mentions)})",
             "",
-            "replaced mentions in a sample",
+            "replaced mentions per sample",
             *(f"{views:>12,} have {number} ({share:.1f} %)" for number, views, share in self.replaced_shares[:8]),
             "",
             "patches",
             f"{self.patches:>12,} in the bank",
             f"{self.used:>12,} used ({_share(self.used, self.patches)})",
-            f"{self.pasted:>12,} times pasted; a used one {self.reuse['median']:,.0f} times (median), at most "
+            f"{self.pasted:>12,} times pasted; per used patch {self.reuse['median']:,.0f} times (median), at most "
             f"{self.reuse['most']:,}",
         ]
         if counts.rejected:
@@ -147,9 +148,9 @@ class MixSummary:
             lines += [f"{number:>12,} {reason}: {REASONS[reason]}" for reason, number in counts.rejected.items()]
         lines += [
             "",
-            f"concepts: {len(self.concepts) - len(self.missing):,} of {len(self.concepts):,} wanted have patches",
+            f"mentioned concepts: {len(self.concepts) - len(self.missing):,} of {len(self.concepts):,} have patches",
         ]
-        lines += [f"{mentions:>12,} {name}: lacking" for name, mentions in self.missing[:5]]
+        lines += [f"{mentions:>12,} {name}: no patches" for name, mentions in self.missing[:5]]
         if len(self.missing) > 5:
             lines.append(f"{'':>12} … and {len(self.missing) - 5} more")
         shown = self.by_frequency[:CONCEPTS_IN_TABLE]
@@ -174,7 +175,7 @@ def _share(part: int, whole: int) -> str:
 
 @dataclass(frozen=True)
 class MostUsed:
-    """A patch that is used much, as the page shows it."""
+    """One of the most used patches, as the page shows it."""
 
     picture: str
     concept: str

@@ -1,7 +1,7 @@
 """Reports of stages in OUT/reports: a page and its numbers as JSON.
 
-Reports are no data: no manifest lists them, and nothing depends on them. A report says which program wrote it and of
-which results it is, so that the stage's next run sees whether it must be written again.
+Reports are not data: no manifest lists them, and nothing depends on them. A report records its program and its results,
+so that the stage's next run can tell whether to write it again.
 """
 
 import hashlib
@@ -41,13 +41,13 @@ class StageReport:
         return files.exists(self.page) and self._load().get(_OF) == _origin(content_hash)
 
     def publish(self, content_hash: str, numbers: Mapping[str, Any], write_page: Callable[[str], None]) -> None:
-        """Write the page, and last the numbers, by which the report counts as current."""
+        """Write the page, and then the numbers, which make the report current."""
         write_page(self.page)
         content = {**numbers, _OF: _origin(content_hash)}
         files.publish_bytes(self.numbers, manifest.canonical(content, indent=1))
 
     def read(self) -> dict[str, Any] | None:
-        """The numbers; None if there are none that can be read."""
+        """The numbers; None if there are no readable ones."""
         found = self._load()
         return {key: value for key, value in found.items() if key != _OF} or None
 

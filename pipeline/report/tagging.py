@@ -1,14 +1,14 @@
-"""What came out of `vlmixer tag`: a table, and a page with examples of every concept.
+"""The results of `vlmixer tag`: a table, and a page with examples of every concept.
 
-The page shows words as they stand in sentences, those that are meant as things and those that only look so, so that a
-person can judge the tagging in a minute.
+The page shows words in their sentences, those that are meant as things and those that only look so, so that a person
+can judge the tagging in a minute.
 """
 
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -20,7 +20,7 @@ from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.report.pages import write_page
-from vlmixer.pipeline.report.sentences import Mark, TextSpan, cut
+from vlmixer.pipeline.report.sentences import Kind, Mark, TextSpan, cut
 from vlmixer.pipeline.report.stages import StageReport
 from vlmixer.pipeline.text.tagger import Tagged
 
@@ -38,7 +38,8 @@ CONTEXT = 160
 
 @dataclass(frozen=True)
 class TagSummary:
-    """What `tag` did. mentions, not_meant: by concept; missing: concepts of the vocabulary without a mention."""
+    """The numbers of a finished stage. mentions, not_meant: by concept. missing: concepts without mentions. unreadable:
+    files that could not be read to the end."""
 
     tagger: str
     vocabulary: str
@@ -47,11 +48,10 @@ class TagSummary:
     not_meant: Mapping[str, int]
     missing: list[str]
     unreadable: list[str]
-    """Files of which all or the rest could not be read."""
 
     @classmethod
     def of(cls, finished: Manifest[TaggedDetails], concepts: Sequence[str], unreadable: Iterable[str]) -> "TagSummary":
-        """The summary of a finished stage. concepts: all of the vocabulary."""
+        """The summary of a finished stage. concepts: all concepts of the vocabulary."""
         details = finished.details
         return cls(
             tagger=details.tagger,
@@ -79,7 +79,7 @@ class TagSummary:
 
     @property
     def without(self) -> int:
-        """Sentences in order that hold no mention."""
+        """Usable sentences without a mention."""
         return sum(self.counts.rejected.get(reason, 0) for reason in ("no_mention", "not_meant"))
 
     def to_table(self) -> str:
@@ -91,9 +91,9 @@ class TagSummary:
             "",
             f"{counts.read:>12,} inputs read",
             f"{counts.written:>12,} sentences tagged",
-            f"{self.without:>12,} sentences with none ({_share(self.without, sentences)} of those in order)",
-            f"{mentions:>12,} mentions ({mentions / max(counts.written, 1):.2f} a tagged sentence)",
-            f"{sum(self.not_meant.values()):>12,} words of the vocabulary that were not meant as things",
+            f"{self.without:>12,} sentences without mentions ({_share(self.without, sentences)} of the usable ones)",
+            f"{mentions:>12,} mentions ({mentions / max(counts.written, 1):.2f} per tagged sentence)",
+            f"{sum(self.not_meant.values()):>12,} words of the vocabulary, not meant as things",
             "",
             "not used",
             *(
@@ -103,7 +103,7 @@ class TagSummary:
         ]
         if not counts.rejected:
             lines.append(f"{0:>12} nothing")
-        lines += [f"{'':>12} cannot be read: {name}" for name in self.unreadable[:5]]
+        lines += [f"{'':>12} not readable: {name}" for name in self.unreadable[:5]]
         if len(self.unreadable) > 5:
             lines.append(f"{'':>12} … and {len(self.unreadable) - 5} more")
         found = self.by_frequency
@@ -122,13 +122,23 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / max(whole, 1):.1f} %"
 
 
+class Example(NamedTuple):
+    """A word in its sentence, which may be shortened: characters start … end (exclusive) of `text`. `order` is a hash
+    of the sentence's id."""
+
+    order: int
+    text: str
+    start: int
+    end: int
+
+
 @dataclass
 class Examples:
-    """Up to so many examples of each concept, those whose sentences' hashes are lowest, so that any order of the same
-    sentences gives the same."""
+    """A limited number of examples per concept: those with the lowest hashes, so that the order of the sentences does
+    not matter."""
 
-    meant: dict[str, list[list[Any]]] = field(default_factory=dict)
-    not_meant: dict[str, list[list[Any]]] = field(default_factory=dict)
+    meant: dict[str, list[Example]] = field(default_factory=dict)
+    not_meant: dict[str, list[Example]] = field(default_factory=dict)
 
     def add(self, key: str, text: str, tagged: Tagged) -> None:
         """Consider a sentence."""
@@ -139,34 +149,34 @@ class Examples:
         ):
             for mention in mentions:
                 held = kept.setdefault(mention.concept, [])
-                if len(held) < limit or order < held[-1][0]:
-                    _keep(held, [order, *_excerpt(text, mention)], limit)
+                if len(held) < limit or order < held[-1].order:
+                    _keep(held, Example(order, *_excerpt(text, mention)), limit)
 
     def merge(self, content: Mapping[str, Any]) -> None:
-        """Take in what another's `to_json` gave."""
+        """Add the examples of another's `to_json`."""
         for kept, name, limit in (
             (self.meant, "meant", EXAMPLES_MEANT),
             (self.not_meant, "not_meant", EXAMPLES_NOT_MEANT),
         ):
             for concept, entries in content[name].items():
                 for entry in entries:
-                    _keep(kept.setdefault(concept, []), entry, limit)
+                    _keep(kept.setdefault(concept, []), Example(*entry), limit)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
 
-def _keep(held: list[list[Any]], entry: list[Any], limit: int) -> None:
-    """Put the example in its place, unless the sentence is there already."""
-    if not any(other[:2] == entry[:2] for other in held):
-        held.append(entry)
+def _keep(held: list[Example], example: Example, limit: int) -> None:
+    """Insert the example in order, unless there is one of its sentence."""
+    if not any((other.order, other.text) == (example.order, example.text) for other in held):
+        held.append(example)
         held.sort()
         del held[limit:]
 
 
 def _excerpt(text: str, mention: Mention) -> tuple[str, int, int]:
-    """The text around the mention, and where the mention stands in it."""
+    """The text around the mention, and the mention's start and end in it."""
     begin = max(mention.start - CONTEXT, 0)
     end = min(mention.end + CONTEXT, len(text))
     cut_off = "…" if begin else ""
@@ -189,7 +199,7 @@ class TaggingRow:
 def write_tagging_report(out: str, finished: Manifest[TaggedDetails], concepts: Sequence[str]) -> None:
     """Write the report of stage `tag` in the output folder `out`, unless it is current.
 
-    concepts: all of the vocabulary. Everything is read from tagged/ and rejects/; what is missing there is left out.
+    concepts: all concepts of the vocabulary. The rest is read from tagged/ and rejects/; missing files are left out.
     """
     report = StageReport(out, REPORT)
     if report.is_current(finished.content_hash):
@@ -203,7 +213,7 @@ def write_tagging_report(out: str, finished: Manifest[TaggedDetails], concepts: 
 
 
 def _unreadable(folder: str, finished: Manifest[TaggedDetails]) -> Iterator[str]:
-    """The files of which all or the rest could not be read, from the rejects."""
+    """The files that could not be read to the end, from the rejects."""
     if not finished.counts["sentences"].rejected.get("unreadable_file"):
         return
     for output in finished.rejects:
@@ -222,8 +232,8 @@ def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:
             name,
             number,
             summary.not_meant.get(name, 0),
-            tuple(_spans(entry, "mention") for entry in examples.meant.get(name, ())),
-            tuple(_spans(entry, "lookalike") for entry in examples.not_meant.get(name, ())),
+            tuple(_spans(example, "mention") for example in examples.meant.get(name, ())),
+            tuple(_spans(example, "lookalike") for example in examples.not_meant.get(name, ())),
         )
         for name, number in [*summary.by_frequency, *only_lookalikes]
     ]
@@ -237,6 +247,7 @@ def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:
     )
 
 
-def _spans(entry: list[Any], kind: Any) -> tuple[TextSpan, ...]:
-    _, text, start, end = entry
-    return tuple(cut(text, [Mark(start, end, TextSpan(kind, text[start:end]))], text))
+def _spans(example: Example, kind: Kind) -> tuple[TextSpan, ...]:
+    word = example.text[example.start : example.end]
+    mark = Mark(example.start, example.end, TextSpan(kind, word))
+    return tuple(cut(example.text, [mark], example.text))

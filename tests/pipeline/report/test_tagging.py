@@ -36,9 +36,9 @@ def test_the_table() -> None:
         "",
         "       1,200 inputs read",
         "       1,000 sentences tagged",
-        "         150 sentences with none (13.0 % of those in order)",
-        "       2,000 mentions (2.00 a tagged sentence)",
-        "          52 words of the vocabulary that were not meant as things",
+        "         150 sentences without mentions (13.0 % of the usable ones)",
+        "       2,000 mentions (2.00 per tagged sentence)",
+        "          52 words of the vocabulary, not meant as things",
         "",
         "not used",
         "         100 no_mention: no word of the vocabulary",
@@ -69,7 +69,7 @@ def test_the_table_of_many_concepts_ends_with_the_rest() -> None:
 
 def test_the_table_names_some_files_that_cannot_be_read() -> None:
     table = summary(unreadable=[f"{number}.gz" for number in range(7)]).to_table()
-    assert "cannot be read: 4.gz" in table
+    assert "not readable: 4.gz" in table
     assert "5.gz" not in table
     assert "… and 2 more" in table
 
@@ -110,7 +110,7 @@ def test_examples_are_the_same_whatever_the_order_and_the_units() -> None:
 def test_a_sentence_is_one_example_of_a_concept() -> None:
     examples = Examples()
     examples.add("id", "a dog and a dog", tagged("a dog and a dog"))
-    assert [entry[1:] for entry in examples.meant["dog"]] == [["a dog and a dog", 2, 5]]
+    assert [entry[1:] for entry in examples.meant["dog"]] == [("a dog and a dog", 2, 5)]
 
 
 @pytest.mark.parametrize("before", [0, 1, 159, 160, 161, 500])
