@@ -35,12 +35,21 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# make TORCH=cpu … installs PyTorch without its CUDA libraries. After an installation with them, run `make clean` first.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt tests/pipeline/readers.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "vlmixer needs Python 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.11 …" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
+ifeq ($(TORCH),cpu)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --constraint constraints.txt --no-deps \
+	  --index-url $(TORCH_INDEX) torch torchvision || \
+	  { echo "Cannot install PyTorch from $(TORCH_INDEX). Give a mirror (make TORCH=cpu TORCH_INDEX=URL …)," \
+	    "or leave out TORCH=cpu to install the larger CUDA build." >&2; exit 1; }
+endif
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target .venv/readers -r tests/pipeline/readers.txt
 	touch $(INSTALLED)

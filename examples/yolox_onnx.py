@@ -21,12 +21,13 @@ from torchvision.models.detection import SSD300_VGG16_Weights
 from torchvision.ops import batched_nms, roi_align
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.extras import install_command
 from vlmixer.pipeline.image.detectors.base import Detections
 
 try:
     import onnxruntime
 except ModuleNotFoundError as error:
-    raise UserError("YoloxOnnx needs onnxruntime: run `pip install 'vlmixer[onnx]'`.") from error
+    raise UserError(f"YoloxOnnx needs onnxruntime. Run `{install_command('onnx')}`.") from error
 
 STRIDES = (8, 16, 32)  # pixels between the cells of YOLOX's three grids
 PADDING = 114  # the grey that YOLOX saw around its training images

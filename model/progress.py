@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.extras import install_command
 
 LOG, TENSORBOARD = "log.jsonl", "tensorboard"
 SECONDS_BETWEEN_LINES = 10.0
@@ -105,8 +106,8 @@ def _board(folder: str, start: int) -> Any:
         from tensorboardX import SummaryWriter
     except ModuleNotFoundError:
         raise UserError(
-            "train.tensorboard: needs tensorboardX. Run `pip install 'vlmixer[tensorboard]'`, or remove the key; "
-            "log.jsonl has the same numbers."
+            f"train.tensorboard: needs tensorboardX. Run `{install_command('tensorboard')}`, or remove the "
+            "key; log.jsonl has the same numbers."
         ) from None
     # When a run is resumed, TensorBoard drops what was logged after the checkpoint.
     return SummaryWriter(folder, purge_step=start + 1 if start else None)

@@ -10,15 +10,17 @@ from typing import Any
 from fsspec.core import url_to_fs
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.extras import install_command
 from vlmixer.artifacts.files.paths import scheme
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 """Kinds of URL where an upload is visible only when it is complete, and folders need not be made."""
 DRIVERS = {
-    **dict.fromkeys(("s3", "s3a"), "vlmixer[s3]"),
-    **dict.fromkeys(("gs", "gcs"), "vlmixer[gcp]"),
-    **dict.fromkeys(("http", "https"), "fsspec[http]"),
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcp"),
+    **dict.fromkeys(("http", "https"), "http"),
 }
+"""The extra with the driver of a kind of URL."""
 CREDENTIALS = {
     "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or write ~/.aws/credentials; set "
     "AWS_ENDPOINT_URL, too, for a store that is not Amazon's",
@@ -35,7 +37,7 @@ def reaching(url: str) -> Iterator[tuple[Any, str]]:
     try:
         yield url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
-        install = f"Run `pip install '{DRIVERS[kind]}'`." if kind in DRIVERS else "Install the package it names."
+        install = f"Run `{install_command(DRIVERS[kind])}`." if kind in DRIVERS else "Install the package it names."
         raise CallError(f"{url}: {kind}:// needs a package that is not installed: {error}. {install}") from error
     except FileNotFoundError as error:
         if NO_BUCKET in str(error):

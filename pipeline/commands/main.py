@@ -13,10 +13,17 @@ from collections.abc import Sequence
 
 from vlmixer import __version__
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.extras import install_command
 from vlmixer.pipeline.commands import bank, demo, evaluate, plan, run, show, train, verify
 
 GROUPS = (demo, run, plan, verify, show, bank, train, evaluate)
 """Files of subcommands, in the order of `vlmixer --help`. Each has a function `add` that takes the subparsers."""
+
+EXTRAS = {"demo": ("pipeline", "train"), "train": ("train",), "eval": ("pipeline", "train")}
+"""The extras of subcommands; the others need the extra of the missing module."""
+PIPELINE = ("apache_beam", "inflect", "safetensors", "spacy", "torch", "torchvision", "zstandard")
+MODULES = {**dict.fromkeys(PIPELINE, "pipeline"), "tokenizers": "train"}
+"""The extra with each module that the core does without."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, CallError) else 1
+    except ModuleNotFoundError as error:
+        if options.debug or error.name is None or error.name.partition(".")[0] not in MODULES:
+            raise
+        print(f"error: {_not_installed(error.name, options.command)}", file=sys.stderr)
+        return 2
+
+
+def _not_installed(module: str, command: str) -> str:
+    """What to do about a missing module of an extra."""
+    extras = EXTRAS.get(command) or (MODULES[module.partition(".")[0]],)
+    return f"`vlmixer {command}` needs packages that are not installed: {module}. Run `{install_command(*extras)}`."
 
 
 def _read_call(arguments: list[str]) -> argparse.Namespace:
@@ -47,7 +65,7 @@ def _read_call(arguments: list[str]) -> argparse.Namespace:
         prog="vlmixer", description="Cross-modal CutMix training data from two unrelated corpora. Docs: docs/."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for group in GROUPS:
         group.add(commands)
     options = parser.parse_args(arguments)

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners import create_runner
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.extras import install_command
 from vlmixer.pipeline.jobs import dataflow
 from vlmixer.pipeline.jobs.do_units import ListUnits
 from vlmixer.pipeline.jobs.failures import explained
@@ -97,7 +98,7 @@ class Engine:
         except ValueError as error:
             raise CallError(f"--runner={self.runner}: Beam knows no such runner: {error}") from None
         except ImportError as error:
-            install = "Run `pip install 'vlmixer[gcp]'`."
+            install = f"Run `{install_command('gcp')}`."
             raise CallError(
                 f"--runner={self.runner}: needs packages that are not installed: {error}. {install}"
             ) from None

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.extras import install_command
 from vlmixer.bank.records import PatchRecord
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.bank import Card, live_bank_page, make_card, small_image
@@ -27,7 +28,7 @@ try:
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
 except ModuleNotFoundError as error:
-    raise UserError("`bank serve` needs starlette and uvicorn: run `pip install 'vlmixer[serve]'`.") from error
+    raise UserError(f"`bank serve` needs starlette and uvicorn. Run `{install_command('serve')}`.") from error
 
 LOG = logging.getLogger(__name__)
 

@@ -1,0 +1,23 @@
+"""How to install what an extra of vlmixer brings.
+
+vlmixer is installed from a checkout or a wheel, so `pip install 'vlmixer[train]'` would look in the wrong place. The
+command names the packages themselves and works anywhere.
+"""
+
+import re
+from importlib import metadata
+
+
+def install_command(*extras: str) -> str:
+    """A `pip install` line with the packages of these extras, such as "pipeline" or "train"."""
+    try:
+        declared = metadata.requires("vlmixer") or []
+    except metadata.PackageNotFoundError:  # a checkout on the path that was not installed
+        return f"pip install '.[{','.join(extras)}]'"
+    wanted = [
+        requirement.strip()
+        for extra in extras
+        for requirement, _, marker in (entry.partition(";") for entry in declared)
+        if re.search(rf"extra == ['\"]{extra}['\"]", marker)
+    ]
+    return f"pip install {' '.join(repr(requirement) for requirement in dict.fromkeys(wanted))}"
