@@ -1,14 +1,14 @@
-"""A detector of one's own: YOLOX exported to ONNX, run by onnxruntime. Read it before you write yours.
+"""A custom detector: YOLOX, exported to ONNX and run by onnxruntime. Read it before you write your own.
 
-A detector is any class with `labels`, `feature_dim` and `detect`; the config names it by import path and hands
-`weights`, `device`, `score_threshold` and its own options to the constructor:
+A detector is any class with `labels`, `feature_dim` and `detect`. The config names it by import path; its constructor
+gets `weights`, `device`, `score_threshold` and its own options:
 
     images:
       detector: examples.yolox_onnx:YoloxOnnx
       weights: yolox_nano_with_fpn_feats.onnx
       detector_options: {nms_iou: 0.45}
 
-Reading photos, limiting regions and mapping class names to concepts is the pipeline's work, not the detector's.
+The pipeline reads the photos, limits the regions, and maps class names to concepts. A detector does none of that.
 """
 
 from collections.abc import Sequence
@@ -30,23 +30,23 @@ except ModuleNotFoundError as error:
     raise UserError(f"YoloxOnnx needs onnxruntime. Run `{install_command('onnx')}`.") from error
 
 STRIDES = (8, 16, 32)  # pixels between the cells of YOLOX's three grids
-PADDING = 114  # the grey that YOLOX saw around its training images
+PADDING = 114  # the grey around YOLOX's training images
 COCO_CLASSES = [n for n in SSD300_VGG16_Weights.COCO_V1.meta["categories"] if n not in ("__background__", "N/A")]
 
 
 class YoloxOnnx:
-    """YOLOX with region features: the mean of each feature map under a box, the three maps concatenated.
+    """YOLOX with region features: the mean of each of its three feature maps over the box, concatenated.
 
     Args:
         weights: an ONNX export with one input (1, 3, H, W), BGR 0..255, H and W multiples of 32; undecoded
             predictions (1, N, 5 + classes); and the head's feature maps at strides 8, 16 and 32 as further outputs.
         device: "cpu" or "cuda".
         score_threshold: regions with objectness × class probability below this are dropped.
-        classes: a text file with one class name a line; None stands for COCO's 80.
-        nms_iou: of two boxes of one class that overlap more than this, the one with the lower score is dropped.
+        classes: a text file with one class name per line; None for COCO's 80 names.
+        nms_iou: of two boxes of one class that overlap by more, the one with the lower score is dropped.
 
     Raises:
-        UserError: the file is missing or is not such an export, the names do not fit it, or there is no such device.
+        UserError: the file is missing or not such an export, the number of names is wrong, or there is no such device.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class YoloxOnnx:
         self._cells = np.concatenate(grids).astype(np.float32)  # (N, 2) column and row
         self._strides = np.repeat(STRIDES, [len(grid) for grid in grids]).astype(np.float32)[:, None]  # (N, 1)
 
-        # The declared shapes of an export may be symbolic; those of one real answer are not.
+        # The declared shapes of an export may be symbolic, so take those of a real output.
         outputs = self._run(np.zeros((self._height, self._width, 3), np.uint8))
         self._prediction, self._maps = self._find_outputs(outputs, weights)
         self.feature_dim: int = sum(outputs[index].shape[1] for index in self._maps)
@@ -82,7 +82,7 @@ class YoloxOnnx:
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """The regions of each image (upright RGB uint8 (height, width, 3), any size), best first."""
-        # One by one: batches gain little on a CPU, and no image can change another's result.
+        # One by one: batches are hardly faster on a CPU, and no image can change the result of another.
         return [self._detect_one(image) for image in images]
 
     def _detect_one(self, image: np.ndarray) -> Detections:
@@ -102,7 +102,7 @@ class YoloxOnnx:
         scale = np.array([inner[0] / width, inner[1] / height] * 2, np.float32)
         boxes = np.concatenate([centres - halves, centres + halves], axis=1) / scale
         boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
-        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box in the padding has no area left
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box in the padding has no area
         boxes, scores, labels = boxes[inside], scores[inside], labels[inside]
 
         kept = batched_nms(*map(torch.from_numpy, (boxes, scores, labels)), self.nms_iou).numpy()
@@ -116,20 +116,20 @@ class YoloxOnnx:
         return self._session.run(None, {self._session.get_inputs()[0].name: bgr})
 
     def _find_outputs(self, outputs: list[np.ndarray], weights: str | Path | None) -> tuple[int, list[int]]:
-        """Which outputs are the predictions and the feature maps of the strides, told by their shapes."""
+        """The indices of the predictions and of the feature maps at each stride, found by their shapes."""
         predictions = [i for i, out in enumerate(outputs) if out.ndim == 3 and out.shape[1] == len(self._cells)]
         maps = []
         for stride in STRIDES:
             shape = (self._height // stride, self._width // stride)
             same = [i for i, out in enumerate(outputs) if out.ndim == 4 and out.shape[2:] == shape]
-            # Exports may hold inner maps too; in YOLOX the map that enters the head is the widest of its stride.
+            # Exports may have inner maps, too. In YOLOX, the map that enters the head is the widest of its stride.
             maps += sorted(same, key=lambda i: -outputs[i].shape[1])[:1]
         if not predictions or len(maps) < len(STRIDES):
             raise UserError(
                 f"{weights}: its outputs are {[out.shape for out in outputs]}; expected predictions "
-                f"(1, {len(self._cells)}, 5 + classes) and, to pool region features from, a feature map of each stride "
-                "8, 16, 32. Export a module whose forward is `maps = yolox.backbone(x); return (yolox.head(maps), "
-                "*maps)`, after `yolox.head.decode_in_inference = False`."
+                f"(1, {len(self._cells)}, 5 + classes) and feature maps at strides 8, 16, 32 to pool from. Export a "
+                "module whose forward is `maps = yolox.backbone(x); return (yolox.head(maps), *maps)`, after "
+                "`yolox.head.decode_in_inference = False`."
             )
         return predictions[0], maps
 
@@ -138,20 +138,20 @@ def _read_names(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a UTF-8 text file with one class name a line ({error}).") from error
+        raise UserError(f"{path}: expected a UTF-8 text file with one class name per line ({error}).") from error
     return [line.strip() for line in lines if line.strip()]
 
 
 def _open_session(weights: str | Path | None, device: str) -> "onnxruntime.InferenceSession":
     if weights is None or not Path(weights).is_file():
-        raise UserError(f"{weights}: no such file; set `images.weights` to the path of a YOLOX export (.onnx).")
+        raise UserError(f"{weights}: no such file. Set `images.weights` to the path of a YOLOX export (.onnx).")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one thread a process, parallel by process
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one thread per process; processes run in parallel
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
     try:
         session = onnxruntime.InferenceSession(str(weights), options, providers=[provider])
     except Exception as error:  # onnxruntime's errors have no common class below Exception
         raise UserError(f"{weights}: onnxruntime cannot load it as an ONNX model ({error}).") from error
-    if provider not in session.get_providers():  # without the provider it would quietly run on the CPU
-        raise UserError("onnxruntime cannot use cuda: install onnxruntime-gpu or set `images.device: cpu`.")
+    if provider not in session.get_providers():  # it would run on the CPU without a message
+        raise UserError("onnxruntime cannot use cuda. Install onnxruntime-gpu, or set `images.device: cpu`.")
     return session

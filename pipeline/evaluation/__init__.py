@@ -1,1 +1,1 @@
-"""Retrieval, and ablations: what the trained network has learned."""
+"""Measures what a trained network has learned: retrieval, and ablations."""

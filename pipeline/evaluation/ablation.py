@@ -1,4 +1,4 @@
-"""What each part of the method adds: training on the same shards with parts of it left out, and a table of scores."""
+"""Measures what each part of the method adds: trains on the same shards without it, and makes a table of scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.rng import generator
-from vlmixer.artifacts.samples import MixedSample, Sample, write_shard
+from vlmixer.artifacts.samples import MixedSample, Patch, Sample, write_shard
 from vlmixer.model.config import Settings
 from vlmixer.model.scoring import CUTOFFS, RetrievalReport, RetrievalScore
 from vlmixer.model.shards import ShardSet, open_shards, read_rows
@@ -17,7 +17,7 @@ from vlmixer.model.training import train
 
 @dataclass(frozen=True)
 class Variant:
-    """A way of training: what it is called, its `train` settings, and whether the gallery's labels are shuffled."""
+    """A way of training: its title in the table, its `train` settings, and whether the bank's labels are shuffled."""
 
     title: str
     settings: Mapping[str, Any]
@@ -36,7 +36,8 @@ METHODS = ("regions", "tags", "regions + tags", "regions + tags + overlap")
 
 
 def run_variant(name: str, settings: Settings) -> str:
-    """Train a variant on OUT/shards into OUT/runs, with settings.seed; returns the run. What was done is not redone."""
+    """Train a variant on OUT/shards with settings.seed; returns the run's folder below OUT/runs. Resumes a run that
+    stopped, and does not repeat one that is finished."""
     variant = VARIANTS[name]
     shards = files.join(settings.out, "shards")
     if variant.shuffled:
@@ -47,23 +48,23 @@ def run_variant(name: str, settings: Settings) -> str:
 
 
 def shuffle_labels(source: str, folder: str) -> None:
-    """Write the shards of `source` as if the gallery's patches had swapped labels, each for good."""
+    """Write the shards of `source` as if the patches of the bank had swapped their labels, each patch once for all."""
     if files.exists(files.join(folder, manifest.NAME)):
         return
     shards = open_shards(source)
-    swapped = _swapped(shards)
+    partners = _swap(shards)
     outputs = []
     for shard in (*shards.mixed, *shards.images):
         name = shard.path.rsplit("/", 1)[-1]
-        samples = (_with_swapped(sample, swapped) for sample in read_rows(shard, 0, shard.rows))
+        samples = (_with_partners(sample, partners) for sample in read_rows(shard, 0, shard.rows))
         with files.publishing(files.join(folder, name)) as file:
             rows = write_shard(file, samples)
         outputs.append(manifest.describe(folder, name, rows))
     manifest.publish(folder, replace(manifest.read(source), outputs=outputs))
 
 
-def _swapped(shards: ShardSet) -> dict[str, tuple[Any, np.ndarray]]:
-    """For each patch of a mixed sample, by its id, the one that takes its place, and that one's feature."""
+def _swap(shards: ShardSet) -> dict[str, tuple[Patch, np.ndarray]]:
+    """For each patch of a mixed sample, by its id, the patch that takes its place, with that patch's feature."""
     patches = {}
     for sample in shards.samples():
         if isinstance(sample, MixedSample):
@@ -74,10 +75,10 @@ def _swapped(shards: ShardSet) -> dict[str, tuple[Any, np.ndarray]]:
     return {name: patches[ids[row]] for name, row in zip(ids, order, strict=True)}
 
 
-def _with_swapped(sample: Sample, swapped: Mapping[str, tuple[Any, np.ndarray]]) -> Sample:
+def _with_partners(sample: Sample, partners: Mapping[str, tuple[Patch, np.ndarray]]) -> Sample:
     if not isinstance(sample, MixedSample):
         return sample
-    drawn = [swapped[patch.patch_id] for patch in sample.patches]
+    drawn = [partners[patch.patch_id] for patch in sample.patches]
     patches = tuple(
         replace(new, mention=old.mention, concept=old.concept)
         for old, (new, _) in zip(sample.patches, drawn, strict=True)
@@ -86,15 +87,16 @@ def _with_swapped(sample: Sample, swapped: Mapping[str, tuple[Any, np.ndarray]])
     return replace(sample, patches=patches, features=features)
 
 
-def table(reports: Mapping[str, Sequence[RetrievalReport]], more: Sequence[RetrievalScore], told: str) -> str:
-    """The scores as Markdown: text to image, means over the reports of a variant, one a seed.
+def table(reports: Mapping[str, Sequence[RetrievalReport]], more: Sequence[RetrievalScore], note: str) -> str:
+    """The text-to-image scores as Markdown: for each variant, means over its reports, one report per seed.
 
-    ± is half of R@10's 95 % bootstrap interval; "ahead" is R@10 less that of tag overlap, with its own interval.
-    `more` are scores of methods without a network, beside chance and tag overlap.
+    more: scores of methods without a network, in addition to chance and tag overlap. note: a sentence for the first
+    line. In the table, ± is half of the 95 % bootstrap interval of R@10, and "ahead" is R@10 minus that of tag overlap,
+    with its own interval.
     """
     first = next(iter(reports.values()))[0]
     lines = [
-        f"{first.images} photos, {first.captions} captions, text to image. {told}",
+        f"{first.images} photos, {first.captions} captions, text to image. {note}",
         "",
         "| | R@1 | R@5 | R@10 | ± | R@10 of each seed | ahead | median rank |",
         "|---|---|---|---|---|---|---|---|",

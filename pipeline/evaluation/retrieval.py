@@ -1,4 +1,4 @@
-"""Retrieval on true pairs: from a list of images and captions to what model.evaluate measures."""
+"""Retrieval on true pairs: reads a list of images and captions, finds regions and concepts, and measures."""
 
 import json
 import os
@@ -25,10 +25,10 @@ from vlmixer.pipeline.text.tagger import Tagger
 def evaluate_retrieval(
     run: str, pairs: str, config: Config, import_paths: Sequence[str], html: str | None = None, shown: int = 24
 ) -> tuple[RetrievalReport, dict[str, str]]:
-    """Zero-shot retrieval of `run` on the pairs in the JSON lines file `pairs`, and the images that were not used.
+    """Zero-shot retrieval of the run on the pairs in a JSON lines file; and why images were not used, by path.
 
-    Regions come from the config's detector, concepts of captions from its tagger. `html`: where to write a page of
-    `shown` of the photos, if at all. Raises UserError, CallError.
+    Regions come from the config's detector, and concepts of captions from its tagger. html: the page to write with
+    `shown` of the photos, None for no page. Raises UserError, CallError.
     """
     found, skipped = detect_pairs(pairs, config, import_paths)
     if not found:
@@ -51,7 +51,7 @@ def evaluate_retrieval(
 def detect_pairs(
     pairs: str, config: Config, import_paths: Sequence[str]
 ) -> tuple[dict[str, ImageRegions], dict[str, str]]:
-    """What the config's detector finds in the images of the list, by path, and why others could not be used."""
+    """What the config's detector finds in the images of the list, and why the others could not be used, by path."""
     finder = load_with_concepts(detector_spec(config.images, import_paths), load_vocabulary(config.vocabulary))
     images: dict[str, ImageRegions] = {}
     skipped: dict[str, str] = {}
@@ -65,23 +65,23 @@ def detect_pairs(
 
 
 def _use_all_cores() -> None:
-    """Detectors fix one thread for equal bytes; scores need not be held to that."""
+    """Detectors set one thread, for equal bytes. Scores need no equal bytes."""
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
 
 
 def read_pairs(path: str) -> list[tuple[str, list[str]]]:
-    """(path of the image, its captions) for each line {"image": name, "captions": [...]}.
+    """(path, captions) of each image, from lines {"image": name, "captions": [...]}.
 
-    Names are relative to the list's folder or to `images/` in it; lines of one image are put together. Raises
-    CallError naming the line at fault.
+    Names are relative to the list's folder or to `images/` in it. Lines of the same image are merged. Raises CallError
+    that names the line.
     """
     folder = files.parent(path)
     try:
         lines = files.read_bytes(path).decode().splitlines()
     except FileNotFoundError:
-        raise CallError(f"{path}: no such file; expected JSON lines of an image and its captions.") from None
+        raise CallError(f"{path}: no such file. Expected JSON lines with an image and its captions.") from None
     except UnicodeDecodeError as error:
         raise CallError(f"{path}: expected UTF-8 text: {error}") from None
     pairs: dict[str, list[str]] = {}
@@ -103,7 +103,7 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
         if captions:
             pairs.setdefault(found, []).extend(captions)
     if not pairs:
-        raise CallError(f"{path}: holds no image with captions.")
+        raise CallError(f"{path}: contains no image with captions.")
     return list(pairs.items())
 
 

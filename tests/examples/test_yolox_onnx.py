@@ -213,7 +213,7 @@ def test_eighty_classes_are_cocos(tmp_path: Path) -> None:
 
 def test_a_missing_feature_map_is_an_error_that_tells_how_to_export(tmp_path: Path) -> None:
     weights = save_model(tmp_path / "bare.onnx", predictions(), strides=(32, 8))
-    with pytest.raises(UserError, match=r"bare\.onnx.*stride 8, 16, 32.*yolox\.backbone\(x\)"):
+    with pytest.raises(UserError, match=r"bare\.onnx.*strides 8, 16, 32.*yolox\.backbone\(x\)"):
         YoloxOnnx(str(weights))
 
 
@@ -244,7 +244,7 @@ def test_weights_that_are_no_onnx_file_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     with pytest.raises(UserError, match=r"broken\.onnx: onnxruntime cannot load it"):
         YoloxOnnx(str(tmp_path / "broken.onnx"))
-    with pytest.raises(UserError, match=r"none\.onnx: no such file; set `images\.weights`"):
+    with pytest.raises(UserError, match=r"none\.onnx: no such file. Set `images\.weights`"):
         YoloxOnnx(str(tmp_path / "none.onnx"))
     with pytest.raises(UserError, match="None: no such file"):
         YoloxOnnx(None)

@@ -4,9 +4,7 @@ import io
 import json
 import struct
 import textwrap
-import weakref
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tests.pipeline.jobs.small_corpus import Corpus, run
-
-from vlmixer.artifacts.rejects import RejectLog
-from vlmixer.artifacts.stages import DETECT
-from vlmixer.pipeline.image.detection import detect_each
-from vlmixer.pipeline.image.detectors.base import Detections, no_detections
-from vlmixer.pipeline.image.photos import ImageSource, Photo, PhotoReader
-from vlmixer.pipeline.image.readers.base import ImageRef
-from vlmixer.pipeline.image.readers.references import refs_table
-from vlmixer.pipeline.image.survey import SurveyRows
-from vlmixer.pipeline.units.stage import Stage
 
 # Finds the red pixels; its feature is how many pixels the image has, and their mean colour.
 DETECTOR = """
@@ -170,43 +158,3 @@ def test_neighbours_in_the_batch_keep_their_exact_results(odd: Corpus):
     for name in ("alpha.png", "line.png", "turned.png"):
         alone, _ = detect(odd, name.partition(".")[0], name)
         assert alone[name] == together[name]
-
-
-def test_decoding_ahead_gives_the_same_photos_and_rejects(odd: Corpus):
-    paths = sorted(str(path) for path in (odd.folder / "odd").iterdir())
-    stage = Stage(DETECT, str(odd.folder / "out"))
-    Path(stage.work).mkdir(parents=True)
-    pq.write_table(refs_table([ImageRef(path, digest=bytes(16)) for path in paths]), Path(stage.work) / "s.parquet")
-
-    def read(decode_ahead: bool):
-        log = RejectLog("detect")
-        reading = PhotoReader(stage.work, ImageSource(1e8), log)
-        photos = list(reading.photos([SurveyRows("s.parquet", 0, len(paths))], decode_ahead=decode_ahead))
-        return [(photo.ref, photo.pixels.tobytes()) for photo in photos], log.rejects, reading.read, reading.sha256
-
-    assert read(True) == read(False)
-    assert read(True)[2] == len(paths)
-
-
-class OutOfMemory:
-    """Fails on several images at a time, with something large in hand; one by one it looks whether that is gone."""
-
-    labels = ("dog",)
-    feature_dim = 3
-    held: weakref.ref[np.ndarray] | None = None
-
-    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        if len(images) > 1:
-            large = np.zeros(10)
-            self.held = weakref.ref(large)
-            raise MemoryError("too many")
-        assert self.held is not None
-        assert self.held() is None
-        return [no_detections(3)]
-
-
-def test_where_a_list_fails_its_images_are_tried_with_the_memory_free_again():
-    photos = [Photo(ImageRef(f"{number}.jpg"), 4, 3, np.zeros((3, 4, 3), np.uint8)) for number in range(3)]
-    log = RejectLog("detect")
-    assert [result is not None for result in detect_each(OutOfMemory(), photos, log)] == [True] * 3
-    assert not log.rejects

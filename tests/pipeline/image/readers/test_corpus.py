@@ -3,6 +3,7 @@
 from tests.pipeline.image.readers.made import bytes_of, jpeg, refs, write_parquet, write_tar
 
 from vlmixer.pipeline.image.readers.base import ImageRef
+from vlmixer.pipeline.image.readers.corpus import plan, sample
 
 
 def test_files_folders_and_globs(tmp_path):
@@ -48,3 +49,26 @@ def test_folders_called_like_files(tmp_path):
         (tmp_path / name).mkdir()
     found = refs(tmp_path / "*.jpg", tmp_path / "*.tar", tmp_path / "*.parquet", tmp_path / "*.txt")
     assert list(bytes_of(found).values()) == ["unreadable_file"] * 4
+
+
+def test_a_sample_comes_from_all_over_and_counts_the_images(tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number:02}.jpg").write_bytes(jpeg(number))
+    write_parquet(tmp_path / "p.parquet", [jpeg(number) for number in range(30)])
+    corpus = plan([str(tmp_path / "*")])
+    found = sample(corpus, 12)
+    assert (found.images, found.counted) == (50, True)
+    assert found.bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert {ref.format for ref in found.refs} == {"files", "parquet"}
+    assert len(found.refs) == 12
+    assert sample(corpus, 12) == found
+
+
+def test_images_in_tars_and_lists_are_estimated_from_their_bytes(tmp_path):
+    write_tar(tmp_path / "0.tar", [(f"{number:03}.jpg", jpeg(number)) for number in range(200)])
+    (tmp_path / "list.txt").write_text("".join(f"{number:03}.jpg\n" for number in range(100)))
+    for inputs, images in (("0.tar", 200), ("list.txt", 100)):
+        found = sample(plan([str(tmp_path / inputs)]), 40)
+        assert not found.counted
+        assert 0.9 * images < found.images < 1.1 * images
+    assert found.bytes == 0, "a list has no images of its own"

@@ -1,0 +1,74 @@
+"""Detectors that raise, and detectors that break the protocol."""
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.pipeline.image.detection import check_detections, detect_each
+from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.photos import Photo
+from vlmixer.pipeline.image.readers.base import ImageRef
+
+PHOTOS = [Photo(ImageRef(f"{number}.jpg"), 4, 3, np.full((3, 4, 3), number, np.uint8)) for number in range(3)]
+
+
+class OutOfMemory:
+    """Fails on several images at a time with something large in memory; one by one, looks whether that is gone."""
+
+    labels = ("dog",)
+    feature_dim = 3
+    held: weakref.ref[np.ndarray] | None = None
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        if len(images) > 1:
+            large = np.zeros(10)
+            self.held = weakref.ref(large)
+            raise MemoryError("too many")
+        assert self.held is not None
+        assert self.held() is None
+        return [no_detections(3)]
+
+
+class Picky:
+    """Refuses the image of ones."""
+
+    labels = ("dog",)
+    feature_dim = 3
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        if any(image[0, 0, 0] == 1 for image in images):
+            raise ValueError("not this one")
+        return [no_detections(3) for _ in images]
+
+
+def test_after_a_failed_batch_images_are_tried_one_by_one_with_the_memory_free():
+    log = RejectLog("detect")
+    assert [result is not None for result in detect_each(OutOfMemory(), PHOTOS, log)] == [True] * 3
+    assert not log.rejects
+
+
+def test_only_the_image_that_fails_alone_is_rejected():
+    log = RejectLog("detect")
+    assert [result is not None for result in detect_each(Picky(), PHOTOS, log)] == [True, False, True]
+    assert [(reject.source, reject.reason, reject.detail) for reject in log.rejects] == [
+        ("1.jpg", "failed_in_detector", "ValueError: not this one")
+    ]
+
+
+def one_region() -> Detections:
+    return Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), np.ones((1, 3)))
+
+
+def test_a_detector_that_breaks_the_protocol_stops_the_stage():
+    check_detections(one_region(), Picky(), 1)
+    check_detections(no_detections(3), Picky(), 1)
+    with pytest.raises(UserError, match=r"gave boxes, scores, labels, features of shapes .* \(1, 2\)\), expected"):
+        check_detections(replace(one_region(), features=np.ones((1, 2))), Picky(), 1)
+    for label in (-1, 1):
+        with pytest.raises(UserError, match=r"Picky\.detect gave a label outside 0 … 0"):
+            check_detections(replace(one_region(), labels=np.array([label])), Picky(), 1)
