@@ -1,6 +1,7 @@
 """Stage `tag`: duplicates, units of any size, resumption, against plain reckoning."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -169,16 +170,21 @@ def test_what_is_done_is_not_done_again(corpus, tmp_path, monkeypatch):
         ({"stop_words": ["dog"]}, "setting stop_words"),
     ],
 )
-def test_a_changed_setting_is_refused_until_overwrite(corpus, tmp_path, monkeypatch, capsys, change, said):
+def test_a_changed_setting_is_refused(corpus, tmp_path, monkeypatch, change, said):
     config, changed = write_config(tmp_path, corpus[0]), write_config(tmp_path, corpus[0], "changed.yaml", **change)
     out = tmp_path / "out"
-    interrupt(monkeypatch, config, out, stage.TagWorker, "run", 0)
-    assert run(changed, out, command="tag") == 1
-    assert said in capsys.readouterr().err
+    interrupt(monkeypatch, config, out, stage.FindWorker, "run", 1)
+    with pytest.raises(UserError, match=re.escape(said)):
+        tag(changed, out)
+
+
+def test_a_finished_stage_is_done_afresh_only_with_overwrite(corpus, tmp_path, capsys):
+    change = {"stop_words": ["dog"]}
+    config, changed = write_config(tmp_path, corpus[0]), write_config(tmp_path, corpus[0], "changed.yaml", **change)
+    out, afresh = tmp_path / "out", tmp_path / "afresh"
     assert run(config, out, command="tag") == 0
     assert run(changed, out, command="tag") == 1
     assert "its settings or its inputs changed" in capsys.readouterr().err
     assert run(changed, out, "--overwrite", command="tag") == 0
-    afresh = tmp_path / "afresh"
     assert run(changed, afresh, command="tag") == 0
     assert contents(out) == contents(afresh)
