@@ -20,6 +20,7 @@ from tests.pipeline.jobs.small_text import (
 )
 from tests.pipeline.report.small import read_page
 
+from vlmixer.artifacts.rejects import REASONS
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.text.readers.slices import source_id
 from vlmixer.pipeline.text.units import TagSizes
@@ -68,7 +69,7 @@ def test_the_summary_tells_what_lies_in_parts_and_rejects(corpus, tmp_path, caps
 
     table = capsys.readouterr().out
     assert f"{300:>12,} inputs read" in table
-    assert f"{rejects['duplicate']:>12,} duplicate: the same as one that comes before it" in table
+    assert f"{rejects['duplicate']:>12,} duplicate: {REASONS['duplicate']}" in table
     for name, number in mentions.items():
         assert f"{number:>12,} {name}" in table
     page = read_page(out / "reports" / "tagging.html")
