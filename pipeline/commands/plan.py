@@ -37,7 +37,7 @@ def add(commands: Subcommands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Probe and print the estimate."""
     from vlmixer.pipeline.config import load_config
-    from vlmixer.pipeline.planning.probe import plan_run
+    from vlmixer.pipeline.planning.plan_run import plan_run
 
     if options.scale and (options.sentences or options.images):
         raise CallError("--scale contradicts --sentences and --images. Give one of them.")

@@ -3,6 +3,7 @@
 pipeline/jobs/survey.py runs the survey and writes its parts, Parquet files of references, to the stage's work folder.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,32 @@ from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.duplicates import find_duplicates
 from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.readers.references import refs_of
+from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
 
-IMAGES_PER_UNIT = 64
-MAX_UNITS = 65_536
+SURVEY = UnitKind("detect", "survey")
+DETECT = UnitKind("detect", "part")
+
+
+@dataclass(frozen=True)
+class DetectSizes:
+    """How large the units of detection are: images of a unit, unless that would make more than `max_units` units."""
+
+    images_per_unit: int = 64
+    max_units: int = 65_536
+
+    def images_of_unit(self, images: int) -> int:
+        """How many of this many images a unit takes."""
+        return max(self.images_per_unit, math.ceil(images / self.max_units))
+
+    def passes(self, images: int, images_per_piece: int) -> tuple[StagePass, ...]:
+        """The passes for this many images. images_per_piece: of the pieces that are surveyed."""
+        return (
+            StagePass("survey", (UnitLoad(SURVEY, count_units(images, images_per_piece), images),)),
+            StagePass("detect", (UnitLoad(DETECT, count_units(images, self.images_of_unit(images)), images),)),
+        )
+
+
+SIZES = DetectSizes()
 
 
 @dataclass(frozen=True)
@@ -43,16 +67,14 @@ class SurveyPart:
     one_unit: bool
 
 
-def divide(
-    folder: str, parts: Sequence[SurveyPart], *, images_per_unit: int = IMAGES_PER_UNIT, max_units: int = MAX_UNITS
-) -> list[tuple[SurveyRows, ...]]:
+def divide(folder: str, parts: Sequence[SurveyPart], sizes: DetectSizes = SIZES) -> list[tuple[SurveyRows, ...]]:
     """The units of detection, each the rows that it takes.
 
-    A unit takes about `images_per_unit` neighbouring images, more if there would be more than `max_units` units, or a
-    whole part. Their order is that of a hash, so that neighbouring units come from all over the corpus.
+    A unit takes neighbouring images, or a whole part. The units are in the order of a hash, so that neighbouring units
+    come from all over the corpus.
     """
     duplicates = _duplicates(folder, parts)
-    units = _cut(parts, max(images_per_unit, -(-sum(part.rows for part in parts) // max_units)))
+    units = _cut(parts, sizes.images_of_unit(sum(part.rows for part in parts)))
     units.sort(key=lambda unit: stable_hash("unit", unit[0].part, unit[0].start))
     return [tuple(_with_duplicates(rows, duplicates) for rows in unit) for unit in units]
 

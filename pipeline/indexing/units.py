@@ -9,8 +9,8 @@ from vlmixer.pipeline.units.unit import Unit
 
 CUTS = "cuts"
 """Name of the only unit of its kind."""
-GATHER = UnitKind("candidates")
-CHOOSE = UnitKind("concepts")
+GATHER = UnitKind("index", "candidates")
+CHOOSE = UnitKind("index", "concepts")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class IndexUnits:
+class IndexSizes:
     """Sizes of the units."""
 
     regions_per_group: int = 4096
@@ -68,13 +68,13 @@ class IndexUnits:
         return [Unit(CHOOSE.name(start // size), tuple(numbers[start : start + size])) for start in starts]
 
     def passes(self, regions: float, concepts: int) -> tuple[StagePass, ...]:
-        """The passes for this many regions of this many concepts. All of them are one Beam job."""
+        """The passes for this many regions of this many concepts."""
         groups = count_units(regions, self.group_size(regions))
         units = count_units(concepts, self.concepts_per_unit(concepts))
         return (
             StagePass("gather", (UnitLoad(GATHER, groups, regions),)),
-            StagePass("choose", (UnitLoad(CHOOSE, units, concepts),)),
+            StagePass("choose", (UnitLoad(CHOOSE, units, concepts),), new_job=False),
         )
 
 
-DEFAULT_UNITS = IndexUnits()
+SIZES = IndexSizes()

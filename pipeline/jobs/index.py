@@ -29,7 +29,7 @@ from vlmixer.pipeline.config import BankSettings, Config
 from vlmixer.pipeline.indexing.candidates import candidates_schema, choose_patches, read_candidates
 from vlmixer.pipeline.indexing.concept_files import ConceptFiles, write_concepts
 from vlmixer.pipeline.indexing.ranking import Cut, Cuts, Places, Ranking, cut, list_places, merge_places
-from vlmixer.pipeline.indexing.units import CUTS, DEFAULT_UNITS, GATHER, Group, IndexUnits
+from vlmixer.pipeline.indexing.units import CUTS, GATHER, SIZES, Group, IndexSizes
 from vlmixer.pipeline.indexing.upstream import read_upstream
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
@@ -58,11 +58,11 @@ class IndexPatches(beam.PTransform):
         groups: int,
         seed: int,
         out: str,
-        units: IndexUnits = DEFAULT_UNITS,
+        sizes: IndexSizes = SIZES,
     ) -> None:
         """groups: the number of groups. feature_dim: length of a feature. out: the output folder OUT."""
         super().__init__()
-        self._units = units
+        self._sizes = sizes
         self._stage = Stage(INDEX, out)
         limit = selection.candidate_limit(settings.selection, settings.max_patches_per_concept)
         regions = Stage(DETECT, out).folder
@@ -88,7 +88,7 @@ class IndexPatches(beam.PTransform):
         )
         return (
             cuts
-            | "AfterGathering" >> beam.FlatMap(_concept_units, stage, self._units, beam.pvalue.AsIter(gathered))
+            | "AfterGathering" >> beam.FlatMap(_concept_units, stage, self._sizes, beam.pvalue.AsIter(gathered))
             | "ChoosePatches" >> DoUnits(stage, self._choose)
         )
 
@@ -112,10 +112,10 @@ def _group_units(group: Group, stage: Stage[BankDetails], cuts: Iterable[str]) -
 
 @no_annotations
 def _concept_units(
-    _: str, stage: Stage[BankDetails], units: IndexUnits, gathered: Iterable[str]
+    _: str, stage: Stage[BankDetails], sizes: IndexSizes, gathered: Iterable[str]
 ) -> list[Unit[tuple[int, ...]]]:
     """Units of concepts, once all candidates are gathered. None if a unit failed before."""
-    return [] if not list(gathered) or any_failed(stage) else units.plan_concepts(list(read_cuts(stage)))
+    return [] if not list(gathered) or any_failed(stage) else sizes.plan_concepts(list(read_cuts(stage)))
 
 
 class _ListPlaces(beam.DoFn):
@@ -247,7 +247,7 @@ def run_index(
     engine: Engine,
     *,
     overwrite: bool,
-    units: IndexUnits = DEFAULT_UNITS,
+    sizes: IndexSizes = SIZES,
 ) -> Manifest[BankDetails]:
     """Do the stage, or resume it. Raises UserError, CallError."""
     regions = read_upstream(config.out, vocabulary)
@@ -258,13 +258,13 @@ def run_index(
     if finished is not None:
         return finished
     feature_dim = regions.details.feature_dim
-    groups = units.plan_groups(regions.outputs)
+    groups = sizes.plan_groups(regions.outputs)
     numbers = [vocabulary.ids[name] for name in regions.details.regions]
-    concepts = [unit.name for unit in units.plan_concepts(numbers)]
+    concepts = [unit.name for unit in sizes.plan_concepts(numbers)]
     names = [*(group.unit for group in groups), *concepts]
     with progress(stage, "index", names, "regions"):
         if pending(stage, [Unit(name, None) for name in names]):
-            transform = IndexPatches(config.bank, vocabulary, feature_dim, len(groups), config.seed, config.out, units)
+            transform = IndexPatches(config.bank, vocabulary, feature_dim, len(groups), config.seed, config.out, sizes)
             listed = [Unit(group.unit, group) for group in groups]
             engine.run(
                 stage,

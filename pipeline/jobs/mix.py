@@ -33,10 +33,10 @@ from vlmixer.pipeline.mix.samples import Sentence, finish, known_patches, mix_se
 from vlmixer.pipeline.mix.shuffling import read_shard_views
 from vlmixer.pipeline.mix.tally import MixTally, TallyCounts, write_tally
 from vlmixer.pipeline.mix.units import (
-    DEFAULT_UNITS,
+    SIZES,
     ImageShard,
     MixedShard,
-    MixUnits,
+    MixSizes,
     ShardLayout,
     plan_buckets,
     plan_image_shards,
@@ -161,9 +161,7 @@ def _uses_file(stage: Stage[ShardsDetails], unit: str) -> str:
     return files.join(stage.work, f"{unit}.uses")
 
 
-def run_mix(
-    config: Config, engine: Engine, *, overwrite: bool, units: MixUnits = DEFAULT_UNITS
-) -> Manifest[ShardsDetails]:
+def run_mix(config: Config, engine: Engine, *, overwrite: bool, sizes: MixSizes = SIZES) -> Manifest[ShardsDetails]:
     """Do the stage, or resume it. Raises UserError, CallError."""
     upstream = read_upstream(config.out)
     stage = Stage(MIX, config.out)
@@ -172,7 +170,7 @@ def run_mix(
     plan = Plan(settings, hashes, manifest.versions(packages(config.mix)))
     finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is None:
-        finished = _do_stage(config, upstream, plan, stage, engine, units)
+        finished = _do_stage(config, upstream, plan, stage, engine, sizes)
     write_mixing_report(config.out, finished)
     return finished
 
@@ -188,13 +186,13 @@ def _do_stage(
     plan: Plan,
     stage: Stage[ShardsDetails],
     engine: Engine,
-    units: MixUnits,
+    sizes: MixSizes,
 ) -> Manifest[ShardsDetails]:
-    """All passes, or what is left of them."""
+    """All passes, or those that are left."""
     sentences = upstream.tagged.counts["sentences"].written
-    layout = units.layout(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
+    layout = sizes.layout(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
     parts = [part for part in upstream.tagged.outputs if part.name.endswith(".parquet") and part.rows]
-    shuffles = units.plan_shuffles(parts, config.mix.views)
+    shuffles = sizes.plan_shuffles(parts, config.mix.views)
     images: list[Unit[ImageShard]] = []
     if config.mix.image_samples:
         regions = upstream.regions

@@ -13,6 +13,8 @@ from vlmixer.artifacts.manifest import Counts
 from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
 from vlmixer.pipeline.image.readers.references import SURVEY, refs_table
+from vlmixer.pipeline.image.survey import DETECT as DETECT_UNITS
+from vlmixer.pipeline.image.survey import SURVEY as SURVEY_UNITS
 from vlmixer.pipeline.image.survey import SurveyPart, SurveyRows, divide
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
@@ -66,7 +68,7 @@ def survey_images(
     pieces: Sequence[InputPiece], stage: Stage[RegionsDetails], engine: Engine, *, drop_duplicates: bool
 ) -> list[Unit[tuple[SurveyRows, ...]]]:
     """The units of detection. Surveys the pieces that are not surveyed yet."""
-    surveys = [Unit(f"survey-{number:05d}", piece) for number, piece in enumerate(pieces)]
+    surveys = [Unit(SURVEY_UNITS.name(number), piece) for number, piece in enumerate(pieces)]
     names = [unit.name for unit in surveys]
     left = pending(stage, surveys)
     if left:
@@ -77,4 +79,4 @@ def survey_images(
         SurveyPart(part_name(name), result.details.rows, one_unit(piece))
         for name, result, piece in zip(names, read_results(stage, names, Surveyed), pieces, strict=True)
     ]
-    return [Unit(f"part-{number:05d}", rows) for number, rows in enumerate(divide(stage.work, parts))]
+    return [Unit(DETECT_UNITS.name(number), rows) for number, rows in enumerate(divide(stage.work, parts))]

@@ -13,10 +13,10 @@ from vlmixer.artifacts.manifest import Output
 from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
 from vlmixer.pipeline.units.unit import Unit
 
-SHUFFLE = UnitKind("shuffle")
-BUCKET = UnitKind("bucket")
-MIXED = UnitKind("mixed", digits=6)
-IMAGES = UnitKind("images", digits=6)
+SHUFFLE = UnitKind("mix", "shuffle")
+BUCKET = UnitKind("mix", "bucket")
+MIXED = UnitKind("mix", "mixed", digits=6)
+IMAGES = UnitKind("mix", "images", digits=6)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ImageShard:
 
 
 @dataclass(frozen=True)
-class MixUnits:
+class MixSizes:
     """Sizes of the units of the shuffle."""
 
     views_per_shuffle: int = 100_000
@@ -91,16 +91,20 @@ class MixUnits:
     def passes(
         self, layout: ShardLayout, views: float, parts: int, images: float, samples_per_shard: int
     ) -> tuple[StagePass, ...]:
-        """The passes for this many views, parts of tagged/, and image samples. All of them are one Beam job."""
+        """The passes for this many views, parts of tagged/, and image samples."""
         image_shards = count_units(images, samples_per_shard)
         return (
             StagePass("shuffle", (UnitLoad(SHUFFLE, self.shuffles(views, parts), views),)),
-            StagePass("sort", (UnitLoad(BUCKET, layout.buckets, views),)),
-            StagePass("mix", (UnitLoad(MIXED, layout.shards, views), UnitLoad(IMAGES, image_shards, images))),
+            StagePass("sort", (UnitLoad(BUCKET, layout.buckets, views),), new_job=False),
+            StagePass(
+                "mix",
+                (UnitLoad(MIXED, layout.shards, views), UnitLoad(IMAGES, image_shards, images)),
+                new_job=False,
+            ),
         )
 
 
-DEFAULT_UNITS = MixUnits()
+SIZES = MixSizes()
 
 
 def plan_buckets(layout: ShardLayout, shuffles: int) -> list[Unit[tuple[int, int]]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files
 from vlmixer.pipeline.text.readers.reader import SourceSentence
-from vlmixer.pipeline.text.units import DUPLICATES, FIND, Bucket, Candidates, unit_name
+from vlmixer.pipeline.text.units import DUPLICATES, FIND, Bucket, Candidates
 from vlmixer.pipeline.units.duplicates import repeats
 
 CANDIDATES = pa.schema(
@@ -70,7 +70,7 @@ class CandidateFiles:
         digests: list[np.ndarray] = []
         rows: list[np.ndarray] = []
         for number in range(bucket.finds):
-            name = _hashes(unit_name(FIND, number))
+            name = _hashes(FIND.name(number))
             with files.open_read(self._path(name)) as file, pa.ipc.open_file(file) as reader:
                 batch = reader.get_batch(bucket.number)
                 raw = batch.column(0).buffers()[1]
@@ -85,7 +85,7 @@ class CandidateFiles:
     ) -> Iterator[tuple[list[SourceSentence], list[bool]]]:
         """The batches of candidates, with whether each candidate is a duplicate."""
         duplicates = np.concatenate([self._duplicates(bucket, content.find) for bucket in range(buckets)])
-        name = unit_name(FIND, content.find)
+        name = FIND.name(content.find)
         with files.open_read(self._path(name)) as file, pa.ipc.open_file(file) as reader:
             for number in range(content.first, content.end):
                 batch = reader.get_batch(number)
@@ -95,7 +95,7 @@ class CandidateFiles:
                 yield sentences, np.isin(rows, duplicates).tolist()
 
     def _duplicates(self, bucket: int, find: int) -> np.ndarray:
-        name = unit_name(DUPLICATES, bucket)
+        name = DUPLICATES.name(bucket)
         with files.open_read(self._path(name)) as file, pa.ipc.open_file(file) as reader:
             rows: np.ndarray = reader.get_batch(find).column(0).to_numpy()
             return rows

@@ -13,12 +13,12 @@ from vlmixer.artifacts.files import FileStat
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split
 from vlmixer.pipeline.text.readers.slices import UNIT_BYTES, plan_slices
+from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad
 from vlmixer.pipeline.units.unit import Unit
 
-FIND = "find"
-DUPLICATES = "duplicates"
-PART = "part"
-"""What the names of the units of each pass begin with."""
+FIND = UnitKind("tag", "find")
+DUPLICATES = UnitKind("tag", "duplicates")
+PART = UnitKind("tag", "part")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TagSizes:
     def find_units(self, inputs: Sequence[FileStat]) -> list[Unit[tuple[TextSlice, ...]]]:
         """The first pass: one unit per run of text slices."""
         slices = plan_slices(inputs, self.find_bytes)
-        return [Unit(unit_name(FIND, number), content) for number, content in enumerate(slices)]
+        return [Unit(FIND.name(number), content) for number, content in enumerate(slices)]
 
     def buckets(self, inputs: Sequence[FileStat]) -> int:
         """The number of buckets, and of units of the second pass. Packed text is counted at four times its size."""
@@ -65,12 +65,25 @@ class TagSizes:
             for find, batches in enumerate(batches_found)
             for first in range(0, batches, size)
         ]
-        return [Unit(unit_name(PART, number), content) for number, content in enumerate(contents)]
+        return [Unit(PART.name(number), content) for number, content in enumerate(contents)]
 
     def count_parts(self, candidates: int, finds: int) -> int:
         """About how many units the third pass has, if `finds` units of the first kept so many candidates in all."""
         batches = math.ceil(candidates / self.rows_per_batch)
         return max(math.ceil(batches / self._batches_per_part(batches)), min(finds, batches))
+
+    def passes(
+        self, sentences: int, candidates: float, text_bytes: int, finds: int | None = None
+    ) -> tuple[StagePass, ...]:
+        """The passes for a text of this size. finds: units of the first pass, if the files are known."""
+        if finds is None:
+            finds = math.ceil(text_bytes / self.find_bytes)
+        parts = self.count_parts(math.ceil(candidates), finds)
+        return (
+            StagePass("read", (UnitLoad(FIND, finds, sentences),)),
+            StagePass("duplicates", (UnitLoad(DUPLICATES, self.buckets_of(text_bytes), candidates),)),
+            StagePass("tag", (UnitLoad(PART, parts, candidates),)),
+        )
 
     def _batches_per_part(self, batches: int) -> int:
         return min(max(batches // self.parts_wanted, 1), self.max_batches_per_part)
@@ -110,9 +123,4 @@ class FoundMentions:
 
 def duplicates_units(buckets: int, finds: int) -> list[Unit[Bucket]]:
     """The second pass: one unit per bucket."""
-    return [Unit(unit_name(DUPLICATES, number), Bucket(number, finds)) for number in range(buckets)]
-
-
-def unit_name(kind: str, number: int) -> str:
-    """The name of a unit."""
-    return f"{kind}-{number:05d}"
+    return [Unit(DUPLICATES.name(number), Bucket(number, finds)) for number in range(buckets)]

@@ -1,7 +1,7 @@
 """How a stage is cut into passes and units, as the stage itself states it.
 
-A stage names its units by UnitKind and says with StagePass how many there are for a corpus of a given size. The stage
-plans by these, and pipeline/planning counts and times units by them, so that no name and no formula stands twice.
+A stage names its units by UnitKind, and says with StagePass how many there are for a corpus of a given size. The stage
+plans by these, and pipeline/planning counts and times units by them, so that no name and no formula exists twice.
 """
 
 import math
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class UnitKind:
-    """Units of one kind. Their names are PREFIX-00000, PREFIX-00001 and so on."""
+    """Units of one kind of a stage. Their names are PREFIX-00000, PREFIX-00001 and so on."""
 
+    stage: str
     prefix: str
     digits: int = 5
 
@@ -20,7 +21,7 @@ class UnitKind:
         return f"{self.prefix}-{number:0{self.digits}d}"
 
     def includes(self, name: str) -> bool:
-        """Whether a unit, or a file that begins with its name, is of this kind."""
+        """Whether a unit of the stage, or a file of one, is of this kind."""
         return name.startswith(f"{self.prefix}-")
 
 
@@ -35,10 +36,14 @@ class UnitLoad:
 
 @dataclass(frozen=True)
 class StagePass:
-    """Units that run in parallel, after those of the pass before."""
+    """Units that run in parallel, after those of the pass before.
+
+    new_job: whether the pass is a Beam job of its own. Otherwise it runs in the processes of the pass before.
+    """
 
     name: str
     loads: tuple[UnitLoad, ...]
+    new_job: bool = True
 
     @property
     def units(self) -> int:

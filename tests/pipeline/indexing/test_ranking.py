@@ -7,7 +7,7 @@ from vlmixer.artifacts import manifest
 from vlmixer.bank import selection
 from vlmixer.pipeline.indexing.candidates import other_concepts
 from vlmixer.pipeline.indexing.ranking import Cut, Places, Ranking, list_places
-from vlmixer.pipeline.indexing.units import DEFAULT_UNITS
+from vlmixer.pipeline.indexing.units import SIZES
 from vlmixer.pipeline.jobs.index import _KeepBest
 
 
@@ -37,7 +37,7 @@ def test_the_combiner_finds_the_cut_however_places_come_together():
 def test_places_of_a_group(tmp_path):
     rows = make_regions(tmp_path, images=25)
     ranking = Ranking("score", 3, 0, VOCABULARY.ids, str(tmp_path / "regions"))
-    (group,) = DEFAULT_UNITS.plan_groups(manifest.read(str(tmp_path / "regions")).outputs)
+    (group,) = SIZES.plan_groups(manifest.read(str(tmp_path / "regions")).outputs)
     found = list_places(group, ranking)
     assert {VOCABULARY.names[number]: places.total for number, places in found.items()} == {
         name: sum(row["concept"] == name for row in rows) for name in ("dog", "cat", "kite")

@@ -15,19 +15,19 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.bank import selection
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import BankSettings, Config
-from vlmixer.pipeline.indexing.units import DEFAULT_UNITS, IndexUnits
+from vlmixer.pipeline.indexing.units import SIZES, IndexSizes
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.units import doing
 from vlmixer.pipeline.verification.verify import verify
 
-SMALL = IndexUnits(regions_per_group=60, max_concept_units=2)
+SMALL = IndexSizes(regions_per_group=60, max_concept_units=2)
 """Several groups, and units of several concepts, though the regions are few."""
 
 
-def build(out: Path, *, units=SMALL, max_bad_fraction=0.05, seed=0, **settings) -> PatchBank:
+def build(out: Path, *, sizes=SMALL, max_bad_fraction=0.05, seed=0, **settings) -> PatchBank:
     config = Config(out=str(out), seed=seed, max_bad_fraction=max_bad_fraction, bank=BankSettings(**settings))
-    run_index(config, VOCABULARY, Engine(1), overwrite=False, units=units)
+    run_index(config, VOCABULARY, Engine(1), overwrite=False, sizes=sizes)
     return PatchBank.open(str(out / "bank"))
 
 
@@ -89,10 +89,10 @@ def test_diverse_chooses_among_four_times_as_many(tmp_path):
 
 def test_the_same_bytes_however_the_work_is_cut(tmp_path):
     make_regions(tmp_path / "one")
-    first = build(tmp_path / "one", max_patches_per_concept=9, units=DEFAULT_UNITS).manifest
+    first = build(tmp_path / "one", max_patches_per_concept=9, sizes=SIZES).manifest
     for name, regions, units in (("small", 30, 1), ("middle", 100, 2)):
         shutil.copytree(tmp_path / "one" / "regions", tmp_path / name / "regions")
-        again = build(tmp_path / name, max_patches_per_concept=9, units=IndexUnits(regions, 512, units)).manifest
+        again = build(tmp_path / name, max_patches_per_concept=9, sizes=IndexSizes(regions, 512, units)).manifest
         assert [dataclasses.astuple(output) for output in again.outputs] == [
             dataclasses.astuple(output) for output in first.outputs
         ]

@@ -12,7 +12,7 @@ from vlmixer.artifacts.stages import MIX
 from vlmixer.pipeline.jobs.shuffle import BucketWorker, ShuffleWorker
 from vlmixer.pipeline.mix.samples import sample_key, shard_of
 from vlmixer.pipeline.mix.shuffling import VIEWS, order_in_shard, read_shard_views
-from vlmixer.pipeline.mix.units import DEFAULT_UNITS, MixUnits, ShardLayout, plan_buckets
+from vlmixer.pipeline.mix.units import SIZES, MixSizes, ShardLayout, plan_buckets
 from vlmixer.pipeline.units.stage import Stage
 
 SEED = 3
@@ -34,9 +34,9 @@ def write_tagged(folder, parts):
     return outputs, {row["sentence_id"]: row for row in rows}
 
 
-def do(stage, layout, parts, units=DEFAULT_UNITS):
+def do(stage, layout, parts, sizes=SIZES):
     """Both passes. Returns the views of all shards as rows."""
-    shuffles = units.plan_shuffles(parts, layout.views)
+    shuffles = sizes.plan_shuffles(parts, layout.views)
     for unit in shuffles:
         ShuffleWorker(layout, stage).run(unit, None)
     for unit in plan_buckets(layout, len(shuffles)):
@@ -47,9 +47,9 @@ def do(stage, layout, parts, units=DEFAULT_UNITS):
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("most", [100_000, 90])
 def test_every_view_comes_to_its_shard_and_place(tmp_path, views, most):
-    units = MixUnits(views_per_shuffle=most, views_per_bucket=most)
+    sizes = MixSizes(views_per_shuffle=most, views_per_bucket=most)
     parts, rows = write_tagged(tmp_path, 9)
-    layout = units.layout(SENTENCES, views, 40, SEED)
+    layout = sizes.layout(SENTENCES, views, 40, SEED)
     expected = sorted(
         ((sample_key(id, view), id, view) for id in rows for view in range(views)),
         key=lambda entry: (shard_of(entry[0], layout.shards, SEED), order_in_shard(entry[0], SEED)),
@@ -58,7 +58,7 @@ def test_every_view_comes_to_its_shard_and_place(tmp_path, views, most):
         shard: [rows[id] | {"view": view} for _, id, view in entries]
         for shard, entries in groupby(expected, key=lambda entry: shard_of(entry[0], layout.shards, SEED))
     }
-    found = do(Stage(MIX, str(tmp_path)), layout, parts, units)
+    found = do(Stage(MIX, str(tmp_path)), layout, parts, sizes)
     assert found == [by_shard[shard] for shard in range(10 * views)]
 
 
@@ -71,24 +71,24 @@ def test_a_shard_may_be_empty(tmp_path):
 
 
 def test_few_files_are_open_however_many_there_are(tmp_path):
-    units = MixUnits(views_per_shuffle=1)
+    sizes = MixSizes(views_per_shuffle=1)
     parts, _ = write_tagged(tmp_path, 120)
-    layout = units.layout(SENTENCES, 1, 2, SEED)
-    assert len(units.plan_shuffles(parts, 1)) == 120
+    layout = sizes.layout(SENTENCES, 1, 2, SEED)
+    assert len(sizes.plan_shuffles(parts, 1)) == 120
     do(Stage(MIX, str(tmp_path)), layout, parts[:1] * 2)  # does the imports
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with open(os.devnull) as spare:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (spare.fileno() + 8, limits[1]))
-        try:
-            found = do(Stage(MIX, str(tmp_path)), layout, parts, units)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, limits[1]))
+    try:
+        found = do(Stage(MIX, str(tmp_path)), layout, parts, sizes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert sum(map(len, found)) == SENTENCES
 
 
 def test_the_files_have_the_schema_of_views(tmp_path):
     parts, _ = write_tagged(tmp_path, 3)
-    stage, layout = Stage(MIX, str(tmp_path)), DEFAULT_UNITS.layout(SENTENCES, 1, 40, SEED)
+    stage, layout = Stage(MIX, str(tmp_path)), SIZES.layout(SENTENCES, 1, 40, SEED)
     do(stage, layout, parts)
     assert read_shard_views(stage.work, layout, 4).schema == VIEWS
     with pa.ipc.open_file(tmp_path / "work" / "mix" / "bucket-00000.arrow") as reader:

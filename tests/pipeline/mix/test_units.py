@@ -3,7 +3,7 @@
 import pytest
 
 from vlmixer.artifacts.manifest import Output
-from vlmixer.pipeline.mix.units import DEFAULT_UNITS, plan_buckets, plan_image_shards, plan_mixed_shards
+from vlmixer.pipeline.mix.units import SIZES, plan_buckets, plan_image_shards, plan_mixed_shards
 
 
 @pytest.mark.parametrize(
@@ -17,14 +17,14 @@ from vlmixer.pipeline.mix.units import DEFAULT_UNITS, plan_buckets, plan_image_s
     ],
 )
 def test_buckets_are_bounded(sentences, samples_per_shard, shards, per_bucket, buckets):
-    layout = DEFAULT_UNITS.layout(sentences, 1, samples_per_shard, 0)
+    layout = SIZES.layout(sentences, 1, samples_per_shard, 0)
     assert (layout.shards, layout.shards_per_bucket, layout.buckets) == (shards, per_bucket, buckets)
     assert [shard for bucket in range(layout.buckets) for shard in layout.shards_of(bucket)] == list(range(shards))
 
 
 def test_units_of_the_first_pass_are_bounded_and_cover_all_parts():
     parts = [Output(f"part-{number}", 32_768, 0, "") for number in range(100)]
-    units = DEFAULT_UNITS.plan_shuffles(parts, 2)
+    units = SIZES.plan_shuffles(parts, 2)
     assert max(len(unit.content) for unit in units) == 2
     assert [name for unit in units for name in unit.content] == [part.name for part in parts]
 
@@ -54,10 +54,10 @@ def test_the_passes_are_those_that_are_planned(sentences, views):
     """Planning (pipeline/planning) counts units by `passes`, without planning them."""
     parts = [Output(f"part-{number}", rows, 0, "") for number, rows in enumerate(split(sentences, 32_768))]
     images = [(f"part-{number}", rows) for number, rows in enumerate(split(sentences // 2, 64))]
-    layout = DEFAULT_UNITS.layout(sentences, views, 5000, 0)
-    shuffles = DEFAULT_UNITS.plan_shuffles(parts, views)
+    layout = SIZES.layout(sentences, views, 5000, 0)
+    shuffles = SIZES.plan_shuffles(parts, views)
     shards = plan_image_shards(images, 5000)
-    found = DEFAULT_UNITS.passes(layout, sentences * views, len(parts), sentences // 2, 5000)
+    found = SIZES.passes(layout, sentences * views, len(parts), sentences // 2, 5000)
     assert [load.units for each in found for load in each.loads] == [
         len(shuffles), len(plan_buckets(layout, len(shuffles))), len(plan_mixed_shards(layout)), len(shards),
     ]  # fmt: skip

@@ -1,108 +1,92 @@
-"""The arithmetic of plans, with measured values that are easy to reckon with."""
+"""The arithmetic of plans, on round measured values."""
 
 from dataclasses import replace
 
 import pytest
 
-from vlmixer.pipeline.planning.estimate import (
-    Corpus,
-    Line,
-    Measured,
-    Pass,
-    Report,
-    Shape,
-    StagePlan,
-    candidates_of,
-    count_parts,
-    duration,
-    fit,
-    plan_stages,
-    size,
-)
+from vlmixer.model.config import TrainConfig
+from vlmixer.pipeline.config import BankSettings, Config, MixSettings
+from vlmixer.pipeline.image import survey
+from vlmixer.pipeline.image.survey import DetectSizes
+from vlmixer.pipeline.indexing.units import GATHER, IndexSizes
+from vlmixer.pipeline.mix.units import BUCKET, IMAGES, MIXED, SHUFFLE, MixSizes
+from vlmixer.pipeline.planning.estimate import CorpusSize, Measured, StageSizes, candidates_of, plan_stages
+from vlmixer.pipeline.planning.linear import LinearCost, fit
+from vlmixer.pipeline.planning.run_estimate import RunEstimate, duration, size
+from vlmixer.pipeline.planning.stage_plan import PassPlan, StagePlan
+from vlmixer.pipeline.text.units import DUPLICATES, FIND, PART, TagSizes
 
-CORPUS = Corpus(sentences=100_000, sentence_bytes=20_000_000, images=6_400, image_bytes=64_000_000)
-SHAPE = Shape(
-    find_bytes=8_000_000,
-    bucket_bytes=512_000_000,
-    part_rows=1_000,
-    parts_wanted=32,
-    most_batches=32,
-    images_a_unit=64,
-    most_images_units=1_000_000,
-    survey_images=4_000,
-    regions_a_group=16_000,
-    most_groups=512,
-    most_concept_units=256,
-    max_patches=1_000,
-    candidate_limit=4_000,
-    diverse=True,
-    views=1,
-    image_samples=True,
-    samples_per_shard=5_000,
-    views_a_deal=20_000,
-    views_a_bucket=15_000,
+CORPUS = CorpusSize(sentences=100_000, sentence_bytes=20_000_000, images=6_400, image_bytes=64_000_000)
+SIZES = StageSizes(
+    tag=TagSizes(find_bytes=8_000_000, bucket_bytes=512_000_000, rows_per_batch=1_000),
+    detect=DetectSizes(images_per_unit=64, max_units=1_000_000),
+    index=IndexSizes(regions_per_group=16_000),
+    mix=MixSizes(views_per_shuffle=20_000, views_per_bucket=15_000),
 )
+CONFIG = Config(bank=BankSettings(max_patches_per_concept=1_000), mix=MixSettings(samples_per_shard=5_000))
 MEASURED = Measured(
-    find=1e-4,
+    seconds={
+        FIND: 1e-4,
+        DUPLICATES: 1e-6,
+        PART: 1e-3,
+        survey.SURVEY: 1e-3,
+        survey.DETECT: 0.05,
+        GATHER: 3e-5,
+        SHUFFLE: 1e-5,
+        BUCKET: 2e-5,
+        MIXED: 1e-3,
+        IMAGES: 2e-3,
+    },
+    start=2.0,
+    loads={PART: 3.0, survey.DETECT: 5.0},
+    launcher={"tag": LinearCost(1.0, 0.5), "index": LinearCost(0.0, 1e-3), "mix": LinearCost(2.0, 0.0)},
+    memory={"tag": 500_000_000},
     candidates=0.8,
-    duplicates=1e-6,
-    tag=1e-3,
     tagged=0.5,
-    survey=1e-3,
-    detect=0.05,
     with_regions=0.75,
     regions=2.5,
-    places=1e-5,
-    gather=2e-5,
-    concept=Line(0.1, 1e-4),
-    choose=1e-6,
-    kept=0.5,
     concepts=(0.5, 0.1),
-    deal=1e-5,
-    bucket=2e-5,
-    mixed=1e-3,
-    image_sample=2e-3,
+    kept=0.5,
     written=0.9,
-    starts={"any": 2.0, "tag": 5.0, "detect": 7.0},
-    loads={"tag": 3.0, "detect": 5.0},
-    launcher={"tag": Line(1.0, 0.5), "index": Line(0.0, 1e-3), "mix": Line(2.0, 0.0)},
-    memory={"tag": 500_000_000},
+    concept=LinearCost(0.1, 1e-4),
+    choose=1e-6,
     tagged_bytes=100.0,
     region_bytes=2_000.0,
-    bank_bytes=Line(50_000.0, 1_000.0),
+    bank_bytes=LinearCost(50_000.0, 1_000.0),
     mixed_bytes=4_000.0,
     image_sample_bytes=6_000.0,
     reject_bytes=10.0,
 )
 
 
-def stages(corpus=CORPUS, measured=MEASURED, shape=SHAPE, done=None):
-    return {plan.stage: plan for plan in plan_stages(corpus, measured, shape, done or {})}
+def stages(corpus=CORPUS, measured=MEASURED, config=CONFIG, done=None):
+    return {plan.stage: plan for plan in plan_stages(corpus, measured, config, done or {}, SIZES)}
 
 
 def test_a_line_through_measured_points():
-    assert fit([]) == Line(0.0, 0.0)
-    assert fit([(10, 3.0)]) == Line(3.0, 0.0)
-    assert fit([(0, 1.0), (10, 6.0)]) == Line(1.0, 0.5)
-    assert fit([(10, 4.0), (10, 6.0)]) == Line(5.0, 0.0)
-    assert fit([(0, 6.0), (10, 2.0)]) == Line(4.0, 0.0), "what falls with the pieces is noise"
+    assert fit([]) == LinearCost(0.0, 0.0)
+    assert fit([(10, 3.0)]) == LinearCost(3.0, 0.0)
+    assert fit([(0, 1.0), (10, 6.0)]) == LinearCost(1.0, 0.5)
+    assert fit([(10, 4.0), (10, 6.0)]) == LinearCost(5.0, 0.0)
+    assert fit([(0, 6.0), (10, 2.0)]) == LinearCost(4.0, 0.0), "what falls with the pieces is noise"
     steep = fit([(1, 1.0), (3, 5.0)])
     assert (steep.fixed, steep.each) == (0.0, pytest.approx(1.6)), "nothing takes less than no time"
-    assert Line(1.0, 0.5).at(4) == 3.0
+    assert LinearCost(1.0, 0.5).at(4) == 3.0
 
 
 def test_one_worker_loads_and_several_start_side_by_side():
-    work = Pass("detect", units=10, seconds=100.0, start=7.0, load=5.0)
+    work = PassPlan("detect", units=10, seconds=100.0, start=7.0, load=5.0)
     assert (work.begin(1), work.work(1, 0.9)) == (5.0, 100.0)
     assert (work.begin(2), work.work(2, 0.8)) == (7.0, 62.5)
     assert work.work(4, 1.0) == 30.0, "a unit is done by one worker: 3 rounds of 10 s"
     assert work.work(10, 1.0) == work.work(1000, 1.0) == 10.0
-    assert (Pass("read", 1, 100.0, 7.0, 5.0).begin(8), Pass("read", 1, 100.0, 7.0, 5.0).work(8, 0.9)) == (5.0, 100.0)
-    assert (Pass("none", 0, 0.0, 7.0, 5.0).begin(8), Pass("none", 0, 0.0).work(8, 0.9)) == (0.0, 0.0)
+    single, none = PassPlan("read", 1, 100.0, 7.0, 5.0), PassPlan("none", 0, 0.0, 7.0, 5.0)
+    assert (single.begin(8), single.work(8, 0.9)) == (5.0, 100.0)
+    assert (none.begin(8), none.work(8, 0.9)) == (0.0, 0.0)
 
 
 def test_time_left_of_a_stage_and_its_cost():
-    plan = StagePlan("tag", (Pass("read", 4, 40.0, 2.0), Pass("tag", 10, 100.0, 7.0, 5.0)), 10.0, {}, 0, 0, 0)
+    plan = StagePlan("tag", (PassPlan("read", 4, 40.0, 2.0), PassPlan("tag", 10, 100.0, 7.0, 5.0)), 10.0, {}, 0, 0, 0)
     assert plan.units == 14
     assert plan.work == 150.0
     assert plan.time(1) == 10 + 40 + 100 + 5
@@ -113,22 +97,19 @@ def test_time_left_of_a_stage_and_its_cost():
     assert replace(plan, done=1.0).time(8) == 0.0
 
 
-def test_units_of_tagging_are_those_of_the_stage():
-    from vlmixer.pipeline.jobs import tag
-
-    shape = replace(SHAPE, part_rows=tag.SIZES.rows_per_batch, parts_wanted=tag.SIZES.parts_wanted, most_batches=32)
-    for candidates in (0, 1, 1_000, 40_000, 1_000_000, 3_000_000):
-        assert count_parts(candidates, 1, shape) == len(tag.SIZES.part_units([candidates]))
-    spread = [30_000] * 20
-    assert abs(count_parts(sum(spread), 20, shape) - len(tag.SIZES.part_units(spread))) <= 20
+@pytest.mark.parametrize("images", [0, 1, 6_400, 1_000_000])
+def test_units_of_detection_are_those_that_the_stage_plans(images):
+    sizes = DetectSizes(images_per_unit=64, max_units=1_000)
+    units = survey._cut([survey.SurveyPart("survey-00000", images, one_unit=False)], sizes.images_of_unit(images))
+    assert sizes.passes(images, 4_000)[-1].units == len(units) <= 1_000
 
 
 def test_tagging():
     plan = stages()["tag"]
     assert plan.passes == (
-        Pass("read", 3, pytest.approx(10.0), 2.0),
-        Pass("duplicates", 1, pytest.approx(0.08), 2.0),
-        Pass("tag", 40, pytest.approx(80.0), 5.0, 3.0),
+        PassPlan("read", 3, pytest.approx(10.0), 2.0),
+        PassPlan("duplicates", 1, pytest.approx(0.08), 2.0),
+        PassPlan("tag", 40, pytest.approx(80.0), 5.0, 3.0),
     )
     assert plan.launcher == pytest.approx(1.0 + 44 * 0.5)
     packed = stages(replace(CORPUS, text_units=1))["tag"]
@@ -140,8 +121,8 @@ def test_tagging():
 def test_detection():
     plan = stages()["detect"]
     assert plan.passes == (
-        Pass("survey", 2, pytest.approx(6.4), 2.0),
-        Pass("detect", 100, pytest.approx(320.0), 7.0, 5.0),
+        PassPlan("survey", 2, pytest.approx(6.4), 2.0),
+        PassPlan("detect", 100, pytest.approx(320.0), 7.0, 5.0),
     )
     assert (plan.input_bytes, plan.output_bytes) == (64_000_000, 16_000 * 2_000 + 1_600 * 10)
 
@@ -152,52 +133,42 @@ def test_candidates_and_patches_of_a_concept_end_at_their_limits():
     # 4,000 candidates of which 1,000 are kept, and 1,600 of which half are no near-duplicates
     choosing = 0.1 + 0.4 + 0.1 + 0.16 + 1e-6 * (4_000 * 1_000 + 1_600 * 800)
     assert plan.passes == (
-        Pass("gather", 1, pytest.approx(16_000 * 3e-5), 2.0),
-        Pass("choose", 2, pytest.approx(choosing)),
+        PassPlan("gather", 1, pytest.approx(16_000 * 3e-5), 2.0),
+        PassPlan("choose", 2, pytest.approx(choosing)),
     )
     assert plan.launcher == pytest.approx(1.8)
     assert plan.items == {"regions": 16_000}
     assert plan.output_bytes == 50_000 + 1_800 * 1_000 + (16_000 - 1_800) * 10
     larger = stages(corpus=CORPUS.scaled(100_000, 640_000))["index"]
     assert larger.passes[1].seconds == pytest.approx(0.1 + 0.4 + 0.1 + 0.4 + 1e-6 * (2 * 4_000 * 1_000))
-    plain = stages(shape=replace(SHAPE, diverse=False))["index"]
-    assert plain.passes[1].seconds == pytest.approx(0.1 + 0.4 + 0.1 + 0.16)
+    plain = stages(config=replace(CONFIG, bank=replace(CONFIG.bank, selection="score")))["index"]
+    assert plain.passes[1].seconds == pytest.approx(2 * (0.1 + 1_000 * 1e-4)), "1,000 candidates each, none compared"
 
 
 def test_mixing():
     plan = stages()["mix"]
     assert plan.passes == (
-        Pass("deal", 3, pytest.approx(0.5), 2.0),
-        Pass("sort", 4, pytest.approx(1.0)),
-        Pass("mix", 11, pytest.approx(50.0 + 4_800 * 0.002)),
+        PassPlan("shuffle", 3, pytest.approx(0.5), 2.0),
+        PassPlan("sort", 4, pytest.approx(1.0)),
+        PassPlan("mix", 11, pytest.approx(50.0 + 4_800 * 0.002)),
     )
     assert plan.items == {"views": 50_000, "image samples": 4_800}
     assert plan.input_bytes == 50_000 * 100 + 50_000 + 1_800 * 1_000 + 16_000 * 2_000
     assert plan.output_bytes == 45_000 * 4_000 + 4_800 * 6_000 + 5_000 * 10
-    twice = stages(shape=replace(SHAPE, views=2, image_samples=False))["mix"]
+    twice = stages(config=replace(CONFIG, mix=replace(CONFIG.mix, views=2, image_samples=False)))["mix"]
     assert (twice.items, twice.passes[2].units) == ({"views": 100_000, "image samples": 0}, 20)
-
-
-def test_units_of_mixing_are_those_of_the_stage():
-    from vlmixer.pipeline.mix.units import DEFAULT_UNITS
-
-    shape = replace(SHAPE, views_a_deal=DEFAULT_UNITS.views_per_shuffle, views_a_bucket=DEFAULT_UNITS.views_per_bucket)
-    for sentences in (1_000, 100_000, 10_000_000, 1_000_000_000):
-        plan = stages(CORPUS.scaled(sentences, 10), shape=shape)["mix"]
-        layout = DEFAULT_UNITS.layout(round(sentences * MEASURED.tagged), 1, shape.samples_per_shard, 0)
-        assert plan.passes[1].units == layout.buckets
 
 
 def test_training_does_not_depend_on_the_corpus():
     measured = replace(MEASURED, train_step=0.5, train_start=3.0)
     for corpus in (CORPUS, CORPUS.scaled(10, 10)):
-        plan = stages(corpus, measured, replace(SHAPE, train_steps=100))["train"]
+        plan = stages(corpus, measured, replace(CONFIG, train=TrainConfig(steps=100)))["train"]
         assert plan.time(1) == plan.time(16) == 53.0
     assert "train" not in stages()
 
 
 def test_corpora_of_another_size():
-    assert CORPUS.scaled(200_000, 3_200) == Corpus(200_000, 40_000_000, 3_200, 32_000_000, exact=False)
+    assert CORPUS.scaled(200_000, 3_200) == CorpusSize(200_000, 40_000_000, 3_200, 32_000_000, exact=False)
 
 
 def test_ten_times_the_corpus_takes_ten_times_the_work():
@@ -219,14 +190,14 @@ def test_numbers_for_people():
 
 
 def test_a_report_says_what_is_done_and_what_it_costs():
-    plans = plan_stages(CORPUS, MEASURED, SHAPE, {"tag": 1.0, "detect": 0.25})
-    report = Report(CORPUS, plans, (1, 4), cores=4, price=2.0, efficiency=0.9, assumptions=("as here",))
+    plans = plan_stages(CORPUS, MEASURED, CONFIG, {"tag": 1.0, "detect": 0.25}, SIZES)
+    report = RunEstimate(CORPUS, plans, (1, 4), cores=4, price=2.0, efficiency=0.9, assumptions=("as here",))
     lines = report.to_table().splitlines()
     assert lines[0].split() == "stage units what goes in on disk memory 1 worker 4 workers".split()
     assert lines[1].split()[-2:] == ["done", "done"]
     assert lines[2].split()[:4] == ["detect", "(25%", "done)", "102"]
     assert lines[5].startswith("all ")
-    assert lines[6].startswith("cost, at 2 a worker hour")
+    assert lines[6].startswith("cost, at 2 per worker and hour")
     assert lines[-1] == "- as here"
     data = report.to_json()
     assert data["seconds"]["1"] == pytest.approx(sum(plan.time(1) for plan in plans))

@@ -11,7 +11,9 @@ from tests.pipeline.jobs.small_corpus import PHOTOS, make_corpus
 from vlmixer.artifacts.stages import STAGES
 from vlmixer.pipeline.commands.main import main
 from vlmixer.pipeline.config import load_config
-from vlmixer.pipeline.planning.probe import done_before, take_sample
+from vlmixer.pipeline.planning.plan_run import done_before
+from vlmixer.pipeline.planning.sampling import take_sample
+from vlmixer.pipeline.planning.stage_plan import PassPlan, StagePlan
 from vlmixer.pipeline.units.timing import read_times
 
 
@@ -69,7 +71,10 @@ def test_what_is_done_is_left_out(small_run, tmp_path, capsys):
     assert not lines[4].endswith("done")
     (out / "work" / "mix").mkdir(parents=True)
     (out / "work" / "mix" / "mixed-000000.json").write_text("{}")
-    assert done_before(str(out), ["tag", "mix"], {"tag": 5, "mix": 4}) == {"tag": 1.0, "mix": 0.25}
+    units = {"tag": 5, "mix": 4}
+    plans = [StagePlan(stage, (PassPlan("work", count, 1.0),), 0.0, {}, 0, 0, 0) for stage, count in units.items()]
+
+    assert done_before(str(out), plans) == {"tag": 1.0, "mix": 0.25}
 
 
 def test_other_sizes(corpus, tmp_path, capsys):
