@@ -22,7 +22,7 @@ from vlmixer.model.batch import Batch, Part, assemble, mask_views, padded_masked
 from vlmixer.model.config import ModelConfig, TrainConfig
 from vlmixer.model.encoding import EncodedSentence, encode_images, encode_sentences, rarity
 from vlmixer.model.padding import padded
-from vlmixer.model.shards import Shard, ShardSet, Stream, read_rows
+from vlmixer.model.shards import Shard, ShardSet, Stream
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import View
 
@@ -117,7 +117,7 @@ class Loader:
 
     def _samples(self, shard: Shard, start: int, stop: int, kind: type[Kind]) -> list[Kind]:
         samples: list[Kind] = []
-        for sample in read_rows(shard, start, stop):
+        for sample in self._shards.rows(shard, start, stop):
             if not isinstance(sample, kind):
                 raise UserError(f"{shard.path}: {sample.key} is a {type(sample).__name__}, expected {kind.__name__}.")
             if sample.features.shape[1] != self._shards.feature_dim:

@@ -20,6 +20,7 @@ from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rng import generator
 from vlmixer.artifacts.samples import MixedSample, Sample, read_shard
+from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import MIX
 
 Encoded = TypeVar("Encoded")
@@ -35,7 +36,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """The content of a folder of shards. `content_hash`: the manifest's. `vocabulary`: name of the concepts' one."""
+    """A folder of shards, as its manifest describes it. `content_hash`: the manifest's. `vocabulary`: its name."""
 
     folder: str
     mixed: tuple[Shard, ...]
@@ -44,11 +45,24 @@ class ShardSet:
     vocabulary: str
     vocabulary_hash: str
     content_hash: str
+    snapshot: Snapshot
 
     def samples(self) -> Iterator[Sample]:
         """All samples, shard by shard."""
         for shard in (*self.mixed, *self.images):
-            yield from read_shard(shard.path)
+            try:
+                yield from read_shard(shard.path)
+            except (UserError, OSError):
+                self.snapshot.check()  # says more than that a file is damaged or missing
+                raise
+            self.snapshot.check()
+
+    def rows(self, shard: Shard, start: int, stop: int) -> list[Sample]:
+        """Samples `start` to `stop` of a shard. Raises UserError if it is damaged, or the folder was replaced."""
+        try:
+            return read_rows(shard, start, stop)
+        finally:
+            self.snapshot.check()
 
     def texts(self) -> Iterator[str]:
         """All sentences and tags, to learn a vocabulary of word pieces from."""
@@ -74,7 +88,14 @@ def open_shards(folder: str) -> ShardSet:
         raise UserError(f"{folder}: no mixed samples in these shards. Give the text and image stages more input.")
     details = content.details
     return ShardSet(
-        folder, mixed, images, details.feature_dim, details.vocabulary, details.vocabulary_hash, content.content_hash
+        folder=folder,
+        mixed=mixed,
+        images=images,
+        feature_dim=details.feature_dim,
+        vocabulary=details.vocabulary,
+        vocabulary_hash=details.vocabulary_hash,
+        content_hash=content.content_hash,
+        snapshot=Snapshot(folder, content),
     )
 
 

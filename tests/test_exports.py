@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["bank", "model"]
+PACKAGES = ["bank", "model", "pipeline.mix"]
 
 
 def static_imports(package: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.model.world import FEATURE_DIM, World, write_shards
 
+from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.samples import MixedSample
 from vlmixer.model import tokenizer as tokenizers
@@ -203,3 +204,16 @@ def test_all_texts_and_tags_are_there_to_learn_words_from(folder):
     texts = list(open_shards(folder).texts())
     samples = list(open_shards(folder).samples())
     assert len(texts) == sum(1 if isinstance(sample, MixedSample) else len(sample.tags) for sample in samples)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_shards_that_are_replaced_while_they_are_read_are_not_mixed_with_the_new_ones(tmp_path, how):
+    world = World()
+    folder = write_shards(str(tmp_path / "shards"), [world.mixed(number) for number in range(16)], per_shard=4)
+    made = loader(folder, shards_in_memory=1)
+    next(made.batches(0))
+    files.remove(folder)
+    if how == "replaced":
+        write_shards(folder, [world.mixed(number) for number in range(16, 32)], per_shard=4)
+    with pytest.raises(UserError, match="shards: was replaced after it was opened"):
+        list(itertools.islice(made.batches(0), 2))
