@@ -18,7 +18,7 @@ from vlmixer.artifacts.extras import install_command
 from vlmixer.pipeline.jobs import dataflow
 from vlmixer.pipeline.jobs.do_units import ListUnits
 from vlmixer.pipeline.jobs.failures import explained
-from vlmixer.pipeline.jobs.processes import local_runner
+from vlmixer.pipeline.jobs.processes import WORKER, local_runner
 from vlmixer.pipeline.units.failures import forget_errors, raise_error
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.stage import AnyStage
@@ -27,10 +27,12 @@ from vlmixer.pipeline.units.unit import Content, Unit
 
 @dataclass(frozen=True)
 class Engine:
-    """How to run pipelines: `workers` local processes, unless `beam_args` name a runner."""
+    """How to run pipelines: `workers` local processes, each running module `worker_module`, unless `beam_args` name a
+    runner."""
 
     workers: int = 1
     beam_args: tuple[str, ...] = ()
+    worker_module: str = WORKER
 
     def run(
         self,
@@ -89,7 +91,7 @@ class Engine:
         """Arguments of the pipeline."""
         if self.runner is None:
             options = PipelineOptions(["--direct_num_workers", str(workers), *self.beam_args])
-            return {"runner": local_runner(options, workers), "options": options}
+            return {"runner": local_runner(options, workers, self.worker_module), "options": options}
         options = self._options
         if self.remote:
             dataflow.prepare(options, label)

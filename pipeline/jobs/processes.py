@@ -1,28 +1,184 @@
-"""Local worker processes on Beam's own runner. The only file that touches Beam's internals; tried with Beam 2.77."""
+"""Local worker processes on Beam's own runner.
 
+Beam starts such processes, too, but does not notice when one dies: the run would wait for it for ever. Here a process
+that dies ends the run with its last words, its siblings end with it, and what workers print goes to the log.
+
+This is the only file that touches Beam's internals; written for Beam 2.77.
+"""
+
+import logging
+import os
 import shlex
+import signal
+import subprocess
 import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.portability.api import beam_fn_api_pb2, beam_provision_api_pb2, endpoints_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWorkerHandler, WorkerHandler
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
+from google.protobuf import json_format, text_format
+from grpc import RpcError
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.jobs.worker import PARENT
 
 WORKER = "vlmixer.pipeline.jobs.worker"
+URN = "vlmixer:env:worker_process:v1"
+# Not for the user's eyes (pipeline/commands/main.py), but kept in OUT/logs and shown with --debug.
+LOG = logging.getLogger("apache_beam.worker_process")
+LINES_KEPT = 20
+SECONDS_TO_END = 30.0
+NO_PROXY, LOOPBACK = "no_grpc_proxy", "localhost,127.0.0.1,::1"
+"""Workers reach the runner on this machine without a proxy, whatever the environment says of proxies."""
 
 
-def local_runner(options: PipelineOptions, workers: int) -> FnApiRunner:
-    """A runner with this many worker processes; with one, it works in this process.
+def local_runner(options: PipelineOptions, workers: int, module: str) -> FnApiRunner:
+    """A runner with this many worker processes, each running `module`; with one, it works in this process.
 
     Beam's class itself, as "DirectRunner" would first try to download another runner.
     """
     if workers == 1:
         return FnApiRunner()
     # -P: the working folder, whatever files the user has there, does not go to the front of sys.path.
-    environment = SubprocessSDKEnvironment.from_command_string(f"exec {shlex.quote(sys.executable)} -P -m {WORKER}")
+    environment = _Environment.from_command_string(shlex.join([sys.executable, "-P", "-m", module]))
     # Worker processes learn their options from the runner's provision info alone.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
     provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
     return FnApiRunner(default_environment=environment, provision_info=provision)
+
+
+class _Environment(SubprocessSDKEnvironment):
+    """Beam's environment of worker processes, handled by WorkerProcess."""
+
+    def to_runner_api_parameter(self, context: Any) -> tuple[str, bytes]:
+        return URN, self.command_string.encode()
+
+
+@WorkerHandler.register_environment(URN, bytes)
+class WorkerProcess(GrpcWorkerHandler):
+    """A worker process and the runner's connection to it."""
+
+    def __init__(self, command: bytes, state: Any, provision_info: Any, server: Any) -> None:
+        super().__init__(state, provision_info, server)
+        self._command = shlex.split(command.decode())
+        self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._ending = False
+        self._failure = ""
+        # All workers of a run share the server; when one dies, all are ended.
+        self._siblings: list[WorkerProcess] = server.__dict__.setdefault("_vlmixer_workers", [])
+        self._siblings.append(self)
+        self._push = self.control_conn.push
+        self.control_conn.push = self._push_or_fail
+        self.control_conn._read_thread = threading.Thread(target=self._read_responses, daemon=True)
+        self._read_inputs = self.data_conn._read_inputs
+        self.data_conn._read_inputs = self._read_data
+
+    def start_worker(self) -> None:
+        provision = self.provision_info.provision_info
+        environment = {
+            **os.environ,
+            PARENT: str(os.getpid()),
+            "WORKER_ID": self.worker_id,
+            "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(self.control_address),
+            "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.logging_api_service_descriptor()),
+            "PIPELINE_OPTIONS": json_format.MessageToJson(provision.pipeline_options),
+            NO_PROXY: ",".join(filter(None, [_not_proxied(), LOOPBACK])),
+        }
+        # A session of its own: Ctrl-C is for the command, which then ends its workers.
+        self._process = subprocess.Popen(
+            self._command, env=environment, start_new_session=True, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._keep_output, daemon=True)
+        self._reader.start()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def close(self) -> None:
+        if self.control_conn._futures_by_id:  # still at work: the run was interrupted, or failed
+            self.kill("ended with the run")
+        super().close()
+
+    def stop_worker(self) -> None:
+        self._ending = True
+        try:
+            self._process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self.kill("did not end")
+
+    def kill(self, failure: str) -> None:
+        """End the process at once; whoever waits for its answers gets `failure`."""
+        self._ending = True
+        self._process.kill()
+        self._fail(failure)
+
+    def _keep_output(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip():
+                self._last_lines.append(line.strip())
+                LOG.error("worker %d: %s", self._process.pid, line.rstrip())
+
+    def _wait(self) -> None:
+        code = self._process.wait()
+        if not self._ending:
+            self._reader.join(timeout=1)  # not for ever: its children may hold the pipe open
+            failure = last_words(self._process.pid, code, list(self._last_lines))
+            for worker in self._siblings:
+                worker.kill(failure)
+
+    def _fail(self, failure: str) -> None:
+        # In the form in which engines pass on what a worker raised (pipeline/jobs/failures.py).
+        self._failure = f"{UserError.__module__}.{UserError.__name__}: {failure}"
+        for future in list(self.control_conn._futures_by_id.values()):
+            self._answer(future)
+
+    def _push_or_fail(self, request: Any) -> Any:
+        future = self._push(request)
+        if self._failure and future is not None:
+            self._answer(future)
+        return future
+
+    def _answer(self, future: Any) -> None:
+        future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=future.instruction_id, error=self._failure))
+
+    def _read_responses(self) -> None:
+        """As Beam's own, but quiet when the process is gone."""
+        with suppress(RpcError):
+            for response in self.control_conn._input:
+                self.control_conn._futures_by_id.pop(response.instruction_id).set(response)
+
+    def _read_data(self, elements: Any) -> None:
+        """As Beam's own, but quiet when the process is gone."""
+        with suppress(RpcError):
+            self._read_inputs(elements)
+
+
+def last_words(pid: int, code: int, lines: list[str]) -> str:
+    """What the user is told of a worker process that died; code: of its exit, or less than 0 for a signal."""
+    if code < 0:
+        name = signal.Signals(-code).name if -code in {entry.value for entry in signal.Signals} else f"signal {-code}"
+        how = f"was killed ({name})"
+        if -code == signal.SIGKILL:
+            how += ", by hand or by the system for lack of memory. Fewer --workers leave more memory to each"
+    else:
+        how = f"ended with exit code {code}"
+    said = f": {lines[-1][:300].rstrip('.')}" if lines and code >= 0 else ""
+    return f"a worker process (pid {pid}) {how}{said}. What is done is kept: rerun the command to resume."
+
+
+def _descriptor(address: str) -> str:
+    text: str = text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=address))
+    return text
+
+
+def _not_proxied() -> str:
+    """The hosts that gRPC reaches without a proxy, as the environment says."""
+    return os.environ.get(NO_PROXY, os.environ.get("no_proxy", ""))

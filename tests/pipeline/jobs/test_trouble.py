@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -150,6 +151,28 @@ def test_workers_end_with_a_command_that_is_killed(small_run: Corpus, tmp_path):
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def test_a_worker_that_is_killed_ends_the_command_with_one_line_and_the_next_one_finishes(small_run: Corpus, tmp_path):
+    config = small_run.write_config("slow3.yaml", images={"detector_options": {"delay": 0.05}})
+    out = tmp_path / "out"
+    process = command(config, out, "--workers", "2")
+    deadline = time.monotonic() + 120
+    while not list((out / "work" / "detect").glob("part-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first, *_ = children = _workers(process.pid)
+    os.kill(first, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert errors == [
+        line for line in said.splitlines()[-1:] if f"a worker process (pid {first}) was killed (SIGKILL)" in line
+    ]
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    assert run(config, out, workers=2) == 0
+    assert run(config, tmp_path / "whole") == 0
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def _workers(parent: int) -> list[int]:
