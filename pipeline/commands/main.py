@@ -61,16 +61,21 @@ def _read_call(arguments: list[str]) -> argparse.Namespace:
     if "--" in arguments:
         split = arguments.index("--")
         arguments, beam_args = arguments[:split], arguments[split + 1 :]
-    parser = argparse.ArgumentParser(
-        prog="vlmixer", description="Cross-modal CutMix training data from two unrelated corpora. Docs: docs/."
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for group in GROUPS:
-        group.add(commands)
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     options.beam_args = tuple(beam_args)
     return options
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands."""
+    made = argparse.ArgumentParser(
+        prog="vlmixer", description="Cross-modal CutMix training data from two unrelated corpora. Docs: docs/."
+    )
+    made.add_argument("--version", action="version", version=__version__)
+    commands = made.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for group in GROUPS:
+        group.add(commands)
+    return made
 
 
 def _limit_threads() -> None:

@@ -49,6 +49,7 @@ def test_an_exception_gives_it_back(folder):
 
 def test_another_process_holds_it_until_it_is_killed(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout
     assert holder.stdout.readline() == b"held\n"
     try:
         with pytest.raises(UserError, match=rf"process {holder.pid} on {socket.gethostname()}"), locked(str(tmp_path)):

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -9,16 +10,16 @@ from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
 from vlmixer.artifacts.stages import MIX, TAG
 
 
-def tagged(**changed):
-    content = {
+def tagged(**changed: Any) -> TaggedDetails:
+    content: dict[str, Any] = {
         "tagger": "rules", "vocabulary": "coco", "vocabulary_hash": "v0", "mentions": {"é": 1}, "not_meant": {},
         "sources": {"0a": "a.txt"}, "not_split": 0,
     }  # fmt: skip
     return TaggedDetails(**content | changed)
 
 
-def small(**changed):
-    content = {
+def small(**changed: Any) -> Manifest:
+    content: dict[str, Any] = {
         "stage": "tag",
         "config_hash": "c0",
         "plan_hash": "p0",
@@ -50,7 +51,7 @@ def test_equal_manifests_are_equal_bytes_whatever_the_order_of_keys():
 
 
 def test_the_content_hash_covers_every_field():
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"stage": "mix"}, {"config_hash": "c1"}, {"plan_hash": "p1"}, {"versions": {}}, {"inputs": []},
         {"outputs": []}, {"rejects": []}, {"counts": {}}, {"details": tagged(tagger="other")}, {"schema_version": 3},
     ]  # fmt: skip

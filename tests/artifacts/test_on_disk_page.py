@@ -63,6 +63,7 @@ def test_columns(section, table, schema):
 
 def test_columns_of_rejects():
     listed = re.search(r"The columns are strings: (.*?)of at most", SECTIONS["rejects/"], re.DOTALL)
+    assert listed
     assert re.findall(r"`(\w+)`", listed[1]) == schemas.REJECTS.names
 
 
@@ -87,7 +88,7 @@ def test_details_of_manifests():
 def test_the_examples_of_samples_have_every_field():
     from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
 
-    mixed, image = (re.search(rf'^{{"kind": "{kind}".*?^```', PAGE, re.M | re.S)[0] for kind in ("mixed", "image"))
+    mixed, image = (re.findall(rf'^{{"kind": "{kind}".*?^```', PAGE, re.M | re.S)[0] for kind in ("mixed", "image"))
     for text, kinds in ((mixed, (MixedSample, Mention, Patch)), (image, (ImageSample, Patch))):
         wanted = {field.name for kind in kinds for field in fields(kind)} - {"features", "picture", "crop"}
         assert set(re.findall(r'"(\w+)":', text)) == wanted | {"kind"}

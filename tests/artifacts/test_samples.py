@@ -4,6 +4,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from tests.tars import member_bytes
 
 from vlmixer.artifacts import files, samples
 from vlmixer.artifacts.errors import UserError
@@ -56,7 +57,7 @@ def same(one, other):
 
 def members(data):
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        return [(member.name, tar.extractfile(member).read()) for member in tar]
+        return [(member.name, member_bytes(tar, member)) for member in tar]
 
 
 def retarred(*named):

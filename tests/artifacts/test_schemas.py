@@ -5,7 +5,7 @@ import pytest
 
 from vlmixer.artifacts import files, schemas
 
-SENTENCE = {
+SENTENCE: dict[str, object] = {
     "sentence_id": "s-0",
     "text": "a dog",
     "mentions": [{"start": 2, "end": 5, "concept": "dog", "surface": "dog", "lemma": "dog"}],

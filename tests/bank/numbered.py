@@ -54,8 +54,7 @@ def write(folder, counts=COUNTS):
     announced = [ConceptCounts(count, 2 * count, count // 10) for count in counts.values()]
     tables = [table(concept, counts[concept.name]) for concept in VOCABULARY.concepts]
     outputs = building.write_bank(folder, VOCABULARY.concepts, DIM, announced, tables)
-    content = {"config_hash": "", "plan_hash": "", "versions": {}, "inputs": [], "rejects": [], "counts": {}}
-    manifest.publish(folder, Manifest(stage="index", outputs=outputs, details=DETAILS, **content))
+    manifest.publish(folder, Manifest("index", "", "", {}, [], outputs, rejects=[], counts={}, details=DETAILS))
     return outputs
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,8 +49,8 @@ def small_bank(
     folder: str,
     patches: Mapping[str, Sequence[Given]],
     *,
-    detector: Mapping[str, object] | None = None,
-    selection: Mapping[str, object] | None = None,
+    detector: Mapping[str, Any] | None = None,
+    selection: Mapping[str, Any] | None = None,
 ) -> PatchBank:
     """A bank of these concepts, in this order, at `folder`; images are photos/IMAGE_ID.jpg of 100 × 80 pixels."""
     vocabulary = make_vocabulary("small", [[name] for name in patches])

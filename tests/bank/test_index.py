@@ -1,6 +1,7 @@
 """The FAISS index of a bank: the bytes that FAISS itself would write, and what is said where it is unusable."""
 
 import io
+from typing import Any
 
 import faiss
 import faiss.contrib.ivf_tools
@@ -15,7 +16,7 @@ from vlmixer.bank.store import PatchBank
 
 
 def test_the_index_has_one_list_per_concept(folder):
-    index = faiss.read_index(f"{folder}/index.faiss")
+    index: Any = faiss.read_index(f"{folder}/index.faiss")
     assert (index.nlist, index.ntotal, index.d) == (4, 43, DIM)
     assert [index.invlists.list_size(number) for number in range(4)] == [30, 0, 1, 12]
 

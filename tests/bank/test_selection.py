@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -67,7 +69,7 @@ def test_duplicates_are_the_same_as_one_by_one_over_many_blocks():
     rng = np.random.default_rng(1)
     features = rng.normal(size=(700, 4))
     unit = particular(features)
-    fresh = []
+    fresh: list[Any] = []
     for row in range(len(unit)):
         if not fresh or (unit[fresh] @ unit[row]).max() <= 0.95:
             fresh.append(row)

@@ -170,9 +170,8 @@ def test_a_bank_without_patches(tmp_path):
 def test_what_is_no_bank(tmp_path):
     with pytest.raises(UserError, match=r"manifest\.json: no such file"):
         PatchBank.open(str(tmp_path))
-    empty = {"config_hash": "", "plan_hash": "", "versions": {}, "inputs": [], "outputs": [], "rejects": []}
     tagged = TaggedDetails("rules", "coco", "-", mentions={}, not_meant={}, sources={}, not_split=0)
-    manifest.publish(str(tmp_path), Manifest(stage="tag", counts={}, details=tagged, **empty))
+    manifest.publish(str(tmp_path), Manifest("tag", "", "", {}, [], [], rejects=[], counts={}, details=tagged))
     with pytest.raises(CallError, match="holds what stage 'tag' wrote, expected the folder of stage 'index'"):
         PatchBank.open(str(tmp_path))
 

@@ -84,7 +84,7 @@ def test_the_image_starts_beam_and_the_launcher_finds_the_template():
 
 def run_options() -> set[str]:
     """The names of the options of `vlmixer run`."""
-    commands = next(action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    commands = next(action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
     return {action.dest for action in commands.choices["run"]._actions} - {"help"}
 
 

@@ -83,9 +83,9 @@ def test_average_similarity_is_the_similarity_of_images_with_both_kinds_of_views
     other = images_of([1, 1], vectors=unit_rows(2, 6))
     rows = [one.vectors[:2], other.vectors[:1], one.vectors[2:], other.vectors[1:]]
     joined = images_of([3, 2], vectors=np.concatenate(rows), weights=[0.15, 0.35, 0.5, 0.5, 0.5])
-    parts = (similarity(texts, images, reference, temperature) for images in (one, other))
+    first, second = (similarity(texts, images, reference, temperature) for images in (one, other))
     assert np.allclose(
-        average_similarity(*parts, temperature), similarity(texts, joined, reference, temperature), atol=1e-6
+        average_similarity(first, second, temperature), similarity(texts, joined, reference, temperature), atol=1e-6
     )
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,6 +222,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(shard
     def poisoned(self, start):
         for step, batch in enumerate(whole(self, start), start):
             if step == 6:
+                assert batch.view
                 batch.view.regions[0, 0, 0] = float("inf")
             yield batch
 
@@ -245,10 +247,10 @@ def test_a_run_that_is_not_finished_cannot_be_used(stopped):
 
 
 def test_shards_of_another_vocabulary_are_refused_at_the_start(shards, tmp_path):
-    for arguments in ({"vocabulary_hash": "other"}, {}):
+    for told in ("other", None):
         asked = replace(settings(shards), vocabulary="lvis")
         with pytest.raises(UserError, match=r"vocabulary: lvis, but .*shards was made with toy"):
-            train(asked, out=str(tmp_path / "run"), **arguments)
+            train(asked, out=str(tmp_path / "run"), vocabulary_hash=told)
     assert not (tmp_path / "run").exists()
     train(replace(settings(shards, steps=1), vocabulary="toy"), out=str(tmp_path / "run"), vocabulary_hash="-")
 
@@ -260,7 +262,7 @@ def test_the_last_checkpoints_and_the_best_are_kept(shards, tmp_path, monkeypatc
     kept = [json.loads(Path(folder, "state.json").read_text()) for folder in checkpoint.checkpoints(run)]
     log = [line["loss"] for line in losses(run)]
     means = {step: np.mean(log[step - 2 : step]) for step in range(2, STEPS + 1, 2)}
-    best = min(means, key=means.get)
+    best = min(means, key=means.__getitem__)
     assert best < STEPS
     assert [(state["step"], state["loss"]) for state in kept] == [
         (step, pytest.approx(means[step])) for step in (best, STEPS)
@@ -270,7 +272,7 @@ def test_the_last_checkpoints_and_the_best_are_kept(shards, tmp_path, monkeypatc
 def test_tensorboard_gets_the_same_numbers(shards, tmp_path):
     run = train(settings(shards, steps=2, tensorboard=True), out=str(tmp_path / "run"))
     (events,) = Path(run, "tensorboard").iterdir()
-    scalars = {}
+    scalars: dict[tuple[str, int], Any] = {}
     data = events.read_bytes()
     while data:
         length = int.from_bytes(data[:8], "little")

@@ -109,9 +109,9 @@ def write_shards(folder: str, samples: Sequence[Sample], per_shard: int = 100, f
         seed=0,
         settings={},
     )
-    hashes = {"config_hash": "-", "plan_hash": "-"}
     content = Manifest(
-        stage="mix", versions={}, inputs=[], outputs=outputs, rejects=[], counts={}, details=details, **hashes
-    )
+        stage="mix", config_hash="-", plan_hash="-", versions={}, inputs=[], outputs=outputs, rejects=[], counts={},
+        details=details,
+    )  # fmt: skip
     manifest.publish(folder, content)
     return folder

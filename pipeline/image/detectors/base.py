@@ -28,11 +28,16 @@ class Detector(Protocol):
     `Class(weights=<path or None>, device="cpu" or "cuda", score_threshold=<float>, **images.detector_options)`.
     """
 
-    labels: Sequence[str]
-    """Names of the classes, by label index."""
+    # Properties, so that an attribute of a narrower type, such as list[str], fits, too.
+    @property
+    def labels(self) -> Sequence[str]:
+        """Names of the classes, by label index."""
+        ...
 
-    feature_dim: int
-    """Width D of a region's feature."""
+    @property
+    def feature_dim(self) -> int:
+        """Width D of a region's feature."""
+        ...
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """The regions of each image. images: upright RGB, uint8 (height, width, 3), sizes may differ.

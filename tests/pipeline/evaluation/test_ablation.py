@@ -1,4 +1,5 @@
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ def folders(tmp_path):
 def test_a_gallery_with_shuffled_labels_has_the_same_patches_each_with_one_label(folders):
     before, after = (list(open_shards(folder).samples()) for folder in folders)
     labels = defaultdict(set)
-    patches, moved = ([], []), 0
+    patches: tuple[list[Any], list[Any]] = ([], [])
+    moved = 0
     for old, new in zip(before, after, strict=True):
         assert old.key == new.key
         if isinstance(old, ImageSample):

@@ -1,4 +1,5 @@
 import random
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -39,7 +40,8 @@ def test_nothing():
 def test_any_share_at_a_time_finds_the_same(at_a_time):
     chance = random.Random(0)
     contents = [[(str(chance.randrange(200)), chance.randrange(50), row) for row in range(100)] for _ in range(4)]
-    seen, expected = {}, []
+    seen: dict[Any, Any] = {}
+    expected = []
     rows = [(number, place, part, row, content) for part, held in enumerate(contents)
             for row, (content, number, place) in enumerate(held)]  # fmt: skip
     for _, _, part, row, content in sorted(rows):

@@ -128,7 +128,7 @@ def make_corpus(tmp_path: Path) -> Corpus:
     return Corpus(tmp_path, photos, captions, write_config)
 
 
-def run(config: Path, out: Path, *arguments: str, command: str = "run", workers: int = 1) -> int:
+def run(config: Path, out: Path | str, *arguments: str, command: str = "run", workers: int = 1) -> int:
     """The command in this process; returns its exit code."""
     from vlmixer.pipeline.commands.main import main
 

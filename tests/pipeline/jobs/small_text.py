@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
@@ -69,7 +70,8 @@ def tag(config: Path, out: Path, *, sizes: TagSizes = SMALL, overwrite: bool = F
 
 def reckoned(lines: Sequence[tuple[str, str]]) -> tuple[list[dict], Counter]:
     """The rows and the rejects by reason that sound sentences (id, text) give, one after the other."""
-    rows, rejects, known = [], Counter(), set()
+    rejects: Counter[str] = Counter()
+    rows, known = [], set()
     for (key, text), found in zip(lines, tagger().tag([text for _, text in lines]), strict=True):
         if not (found.mentions or found.not_meant):
             rejects["no_mention"] += 1
@@ -102,9 +104,9 @@ def write_text_files(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
     return paths, lines
 
 
-def report_numbers(out: Path) -> dict[str, object]:
+def report_numbers(out: Path) -> dict[str, Any]:
     """The numbers of the stage's report, which must be that of the results that lie there."""
-    found: dict[str, object] = json.loads((out / "reports" / "tagging.json").read_text())
+    found: dict[str, Any] = json.loads((out / "reports" / "tagging.json").read_text())
     manifest = json.loads((out / "tagged" / "manifest.json").read_text())
     report_of = found.pop("report_of")
     assert isinstance(report_of, dict)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.pipeline.jobs.small_corpus import PHOTOS, Corpus, contents, make_corpus, run
+from tests.tars import member_bytes
 
 COMMAND = [sys.executable, "-m", "vlmixer"]
 ROOT = Path(__file__).parents[3]
@@ -48,7 +49,7 @@ def members(out: Path, pattern: str) -> dict[str, dict[str, bytes]]:
                 assert dot == "."
                 assert extension in ("json", "txt", "npy")
                 assert extension not in samples.setdefault(key, {}), f"{key} twice"
-                samples[key][extension] = tar.extractfile(member).read()
+                samples[key][extension] = member_bytes(tar, member)
     return samples
 
 
@@ -58,7 +59,7 @@ def test_mixed_samples_are_what_the_format_says(finished):
     wanted = [line for line in sentences if any(word in line for word in ("dog", "puppy", "cat", "kite"))]
     samples = members(out, "mixed-*.tar")
     assert len(samples) == 2 * len(wanted)
-    texts = Counter()
+    texts: Counter[str] = Counter()
     replaced_share = []
     for key, parts in samples.items():
         record = json.loads(parts["json"])
@@ -138,7 +139,7 @@ def test_counts_add_up_and_rejects_are_listed(finished):
     read = {"tagged": ("sentences", 300), "regions": ("images", PHOTOS)}
     for stage, folder in (("tag", "tagged"), ("detect", "regions"), ("index", "bank"), ("mix", "shards")):
         manifest = json.loads((out / folder / "manifest.json").read_text())
-        counted = Counter()
+        counted: Counter[str] = Counter()
         for counts in manifest["counts"].values():
             assert counts["read"] == counts["written"] + sum(counts["rejected"].values())
             counted.update(counts["rejected"])

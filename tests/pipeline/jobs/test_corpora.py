@@ -9,6 +9,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,7 +67,7 @@ def test_every_image_is_used_once_and_keeps_its_origin(mixed: Corpus):
     assert sorted(str([row[key] for key in what]) for row in found) == sorted(
         str([row[key] for key in what]) for row in plain
     )
-    by_source = {}
+    by_source: dict[str, Any] = {}
     for row in found:
         by_source.setdefault(Path(row["source"]).name, {})[row["key"]] = (row["url"], row["license"])
     assert by_source["some.tar"]["000003.jpg"] == ("http://tar/3", "by")

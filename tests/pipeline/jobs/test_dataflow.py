@@ -2,7 +2,10 @@
 belong into them."""
 
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import fsspec
@@ -34,7 +37,7 @@ MOST_BYTES = 400_000
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory) -> dict[str, Job]:
+def jobs(tmp_path_factory) -> Iterator[dict[str, Job]]:
     """All jobs of a run whose inputs and outputs lie behind URLs, by label."""
     corpus = make_corpus(tmp_path_factory.mktemp("dataflow"))
     memory = fsspec.filesystem("memory")
@@ -75,7 +78,12 @@ def test_only_the_detectors_step_asks_for_machines(jobs):
     assert [label for label, (_, text) in documented().items() if text != "–"] == ["detect"]
 
 
-def detect_job(**settings: object) -> Job:
+def applied(transform: beam.PTransform, pipeline: Any) -> Any:
+    """What the transform makes of the pipeline."""
+    return pipeline | transform
+
+
+def detect_job(**settings: Any) -> Job:
     """The job of the stage detect alone."""
     images = ImageSettings(inputs=("memory://none/*",), detector="demo", **settings)
     spec = detector_spec(images, ("/some/folder",), remote=True)
@@ -138,7 +146,7 @@ def test_a_graph_is_of_one_size_however_many_units_there_are(monkeypatch):
         ]
         name = publish_units(stage, units)
         listed = ListUnits(stage, name, tuple[SurveyRows, ...])
-        sizes.append(submit(DryEngine(), "detect", lambda p, listed=listed: p | listed).proto.ByteSize())
+        sizes.append(submit(DryEngine(), "detect", partial(applied, listed)).proto.ByteSize())
         assert len(list(read_units(stage, name, tuple[SurveyRows, ...]))) == count
     assert max(sizes) < 20_000
     assert max(sizes) - min(sizes) < 100  # the list's name is packed with the rest

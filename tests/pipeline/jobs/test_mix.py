@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +73,7 @@ def test_each_setting_reaches_the_shards(mixed_with):
 def test_views_of_a_sentence_differ_and_keys_are_unique(mixed_with):
     _, samples = mixed_with(views=4)
     assert len({sample.key for sample in samples}) == len(samples)
-    of = {}
+    of: dict[str, list[Any]] = {}
     for sample in mixed_of(samples):
         of.setdefault(sample.sentence_id, []).append((sample.replaced, [patch.patch_id for patch in sample.patches]))
     assert all(len(views) == 4 for views in of.values())
@@ -156,6 +157,7 @@ def test_every_sample_is_reproduced_from_its_key(mixed_with, settings):
         assert found.shard == lying[key][0]
         assert found.source.endswith(f"captions.txt at {key.split('-')[1]}")
         replaced = [index for index, why in enumerate(found.reasons) if why.reason.startswith("replaced")]
+        assert isinstance(found.sample, MixedSample)
         assert replaced == list(found.sample.replaced)
     images = [sample for sample in samples if isinstance(sample, ImageSample)]
     assert same(reproduce(str(out), images[7].key).sample, images[7])

@@ -117,7 +117,9 @@ def odd(corpus: Corpus) -> Corpus:
     """The odd images in a folder `odd`, the detector beside the configs."""
     (corpus.folder / "red.py").write_text(textwrap.dedent(DETECTOR))
     (corpus.folder / "odd").mkdir()
-    for name, (data, *_) in {**right_ones(), **wrong_ones()}.items():
+    right = {name: data for name, (data, _, _) in right_ones().items()}
+    wrong = {name: data for name, (data, _) in wrong_ones().items()}
+    for name, data in {**right, **wrong}.items():
         (corpus.folder / "odd" / name).write_bytes(data)
     (corpus.folder / "odd" / "folder.jpg").mkdir()
     return corpus

@@ -29,7 +29,8 @@ def test_ten_thousand_hostile_lines(tmp_path):
     records = b"\n".join(hostile_record(chance) for _ in range(4000))
     (tmp_path / "a.txt").write_bytes(plain)
     (tmp_path / "b.jsonl").write_bytes(records)
-    expected, lines = Counter(), []
+    expected: Counter[str] = Counter()
+    lines = []
     for name, content in (("a.txt", plain), ("b.jsonl", records)):
         at = 0
         for raw in content.split(b"\n") if not content.endswith(b"\n") else content[:-1].split(b"\n"):
@@ -114,9 +115,10 @@ def judged(raw: bytes, *, record: bool) -> tuple[str, str]:
             found = json.loads(text)
         except (ValueError, RecursionError):
             return "not_json", ""
-        text = found.get("caption") if isinstance(found, dict) else None
-        if not isinstance(text, str):
+        caption = found.get("caption") if isinstance(found, dict) else None
+        if not isinstance(caption, str):
             return "missing_field", ""
+        text = caption
     text = text.strip()
     if not text:
         return "empty_line", ""

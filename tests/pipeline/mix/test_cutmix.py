@@ -41,8 +41,8 @@ BANK = {
 
 
 def made(*mentions, seed=0, bank=BANK, **settings):
-    mentions = [mention(entry) if isinstance(entry, str) else entry for entry in mentions]
-    return mix(mentions, bank.__getitem__, replace(PLAIN, **settings), uniforms(seed))
+    given = [mention(entry) if isinstance(entry, str) else entry for entry in mentions]
+    return mix(given, bank.__getitem__, replace(PLAIN, **settings), uniforms(seed))
 
 
 def mixed(*mentions, **settings):
@@ -80,7 +80,7 @@ def test_what_is_missing_is_drawn_evenly():
 
 
 def test_at_most_max_replaced_and_those_drawn_evenly():
-    counts = Counter()
+    counts: Counter[int] = Counter()
     for seed in range(3000):
         found = chosen([1, 3, 4, 8], seed, replace_probability=1.0, max_replaced=2)
         assert len(found) == 2
@@ -236,7 +236,7 @@ def test_all_patches_from_one_image_that_shows_as_much_as_possible():
         "kite": patches("kite", [()] * 3, images=["c", "d", "b"], first=4),
         "car": patches("car", [()], images=["d"], first=7),
     }
-    images = Counter()
+    images: Counter[str] = Counter()
     for seed in range(400):
         result = made("dog", "kite", "car", seed=seed, bank=bank, replace_probability=1.0, one_image=True)
         of = {paste.patch.image_id for paste in result.pasted}

@@ -1,6 +1,7 @@
 """The arithmetic of plans, on round measured values."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,11 @@ MEASURED = Measured(
 )
 
 
+def about(value: float) -> Any:
+    """Stands for a number; equals those nearby."""
+    return pytest.approx(value)
+
+
 def stages(corpus=CORPUS, measured=MEASURED, config=CONFIG, done=None):
     return {plan.stage: plan for plan in plan_stages(corpus, measured, config, done or {}, SIZES)}
 
@@ -107,9 +113,9 @@ def test_units_of_detection_are_those_that_the_stage_plans(images):
 def test_tagging():
     plan = stages()["tag"]
     assert plan.passes == (
-        PassPlan("read", 3, pytest.approx(10.0), 2.0),
-        PassPlan("duplicates", 1, pytest.approx(0.08), 2.0),
-        PassPlan("tag", 40, pytest.approx(80.0), 5.0, 3.0),
+        PassPlan("read", 3, about(10.0), 2.0),
+        PassPlan("duplicates", 1, about(0.08), 2.0),
+        PassPlan("tag", 40, about(80.0), 5.0, 3.0),
     )
     assert plan.launcher == pytest.approx(1.0 + 44 * 0.5)
     packed = stages(replace(CORPUS, text_units=1))["tag"]
@@ -121,8 +127,8 @@ def test_tagging():
 def test_detection():
     plan = stages()["detect"]
     assert plan.passes == (
-        PassPlan("survey", 2, pytest.approx(6.4), 2.0),
-        PassPlan("detect", 100, pytest.approx(320.0), 7.0, 5.0),
+        PassPlan("survey", 2, about(6.4), 2.0),
+        PassPlan("detect", 100, about(320.0), 7.0, 5.0),
     )
     assert (plan.input_bytes, plan.output_bytes) == (64_000_000, 16_000 * 2_000 + 1_600 * 10)
 
@@ -133,8 +139,8 @@ def test_candidates_and_patches_of_a_concept_end_at_their_limits():
     # 4,000 candidates of which 1,000 are kept, and 1,600 of which half are no near-duplicates
     choosing = 0.1 + 0.4 + 0.1 + 0.16 + 1e-6 * (4_000 * 1_000 + 1_600 * 800)
     assert plan.passes == (
-        PassPlan("gather", 1, pytest.approx(16_000 * 3e-5), 2.0),
-        PassPlan("choose", 2, pytest.approx(choosing)),
+        PassPlan("gather", 1, about(16_000 * 3e-5), 2.0),
+        PassPlan("choose", 2, about(choosing)),
     )
     assert plan.launcher == pytest.approx(1.8)
     assert plan.items == {"regions": 16_000}
@@ -148,9 +154,9 @@ def test_candidates_and_patches_of_a_concept_end_at_their_limits():
 def test_mixing():
     plan = stages()["mix"]
     assert plan.passes == (
-        PassPlan("shuffle", 3, pytest.approx(0.5), 2.0),
-        PassPlan("sort", 4, pytest.approx(1.0)),
-        PassPlan("mix", 11, pytest.approx(50.0 + 4_800 * 0.002)),
+        PassPlan("shuffle", 3, about(0.5), 2.0),
+        PassPlan("sort", 4, about(1.0)),
+        PassPlan("mix", 11, about(50.0 + 4_800 * 0.002)),
     )
     assert plan.items == {"views": 50_000, "image samples": 4_800}
     assert plan.input_bytes == 50_000 * 100 + 50_000 + 1_800 * 1_000 + 16_000 * 2_000

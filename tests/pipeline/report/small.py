@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -185,7 +186,7 @@ class Page(HTMLParser):
             if (element.name == name or name in element.classes) and (not inside or inside in element.inside)
         ]
 
-    def data(self) -> list[object]:
+    def data(self) -> list[Any]:
         """What the page's JSON blocks hold."""
         return [json.loads(block.text) for block in self.all("script") if block.attributes.get("type")]
 

@@ -30,22 +30,22 @@ def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_pa
         tags = tuple(CONCEPTS[concept] for concept in scene.concepts)
         images.append(ImageRegions(scene.features, scene.boxes, SIDE, SIDE, tags))
         captions.append([scene.caption, f"Another & caption {number}"])
-    nothing = np.zeros((0, FEATURE_DIM), np.float16), np.zeros((0, 4), np.float32)
-    many = [np.repeat(part, 4, axis=0) for part in (images[3].features, images[3].boxes)]
-    images[2:] = [ImageRegions(*nothing, SIDE, SIDE, ()), ImageRegions(*many, SIDE, SIDE, images[3].tags)]
+    nothing = ImageRegions(np.zeros((0, FEATURE_DIM), np.float16), np.zeros((0, 4), np.float32), SIDE, SIDE, ())
+    features, boxes = (np.repeat(part, 4, axis=0) for part in (images[3].features, images[3].boxes))
+    images[2:] = [nothing, ImageRegions(features, boxes, SIDE, SIDE, images[3].tags)]
     page = tmp_path / "page.html"
     write_alignment_page(str(page), run, names, images, captions, count=9)
     content = Path(page).read_text()
     # One without regions is not shown; of twelve regions the first are.
     shown = content.split('<section class="photo">')[1:]
-    assert [re.search(r"photo&lt;(\d)", section).group(1) for section in shown] == ["0", "1", "3"]
+    assert [re.findall(r"photo&lt;(\d)", section)[0] for section in shown] == ["0", "1", "3"]
     assert [section.count('<span style="left:25.0%;top:25.0%;width:50.0%') for section in shown] == [3, 3, MAX_REGIONS]
     for section, number in zip(shown, (0, 1, 3), strict=True):
         found = re.findall(r"<li( class=\"own\")?>(.*) \((\d+(?:\.\d)?) ×\)</li>", section)
         assert len(found) == 5
         times = [float(value) for _, _, value in found]
         assert times == sorted(times, reverse=True)
-        rank = int(re.search(r"first own caption at rank (\d)", section).group(1))
+        rank = int(re.findall(r"first own caption at rank (\d)", section)[0])
         own = [place for place, (mark, _, _) in enumerate(found, 1) if mark]
         assert own[:1] == [rank] * (rank <= 5)
         words = re.findall(r"<tr><th>.*?>([\w'-]+)</label></th><td", section)

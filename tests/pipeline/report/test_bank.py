@@ -145,7 +145,7 @@ def test_a_sheet_of_many_concepts_shows_few_of_each(tmp_path: Path) -> None:
         ]
         path = tmp_path / f"{concepts}.html"
         write_bank_page(str(path), make_bank(tmp_path / str(concepts), words, patches), limits=limits)
-        assert [len(block) for block in read_page(path).data()] == [shown] * concepts  # type: ignore[arg-type]
+        assert [len(block) for block in read_page(path).data()] == [shown] * concepts
 
 
 def test_a_sheet_refers_to_images_and_a_page_of_hits_holds_them(tmp_path: Path) -> None:
@@ -204,4 +204,4 @@ def test_an_image_in_a_tar_is_found_by_its_member(tmp_path: Path) -> None:
     assert picture(found).size == (100, 80)
     assert gone == ""
     write_bank_page(str(path), bank)
-    assert [patch["view"]["image"] for patch in read_page(path).data()[0]] == ["", ""]  # type: ignore[index]
+    assert [patch["view"]["image"] for patch in read_page(path).data()[0]] == ["", ""]

@@ -48,7 +48,7 @@ def test_every_replaced_mention_is_a_picture_in_its_place(tmp_path: Path, bank: 
 
 @pytest.mark.parametrize("at_hand", [True, False], ids=["not in the bank", "no bank"])
 def test_a_patch_without_crop_is_a_labelled_frame_of_its_shape(tmp_path: Path, bank: PatchBank, at_hand: bool) -> None:
-    samples = [
+    samples: list[Sample] = [
         mixed("m", "a dog", [mention("a dog", "dog")], [patch("gone", "dog", 0)]),
         image("i", [patch("gone", "kite"), patch("gone", "unheard of")]),
     ]
@@ -89,7 +89,9 @@ def test_data_is_text_whatever_it_looks_like(tmp_path: Path) -> None:
 
 def test_the_page_loads_nothing_and_is_the_same_twice(tmp_path: Path, bank: PatchBank) -> None:
     source = "https://example.org/photos/a.jpg"
-    samples = [mixed("m", "a dog", [mention("a dog", "dog")], [patch("p-red", "dog", 0)]), image("i", [], source)]
+    samples: list[Sample] = [
+        mixed("m", "a dog", [mention("a dog", "dog")], [patch("p-red", "dog", 0)]), image("i", [], source)
+    ]  # fmt: skip
     for name in ("one.html", "two.html"):
         write_samples_page(str(tmp_path / name), samples, bank, title="Samples")
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
@@ -174,7 +176,8 @@ def test_a_patch_knows_its_image_which_the_page_holds_once(tmp_path: Path) -> No
     text = "a dog and a kite"
     mentions = [mention(text, "dog"), mention(text, "kite")]
     both = mixed("m", text, mentions, [patch("p-red", "dog", 0), patch("p-blue", "kite", 1)])
-    for samples in ([both], [both, image("i", [patch("p-red", "dog")])]):
+    alone: list[Sample] = [both]
+    for samples in (alone, [*alone, image("i", [patch("p-red", "dog")])]):
         path = tmp_path / "page.html"
         write_samples_page(str(path), samples, bank, title="S")
         assert path.read_text().count("data:image/webp") == 1

@@ -2,6 +2,7 @@
 
 import random
 import unicodedata
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ def random_text(chance, length):
     """Characters of every kind, marks and joiners more often than they come by themselves."""
     pools = [(0x20, 0x7F), (0xA0, 0x250), (0x300, 0x370), (0x600, 0x700), (0x900, 0x980), (0x1100, 0x1200),
              (0x2000, 0x2070), (0xFB00, 0xFB10), (0xFE00, 0xFE10), (0xFF00, 0xFFF0), (0x1F300, 0x1F700)]  # fmt: skip
-    text = []
+    text: list[Any] = []
     while len(text) < length:
         low, high = chance.choice(pools) if chance.random() < 0.8 else (0, 0x110000)
         point = chance.randrange(low, high)

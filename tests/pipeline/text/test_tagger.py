@@ -335,6 +335,7 @@ def english_pipeline():
 def test_an_english_pipeline_of_penn_tags_is_left_with_its_tagger_and_what_feeds_it(english_pipeline, tmp_path):
     english_pipeline.to_disk(tmp_path / "english")
     nlp = load_spacy(str(tmp_path / "english"))
+    assert nlp
     assert nlp.pipe_names == ["transformer", "tok2vec", "tagger"]
     assert [token.tag_ for token in nlp("the dog runs")] == ["DT", "NN", "VBZ"]
     assert surfaces(Tagger(VOCABULARY, str(tmp_path / "english")), "two dogs run") == [["dogs"]]
@@ -347,6 +348,7 @@ def test_an_english_pipeline_of_other_tags_keeps_what_maps_them(tmp_path):
     nlp.add_pipe("attribute_ruler").add([[{"TAG": "n"}]], {"POS": "NOUN"})
     nlp.to_disk(tmp_path / "other")
     loaded = load_spacy(str(tmp_path / "other"))
+    assert loaded
     assert loaded.pipe_names == ["tagger", "attribute_ruler"]
     assert surfaces(Tagger(VOCABULARY, str(tmp_path / "other")), "two dogs run", "dogs park cars") == [
         ["dogs"],

@@ -1,5 +1,7 @@
 """The search for duplicates says what a set would say."""
 
+from typing import Any
+
 import numpy as np
 
 from vlmixer.pipeline.units.duplicates import first_of_each, repeats
@@ -11,7 +13,7 @@ def test_repeats_are_what_a_set_would_say():
         sizes = chance.integers(0, 30, chance.integers(1, 6))
         parts = [chance.integers(0, 4, (size, 2)).astype(np.uint64) for size in sizes]
         known: set[tuple[int, int]] = set()
-        expected = []
+        expected: list[Any] = []
         for part in parts:
             expected.append([])
             for place, entry in enumerate(map(tuple, part.tolist())):

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ def flip(path: Path, chance: random.Random) -> None:
     path.write_bytes(data)
 
 
-def rewrite_manifest(folder: Path, **changes: object) -> None:
+def rewrite_manifest(folder: Path, **changes: Any) -> None:
     """Give a stage folder a manifest with its files' present sizes and hashes."""
     before = manifest.read(str(folder))
     outputs = [manifest.describe(str(folder), entry.name, entry.rows) for entry in before.outputs]

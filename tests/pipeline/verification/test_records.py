@@ -99,7 +99,7 @@ def test_an_index_of_fewer_vectors(out, problems):
     patches = len(PatchBank.open(str(out / "bank")))
     path = str(out / "bank" / "index.faiss")
     index = faiss.read_index(path)
-    index.remove_ids(np.array([7], np.int64))
+    index.remove_ids(np.array([7], np.int64))  # type: ignore[arg-type]  # the stub lacks arrays
     faiss.write_index(index, path)
     rewrite_manifest(out / "bank")
     [(file, what)] = problems(out / "bank")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.pipeline.verification.rewriting import rewrite_manifest
+from tests.tars import member_bytes
 
 from vlmixer.artifacts.samples import MixedSample, Sample, read_shard, write_shard
 
@@ -20,7 +21,9 @@ def rewrite_sample(out: Path, change: Callable[[MixedSample], Sample]) -> list[S
     """Change the first sample of a shard and rewrite the manifest; the samples as they are now."""
     path = out / "shards" / SHARD
     samples = list(read_shard(str(path)))
-    samples[0] = change(samples[0])
+    first = samples[0]
+    assert isinstance(first, MixedSample)
+    samples[0] = change(first)
     with path.open("wb") as file:
         write_shard(file, samples)
     rewrite_manifest(out / "shards")
@@ -100,7 +103,7 @@ def rewrite_members(out: Path, change: Callable[[tarfile.TarInfo, bytes], bytes]
     """Pass every member of a shard through `change` and rewrite the manifest."""
     path = out / "shards" / SHARD
     with tarfile.open(path) as tar:
-        members = [(member, tar.extractfile(member).read()) for member in tar]
+        members = [(member, member_bytes(tar, member)) for member in tar]
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for member, data in members:
             changed = change(member, data)

@@ -1,6 +1,7 @@
 """detectron2's models with random weights, small, against detectron2's own modules; skipped where it is absent."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,8 @@ def test_the_feature_is_what_the_instances_score_and_box_were_predicted_from(net
 @needs_detectron2
 def test_the_feature_of_a_cascade_is_its_last_stages(network, make):
     settings, model, _ = network(CASCADE)
-    heads, seen = model.roi_heads, {}
+    heads = model.roi_heads
+    seen: dict[str, Any] = {}
     last = heads.box_predictor[-1]
     hooks = [
         heads.box_head[-1].register_forward_hook(lambda _, __, out: seen.__setitem__("features", out)),
@@ -201,7 +203,9 @@ def test_a_model_of_ones_own_with_its_classes_and_safetensors(network, tmp_path)
     for classes in (["dog", "kite"], str(tmp_path / "names.txt")):
         detector = load_detector(DetectorSpec(name, None, "cpu", 0.1, {"classes": classes}))
         assert list(detector.labels) == ["dog", "kite"]
-    assert describe_detector(DetectorSpec(name, None, "cpu", 0.1))["config"].startswith("sha256:")
+    config = describe_detector(DetectorSpec(name, None, "cpu", 0.1)).config
+    assert config
+    assert config.startswith("sha256:")
     with pytest.raises(CallError, match=r"has 2 classes, detectron2's catalog for coco_2017_val has 80 names"):
         load_detector(DetectorSpec(name, None, "cpu", 0.1))
     with pytest.raises(UserError, match="does not fit"):

@@ -1,5 +1,6 @@
 import hashlib
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def spec(tmp_path, monkeypatch):
 
 
 def test_a_class_of_ones_own_by_import_path(spec):
-    detector = load_detector(spec("MODULE:Mine", size=5))
+    detector: Any = load_detector(spec("MODULE:Mine", size=5))
     assert detector.given == ("w.bin", "cpu", 0.25, 5)
     (found,) = detector.detect([np.zeros((4, 4, 3), np.uint8)])
     assert found.features.shape == (0, 2)

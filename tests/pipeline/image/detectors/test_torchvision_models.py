@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_all_detection_models_of_torchvision_are_tested():
 @pytest.mark.parametrize("name", OTHERS if os.environ.get("VLMIXER_ALL_MODELS") else ONE_OF_EACH_KIND)
 def test_every_model_finds_what_it_finds_itself(tmp_path, name):
     width, threshold = OTHERS[name]
-    size = {} if name == "ssd300_vgg16" else SMALL
+    size: dict[str, Any] = {} if name == "ssd300_vgg16" else SMALL
     classes = CLASSES[:2] if name.startswith("keypoint") else CLASSES
     torch.manual_seed(0)
     network = get_model(name, weights=None, weights_backbone=None, num_classes=len(classes)).eval()

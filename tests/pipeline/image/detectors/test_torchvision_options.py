@@ -1,5 +1,7 @@
 """torchvision's models: files of weights, and options."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_options_that_the_detector_lacks():
 
 def test_the_size_that_the_network_sees(weights):
     path = str(weights / f"{FASTER}.safetensors")
-    options = {"score_threshold": THRESHOLDS[FASTER], "classes": CLASSES}
+    options: dict[str, Any] = {"score_threshold": THRESHOLDS[FASTER], "classes": CLASSES}
     image = picture(120, 160)
     (usual,) = TorchvisionDetector(FASTER, path, **options).detect([image])
     (small,) = TorchvisionDetector(FASTER, path, min_size=100, max_size=100, **options).detect([image])
@@ -76,7 +78,7 @@ def test_the_size_that_the_network_sees(weights):
 def test_bfloat16_is_nearly_the_same_and_channels_last_even_more_so(weights, make):
     path = str(weights / f"{SSD}.safetensors")
     (expected,) = make(SSD).detect([picture(320, 320)])
-    options = {"score_threshold": THRESHOLDS[SSD], "classes": CLASSES}
+    options: dict[str, Any] = {"score_threshold": THRESHOLDS[SSD], "classes": CLASSES}
     (plain,) = TorchvisionDetector(SSD, path, channels_last=False, **options).detect([picture(320, 320)])
     assert np.allclose(plain.boxes, expected.boxes, atol=0.01)
     (half,) = TorchvisionDetector(SSD, path, precision="bfloat16", **options).detect([picture(320, 320)])
@@ -85,7 +87,7 @@ def test_bfloat16_is_nearly_the_same_and_channels_last_even_more_so(weights, mak
     one, other = half.features.mean(axis=0), expected.features.mean(axis=0)
     assert np.linalg.norm(one - other) < 0.1 * np.linalg.norm(other)
     with pytest.raises(CallError, match="precision: expected float32 or bfloat16, found 'half'"):
-        TorchvisionDetector(SSD, path, precision="half", **options)
+        TorchvisionDetector(SSD, path, **options | {"precision": "half"})
 
 
 def test_a_trained_network_finds_the_same_in_bfloat16(tmp_path):

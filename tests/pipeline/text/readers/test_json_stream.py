@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from typing import IO, cast
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_a_list_is_read_while_it_comes():
             return (b'["one"' + b',"two"' * size)[:size] if self.taken == size else (b',"two"' * size)[:size]
 
     file = Endless()
-    records = json_records(file, "annotations")
+    records = json_records(cast(IO[bytes], file), "annotations")
     assert [next(records) for _ in range(3)] == ["one", "two", "two"]
     assert file.taken <= 2 * BLOCK_CHARACTERS
 

@@ -10,7 +10,9 @@ from vlmixer.pipeline.text.readers.lines import paragraphs
 
 def reckoned(data, limit):
     """(position, bytes) of the paragraphs; None for a line over the limit, which ends a paragraph."""
-    found, held, begin, size, at = [], [], 0, 0, 0
+    found: list[tuple[int, bytes | None]] = []
+    held: list[bytes] = []
+    begin = size = at = 0
     *ended, rest = data.split(b"\n")
     for raw in [*(line + b"\n" for line in ended), *([rest] if rest else [])]:
         line = raw.rstrip(b"\r\n")
