@@ -67,7 +67,7 @@ def stage(tmp_path) -> Stage:
     return stage
 
 
-def run(stage: Stage, worker: Any, **engine: str) -> None:
+def run(stage: Stage, worker: Any, **engine: Any) -> None:
     Engine(2, **engine).run(stage, UNITS, int, lambda units: units | DoUnits(stage, worker), label="tag")
 
 
