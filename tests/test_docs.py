@@ -56,13 +56,12 @@ def names_in(page):
 
 
 def test_files_and_folders_in_the_architecture_exist():
-    missing = []
-    for name, line in names_in(ROOT / "docs" / "architecture.md"):
-        if "/" in name and name not in FOLDERS_OF_A_RUN:
-            missing += [name] * (not (ROOT / name).exists())
-        elif name.endswith(".py"):  # said of a folder that the line names before it
-            folders = [other for other in NAME.findall(line) if other.endswith("/")]
-            missing += [name] * (not any((ROOT / folder / name).exists() for folder in folders))
+    missing, folder = [], ""
+    for name, _ in names_in(ROOT / "docs" / "architecture.md"):
+        if name.endswith("/") and name not in FOLDERS_OF_A_RUN:
+            folder = name
+        path = name if "/" in name else folder + name if name.endswith(".py") else ""
+        missing += [name] * (name not in FOLDERS_OF_A_RUN and not (ROOT / path).exists())
     assert missing == []
 
 
