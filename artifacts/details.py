@@ -1,4 +1,4 @@
-"""What a manifest says about its stage beyond counts and files: one frozen type per stage.
+"""What a manifest says about its stage, besides counts and files: one frozen type per stage.
 
 The keys of `details` in manifest.json are the fields of these types; docs/on-disk.md explains them. Nothing else
 reads or writes these keys. artifacts/stages.py says which type belongs to which stage.
@@ -101,7 +101,7 @@ AnyDetails = TaggedDetails | RegionsDetails | BankDetails | ShardsDetails
 
 
 def to_json(record: Any) -> Any:
-    """Plain data of a record: dataclasses become objects, without the fields that are None by default and in fact."""
+    """Plain data of a record: dataclasses become objects. Fields that are None, as by default, are left out."""
     if is_dataclass(record):
         values = {field.name: (field, getattr(record, field.name)) for field in fields(record)}
         return {
@@ -115,9 +115,9 @@ def to_json(record: Any) -> Any:
 
 
 def from_json(kind: type[Record], content: Any) -> Record:
-    """The record of type `kind` that `to_json` made `content` of.
+    """The record of type `kind` that `to_json` turned into `content`.
 
-    Raises ValueError with one line that names the first field that is missing, unknown or of another type.
+    Raises ValueError with one line that names the first field that is missing, unknown or of the wrong type.
     """
     from pydantic import ValidationError
 

@@ -1,7 +1,7 @@
-"""A stage folder's manifest: what went in, what came out, and hashes by which any change is found.
+"""The manifest of a stage's folder: its inputs, its outputs, and hashes that reveal any change.
 
-The file is canonical JSON: `content_hash` covers everything else in it, and reading it back and writing it
-again gives the same bytes. Times, hosts, worker counts and the folder's own place are not in it.
+The file is canonical JSON: `content_hash` covers everything else in it, and reading and writing it again gives the same
+bytes. It holds no times, hosts or numbers of workers, and not the path of the folder.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True)
 class Input:
-    """Something that was read: its name, its bytes, their SHA-256. `end` is -1 for the whole of it."""
+    """Something that was read: its name, its size, its SHA-256. `start` and `end`: the part that was read; -1: all."""
 
     name: str
     bytes: int
@@ -34,7 +34,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """A file of the folder: rows (samples, regions, …), bytes, SHA-256 of the bytes."""
+    """A file of the folder: its rows (samples, regions, …), its size, its SHA-256."""
 
     name: str
     rows: int
@@ -64,8 +64,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Manifest(Generic[Details_co]):
-    """See docs/on-disk.md. `config_hash` covers the settings that this stage depends on, `plan_hash` these and
-    the names and sizes of its inputs. `rejects` are files of OUT/rejects; `counts` has an entry a kind of input."""
+    """See docs/on-disk.md. `config_hash` covers the settings that the stage depends on; `plan_hash` these settings and
+    the names and sizes of its inputs. `rejects` are files of OUT/rejects. `counts`: by kind of input."""
 
     stage: str
     config_hash: str
@@ -80,7 +80,7 @@ class Manifest(Generic[Details_co]):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over everything in the manifest."""
+        """The SHA-256 of everything in the manifest."""
         return digest(self._to_json())
 
     def to_bytes(self) -> bytes:
@@ -94,7 +94,7 @@ class Manifest(Generic[Details_co]):
 
 
 def canonical(value: Any, indent: int | None = None) -> bytes:
-    """JSON with sorted keys, UTF-8, a newline at the end: equal values give equal bytes."""
+    """UTF-8 JSON with sorted keys and a newline at the end: equal values give equal bytes."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, indent=indent, allow_nan=False)
     return (text + "\n").encode()
 
@@ -116,8 +116,8 @@ def read(folder: str, stage: StageType[Details]) -> Manifest[Details]: ...
 def read(folder: str, stage: StageType[AnyDetails] | None = None) -> Manifest[AnyDetails]:
     """The manifest of `folder`, checked against its own hash.
 
-    Raises UserError if there is none, if it was changed, or if it is of another schema version; CallError if it is not
-    that of `stage`.
+    Raises UserError if there is none, if it was changed, or if it has another schema version; CallError if it belongs
+    to another stage than `stage`.
     """
     path = files.join(folder, NAME)
     try:
@@ -169,7 +169,7 @@ def _from_json(raw: dict[str, Any]) -> Manifest[AnyDetails]:
 
 
 def publish(folder: str, manifest: Manifest[AnyDetails]) -> None:
-    """Write the manifest; with it the folder is complete. Counts that do not add up are a programming error."""
+    """Write the manifest, which makes the folder complete. Raises RuntimeError if counts do not add up."""
     for kind, counts in manifest.counts.items():
         if not counts.add_up():
             raise RuntimeError(f"{manifest.stage}: {kind} do not add up: {counts}")
@@ -177,7 +177,7 @@ def publish(folder: str, manifest: Manifest[AnyDetails]) -> None:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of Python and of the installed `packages`; "absent" where one is not installed."""
+    """The versions of Python and of `packages`; "absent" for a package that is not installed."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -1,7 +1,7 @@
-"""The table of stages: name, folder below OUT, and the type of the manifest's details, in the order in which they run.
+"""The table of stages, in the order in which they run: name, folder below OUT, type of the manifest's details.
 
-What belongs to a stage elsewhere is kept in tables by stage: how it runs (pipeline/jobs/chain.py) and how its files are
-verified (pipeline/verification).
+Other packages keep tables by stage of what they do with it: pipeline/jobs/chain.py runs it, pipeline/verification
+checks its files.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The stages one after the other."""
+"""Runs the stages one after the other."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ LOG = logging.getLogger("vlmixer")
 def run_stages(
     config: Config, stages: Sequence[str], engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> None:
-    """Do these stages in order, each from where it was left. Raises UserError, CallError."""
+    """Do these stages in order; each resumes where it stopped. Raises UserError, CallError."""
     if engine.remote:
         check_visible_to_workers(config, stages)
     vocabulary = load_vocabulary(config.vocabulary)
@@ -38,7 +38,7 @@ def run_stages(
 
 
 def check_visible_to_workers(config: Config, stages: Sequence[str]) -> None:
-    """Raises CallError where workers on other machines would look for a file that lies on this one."""
+    """Raises CallError if workers on other machines would look for a file of this machine."""
     named = [("out", config.out)]
     if "tag" in stages:
         named += [("text.inputs", pattern) for pattern in config.text.inputs]
@@ -51,13 +51,13 @@ def check_visible_to_workers(config: Config, stages: Sequence[str]) -> None:
     for key, value in named:
         if not files.is_url(value):
             raise CallError(
-                f"{key}: {value!r} lies on this machine, which Dataflow's workers do not see. Copy it to a bucket and "
+                f"{key}: {value!r} is on this machine, which Dataflow's workers cannot read. Copy it to a bucket and "
                 "give its URL, such as gs://bucket/…."
             )
 
 
 def describe(finished: Manifest[AnyDetails]) -> str:
-    """A stage's result in a line."""
+    """The result of a stage in one line."""
     parts = []
     for kind, counts in finished.counts.items():
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts.rejected.items())

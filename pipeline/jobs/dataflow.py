@@ -1,4 +1,4 @@
-"""What is peculiar to Dataflow: how its jobs are named and packed, and the Flex Template that starts `vlmixer run`.
+"""Everything specific to Dataflow: how its jobs are named and packed, and the Flex Template that runs `vlmixer run`.
 
 A template launches one job, but each pass of a stage is a job of its own, planned from the results of the pass before.
 So the template's job is small: its only step calls the command, which submits the others and waits for them. If it is
@@ -28,11 +28,11 @@ INHERITED = (
     "runner", "project", "region", "temp_location", "staging_location", "service_account_email", "sdk_container_image",
     "network", "subnetwork", "use_public_ips", "dataflow_kms_key", "labels",
 )  # fmt: skip
-"""Options of the template's job that the stages' jobs get, too."""
+"""Options of the template's job that are passed on to the jobs of the stages."""
 LINES_KEPT = 20
 RUNNERS = ("DataflowRunner", "dataflow", "dataflowrunner")
 JOB_NAME = "vlmixer"
-"""What the names of jobs begin with, unless --job_name says something else."""
+"""The names of jobs begin with it, unless --job_name is given."""
 
 
 def prepare(options: PipelineOptions, label: str) -> None:
@@ -54,8 +54,8 @@ def without_main_session(options: PipelineOptions) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build the template's job from its parameters and run it; where `--template_location` is given, that writes the
-    job there. Exits with a message where the parameters are wrong."""
+    """Build the template's job from its parameters and run it; with `--template_location`, it is only written there.
+    Exits with a message if the parameters are wrong."""
     try:
         command, options = plan(sys.argv[1:] if arguments is None else arguments)
         with beam.Pipeline(options=options) as pipeline:
@@ -81,13 +81,12 @@ def plan(arguments: Sequence[str]) -> tuple[tuple[str, ...], PipelineOptions]:
     own, others = parser().parse_known_args(list(arguments))
     options = PipelineOptions(others)
     without_main_session(options)
-    # Training wants a local folder, and is no Beam job.
+    # Training needs a local folder and is not a Beam job.
     assignments = [*(part.strip() for part in own.set.split(";") if part.strip()), "train=null"]
     if not files.is_url(own.out):
         raise CallError(f"out: {own.out!r} is a local folder, which workers do not share. Give a URL such as gs://….")
-    load_config(
-        own.config, assignments, own.out
-    )  # said here, it is in the launcher's log, before a machine is paid for
+    # A wrong config fails here, in the launcher's log, before any machine is paid for.
+    load_config(own.config, assignments, own.out)
     command = ["run", own.config, "--out", own.out]
     for assignment in assignments:
         command += ["--set", assignment]
@@ -96,7 +95,7 @@ def plan(arguments: Sequence[str]) -> tuple[tuple[str, ...], PipelineOptions]:
 
 
 def inherited(options: PipelineOptions) -> Iterator[str]:
-    """Arguments that give another job the options INHERITED."""
+    """The options INHERITED, as arguments for another job."""
     given: dict[str, Any] = options.get_all_options(drop_default=True)
     for name in INHERITED:
         value = given.get(name)
@@ -107,8 +106,8 @@ def inherited(options: PipelineOptions) -> Iterator[str]:
 
 
 def run_command(arguments: Sequence[str]) -> Iterator[str]:
-    """Run the command in a process of its own; what it says goes to the worker's log. Raises RuntimeError with its last
-    lines where it fails."""
+    """Run the command in its own process; its output goes to the worker's log. Raises RuntimeError with its last lines
+    if it fails."""
     last: deque[str] = deque(maxlen=LINES_KEPT)
     process = subprocess.Popen(
         [sys.executable, "-m", "vlmixer", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

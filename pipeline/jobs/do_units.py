@@ -44,7 +44,7 @@ class DoUnits(beam.PTransform):
     """PCollection[Unit] → PCollection[str], the names of the units done; their results are on disk.
 
     A unit that fails is not among them; its error is kept in the work folder. hints: Beam's resource hints for the step
-    that does the work, and for no other.
+    that does the work, and only for it.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class _DoUnit(beam.DoFn):
         self._folder = os.getcwd()
 
     def setup(self) -> None:
-        # Relative paths of the config mean what they mean here, if the worker has such a folder.
+        # So that relative paths of the config mean the same as here, if the worker has such a folder.
         if os.path.isdir(self._folder):
             os.chdir(self._folder)
 
@@ -88,10 +88,10 @@ class _DoUnit(beam.DoFn):
         """The worker's resource, loaded once per process."""
         if self._resource is None:
             self._resource = self._shared.acquire(lambda: _Loaded(self._worker.load()))
-            # What is loaded stays: without this, the collector's search through it took a tenth of the time of tagging.
+            # What is loaded stays. Without this, the collector's searches through it took a tenth of tagging's time.
             gc.collect()
             gc.freeze()
-            atexit.register(gc.unfreeze)  # or libraries complain about what they find left at the end
+            atexit.register(gc.unfreeze)  # or libraries complain at the end about objects that are left
         return self._resource.value
 
 

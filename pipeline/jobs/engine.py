@@ -44,26 +44,26 @@ class Engine:
         label: str,
         processes: int | None = None,
     ) -> None:
-        """Build a pipeline on the PCollection of these units, run it and wait.
+        """Build a pipeline on the PCollection of these units, run it, and wait for its end.
 
-        content: the type of the units' contents. label: names the job where jobs have names. processes: how many local
-        ones are enough (default: one per unit).
+        content: the type of the units' contents. label: the job's name, on engines whose jobs have names. processes:
+        the number of local processes that is enough (default: one per unit).
 
-        Raises the UserError of a unit that failed; the other units are done all the same, unless it is a WriteError.
-        Where --runner names another engine, its failure is a UserError, too; a local pipeline's exception is raised as
-        it is.
+        Raises the UserError of a unit that failed, once the other units are done; a WriteError at once. Raises
+        UserError if a worker process dies, or if the engine that --runner names fails. Another exception of a local
+        pipeline is raised as it is.
         """
         forget_errors(stage)
         listed = publish_units(stage, units)
         pipeline = beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label))
         try:
             with pipeline:
-                # Only pipelines with parts in Java use it, and where the process is killed it would stay.
+                # Only pipelines with parts in Java use it, and it would stay behind if the process is killed.
                 os.rmdir(pipeline.local_tempdir)
                 build(pipeline | "ListUnits" >> ListUnits(stage, listed, content))
         except KeyboardInterrupt:
             if self.runner is not None and hasattr(pipeline, "result"):
-                pipeline.result.cancel()  # or the engine would go on with it
+                pipeline.result.cancel()  # or the engine would continue
             raise
         except Exception as error:
             raise_error(stage)
@@ -72,12 +72,12 @@ class Engine:
 
     @property
     def remote(self) -> bool:
-        """Whether the workers are machines that see none of this machine's files: Dataflow's."""
+        """Whether the workers are machines that cannot read this machine's files, as on Dataflow."""
         return self._options.view_as(StandardOptions).runner in dataflow.RUNNERS
 
     @property
     def runner(self) -> str | None:
-        """The runner that the arguments name; None for the local one."""
+        """The runner named by the arguments; None for the local one."""
         if not any(argument.startswith("--runner") for argument in self.beam_args):
             return None
         name: str = self._options.view_as(StandardOptions).runner

@@ -1,4 +1,4 @@
-"""From an exception that stopped a pipeline to what the user is told. Engines pass on what a worker raised as text."""
+"""Turns an exception that stopped a pipeline into a message for the user. Engines pass on a worker's error as text."""
 
 import re
 
@@ -10,8 +10,8 @@ from vlmixer.artifacts.errors import CallError, UserError, WriteError
 def explained(error: Exception, runner: str | None) -> Exception:
     """What to raise in place of `error`. runner: the name after --runner, None for the local one.
 
-    A UserError of ours is found again in the text of any engine. What else stops a local pipeline passes through; of
-    another engine it becomes a UserError with the line that says most.
+    A UserError of ours is found in the text of any engine. Any other error of a local pipeline is returned as it is;
+    that of another engine becomes a UserError with its most telling line.
     """
     text = str(error)
     if isinstance(error, UserError):
@@ -31,8 +31,8 @@ def explained(error: Exception, runner: str | None) -> Exception:
     said = lines[0] if cause else next((line for line in reversed(lines) if _SAID.match(line)), lines[0])
     because = f"; c{cause[1:300]}" if cause else ""
     return UserError(
-        f"--runner={runner}: the job failed: {said[:300]}{because}. OUT/logs and the runner's own log have it all. "
-        "What is done is kept: rerun the command to resume."
+        f"--runner={runner}: the job failed: {said[:300]}{because}. OUT/logs and the runner's log have the details. "
+        "Finished work is kept: rerun the command to resume."
     )
 
 

@@ -1,7 +1,7 @@
 """Local worker processes on Beam's own runner.
 
-Beam starts such processes, too, but does not notice when one dies: the run would wait for it for ever. Here a process
-that dies ends the run with its last words, its siblings end with it, and what workers print goes to the log.
+Beam has such processes, too, but does not notice when one dies: the run would wait forever. Here, a process that dies
+ends the run with its last words, and the other workers end with it. What workers print goes to the log.
 
 This is the only file that touches Beam's internals; written for Beam 2.77.
 """
@@ -32,12 +32,12 @@ from vlmixer.pipeline.jobs.worker import PARENT
 
 WORKER = "vlmixer.pipeline.jobs.worker"
 URN = "vlmixer:env:worker_process:v1"
-# Not for the user's eyes (pipeline/commands/main.py), but kept in OUT/logs and shown with --debug.
+# Kept in OUT/logs, and shown with --debug only (pipeline/commands/main.py).
 LOG = logging.getLogger("apache_beam.worker_process")
 LINES_KEPT = 20
 SECONDS_TO_END = 30.0
 NO_PROXY, LOOPBACK = "no_grpc_proxy", "localhost,127.0.0.1,::1"
-"""Workers reach the runner on this machine without a proxy, whatever the environment says of proxies."""
+"""Workers reach the runner on this machine without a proxy, even if the environment names one."""
 
 
 def local_runner(options: PipelineOptions, workers: int, module: str) -> FnApiRunner:
@@ -162,7 +162,7 @@ class WorkerProcess(GrpcWorkerHandler):
 
 
 def last_words(pid: int, code: int, lines: list[str]) -> str:
-    """What the user is told of a worker process that died; code: of its exit, or less than 0 for a signal."""
+    """The message about a worker process that died. code: its exit code, below 0 for a signal. lines: its output."""
     if code < 0:
         name = signal.Signals(-code).name if -code in {entry.value for entry in signal.Signals} else f"signal {-code}"
         how = f"was killed ({name})"
@@ -171,7 +171,7 @@ def last_words(pid: int, code: int, lines: list[str]) -> str:
     else:
         how = f"ended with exit code {code}"
     said = f": {lines[-1][:300].rstrip('.')}" if lines and code >= 0 else ""
-    return f"a worker process (pid {pid}) {how}{said}. What is done is kept: rerun the command to resume."
+    return f"a worker process (pid {pid}) {how}{said}. Finished work is kept: rerun the command to resume."
 
 
 def _descriptor(address: str) -> str:

@@ -1,6 +1,6 @@
-"""What stopped a unit, kept in the work folder for the launcher to find, whatever the engine.
+"""Errors of units, kept in the work folder, where the launcher finds them whatever the engine.
 
-As an exception it would be retried in vain, and would reach the user as pages of a runner's own words.
+As exceptions they would be retried in vain, and would reach the user as pages of a runner's own output.
 """
 
 import json
@@ -18,16 +18,17 @@ _ERROR = ".error"
 
 @dataclass
 class Attempt:
-    """Whether the block of `keeping_error` ran to its end."""
+    """Whether the block of `keeping_error` ended without an error."""
 
     done: bool = False
 
 
 @contextmanager
 def keeping_error(stage: AnyStage, unit: str) -> Iterator[Attempt]:
-    """Keep the UserError that the block raises, for `raise_error`; what it yields says whether there was none.
+    """Keep a UserError that the block raises, for `raise_error`. Yields an Attempt, which says whether the block ended
+    well.
 
-    Raises WriteError where the stage is not under way, or where the block raises one: no other unit will do better.
+    Raises WriteError if the stage is not under way, or if the block raises one: other units would fail, too.
     """
     check_under_way(stage)
     attempt = Attempt()
@@ -41,34 +42,34 @@ def keeping_error(stage: AnyStage, unit: str) -> Iterator[Attempt]:
 
 
 def check_under_way(stage: AnyStage) -> None:
-    """Raises WriteError where a worker does not see that the stage is under way."""
+    """Raises WriteError if this worker does not see that the stage is under way."""
     if not files.exists(stage.plan):
         raise WriteError(
-            f"{stage.plan}: not there for the worker on {socket.gethostname()}. Either another run has taken the place "
-            "of this one, or the workers do not see the output folder: give an --out that is one place for all of "
-            "them, a shared file system or a URL."
+            f"{stage.plan}: missing for the worker on {socket.gethostname()}. Either another run has replaced this "
+            "one, or the workers do not see the output folder. Give an --out that all workers share: a shared file "
+            "system or a URL."
         )
 
 
 def publish_error(stage: AnyStage, unit: str, error: UserError) -> None:
-    """Keep what stopped a unit, for the launcher to find whatever the engine."""
+    """Keep the error of a unit."""
     content = {"call": isinstance(error, CallError), "message": str(error)}
     files.publish_bytes(files.join(stage.work, f"{unit}{_ERROR}"), manifest.canonical(content))
 
 
 def forget_errors(stage: AnyStage) -> None:
-    """Remove errors of an earlier run."""
+    """Remove the errors of an earlier run."""
     for name in _errors(stage):
         files.remove(files.join(stage.work, name))
 
 
 def any_failed(stage: AnyStage) -> bool:
-    """Whether a unit met an error in this run."""
+    """Whether a unit of this run failed."""
     return bool(_errors(stage))
 
 
 def raise_error(stage: AnyStage) -> None:
-    """Raise the first unit's error, if any unit met one."""
+    """Raise the error of the first unit that failed, if any did."""
     for name in _errors(stage):
         content = json.loads(files.read_bytes(files.join(stage.work, name)))
         raise (CallError if content["call"] else UserError)(content["message"])

@@ -1,4 +1,4 @@
-"""The end of a stage: its manifest, made of its units' results; and the manifests of the stages before it."""
+"""Finishing a stage: its manifest, made from the results of its units. And the manifests of earlier stages."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def finish_stage(
     extra_inputs: Sequence[Input] = (),
     extra_outputs: Sequence[Output] = (),
 ) -> Manifest[Details]:
-    """Publish the stage's manifest, made of its units' results, and remove the work folder.
+    """Publish the stage's manifest, made from the results of its units, and remove the work folder.
 
     Raises UserError if more than `max_bad_fraction` of the inputs were bad.
     """
@@ -35,9 +35,9 @@ def finish_stage(
         if entry.read and bad > max_bad_fraction * entry.read:
             reasons = ", ".join(f"{number} {reason}" for reason, number in entry.rejected.items() if reason in BAD)
             raise UserError(
-                f"{stage.folder}: {bad} of {entry.read} {kind} were bad ({reasons}); at most "
-                f"{max_bad_fraction:.0%} is allowed. See {stage.rejects}/{stage.name}-*.parquet; mend the inputs, "
-                "or raise max_bad_fraction and run again (what is done is kept)."
+                f"{stage.folder}: {bad} of {entry.read} {kind} were bad ({reasons}), but max_bad_fraction allows only "
+                f"{max_bad_fraction:.0%}. See {stage.rejects}/{stage.name}-*.parquet. Fix the inputs, or raise "
+                "max_bad_fraction and rerun the command; finished work is kept."
             )
     finished = Manifest(
         stage=stage.name,
@@ -52,7 +52,7 @@ def finish_stage(
         counts=counts,
         details=details,
     )
-    # An engine that lost a worker has done its units again, and nobody else takes away what that one had begun.
+    # If the engine lost a worker, others redid its units, and the temporary files of the lost one are still there.
     for folder in (stage.folder, stage.rejects):
         files.sweep_temporaries(folder)
     manifest.publish(stage.folder, finished)
@@ -61,10 +61,10 @@ def finish_stage(
 
 
 def upstream(stage: StageType[Details], out: str) -> Manifest[Details]:
-    """The manifest of the stage that this one reads from. Raises UserError if it has not finished."""
+    """The manifest of an earlier stage. Raises UserError if that stage has not finished."""
     folder = files.join(out, stage.folder)
     if not files.exists(files.join(folder, manifest.NAME)):
         raise UserError(
-            f"{folder}: not there or not finished. Run `vlmixer {stage.name}` with the same config and --out first."
+            f"{folder}: missing or unfinished. Run `vlmixer {stage.name}` with the same config and --out first."
         )
     return manifest.read(folder, stage)

@@ -1,21 +1,22 @@
-"""What this process may use of the machine."""
+"""The processors and the memory that this process may use."""
 
 import math
 import os
 from pathlib import Path
 
-MEMORY_A_WORKER = 1 << 30
-"""A worker of any stage holds less, but for large detectors (docs/performance.md)."""
+MEMORY_PER_WORKER = 1 << 30
+"""In bytes. A worker of any stage needs less, except with a large detector (docs/performance.md)."""
 
 
 def processors() -> int:
-    """Processors that this process may run on; fewer than the machine's in a container or under `taskset`."""
+    """The number of processors that this process may run on. In a container or under `taskset`, not all there are."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(min(allowed, quota(Path("/sys/fs/cgroup")) or allowed), 1)
 
 
 def quota(group: Path) -> int | None:
-    """Processors' worth of time that a container may use (control groups of both versions), rounded up; None: any."""
+    """The processor time that a container may use, in processors, rounded up. None means no limit. Both versions of
+    control groups are understood."""
     try:
         if (group / "cpu.max").exists():
             most, period = (group / "cpu.max").read_text().split()
@@ -28,13 +29,13 @@ def quota(group: Path) -> int | None:
 
 
 def default_workers() -> int:
-    """As many worker processes as there are processors, and memory for."""
+    """One worker process per processor, fewer where memory is short."""
     free = available_memory()
-    return max(min(processors(), free // MEMORY_A_WORKER if free else processors()), 1)
+    return max(min(processors(), free // MEMORY_PER_WORKER if free else processors()), 1)
 
 
 def available_memory() -> int:
-    """Bytes that can be had without others having to give some up, the container's limit heeded; 0 if not known."""
+    """Bytes that are available without swapping, within the container's limit. 0 if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

@@ -1,4 +1,4 @@
-"""The plan of a stage: what its bytes depend on. Begins a stage, and says which of its units are left."""
+"""The plan of a stage: what its bytes depend on. Begins the stage, and says which units are left to do."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """Covers settings and inputs."""
+        """Of settings and inputs."""
         return manifest.digest([SCHEMA_VERSION, self.settings, self.inputs])
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as OUT/work/STAGE/plan.json keeps it, and as reading that file gives it back."""
+        """The content of OUT/work/STAGE/plan.json, as reading that file gives it."""
         plan = {
             "plan_hash": self.hash,
             "settings": dict(self.settings),
@@ -39,9 +39,9 @@ class Plan:
 
 
 def begin_stage(stage: Stage[Details], plan: Plan, *, overwrite: bool) -> Manifest[Details] | None:
-    """Get the stage ready for work: its manifest if it is finished already, None if there is work to do.
+    """Prepare the stage for work. Returns its manifest if it is finished, None if there is work to do.
 
-    Raises UserError if what lies there was begun by another plan and `overwrite` is off.
+    Raises UserError if the stage was begun with another plan and `overwrite` is off.
     """
     if overwrite:
         _clear(stage)
@@ -64,7 +64,7 @@ def begin_stage(stage: Stage[Details], plan: Plan, *, overwrite: bool) -> Manife
 
 
 def _clear(stage: AnyStage) -> None:
-    # The manifest goes first: without it nothing here counts as finished, wherever this is interrupted.
+    # The manifest goes first: without it nothing counts as finished, even if this is interrupted.
     files.remove(files.join(stage.folder, manifest.NAME))
     files.remove(stage.plan)
     files.remove(stage.work)
@@ -88,11 +88,11 @@ def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
 def _changed(stage: AnyStage, where: str, differences: Sequence[str]) -> str:
     return (
         f"{where}: stage {stage.name!r} was run with something else: {'; '.join(differences)} changed since. "
-        f"Use another --out, put the change back, or run `vlmixer {stage.name} … --overwrite` to do the stage afresh."
+        f"Use another --out, undo the change, or run `vlmixer {stage.name} … --overwrite` to redo the stage."
     )
 
 
 def pending(stage: AnyStage, units: Sequence[Unit[Content]]) -> list[Unit[Content]]:
-    """The units that have no stats yet."""
+    """The units that have no result yet."""
     done = set(files.list_files(stage.work))
     return [unit for unit in units if f"{unit.name}.json" not in done]

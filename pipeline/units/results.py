@@ -12,7 +12,7 @@ from vlmixer.pipeline.units.unit import Found, Unit, UnitResult
 
 
 def publish_result(stage: AnyStage, unit: Unit[Any], result: UnitResult[Any]) -> None:
-    """Mark the unit done: everything it wrote is in place."""
+    """Mark the unit as done. Everything that it wrote must be in place."""
     for kind, counts in result.counts.items():
         if not counts.add_up():
             raise RuntimeError(f"{stage.name} {unit.name}: {kind} do not add up: {counts}")
@@ -20,19 +20,19 @@ def publish_result(stage: AnyStage, unit: Unit[Any], result: UnitResult[Any]) ->
 
 
 def read_result(stage: AnyStage, unit: str, kind: type[Found]) -> UnitResult[Found]:
-    """The stats of a unit that is done and whose details are of type `kind`."""
+    """The result of a finished unit, whose details are of type `kind`."""
     (result,) = read_results(stage, [unit], kind)
     return result
 
 
 def read_results(stage: AnyStage, units: Sequence[str], kind: type[Found]) -> list[UnitResult[Found]]:
-    """The stats of units that are done and whose details are of type `kind`."""
+    """The results of finished units, whose details are of type `kind`."""
     paths = [stage.stats(unit) for unit in units]
     return [_result(path, data, kind) for path, data in zip(paths, files.read_all(paths), strict=True)]
 
 
 def read_counts(stage: AnyStage, units: Sequence[str]) -> list[dict[str, Counts]]:
-    """What units that are done counted, whatever kinds of units they are."""
+    """The counts of finished units of any kind."""
     return [_counts(json.loads(data)) for data in files.read_all([stage.stats(unit) for unit in units])]
 
 

@@ -1,4 +1,4 @@
-"""How long units took, in OUT/logs: for finding slow ones, and for plans to be measured by."""
+"""How long units took, recorded in OUT/logs. Slow ones are found by it, and pipeline/planning measures by it."""
 
 import json
 import os
@@ -14,8 +14,8 @@ RUNNABLE = "/proc/thread-self/schedstat"
 
 @dataclass(frozen=True)
 class UnitTime:
-    """A unit that was done. Seconds of `clock`; `load`: what was loaded before it, in the first unit of a process;
-    `cpu`: seconds of a processor, with loading."""
+    """The time of one unit. `load`: seconds of loading before it, in the first unit of a process; `seconds`: of the
+    unit itself, both by `clock`. `cpu`: processor seconds of both."""
 
     stage: str
     unit: str
@@ -25,8 +25,8 @@ class UnitTime:
 
 
 def clock() -> float:
-    """Seconds of this thread, less those in which it waited for a processor that others had: what a piece of work
-    takes on a machine with a processor for it. Differences count; waiting for disks and networks is in them."""
+    """Seconds of this thread, without those in which it waited for a busy processor: what work takes with a processor
+    of its own. Only differences mean something. They include waiting for disks and networks."""
     try:
         with open(RUNNABLE, "rb") as file:
             waited = int(file.read().split()[1])
@@ -36,7 +36,7 @@ def clock() -> float:
 
 
 def record(out: str, done: UnitTime) -> None:
-    """Append to OUT/logs/units-PROCESS.jsonl; nothing where OUT is a URL."""
+    """Append to OUT/logs/units-PROCESS.jsonl. Does nothing if OUT is a URL."""
     if not files.is_url(out):
         os.makedirs(files.join(out, "logs"), exist_ok=True)
         with open(files.join(out, "logs", f"{PREFIX}{os.getpid()}.jsonl"), "a", encoding="utf-8") as file:
@@ -44,10 +44,10 @@ def record(out: str, done: UnitTime) -> None:
 
 
 def read_times(out: str) -> Iterator[UnitTime]:
-    """All that was recorded, in no order."""
+    """All recorded times, in no particular order."""
     folder = files.join(out, "logs")
     for name in files.list_files(folder):
         if name.startswith(PREFIX):
             for line in files.read_bytes(files.join(folder, name)).splitlines():
-                if line.endswith(b"}"):  # a kill may have cut the last one short
+                if line.endswith(b"}"):  # the last line may be cut short by a kill
                     yield UnitTime(**json.loads(line))

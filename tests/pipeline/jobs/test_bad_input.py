@@ -104,7 +104,7 @@ def test_mostly_bad_input_stops_and_goes_on_when_allowed(corpus: Corpus, capsys)
         (corpus.photos / f"broken-{number}.jpg").write_bytes(b"broken")
     assert run(corpus.write_config(), out, command="detect") == 1
     said = capsys.readouterr().err
-    assert "30 of 180 images were bad (30 not_an_image); at most 5%" in said
+    assert "30 of 180 images were bad (30 not_an_image), but max_bad_fraction allows only 5%" in said
     assert not (out / "regions" / "manifest.json").exists()
     stats = {path: path.stat().st_mtime_ns for path in (out / "regions").glob("part-*")}
     assert run(corpus.write_config("lax.yaml", max_bad_fraction=0.5), out, command="detect") == 0

@@ -182,7 +182,7 @@ def test_files_of_this_machine_are_refused(tmp_path, key, setting):
     path.write_text("text: {inputs: ['gs://b/a.txt']}\nimages: {inputs: ['gs://b/*.jpg'], detector: demo}\n")
     out = "out" if key == "out" else "gs://b/out"
     config = load_config(str(path), [setting] if setting else [], out)
-    with pytest.raises(CallError, match=rf"^{re.escape(key)}: .* lies on this machine"):
+    with pytest.raises(CallError, match=rf"^{re.escape(key)}: .* is on this machine"):
         run_stages(config, ("tag", "detect"), Engine(1, DATAFLOW), overwrite=False, import_paths=())
 
 

@@ -79,7 +79,7 @@ def test_a_worker_that_dies_in_the_middle_ends_the_run_and_the_next_one_finishes
         run(stage, worker)
     assert time.monotonic() - began < 60
     assert "\n" not in str(raised.value)
-    assert str(raised.value).endswith("What is done is kept: rerun the command to resume.")
+    assert str(raised.value).endswith("Finished work is kept: rerun the command to resume.")
     assert pending(stage, UNITS)
     run(stage, worker)
     assert pending(stage, UNITS) == []
@@ -99,8 +99,8 @@ def test_one_worker_needs_no_process():
 
 def test_last_words():
     assert last_words(7, 1, ["Traceback", "ImportError: no libfoo."]) == (
-        "a worker process (pid 7) ended with exit code 1: ImportError: no libfoo. What is done is kept: rerun the "
+        "a worker process (pid 7) ended with exit code 1: ImportError: no libfoo. Finished work is kept: rerun the "
         "command to resume."
     )
     assert "was killed (SIGKILL), by hand or by the system for lack of memory" in last_words(7, -9, ["Killed"])
-    assert "ended with exit code 0. What" in last_words(7, 0, [])
+    assert "ended with exit code 0. Finished" in last_words(7, 0, [])

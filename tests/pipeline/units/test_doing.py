@@ -82,7 +82,7 @@ def test_where_nothing_can_be_written_no_other_unit_is_tried(stage):
     with pytest.raises(WriteError), keeping_error(stage, UNIT.name):
         raise WriteError("the disk is full")
     files.remove(stage.plan)
-    with pytest.raises(WriteError, match="another run has taken the place"), keeping_error(stage, UNIT.name):
+    with pytest.raises(WriteError, match="another run has replaced this one"), keeping_error(stage, UNIT.name):
         pass
 
 
