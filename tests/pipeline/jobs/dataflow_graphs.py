@@ -1,6 +1,6 @@
 """The job graphs that Dataflow would get, made without credentials; the work itself is done here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,18 +74,39 @@ def hints(job: Job) -> dict[str, dict[str, str]]:
     return found
 
 
-COMBINERS = ("CollectCuts", "CountShuffles", "CountBuckets")
+@dataclass(frozen=True)
+class Step:
+    """A step of a graph: its label, its kind as Beam names it, the labels of the composites around it, and inputs and
+    outputs (ids of collections)."""
+
+    label: str
+    kind: str
+    around: tuple[str, ...]
+    inputs: frozenset[str]
+    outputs: frozenset[str]
 
 
-def steps(job: Job) -> list[str]:
-    """Labels of the steps, sorted; a shuffle or a combiner counts as one."""
+RESHUFFLE = "beam:transform:reshuffle:v1"
+GROUP = "beam:transform:group_by_key:v1"
+COMBINE = ("beam:transform:combine_per_key:v1", "beam:transform:combine_globally:v1")
+IMPULSE = "beam:transform:impulse:v1"
+
+
+def all_steps(job: Job) -> list[Step]:
+    """All steps, composites included."""
     transforms = job.proto.components.transforms
 
-    def walk(key: str) -> list[str]:
+    def walk(key: str, around: tuple[str, ...]) -> Iterator[Step]:
         transform = transforms[key]
-        whole = transform.spec.urn not in ("", "beam:transform:generic_composite:v1")
-        if whole or not transform.subtransforms or transform.unique_name.endswith(COMBINERS):
-            return [transform.unique_name]
-        return [name for inner in transform.subtransforms for name in walk(inner)]
+        label = transform.unique_name
+        yield Step(
+            label,
+            transform.spec.urn,
+            around,
+            frozenset(transform.inputs.values()),
+            frozenset(transform.outputs.values()),
+        )
+        for inner in transform.subtransforms:
+            yield from walk(inner, (*around, label))
 
-    return sorted(name for root in job.proto.root_transform_ids for name in walk(root))
+    return [step for root in job.proto.root_transform_ids for step in walk(root, ())]
