@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
+def ahead(items: Iterator[Item], count: int, patience: float = 10.0) -> Generator[Item, None, None]:
     """Yield the items. While one is used, a thread makes up to `count` of the next ones.
 
     The thread starts with the first item. An exception in making an item is raised in its place. Closing the iterator
-    ends the thread, after the item that it is making.
+    ends the thread, after the item that it is making; if that takes more than `patience` seconds, it is left alone.
     """
     free, stopped = Semaphore(count), Event()
     ready: SimpleQueue[tuple[str, Any]] = SimpleQueue()
@@ -50,4 +50,4 @@ def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
         if not sys.is_finalizing():
             free.release()
             if maker is not current_thread():  # the garbage collector may close this generator in it
-                maker.join()
+                maker.join(patience)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
-from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.errors import CallError, UserError
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,34 @@ class Ranks:
         return loss.detach() + self.world * (loss - loss.detach())
 
 
+def from_environment() -> Ranks:
+    """The ranks that torchrun set in the environment; a single process without it, or if WORLD_SIZE is empty or 1.
+
+    Raises CallError if WORLD_SIZE is set, as some clusters do, but not what else torchrun sets.
+    """
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+    values = {name: os.environ.get(name, "").strip() for name in names}
+    if values["WORLD_SIZE"] in ("", "1"):
+        return Ranks()
+    if wrong := [name for name in names if not values[name].isdecimal()]:
+        raise CallError(
+            f"WORLD_SIZE is {values['WORLD_SIZE']!r} in the environment, but {', '.join(wrong)} is not a number. Start "
+            "the processes with torchrun, or unset WORLD_SIZE to train with one process."
+        )
+    world, rank, local = (int(values[name]) for name in names)
+    return Ranks(rank, world, local)
+
+
 @contextmanager
 def joined(cuda: bool) -> Iterator[Ranks]:
     """The processes that torchrun started, connected while the block runs.
 
     Raises UserError if a machine has more processes than CUDA devices.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield Ranks()
+    ranks = from_environment()
+    if ranks.world == 1:
+        yield ranks
         return
-    ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ["LOCAL_RANK"]))
     if cuda:
         if ranks.local >= torch.cuda.device_count():
             raise UserError(

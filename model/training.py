@@ -28,7 +28,7 @@ from vlmixer.model.data import Batch, Loader
 from vlmixer.model.embedding import embed_reference_texts
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
-from vlmixer.model.ranks import Ranks, joined
+from vlmixer.model.ranks import Ranks, from_environment, joined
 from vlmixer.model.shards import ShardSet, open_shards
 from vlmixer.model.tokenizer import Tokenizer
 
@@ -96,7 +96,16 @@ def train(
     _check_vocabulary(shard_set, settings, vocabulary_hash)
     settings = checkpoint.with_feature_dim(settings, shard_set.feature_dim, source)
     with joined(device.type == "cuda") as ranks, locked(run) if ranks.first else nullcontext():
-        _train(run, settings, shard_set, resume, ranks, device)
+        try:
+            _train(run, settings, shard_set, resume, ranks, device)
+        except RuntimeError as error:
+            # PyTorch raises this in the main thread, wherever it is, when a process that reads ahead ends.
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"{run}: a process that reads samples ended ({error}). If it was killed for lack of memory, set "
+                "train.workers or train.shards_in_memory lower. Continue with --resume."
+            ) from None
     return run
 
 
@@ -233,7 +242,7 @@ def _device(config: TrainConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device: cuda, but PyTorch finds no CUDA device here. Set it to auto or cpu.")
     name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    return torch.device(name, int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
+    return torch.device(name, from_environment().local) if name == "cuda" else torch.device(name)
 
 
 def _check_vocabulary(shards: ShardSet, settings: Settings, vocabulary_hash: str | None) -> None:

@@ -47,7 +47,7 @@ def test_while_an_item_is_used_so_many_are_made_and_no_more(count):
 def test_a_program_that_leaves_one_open_ends():
     program = (
         "import itertools, time\n"
-        "from artifacts.ahead import ahead\n"
+        "from vlmixer.artifacts.ahead import ahead\n"
         "found = ahead((time.sleep(0.1) for _ in itertools.count()), 3)\n"
         "next(found)\n"
     )
@@ -62,3 +62,18 @@ def test_closing_ends_the_thread():
     (maker,) = set(threading.enumerate()) - before
     endless.close()
     assert not maker.is_alive()
+
+
+def test_closing_does_not_wait_for_ever_for_an_item():
+    blocked = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        blocked.wait(60)
+        yield 1
+
+    found = ahead(items(), 1, patience=0.1)
+    assert next(found) == 0
+    found.close()
+    assert not blocked.is_set()
+    blocked.set()
