@@ -34,6 +34,7 @@ class ModelConfig:
     patch_segments: bool = False  # whether regions have the segment of their sequence's text; not in Oscar and VinVL
     vocabulary_size: int = 8000  # maximum number of word pieces to learn from the shards' texts
     tokenizer: str | None = None  # your own vocab.txt or tokenizer.json; null: learn one from the shards
+    lower_case: bool | None = None  # whether texts are lower-cased for your vocab.txt; null: as it needs
     init: str | None = None  # BERT weights in the Hugging Face layout (.safetensors) to start from
 
     def __post_init__(self) -> None:

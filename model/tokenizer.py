@@ -4,6 +4,7 @@ Text becomes pieces, each with its characters and its word. What is masked, repl
 """
 
 import io
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,9 +73,9 @@ class Tokenizer:
         return str(self._inner.to_str(pretty=True))
 
 
-def _bert(model: models.WordPiece) -> tokenizers.Tokenizer:
+def _bert(model: models.WordPiece, lower_case: bool = True) -> tokenizers.Tokenizer:
     inner = tokenizers.Tokenizer(model)
-    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+    inner.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return inner
 
@@ -106,13 +107,16 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     return Tokenizer(_bert_of(learner.get_vocab()), "learned vocabulary")
 
 
-def _bert_of(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+def _bert_of(vocabulary: dict[str, int], lower_case: bool = True) -> tokenizers.Tokenizer:
     # The special pieces are not registered with the library, so that "[MASK]" in a sentence is plain text.
-    return _bert(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    return _bert(models.WordPiece(vocabulary, unk_token="[UNK]"), lower_case)
 
 
-def load(path: str) -> Tokenizer:
+def load(path: str, lower_case: bool | None = None) -> Tokenizer:
     """The tokenizer in a vocab.txt (one piece per line) or a tokenizer.json.
+
+    lower_case: whether texts are lower-cased for a vocab.txt. None: as `do_lower_case` says in the tokenizer_config.json
+    next to it; without that file, unless the vocabulary is cased. A tokenizer.json has its own rule.
 
     Raises UserError if the file is missing, unreadable, or not a BERT vocabulary.
     """
@@ -121,13 +125,31 @@ def load(path: str) -> Tokenizer:
         if os.path.basename(path).endswith(".json"):
             inner = tokenizers.Tokenizer.from_str(content)
         else:
-            inner = _bert_of(_pieces(content))
+            vocabulary = _pieces(content)
+            if lower_case is None:
+                lower_case = _config_lower_case(path)
+            inner = _bert_of(vocabulary, not _is_cased(vocabulary) if lower_case is None else lower_case)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a vocab.txt or a tokenizer.json.") from None
     # The library has no error class of its own: it raises bare exceptions for what it cannot parse.
     except Exception as error:
         raise UserError(f"{path}: not readable as a tokenizer.json or vocab.txt ({error}).") from None
     return Tokenizer(inner, path)
+
+
+def _config_lower_case(path: str) -> bool | None:
+    """`do_lower_case` of the tokenizer_config.json next to a vocabulary, None if it does not say."""
+    config = files.join(files.parent(path), "tokenizer_config.json")
+    if not files.has_file(config):
+        return None
+    value = json.loads(files.read_bytes(config)).get("do_lower_case")
+    return value if isinstance(value, bool) else None
+
+
+def _is_cased(vocabulary: Iterable[str]) -> bool:
+    """Whether more than a few words of a vocabulary have capital letters, which lower-cased text never has."""
+    words = [piece for piece in vocabulary if piece[:1].isalpha()]
+    return sum(piece != piece.lower() for piece in words) > 0.05 * len(words)
 
 
 def _pieces(content: str) -> dict[str, int]:

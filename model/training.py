@@ -234,7 +234,7 @@ def _tokenizer(settings: Settings, shard_set: ShardSet, former_run: str | None) 
     if former_run is not None:
         return tokenizers.load(files.join(former_run, checkpoint.TOKENIZER))
     if settings.model.tokenizer is not None:
-        return tokenizers.load(settings.model.tokenizer)
+        return tokenizers.load(settings.model.tokenizer, settings.model.lower_case)
     return tokenizers.learn(shard_set.texts(), settings.model.vocabulary_size)
 
 

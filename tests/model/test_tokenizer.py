@@ -113,6 +113,35 @@ def test_only_line_ends_separate_the_pieces_of_a_vocabulary(tmp_path, end, start
     assert tokenizer.decode([0, 10, 11]) == "[PAD] \u3000 a"
 
 
+CASED = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "Paris", "É", "##s"]
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "config", "lower_case", "expected"),
+    [
+        (VOCABULARY, None, None, True),
+        (VOCABULARY, '{"do_lower_case": false}', None, False),
+        (VOCABULARY, '{"do_lower_case": false}', True, True),
+        (VOCABULARY, "{}", None, True),
+        (CASED, None, None, False),
+        (CASED, '{"do_lower_case": true}', None, True),
+        (CASED, None, True, True),
+    ],
+)
+def test_texts_are_lower_cased_as_the_vocabulary_needs(tmp_path, vocabulary, config, lower_case, expected):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(vocabulary))
+    if config is not None:
+        (tmp_path / "tokenizer_config.json").write_text(config)
+    tokenizer = tokenizers.load(str(path), lower_case)
+    (pieces,) = tokenizer.encode(["A Dog É"])
+    upper = [vocabulary.index(piece) if piece in vocabulary else tokenizer.unknown for piece in ("A", "Dog", "É")]
+    lower = [vocabulary.index(piece) if piece in vocabulary else tokenizer.unknown for piece in ("a", "dog", "e")]
+    assert pieces.ids.tolist() == (lower if expected else upper)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
+    assert tokenizers.load(str(tmp_path / "tokenizer.json")).encode(["A Dog É"])[0].ids.tolist() == pieces.ids.tolist()
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         tokenizers.load(str(tmp_path / "vocab.txt"))
