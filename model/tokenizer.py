@@ -115,7 +115,7 @@ def _bert_of(vocabulary: dict[str, int], lower_case: bool = True) -> tokenizers.
 def load(path: str, lower_case: bool | None = None) -> Tokenizer:
     """The tokenizer in a vocab.txt (one piece per line) or a tokenizer.json.
 
-    lower_case: whether texts are lower-cased for a vocab.txt. None: as `do_lower_case` says in the tokenizer_config.json
+    lower_case: whether texts are lower-cased for a vocab.txt. None: as `do_lower_case` in tokenizer_config.json says,
     next to it; without that file, unless the vocabulary is cased. A tokenizer.json has its own rule.
 
     Raises UserError if the file is missing, unreadable, or not a BERT vocabulary.
