@@ -20,7 +20,7 @@ def add(commands: Subcommands) -> None:
         action="store_true",
         help="a twentieth of the data, to try an installation in half a minute; the scores mean little",
     )
-    demo.set_defaults(do=run)
+    demo.set_defaults(do=run, resume_hint="Rerun the same command to resume.")
 
 
 def run(options: argparse.Namespace) -> int:

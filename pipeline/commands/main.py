@@ -1,13 +1,17 @@
 """The `vlmixer` command: reads the call, sets up logging, and turns errors into messages and exit codes.
 
-Exit codes: 0 done, 1 the work failed, 2 the call was wrong. Results go to stdout, everything else to stderr. Each group
-of subcommands has a file of its own here, with its arguments and what it does. These files import what is heavy where
-they use it, so that `vlmixer bank stats` does not wait for Beam or torch.
+Exit codes: 0 done, 1 the work failed, 2 the call was wrong; 130 after Ctrl-C and 141 if nobody reads stdout any more
+(`| head`), as shells report programs that end by these signals. Results go to stdout, everything else to stderr.
+
+Each group of subcommands has a file of its own here, with its arguments and what it does. These files import what is
+heavy where they use it, so that `vlmixer bank stats` does not wait for Beam or torch.
 """
 
 import argparse
 import logging
 import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -33,10 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_up_logging(options.debug)
     try:
         code: int = options.do(options)
+        sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("stopped; the same command continues where this one ended.", file=sys.stderr)
-        return 1
+        return _interrupted(options.resume_hint)
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise
+        return 141
     except UserError as error:
         if options.debug:
             raise
@@ -55,6 +63,25 @@ def _not_installed(module: str, command: str) -> str:
     return f"`vlmixer {command}` needs packages that are not installed: {module}. Run `{install_command(*extras)}`."
 
 
+def _interrupted(hint: str) -> int:
+    """Say so in one line, which a second Ctrl-C does not disturb."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # If the interrupt went through an `eval`, Python would end by the signal; another `eval` clears its note of that.
+    eval("None")
+    print(f"interrupted. {hint}".rstrip(), file=sys.stderr)
+    return 130
+
+
+def _stdout_is_closed() -> bool:
+    """Whether nobody reads stdout any more. If so, what is left to be printed is discarded."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    closed = bool(poll.poll(0))  # only errors are reported for no events
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return closed
+
+
 def _read_call(arguments: list[str]) -> argparse.Namespace:
     """The options. Whatever follows `--` is for Beam and goes into `beam_args`."""
     beam_args: list[str] = []
@@ -63,6 +90,7 @@ def _read_call(arguments: list[str]) -> argparse.Namespace:
         arguments, beam_args = arguments[:split], arguments[split + 1 :]
     options = parser().parse_args(arguments)
     options.beam_args = tuple(beam_args)
+    options.resume_hint = getattr(options, "resume_hint", "")
     return options
 
 

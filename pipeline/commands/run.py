@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vlmixer.pipeline.config import Config
 
 LOG = logging.getLogger("vlmixer")
+RESUME_HINT = "Rerun the same command to resume."
 WHAT_STAGES_DO = {
     "tag": "find the grounded words of the sentences",
     "detect": "find the regions of the images",
@@ -34,9 +35,11 @@ def add(commands: Subcommands) -> None:
         "run", parents=[staged], help="tag, detect, index, mix, and train if the config has a `train` section",
         epilog="Arguments after -- go to Beam: vlmixer run CONFIG.yaml -- --runner=FlinkRunner …",
     )  # fmt: skip
-    whole.set_defaults(do=run, stages=stages.NAMES)
+    whole.set_defaults(do=run, stages=stages.NAMES, resume_hint=RESUME_HINT)
     for stage in stages.NAMES:
-        commands.add_parser(stage, parents=[staged], help=WHAT_STAGES_DO[stage]).set_defaults(do=run, stages=(stage,))
+        commands.add_parser(stage, parents=[staged], help=WHAT_STAGES_DO[stage]).set_defaults(
+            do=run, stages=(stage,), resume_hint=RESUME_HINT
+        )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ def add(commands: Subcommands) -> None:
         "--init", metavar="PATH",
         help="start from BERT weights in Hugging Face's layout (.safetensors); the same as model.init",
     )  # fmt: skip
-    train.set_defaults(do=run)
+    train.set_defaults(do=run, resume_hint="Add --resume to continue from the last checkpoint.")
 
 
 def run(options: argparse.Namespace) -> int:

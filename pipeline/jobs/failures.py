@@ -7,11 +7,12 @@ from grpc import FutureTimeoutError
 from vlmixer.artifacts.errors import CallError, UserError, WriteError
 
 
-def explained(error: Exception, runner: str | None) -> Exception:
+def explained(error: Exception, runner: str | None) -> BaseException:
     """What to raise in place of `error`. runner: the name after --runner, None for the local one.
 
-    A UserError of ours is found in the text of any engine. Any other error of a local pipeline is returned as it is;
-    that of another engine becomes a UserError with its most telling line.
+    A UserError of ours is found in the text of any engine. Beam turns Ctrl-C in a unit's work into another exception,
+    from which it becomes a KeyboardInterrupt again. Any other error of a local pipeline is returned as it is; that of
+    another engine becomes a UserError with its most telling line.
     """
     text = str(error)
     if isinstance(error, UserError):
@@ -21,7 +22,7 @@ def explained(error: Exception, runner: str | None) -> Exception:
         kinds = {kind.__name__: kind for kind in (CallError, UserError, WriteError)}
         return kinds.get(found["kind"], UserError)(_WHERE.sub("", found["message"]))
     if runner is None:
-        return error
+        return KeyboardInterrupt() if _INTERRUPTED.search(text) else error
     if isinstance(error, FutureTimeoutError):
         return UserError(
             f"--runner={runner}: no job server answered in time. Start it, and give its address by --job_endpoint."
@@ -37,5 +38,6 @@ def explained(error: Exception, runner: str | None) -> Exception:
 
 
 _OURS = re.compile(r"\bartifacts\.errors\.(?P<kind>\w+): (?P<message>.+)")
+_INTERRUPTED = re.compile(r"\bKeyboardInterrupt( \[while running '.*)?$", re.MULTILINE)
 _WHERE = re.compile(r" \[while running '.*")
 _SAID = re.compile(r"[\w.$]*(Error|Exception)\b")
