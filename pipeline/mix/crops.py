@@ -1,6 +1,6 @@
 """The picture of a sample: the crops of its patches in one JPEG, so that every sample has the same members.
 
-Loaders that expect a picture beside a text (open_clip, timm) take it as it is; others cut it by the patches' `crop`.
+Loaders that expect a picture with each text (open_clip, timm) use it unchanged; others cut it by the patches' `crop`.
 """
 
 import io
@@ -12,7 +12,7 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 
 WIDTH = 1024
-"""Crops stand side by side up to this width, in pixels; further ones begin another row."""
+"""The width of a row of crops, in pixels. Further crops start another row."""
 QUALITY = 90
 MAX_PIXELS = 1e8
 
@@ -20,10 +20,10 @@ Place = tuple[int, int, int, int]
 
 
 def pack_crops(crops: Sequence[bytes]) -> tuple[bytes, list[Place]]:
-    """A JPEG of all crops, and where in it each lies, xyxy in pixels.
+    """A JPEG of all crops, and the place of each crop in it, xyxy in pixels.
 
-    A single crop stays as it is, byte by byte. No crop gives one grey pixel. Raises UserError for a crop that does not
-    decode.
+    A single crop is returned unchanged. Without crops, the picture is one grey pixel. Raises UserError for a crop that
+    cannot be decoded.
     """
     pictures = [_decoded(crop) for crop in crops]
     places: list[Place] = []
@@ -50,5 +50,5 @@ def _decoded(crop: bytes) -> Image.Image:
         return Image.fromarray(decode(crop, max_pixels=MAX_PIXELS))
     except ImageRejected as rejected:
         raise UserError(
-            f"a crop does not decode ({rejected}). Run `vlmixer verify`, then build the bank again."
+            f"a crop cannot be decoded ({rejected}). Run `vlmixer verify`, then `vlmixer index … --overwrite`."
         ) from None

@@ -1,7 +1,8 @@
 """Cross-modal CutMix (CMC): which mentions of a sentence are replaced, and by which patches.
 
-The method is VLMixer's (arXiv 2206.08919): some of the concept words of a sentence give way to image patches with the
-same concept label. How many, which, and how drawn the paper's sources leave open; see docs/paper.md for what is ours.
+The method is VLMixer's (arXiv 2206.08919): image patches replace some of a sentence's concept words that have the same
+concept label. The paper leaves open how many words, which ones, and how patches are drawn; docs/paper.md says what is
+ours.
 """
 
 from collections import Counter
@@ -21,18 +22,21 @@ CONTEXT_WEIGHT = 10.0
 """`context` draws a patch with weight 1 + this × the number of the sentence's other concepts in its image (ours)."""
 
 WEIGHTS_HELD = 1024
-"""Sums of weights that are kept: of a concept's patches, next to certain other concepts of a sentence."""
+"""How many sums of weights are kept, each for the patches of one concept next to other concepts of a sentence."""
 
 Reason = Literal["drawn", "filled", "not_drawn", "over_limit", "lacking", "phrase", "other_image"]
 
 
 class Verdict(NamedTuple):
-    """Why a mention was replaced or not. `draw` is what chance gave it, replaced if below `replace_probability`; None
-    for a mention that could not be replaced anyhow.
+    """Why a mention was replaced or not.
 
-    drawn: chance chose it. filled: it did not, but fewer than `min_replaced` were chosen. not_drawn: chance did not
-    choose it. over_limit: it did, and more than `max_replaced` were chosen. lacking: the bank has no patch of the
-    concept. phrase: of several words, and phrases are kept. other_image: chosen, but not in the one image.
+    draw: the mention's random number. It is replaced if this is below `replace_probability`. None if the mention could
+    not be replaced.
+
+    reason: drawn, its number was below. filled, its number was not below, but fewer than `min_replaced` mentions were
+    drawn. not_drawn, its number was not below. over_limit, its number was below, but more than `max_replaced` mentions
+    were drawn. lacking, the bank has no patch of the concept. phrase, it has several words and phrases are kept.
+    other_image, it was drawn, but the sentence's one image does not show it.
     """
 
     reason: Reason
@@ -40,7 +44,7 @@ class Verdict(NamedTuple):
 
     @property
     def replaced(self) -> bool:
-        """Whether patches take the mention's place."""
+        """Whether patches replace the mention."""
         return self.reason in ("drawn", "filled")
 
 
@@ -52,8 +56,10 @@ class Pasted(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """What CMC made of a sentence: its mentions (narrowed where a phrase's head alone is replaced), a verdict for each,
-    the patches in the order of their mentions, and whether they also serve as a view without the other words.
+    """What CMC made of a sentence: its mentions, a verdict for each, and the patches in the order of their mentions.
+
+    A mention is narrowed to the phrase's head if only the head is replaced. patches_only: whether the patches also
+    serve as a view without the other words.
     """
 
     mentions: tuple[Mention, ...]
@@ -70,7 +76,7 @@ def mix(
 ) -> Mix:
     """Choose the mentions of a sentence that are replaced, and draw their patches.
 
-    patches_of: a concept's patches; an empty ConceptPatches where the bank has none. numbers: chance, from [0, 1).
+    patches_of: gives a concept's patches, an empty ConceptPatches if the bank has none. numbers: random, from [0, 1).
     """
     banks = [patches_of(mention.concept) for mention in mentions]
     barred = [_barred(mention, bank, settings) for mention, bank in zip(mentions, banks, strict=True)]
@@ -104,7 +110,7 @@ def mix(
 
 
 def _barred(mention: Mention, bank: ConceptPatches, settings: CutMixSettings) -> Reason | None:
-    """Why a mention can never be replaced, if so."""
+    """Why a mention can never be replaced. None if it can."""
     if not len(bank):
         return "lacking"
     return "phrase" if settings.phrases == "keep" and len(mention.surface.split()) > 1 else None
@@ -113,10 +119,10 @@ def _barred(mention: Mention, bank: ConceptPatches, settings: CutMixSettings) ->
 def choose_mentions(
     candidates: Sequence[int], settings: CutMixSettings, numbers: Iterator[float]
 ) -> dict[int, Verdict]:
-    """A verdict for each of the mentions that can be replaced, given by their indices.
+    """A verdict for each of the mentions that can be replaced, by its index.
 
-    Each is replaced with `replace_probability`. Where chance chose fewer than `min_replaced` or more than
-    `max_replaced`, those that make up the difference are drawn evenly.
+    Each is replaced with `replace_probability`. If that gives fewer than `min_replaced` or more than `max_replaced`,
+    the missing or excess mentions are drawn uniformly.
     """
     chances = {index: next(numbers) for index in candidates}
     chosen = [index for index, chance in chances.items() if chance < settings.replace_probability]
@@ -136,10 +142,10 @@ def choose_mentions(
 
 
 def patch_weights(patches: ConceptPatches, sampler: Sampler, concepts: frozenset[str]) -> np.ndarray:
-    """(n,) float64 above 0: how likely each patch of a concept is drawn, next to the others.
+    """(n,) float64 above 0: the weight of each patch of a concept in the draw.
 
-    uniform: all alike. score: by the detector's score. context: 1 + CONTEXT_WEIGHT × how many of `concepts`, those that
-    the sentence mentions, the patch's image holds besides its own.
+    uniform: all equal. score: the detector's score. context: 1 + CONTEXT_WEIGHT × the number of other concepts of the
+    sentence (`concepts`) that the patch's image shows.
     """
     if sampler == "score":
         return patches.scores.astype(np.float64) + 1e-6
@@ -151,12 +157,12 @@ def patch_weights(patches: ConceptPatches, sampler: Sampler, concepts: frozenset
 
 
 def weighed(patches: ConceptPatches, sampler: Sampler, concepts: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of a concept's patches, and their sums up to each."""
+    """The weights of a concept's patches, and their cumulative sums."""
     return _weighed(patches, sampler, _others(patches, concepts) if sampler == "context" else frozenset())
 
 
 def _others(patches: ConceptPatches, concepts: frozenset[str]) -> frozenset[str]:
-    """Those of the concepts, besides the patches' own, that any of their images holds."""
+    """The concepts, except the patches' own, that any of their images shows."""
     seen = patches.rows_by_context
     return frozenset([name for name in concepts if name in seen and name != patches.concept])
 
@@ -170,9 +176,9 @@ def _weighed(patches: ConceptPatches, sampler: Sampler, matching: frozenset[str]
 
 
 def draw(weights: np.ndarray, count: int, numbers: Iterator[float], sums: np.ndarray | None = None) -> list[int]:
-    """`count` places drawn by weight without putting back, in the order drawn; all of them if there are no more.
+    """Up to `count` places, drawn by weight without replacement, in the order drawn.
 
-    sums: np.cumsum(weights), where it is at hand.
+    sums: np.cumsum(weights), if it is already known.
     """
     found: list[int] = []
     while len(found) < min(count, len(weights)):
@@ -206,16 +212,16 @@ def choose_image(
 
 
 def patches_wanted(mention: Mention, settings: CutMixSettings) -> int:
-    """How many patches a replaced mention gets, where the bank has so many."""
+    """How many patches a replaced mention gets, if the bank has that many."""
     if settings.patches_per_plural is not None and is_plural(mention):
         return settings.patches_per_plural
     return settings.patches_per_word
 
 
 def is_plural(mention: Mention) -> bool:
-    """Whether an English mention stands in the plural, told by its form alone: "dogs", "loaves of bread", "people".
+    """Whether an English mention is plural, by its form alone: "dogs", "loaves of bread", "people".
 
-    Words without another singular ("scissors"), or whose plural is the same ("sheep"), count as singular.
+    Words without a separate singular ("scissors") or plural ("sheep") count as singular.
     """
     lemma = mention.lemma.casefold().replace("-", " ").split()
     changed = [word for word in mention.surface.casefold().replace("-", " ").split() if word not in lemma]

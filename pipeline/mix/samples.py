@@ -1,11 +1,11 @@
 """From sentences, or an image's regions, to finished samples.
 
-In a training program of one's own, without shards:
+In your own training program, without shards:
 
     bank = PatchBank.open("out/bank")
     samples = mix_sentences([Sentence("a-1", text, mentions)], bank, CutMixSettings(), seed=0)
 
-`mentions` are those of tagged/, or `pipeline.text.tagger.Tagger`'s.
+`mentions` come from tagged/, or from `vlmixer.pipeline.text.tagger.Tagger`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from vlmixer.pipeline.mix.settings import CutMixSettings
 
 
 def sample_key(sentence_id: str, view: int) -> str:
-    """The key of a mixed sample: unique over the set, without dots."""
+    """The key of a mixed sample: unique in the set, without dots."""
     return f"{sentence_id}-{view:02d}"
 
 
@@ -36,7 +36,7 @@ def shard_of(key: str, shards: int, seed: int) -> int:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A tagged sentence of which a view is to be mixed."""
+    """A tagged sentence, and which of its views is to be mixed."""
 
     sentence_id: str
     text: str
@@ -56,7 +56,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A sentence of which no sample was made: a reason of artifacts.rejects, and the concepts concerned."""
+    """A sentence without a sample: a reason of artifacts.rejects, and the concepts concerned."""
 
     sentence: Sentence
     reason: str
@@ -64,7 +64,7 @@ class Rejected:
 
 
 def known_patches(bank: PatchBank) -> Callable[[str], ConceptPatches]:
-    """A concept's patches, none where the bank does not know the concept."""
+    """Gives a concept's patches, none if the bank does not know the concept."""
     known = frozenset(bank.counts)
     return lambda concept: bank.patches(concept) if concept in known else ConceptPatches.none(concept)
 
@@ -72,10 +72,9 @@ def known_patches(bank: PatchBank) -> Callable[[str], ConceptPatches]:
 def mix_sentences(
     sentences: Sequence[Sentence], bank: PatchBank, settings: CutMixSettings, seed: int, *, crops: bool = False
 ) -> list[MixedSample]:
-    """The mixed samples of sentences, in their order, each a function of (seed, sentence id, view, bank, settings).
+    """The mixed samples of sentences, in order, each a function of (seed, sentence id, view, bank, settings).
 
-    A sentence of which no sample can be made (`why_rejected`) is left out. crops: whether samples get a picture of
-    their patches.
+    Sentences without a sample (`why_rejected`) are left out. crops: whether samples get a picture of their patches.
     """
     patches_of = known_patches(bank)
     mixes = [(sentence, mix_sentence(sentence, patches_of, settings, seed)) for sentence in sentences]
@@ -83,7 +82,7 @@ def mix_sentences(
 
 
 def finish(mixes: Sequence[tuple[Sentence, Mix]], bank: PatchBank, *, crops: bool) -> list[MixedSample]:
-    """Samples of what was mixed. All features are read from the bank together, in ascending order."""
+    """The samples of mixed sentences. All features are read from the bank at once, in ascending order."""
     features = bank.features(np.array([paste.row for _, mixed in mixes for paste in mixed.pasted], np.int64))
     samples = []
     at = 0
@@ -98,12 +97,12 @@ def finish(mixes: Sequence[tuple[Sentence, Mix]], bank: PatchBank, *, crops: boo
 def mix_sentence(
     sentence: Sentence, patches_of: Callable[[str], ConceptPatches], settings: CutMixSettings, seed: int
 ) -> Mix:
-    """What CMC makes of one view of a sentence."""
+    """One view of a sentence, mixed."""
     return mix(sentence.mentions, patches_of, settings, uniforms(seed, "mix", sentence.sentence_id, sentence.view))
 
 
 def why_rejected(sentence: Sentence, mixed: Mix, settings: CutMixSettings) -> Rejected | None:
-    """Why no sample is made of a sentence, if so."""
+    """Why a sentence has no sample. None if it has one."""
     concepts = tuple(mention.concept for mention in sentence.mentions)
     lacking = [
         concept for concept, verdict in zip(concepts, mixed.verdicts, strict=True) if verdict.reason == "lacking"
@@ -120,7 +119,7 @@ def why_rejected(sentence: Sentence, mixed: Mix, settings: CutMixSettings) -> Re
 def mixed_sample(
     sentence: Sentence, mixed: Mix, features: np.ndarray, crops: Sequence[bytes] | None = None
 ) -> MixedSample:
-    """A finished mixed sample. features: (len(mixed.pasted), D) float16; crops: the patches' JPEGs, for a picture."""
+    """A finished mixed sample. features: (len(mixed.pasted), D) float16. crops: the patches' JPEGs, for a picture."""
     patches, picture = _pictured([paste.patch for paste in mixed.pasted], crops)
     return MixedSample(
         key=sentence.key,
@@ -139,8 +138,10 @@ def mixed_sample(
 def image_sample(
     patches: Sequence[Patch], source: str, features: np.ndarray, crops: Sequence[bytes] | None = None
 ) -> ImageSample:
-    """A finished image sample of all of an image's regions, best first. features: (len(patches), D) float16; crops:
-    the regions' JPEGs, for a picture."""
+    """A finished image sample of all regions of an image, best first.
+
+    features: (len(patches), D) float16. crops: the regions' JPEGs, for a picture.
+    """
     first = patches[0]
     tags = tuple(dict.fromkeys(patch.concept for patch in patches))
     placed, picture = _pictured(patches, crops)
@@ -157,7 +158,10 @@ def _pictured(patches: Sequence[Patch], crops: Sequence[bytes] | None) -> tuple[
 
 
 def image_samples(rows: Sequence[Mapping[str, Any]], features: np.ndarray, *, crops: bool) -> Iterator[ImageSample]:
-    """The image samples of rows of regions/, those of an image standing together; features: (len(rows), D) float16."""
+    """The image samples of rows of regions/, in which the rows of an image are neighbours.
+
+    features: (len(rows), D) float16.
+    """
     begins = [at for at, row in enumerate(rows) if at == 0 or row["image_id"] != rows[at - 1]["image_id"]]
     for begin, end in pairwise([*begins, len(rows)]):
         own = rows[begin:end]

@@ -1,4 +1,4 @@
-"""What came of mixing, counted: over a shard, and over all of them."""
+"""Counts of what mixing did, for one shard and for all of them."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ from vlmixer.pipeline.mix.samples import Sentence
 
 @dataclass(frozen=True)
 class TallyCounts:
-    """What a MixTally counted, but for the uses. `outcomes`: (concept, reason, written, mentions) each, ascending."""
+    """The counts of a MixTally, without the uses. `outcomes`: (concept, reason, written, mentions) each, ascending."""
 
     outcomes: tuple[tuple[str, str, bool, int], ...]
     by_mentions: dict[int, int]
@@ -26,9 +26,9 @@ class TallyCounts:
 class MixTally:
     """Counts over views of sentences.
 
-    `outcomes`: mentions by (concept, reason of their verdict, whether the view was written); `by_mentions` and
-    `by_replaced`: the views written by how many mentions they have, and how many of them are replaced;
-    `patches_only`: how many of them serve that view, too; `uses`: how often each patch was pasted, by its row.
+    outcomes: mentions by (concept, reason of the verdict, whether the view was written). by_mentions, by_replaced:
+    written views by their number of mentions and of replaced mentions. patches_only: written views that also serve as a
+    patches-only view. uses: how often each patch was pasted, by its row in the bank.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class MixTally:
                 self.uses[paste.row] += 1
 
     def merge(self, counts: TallyCounts) -> None:
-        """Add what another MixTally counted."""
+        """Add the counts of another MixTally."""
         for concept, reason, written, number in counts.outcomes:
             self.outcomes[concept, reason, written] += number
         self.by_mentions.update(counts.by_mentions)
@@ -58,7 +58,7 @@ class MixTally:
         self.patches_only += counts.patches_only
 
     def counts(self) -> TallyCounts:
-        """All but the uses."""
+        """All counts except the uses."""
         return TallyCounts(
             outcomes=tuple((*outcome, number) for outcome, number in sorted(self.outcomes.items())),
             by_mentions=dict(sorted(self.by_mentions.items())),
@@ -68,7 +68,7 @@ class MixTally:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Mentions of the views written, by their verdicts' reasons."""
+        """Mentions of the written views, by the reasons of their verdicts."""
         found: Counter[str] = Counter()
         for (_, reason, written), number in self.outcomes.items():
             if written:
@@ -76,7 +76,7 @@ class MixTally:
         return found
 
     def mentions(self, *reasons: str, written: bool = False) -> Counter[str]:
-        """Mentions by concept: with these reasons, or all; of all views, or of those written."""
+        """Mentions by concept: with these reasons or all, in all views or only the written ones."""
         found: Counter[str] = Counter()
         for (concept, reason, was_written), number in self.outcomes.items():
             if (not reasons or reason in reasons) and was_written >= written:

@@ -83,7 +83,7 @@ def test_crops_begin_another_row_where_the_picture_is_wide_enough():
 
 
 def test_a_crop_that_does_not_decode_is_an_error():
-    with pytest.raises(UserError, match="a crop does not decode"):
+    with pytest.raises(UserError, match="a crop cannot be decoded"):
         pack_crops([b"hello", jpeg(3, 3, "red")])
 
 
