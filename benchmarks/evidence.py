@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vlmixer.artifacts import files, settings
+from vlmixer.artifacts import files, settings, stages
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.config import Settings
@@ -217,7 +217,7 @@ def main() -> None:
     if not (out / "text.txt").exists():
         write_corpora(options, out)
     config = pipeline_config(options, out)
-    run_stages(config, ("tag", "detect", "index", "mix"), Engine(), overwrite=False, import_paths=IMPORT_PATHS)
+    run_stages(config, stages.NAMES, Engine(), overwrite=False, import_paths=IMPORT_PATHS)
     gallery = load_gallery(options, config, out).part(options.part)
     captions = [list(group) for group in gallery.captions]
     concepts = [[set(found) for found in group] for group in gallery.concepts]

@@ -28,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import yaml
 from benchmarks.same_bytes import contents, faults
 
+from vlmixer.artifacts import stages
 from vlmixer.pipeline.demo.world import write_world
 
 PHOTOS, SENTENCES = 160, 1500
-STEPS = ("tagged", "regions", "bank", "shards")
-MOMENTS = ("start", "tag", "detect", "index", "mix", "train", "end")
+MOMENTS = ("start", *stages.NAMES, "train", "end")
 REFUSED = b"another run is at work"
 KILLS_PER_STAGE = 3
 
@@ -69,9 +69,9 @@ def reached(out: Path) -> str:
     """The stage in which a run was killed."""
     if not (out / "logs").exists():
         return "start"
-    for name, stage in zip(STEPS, ("tag", "detect", "index", "mix"), strict=True):
-        if not (out / name / "manifest.json").exists():
-            return stage
+    for stage in stages.STAGES:
+        if not (out / stage.folder / "manifest.json").exists():
+            return stage.name
     return "end" if (out / "run" / "model.safetensors").exists() else "train"
 
 

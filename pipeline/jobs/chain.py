@@ -1,13 +1,15 @@
 """Runs the stages one after the other."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import Manifest
-from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
+from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.detectors.loading import TSV, is_file_name
 from vlmixer.pipeline.jobs.detect import run_detect
@@ -25,16 +27,32 @@ def run_stages(
     """Do these stages in order; each resumes where it stopped. Raises UserError, CallError."""
     if engine.remote:
         check_visible_to_workers(config, stages)
-    vocabulary = load_vocabulary(config.vocabulary)
-    steps: dict[str, Callable[[], Manifest[AnyDetails]]] = {
-        "tag": lambda: run_tag(config, vocabulary, engine, overwrite=overwrite),
-        "detect": lambda: run_detect(config, vocabulary, engine, overwrite=overwrite, import_paths=import_paths),
-        "index": lambda: run_index(config, vocabulary, engine, overwrite=overwrite),
-        "mix": lambda: run_mix(config, engine, overwrite=overwrite),
-    }
+    run = StageRun(config, load_vocabulary(config.vocabulary), engine, overwrite, tuple(import_paths))
     for stage in stages:
-        LOG.info("%s", describe(steps[stage]()))
+        LOG.info("%s", describe(STEPS[stage](run)))
         files.publish_bytes(files.join(config.out, "config.yaml"), config.to_yaml().encode())
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage is run with."""
+
+    config: Config
+    vocabulary: Vocabulary
+    engine: Engine
+    overwrite: bool
+    import_paths: tuple[str, ...]
+
+
+STEPS: Mapping[str, Callable[[StageRun], Manifest[AnyDetails]]] = {
+    TAG.name: lambda run: run_tag(run.config, run.vocabulary, run.engine, overwrite=run.overwrite),
+    DETECT.name: lambda run: run_detect(
+        run.config, run.vocabulary, run.engine, overwrite=run.overwrite, import_paths=run.import_paths
+    ),
+    INDEX.name: lambda run: run_index(run.config, run.vocabulary, run.engine, overwrite=run.overwrite),
+    MIX.name: lambda run: run_mix(run.config, run.engine, overwrite=run.overwrite),
+}
+"""By stage: what runs it."""
 
 
 def check_visible_to_workers(config: Config, stages: Sequence[str]) -> None:
