@@ -12,6 +12,7 @@ from vlmixer.model.config import ModelConfig, TrainConfig
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "src" / "vlmixer"  # links in a checkout, folders in an sdist
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^(`{3,}).*?^\1", re.MULTILINE | re.DOTALL)
@@ -55,18 +56,23 @@ def names_in(page):
     return [(name, line) for line in text_of(page).splitlines() for name in NAME.findall(line)]
 
 
+def is_there(path):
+    """Whether a file or folder is in the repository, or in our packages."""
+    return (ROOT / path).exists() or (SOURCES / path).exists()
+
+
 def test_files_and_folders_in_the_architecture_exist():
     missing, folder = [], ""
     for name, _ in names_in(ROOT / "docs" / "architecture.md"):
         if name.endswith("/") and name not in FOLDERS_OF_A_RUN:
             folder = name
         path = name if "/" in name else folder + name if name.endswith(".py") else ""
-        missing += [name] * (name not in FOLDERS_OF_A_RUN and not (ROOT / path).exists())
+        missing += [name] * (name not in FOLDERS_OF_A_RUN and not is_there(path))
     assert missing == []
 
 
 def test_names_of_code_in_the_architecture_exist():
-    sources = "\n".join(path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    sources = "\n".join(path.read_text() for package in PACKAGES for path in (SOURCES / package).rglob("*.py"))
     words = set(re.findall(r"\w+", sources))
     named = {name for name, _ in names_in(ROOT / "docs" / "architecture.md") if "/" not in name}
     named -= {path.name for path in ROOT.iterdir()}
@@ -75,7 +81,7 @@ def test_names_of_code_in_the_architecture_exist():
 
 def test_every_room_is_in_the_architecture():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rooms = [path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")]
+    rooms = [path.parent.name for path in (SOURCES / "pipeline").glob("*/__init__.py")]
     assert rooms
     assert [room for room in rooms if f"{room}/" not in page] == []
 

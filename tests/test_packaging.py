@@ -101,7 +101,7 @@ def members(path: Path) -> set[str]:
 
 def sources() -> set[str]:
     """The files of the packages, below the name that they are installed under."""
-    folders = [(ROOT / package, f"vlmixer/{package}") for package in PACKAGES]
+    folders = [(ROOT / "src" / "vlmixer" / package, f"vlmixer/{package}") for package in PACKAGES]
     folders.append((ROOT / "src" / "vlmixer", "vlmixer"))
     return {
         f"{name}/{path.relative_to(folder).as_posix()}"
@@ -125,6 +125,14 @@ def test_the_sdist_holds_sources_docs_and_tests_as_plain_files(sdist: Path) -> N
     assert not [name for name in names if "__pycache__" in name]
 
 
+def test_tests_run_from_the_sdist(sdist: Path, installed: Path, tmp_path: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    tests = ("tests/bank/test_concepts.py", "tests/test_docs.py")
+    assert " passed" in call(installed / "python", "-m", "pytest", "-p", "no:cacheprovider", *tests, cwd=folder)
+
+
 def test_a_wheel_built_from_the_sdist_is_the_same(wheel: Path, sdist: Path, tmp_path: Path) -> None:
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
     call(*pip, "--wheel-dir", tmp_path, sdist, cwd=tmp_path)
@@ -137,6 +145,8 @@ def test_version_and_licence_have_one_source(installed: Path, tmp_path: Path) ->
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "version" in project["dynamic"]
     assert "version" not in project
+    assert f"\nversion: {vlmixer.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {vlmixer.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize("package", [f"vlmixer.{package}" for package in PACKAGES])
@@ -166,7 +176,7 @@ def test_the_demo_beside_a_users_files(installed: Path, hostile: Path) -> None:
 
 
 def test_type_checkers_find_the_installed_types(installed: Path, hostile: Path) -> None:
-    (hostile / "program.py").write_text("from vlmixer.bank.store import PatchBank\nreveal_type(PatchBank.open)\n")
+    (hostile / "program.py").write_text("from vlmixer.bank import PatchBank\nreveal_type(PatchBank.open)\n")
     mypy = (sys.executable, "-m", "mypy", f"--python-executable={installed / 'python'}", "--follow-imports=silent")
     shown = call(*mypy, "--cache-dir", hostile / "cache", "program.py", cwd=hostile)
     assert "PatchBank" in shown.split("Revealed type", 1)[1]
