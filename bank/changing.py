@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from vlmixer.artifacts.samples import ImageSample, Sample
 from vlmixer.artifacts.stages import INDEX
 from vlmixer.bank import selection
 from vlmixer.bank.building import LEFT_OUT, ConceptCounts, chosen_schema, feature_column, write_bank
+from vlmixer.bank.matching import ImageNames, bank_images, is_ambiguous
 from vlmixer.bank.store import PatchBank
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
@@ -25,48 +26,60 @@ PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 class Dropped:
     """What was dropped from a bank: the number of patches by concept, and the ids of the images that had patches.
 
-    unknown: names of which the bank has no patch.
+    unknown: names of which the bank has no patch. near: for these, similar names that it has. ambiguous: names that may
+    mean images of several files, with these files; nothing was dropped for them.
     """
 
     images: tuple[str, ...]
     patches: dict[str, int]
     unknown: tuple[str, ...]
+    ambiguous: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    near: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def drop_images(bank: PatchBank, names: Sequence[str], out: str) -> Dropped:
+def drop_images(bank: PatchBank, names: Sequence[str], out: str, *, missing_ok: bool = False) -> Dropped:
     """Write to `out` the bank without the patches of some images. All other patches stay, in the same order.
 
-    names: image ids, or names of the images' files as in the bank. No other patch replaces a dropped one: that would
-    need the regions. Raises CallError if `out` is not empty or the bank has no patch of these images.
+    names: image ids or file names (bank.matching says how they may be written). No other patch replaces a dropped one:
+    that would need the regions. Raises CallError if `out` is not empty or is inside the bank, and if the bank has no
+    patch of these images; with `missing_ok` no bank is written then.
     """
-    _check_free(out)
-    wanted = frozenset(names)
+    _check_free(out, bank)
+    known = ImageNames(bank_images(bank))
+    meant = {name: known.find(name) for name in names}
+    ambiguous = {
+        name: tuple(sorted({image.source for image in found})) for name, found in meant.items() if is_ambiguous(found)
+    }
+    wanted = {image.image_id for name, found in meant.items() if name not in ambiguous for image in found}
     gone: dict[str, int] = {}
-    images: set[str] = set()
-    found: set[str] = set()
     keep: list[np.ndarray] = []
     log = RejectLog("index")
     for concept in bank.concepts:
         patches = bank.patches(concept.name)
         stays = np.ones(len(patches), dtype=bool)
         for place, (image_id, source) in enumerate(patches.images):
-            if image_id in wanted or source in wanted:
+            if image_id in wanted:
                 stays[place] = False
-                images.add(image_id)
-                found |= {image_id, source} & wanted
                 log.add(source, patches[place].patch_id, "taken_down")
         if not stays.all():
             gone[concept.name] = int((~stays).sum())
         keep.append(np.flatnonzero(stays))
+    unknown = tuple(sorted(name for name in meant if not meant[name]))
+    near = {name: tuple(known.near(name)) for name in unknown}
+    if not gone and missing_ok:
+        return Dropped((), {}, unknown, ambiguous, near)
     if not gone:
-        raise CallError(f"{bank.folder}: has no patch of these {len(wanted)} images, so there is nothing to drop.")
+        listed = [f"{name} may mean {' or '.join(found)}" for name, found in ambiguous.items()]
+        others = list(dict.fromkeys(other for name in unknown for other in near[name]))[:3]
+        hint = f" {'; '.join(listed)}." if listed else f" Near: {', '.join(others)}." if others else ""
+        raise CallError(f"{bank.folder}: has no patch of these {len(meant)} images, so there is nothing to drop.{hint}")
     counts = [
         ConceptCounts(len(rows), bank.candidates[concept.name], bank.near_duplicates[concept.name])
         for concept, rows in zip(bank.concepts, keep, strict=True)
     ]
     tables = (_chosen(bank, concept.name, rows) for concept, rows in zip(bank.concepts, keep, strict=True))
     _publish(out, [bank], counts, tables, log, bank.manifest.details)
-    return Dropped(tuple(sorted(images)), gone, tuple(sorted(wanted - found)))
+    return Dropped(tuple(sorted(wanted)), gone, unknown, ambiguous, near)
 
 
 def affected_samples(samples: Iterable[Sample], images: AbstractSet[str]) -> Iterator[str]:
@@ -86,7 +99,7 @@ def merge_banks(banks: Sequence[PatchBank], out: str, *, max_patches: int | None
     """
     if len(banks) < 2:
         raise CallError("merging needs two banks or more.")
-    _check_free(out)
+    _check_free(out, *banks)
     first = banks[0]
     for bank in banks[1:]:
         check_same_kind(first, bank)
@@ -172,7 +185,10 @@ def _comparable(details: BankDetails) -> tuple[DetectorIdentity, int]:
     return replace(details.detector, device="any"), details.feature_dim
 
 
-def _check_free(out: str) -> None:
+def _check_free(out: str, *banks: PatchBank) -> None:
+    for bank in banks:
+        if files.join(files.absolute(out), "").startswith(files.join(files.absolute(bank.folder), "")):
+            raise CallError(f"{out}: is in the bank {bank.folder}. Give a folder outside it for the new bank.")
     if files.list_files(out):
         raise CallError(f"{out}: is not empty. Give a new folder for the bank.")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from vlmixer.bank.changing import Dropped
     from vlmixer.bank.records import Hit
     from vlmixer.bank.store import PatchBank
 
@@ -189,41 +190,63 @@ def _add_drop(parser: argparse.ArgumentParser) -> None:
 
 
 def drop(options: argparse.Namespace) -> int:
-    """Write a bank without the images, and print what else holds parts of them."""
+    """Write a bank without the images, and print what else holds parts of them. Returns 1 if not all were found."""
     from vlmixer.artifacts import files
     from vlmixer.artifacts.samples import read_shard
     from vlmixer.bank.changing import affected_samples, drop_images
+    from vlmixer.bank.matching import ImageNames, is_ambiguous, sample_images
     from vlmixer.bank.store import PatchBank
 
-    try:
-        lines = files.read_bytes(options.images).decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CallError(f"{options.images}: expected a UTF-8 text file with one image per line ({error}).") from None
-    names = [line.strip() for line in lines if line.strip()]
+    names = _image_names(options.images)
     tars = []
     if options.shards:
         tars = [name for name in files.list_files(options.shards) if name.endswith(".tar")]
         if not tars:
             raise CallError(f"{options.shards}: holds no shards (*.tar). Give the folder that `vlmixer mix` wrote.")
-    dropped = drop_images(PatchBank.open(options.bank), names, options.out)
+    shards = {name: files.join(options.shards, name) for name in tars}
     # Samples may also hold regions of an image that never came into the bank.
-    images = {*dropped.images, *names}
-    affected = {name: list(affected_samples(read_shard(files.join(options.shards, name)), images)) for name in tars}
+    sampled = ImageNames(image for path in shards.values() for image in sample_images(read_shard(path)))
+    in_shards = {name: found for name in names if (found := sampled.find(name)) and not is_ambiguous(found)}
+    dropped = drop_images(PatchBank.open(options.bank), names, options.out, missing_ok=bool(in_shards))
+    images = {*dropped.images, *(image.image_id for found in in_shards.values() for image in found)}
+    affected = {name: list(affected_samples(read_shard(path), images)) for name, path in shards.items()}
     affected = {name: keys for name, keys in affected.items() if keys}
+    missing = [name for name in dropped.unknown if name not in in_shards]
     if options.json:
-        print_json({**vars(dropped), "samples": affected if options.shards else None})
-        return 0
-    patches, keys = sum(dropped.patches.values()), sum(map(len, affected.values()))
-    print(f"{patches} patches of {len(dropped.images)} images removed. The bank without them: {options.out}")
-    print("by concept: " + ", ".join(f"{name} {count}" for name, count in dropped.patches.items()))
-    if dropped.unknown:
-        print(f"not in the bank ({len(dropped.unknown)}): {', '.join(dropped.unknown)}")
-    if options.shards:
-        print(f"{keys} samples in {len(affected)} shards hold patches or regions of these images:")
-        for name, found in affected.items():
-            print(*(f"{name}  {key}" for key in found), sep="\n")
+        print_json({**vars(dropped), "unknown": missing, "samples": affected if options.shards else None})
+    else:
+        _print_dropped(dropped, missing, options.out)
+        if options.shards:
+            keys = sum(map(len, affected.values()))
+            print(f"{keys} samples in {len(affected)} shards hold patches or regions of these images:")
+            for name, listed in affected.items():
+                print(*(f"{name}  {key}" for key in listed), sep="\n")
     LOG.info("The photos, regions/ and shards/ are unchanged. Remove the photos from images.inputs and run again.")
-    return 0
+    return 1 if missing or dropped.ambiguous else 0
+
+
+def _image_names(path: str) -> list[str]:
+    from vlmixer.artifacts import files
+
+    try:
+        lines = files.read_bytes(path).decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallError(f"{path}: expected a UTF-8 text file with one image per line ({error}).") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _print_dropped(dropped: "Dropped", missing: "Sequence[str]", out: str) -> None:
+    if dropped.images:
+        patches = sum(dropped.patches.values())
+        print(f"{patches} patches of {len(dropped.images)} images removed. The bank without them: {out}")
+        print("by concept: " + ", ".join(f"{name} {count}" for name, count in dropped.patches.items()))
+    else:
+        print("The bank has no patch of these images. No new bank was written.")
+    for name in missing:
+        near = f" (near: {', '.join(dropped.near[name])})" if dropped.near[name] else ""
+        print(f"not found: {name}{near}")
+    for name, sources in dropped.ambiguous.items():
+        print(f"not removed, because it may mean several images: {name} ({', '.join(sources)})")
 
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.samples import ImageSample, Patch
 from vlmixer.bank.changing import affected_samples, drop_images, merge_banks
+from vlmixer.bank.matching import ImageName, ImageNames, is_ambiguous
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.verification.verify import verify
 
@@ -83,11 +84,52 @@ def test_dropping_twice_gives_the_same_bytes(bank, tmp_path):
 
 
 def test_dropping_nothing_or_onto_something_is_refused(bank, tmp_path):
-    with pytest.raises(CallError, match="has no patch of these 1 images"):
+    with pytest.raises(CallError, match=r"has no patch of these 1 images, so there is nothing to drop\.$"):
         drop_images(bank, ["nobody"], str(tmp_path / "new"))
+    with pytest.raises(CallError, match=r"nothing to drop\. Near: photos/a\.jpg"):
+        drop_images(bank, ["photos/aa.jpg"], str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "file").touch()
     with pytest.raises(CallError, match="is not empty"):
-        drop_images(bank, ["a"], bank.folder)
+        drop_images(bank, ["a"], str(tmp_path / "new"))
+    for inside in ("", "/", "/clean"):
+        with pytest.raises(CallError, match="is in the bank"):
+            drop_images(bank, ["a"], bank.folder + inside)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "A", "photos/a.jpg", "./photos/a.jpg", "a.jpg", "/data/out/photos/a.jpg", "file:///data/photos/a.jpg",
+     "s3://bucket/photos/a.jpg", "photos//a.jpg", "other/../photos/a.jpg", "Photos/A.JPG", "photos\\a.jpg"],
+)  # fmt: skip
+def test_images_are_found_however_their_names_are_written(bank, tmp_path, name):
+    dropped = drop_images(bank, [name], str(tmp_path / "new"))
+    assert (dropped.images, dropped.unknown, dropped.ambiguous) == (("a",), (), {})
+
+
+def test_images_in_files_and_ambiguous_names():
+    images = ImageNames(
+        [
+            ImageName("01", "shards/0.tar", "000/cat.jpg", "https://x.org/cat?size=2"),
+            ImageName("02", "shards/0.tar", "001/cat.jpg"),
+            ImageName("03", "mine/dog.jpg"),
+            ImageName("04", "yours/dog.jpg"),
+            ImageName("05", "yours/Dog.jpg"),
+        ]
+    )
+
+    def found(name):
+        return [image.image_id for image in images.find(name)]
+
+    assert found("shards/0.tar") == found("0.tar") == ["01", "02"]
+    assert not is_ambiguous(images.find("0.tar"))
+    assert found("000/cat.jpg") == found("shards/0.tar/000/cat.jpg") == found("https://x.org/cat?size=2") == ["01"]
+    assert found("dog.jpg") == ["03", "04"]
+    assert is_ambiguous(images.find("dog.jpg"))
+    assert found("Dog.jpg") == ["05"]
+    assert found("at.jpg") == found("theirs/dog.jpg") == found("") == []
+    assert images.near("dogs.jpg")[:2] == ["mine/dog.jpg", "yours/dog.jpg"]
 
 
 def test_dropping_all_leaves_an_empty_bank(bank, tmp_path):
@@ -195,5 +237,5 @@ def test_the_device_makes_no_other_detector(bank, tmp_path):
 def test_merging_one_bank_or_onto_something_is_refused(bank):
     with pytest.raises(CallError, match="two banks or more"):
         merge_banks([bank], "anywhere")
-    with pytest.raises(CallError, match="is not empty"):
+    with pytest.raises(CallError, match="is in the bank"):
         merge_banks([bank, bank], bank.folder)

@@ -17,13 +17,13 @@ def test_bank_drop_lists_what_is_affected_and_leaves_a_sound_bank(answer, call, 
     hits = answer("bank", "query", out / "bank", "--concept", "cat", "-k", 500)["hits"]
     hits = [hit for hit in hits if hit["image_id"] in used][:2]
     images = tmp_path / "images.txt"
-    images.write_text(f"{hits[0]['image_id']}\n\n{hits[1]['source']}\nnobody.jpg\n")
+    images.write_text(f"\ufeff{hits[0]['image_id']}\n\n./{hits[1]['source']}\n")
     dropped = answer(
         "bank", "drop", out / "bank", "--images", images, "--out", tmp_path / "new" / "bank", "--shards", out / "shards"
     )
     gone = {hit["image_id"] for hit in hits}
     assert set(dropped["images"]) == gone
-    assert dropped["unknown"] == ["nobody.jpg"]
+    assert dropped["unknown"] == []
     assert dropped["patches"]["cat"] >= 2
     expected = {
         name.name: [
@@ -38,13 +38,23 @@ def test_bank_drop_lists_what_is_affected_and_leaves_a_sound_bank(answer, call, 
     assert code == 0
     assert not any(image in listed for image in gone)
 
+    images.write_text(f"{hits[0]['image_id']}\n{hits[1]['source']}\nnobody.jpg\n")
     code, printed, said = call(
         "bank", "drop", out / "bank", "--images", images, "--out", tmp_path / "other", "--shards", out / "shards"
     )
-    assert code == 0
-    assert "not in the bank (1): nobody.jpg" in printed
+    assert code == 1, "not all were found"
+    assert "not found: nobody.jpg" in printed
     assert all(key in printed for keys in expected.values() for key in keys)
     assert "run again" in said
+
+    # The new bank has nothing of the first image, but the shards do.
+    images.write_text(f"{hits[0]['source']}\n")
+    arguments = ("--images", images, "--out", tmp_path / "third", "--shards", out / "shards")
+    code, printed, _ = call("bank", "drop", tmp_path / "new" / "bank", *arguments)
+    assert code == 0
+    assert "No new bank was written" in printed
+    assert hits[0]["image_id"] in printed
+    assert not (tmp_path / "third").exists()
 
 
 @pytest.mark.parametrize(
