@@ -5,7 +5,10 @@ import struct
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from vlmixer.pipeline.image.formats import MAGIC_BYTES, describe, format_of
+from vlmixer.pipeline.image.repair import jpeg_endings, without_side_chunks
 
 CROP_QUALITY = 85
 
@@ -21,6 +24,18 @@ _FORMATS = tuple(
 _SIZE_FIELDS = ((b"\x89PNG\r\n\x1a\n", 16, ">II"), (b"BM", 18, "<ii"), (b"GIF8", 6, "<HH"))
 
 
+_ORIENTATION = 0x0112
+_METHODS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
 class ImageRejected(Exception):
     """The image is not used; `reason` is one of artifacts.rejects.REASONS."""
 
@@ -33,29 +48,78 @@ class ImageRejected(Exception):
 def decode(data: bytes, *, max_pixels: float) -> np.ndarray:
     """Upright RGB pixels of the file's first frame, uint8 (height, width, 3), read-only.
 
-    Applies EXIF orientation, puts transparency on white, keeps the high byte of 16-bit grey. Raises ImageRejected for
-    data that is empty, not an image, truncated, without pixels or larger than `max_pixels`.
+    Applies EXIF orientation, puts transparency on white, keeps the high byte of 16-bit grey. Tolerates damage that
+    leaves the pixels whole. Raises ImageRejected for data that is empty, not an image, truncated, without pixels or
+    larger than `max_pixels`.
     """
     if not data:
         raise ImageRejected("empty_file")
     try:
+        return _decode(data, max_pixels)
+    except ImageRejected as rejected:
+        mended = _mended(data, rejected.reason, max_pixels)
+        if mended is None:
+            raise
+        return mended
+
+
+def _mended(data: bytes, reason: str, max_pixels: float) -> np.ndarray | None:
+    """The pixels of a file that is damaged elsewhere, None if its pixels are damaged."""
+    if reason not in ("not_an_image", "truncated_image"):
+        return None
+    try:
+        plain = without_side_chunks(data)
+        if plain != data:
+            return _decode(plain, max_pixels)
+        endings = jpeg_endings(data) if reason == "truncated_image" else []
+        completed = [_decode(whole, max_pixels) for whole in endings]
+    except ImageRejected:
+        return None
+    return completed[0] if completed and np.array_equal(completed[0], completed[1]) else None
+
+
+def _decode(data: bytes, max_pixels: float) -> np.ndarray:
+    formats = _FORMATS
+    if format_of(data[:MAGIC_BYTES]) in ("heic", "heif") and _register_heif():
+        formats = ("HEIF",)
+    try:
         # Pillow warns of decompression bombs by its own limit. Ours is checked before any pixel is decoded.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageRejected("too_many_pixels", f"{width}×{height}")
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+            return np.asarray(_to_rgb(_upright(image)))
     except ImageRejected:
         raise
     except UnidentifiedImageError:
         reason = "zero_pixels" if _claims_no_pixels(data) else "not_an_image"
-        raise ImageRejected(reason, f"begins with {data[:8]!r}") from None
+        raise ImageRejected(reason, describe(data[:MAGIC_BYTES])) from None
     except Image.DecompressionBombError as error:
         raise ImageRejected("too_many_pixels", str(error)) from None
     except (OSError, EOFError) as error:
         raise ImageRejected("truncated_image", str(error)) from None
     except Exception as error:  # Pillow's plugins raise anything on bytes that only resemble their format.
         raise ImageRejected("not_an_image", f"{type(error).__name__}: {error}") from None
+
+
+def _register_heif() -> bool:
+    """Let Pillow decode HEIC and HEIF, if the package for it is installed."""
+    try:
+        import pillow_heif  # type: ignore[import-not-found]
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image with its EXIF orientation applied. Anything else in EXIF may be damaged."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow raises anything on damaged EXIF.
+        return image
+    method = _METHODS.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
 
 
 def _claims_no_pixels(data: bytes) -> bool:
@@ -69,12 +133,21 @@ def _claims_no_pixels(data: bytes) -> bool:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        scale = 256 if image.mode.startswith("I;16") or values.max(initial=0) > 255 else 1
+        scale = _scale(image.mode, float(values.max(initial=0)))
         return Image.fromarray(np.clip(values / scale, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         on_white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(on_white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+def _scale(mode: str, largest: float) -> float:
+    """What grey values are divided by to get 0 … 255: they are fractions, bytes, or integers of 16 or 31 bits."""
+    if mode == "F" and largest <= 1:
+        return 1 / 255
+    if mode.startswith("I;16") or 255 < largest <= 65_535:
+        return 256
+    return 1 if largest <= 255 else 2**23
 
 
 def crop_jpeg(image: np.ndarray, box: np.ndarray, longest: int) -> bytes:

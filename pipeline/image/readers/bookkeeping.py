@@ -1,9 +1,10 @@
-"""Files in an image folder that hold no images and are not meant to: img2dataset's captions, records and statistics."""
+"""Files in an image folder that are not meant to be images: hidden files, labels, captions, records, statistics."""
 
 import os
 
+from vlmixer.artifacts import files
+from vlmixer.pipeline.image.formats import ENDINGS, MAGIC_BYTES, is_hidden, is_image_name, looks_like_image
 from vlmixer.pipeline.image.readers.parquet import has_images
-from vlmixer.pipeline.image.readers.records import IMAGE_ENDINGS
 
 
 def bookkeeping_files(listed: set[str]) -> set[str]:
@@ -11,8 +12,21 @@ def bookkeeping_files(listed: set[str]) -> set[str]:
     found = set()
     for name in listed:
         stem, ending = os.path.splitext(name)
-        caption = ending == ".txt" and any(f"{stem}.{image}" in listed for image in IMAGE_ENDINGS)
+        caption = ending == ".txt" and any(f"{stem}.{image}" in listed for image in ENDINGS)
         records = ending == ".parquet" and f"{stem}_stats.json" in listed
         if name.endswith("_stats.json") or caption or (records and not has_images(name)):
             found.add(name)
     return found
+
+
+def is_side_file(name: str) -> bool:
+    """Whether a file that is found in a folder is no image: it is hidden, or has neither the ending nor the first bytes
+    of one."""
+    if is_hidden(name):
+        return True
+    if is_image_name(name):
+        return False
+    try:
+        return not looks_like_image(files.read_start(name, MAGIC_BYTES))
+    except OSError:
+        return False  # Reading it says what is wrong.

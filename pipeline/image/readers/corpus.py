@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.readers.base import (
@@ -21,7 +22,7 @@ from vlmixer.pipeline.image.readers.base import (
     Unreadable,
     with_name_digest,
 )
-from vlmixer.pipeline.image.readers.bookkeeping import bookkeeping_files
+from vlmixer.pipeline.image.readers.bookkeeping import bookkeeping_files, is_side_file
 from vlmixer.pipeline.image.readers.features import FeatureReader
 from vlmixer.pipeline.image.readers.image_files import FileReader
 from vlmixer.pipeline.image.readers.lists import ListReader, is_list
@@ -44,21 +45,30 @@ _BY_FORMAT = {reader.format: reader for reader in READERS}
 def plan(patterns: Sequence[str], readers: Sequence[ImageReader] = READERS) -> ImageCorpus:
     """The pieces of all files that the patterns name. Reads names, sizes, the ends of Parquet files, and lists.
 
-    Raises CallError for patterns that match nothing and for packed tars.
+    Files in a folder, and matches of a glob that ends in *, count as images if their endings or their first bytes are
+    those of images; others are set aside. Raises CallError for patterns that match no image, and for packed tars.
     """
-    found: dict[str, tuple[FileStat, bool]] = {}
+    found: dict[str, FileStat] = {}
+    lists: set[str] = set()
+    named: set[str] = set()
     for pattern in patterns:
-        # Text files in a folder may be anything. Lists are those that the config names as such.
-        as_list = is_list(pattern)
-        for entry in files.expand([pattern], key="images.inputs"):
-            found[entry.name] = (entry, as_list or (entry.name in found and found[entry.name][1]))
+        entries = files.expand([pattern], key="images.inputs")
+        found |= {entry.name: entry for entry in entries}
+        if is_list(pattern):  # other text files in a folder may be anything
+            lists |= {entry.name for entry in entries}
+        if not files.is_folder(pattern) and not pattern.endswith("*"):
+            named |= {entry.name for entry in entries}
     listed = set(found)
     records = record_files(listed)
     set_aside = listed & (set(records.values()) | bookkeeping_files(listed))
     taken: list[tuple[ImageReader, InputFile]] = []
-    for number, (entry, as_list) in enumerate(found.values()):
-        if entry.name not in set_aside:
-            reader = next(reader for reader in readers if reader.takes(entry.name, as_list=as_list))
+    for number, entry in enumerate(found.values()):
+        if entry.name in set_aside:
+            continue
+        reader = next(reader for reader in readers if reader.takes(entry.name, as_list=entry.name in lists))
+        if reader.format == FILES and entry.name not in named and is_side_file(entry.name):
+            set_aside.add(entry.name)
+        else:
             taken.append((reader, InputFile(number, entry.name, entry.size, records.get(entry.name, ""))))
     taken.sort(key=lambda pair: pair[0].format != FILES)  # files come first and are planned all together
     pieces = [
@@ -66,14 +76,24 @@ def plan(patterns: Sequence[str], readers: Sequence[ImageReader] = READERS) -> I
         for reader, group in groupby(taken, key=lambda pair: pair[0])
         for piece in reader.plan([file for _, file in group])
     ]
-    return ImageCorpus([entry for entry, _ in found.values()], pieces, sorted(set_aside))
+    if not pieces:
+        raise CallError(
+            f"images.inputs: no image among the {len(found)} files that match ({', '.join(sorted(found)[:3])}, …). "
+            "Files with other endings count only if their first bytes are those of an image."
+        )
+    return ImageCorpus(list(found.values()), pieces, sorted(set_aside))
 
 
 def survey(piece: InputPiece, *, contents: bool) -> Iterator[ImageRef]:
     """The references of a piece. contents: whether `digest` is of the bytes, which are then read, or of the name."""
     if not piece.reason:
-        yield from _BY_FORMAT[piece.format].survey(piece, contents=contents)
-        return
+        empty = True
+        for ref in _BY_FORMAT[piece.format].survey(piece, contents=contents):
+            yield ref
+            empty = False
+        if not empty or piece.start or piece.stop < piece.files[0].size:
+            return
+        piece = replace(piece, reason="empty_file", detail="no image in it")
     (file,) = piece.files
     ref = ImageRef(file.name, format=piece.format, order=(file.number, 0), reason=piece.reason, detail=piece.detail)
     yield with_name_digest(ref)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmixer.artifacts import files
+from vlmixer.pipeline.image.formats import ENDINGS
 
-IMAGE_ENDINGS = frozenset("avif bmp dib gif ico jp2 jpe jpeg jpg mpo pcx png ppm sgi tga tif tiff webp".split())
 URL_FIELDS = ("url", "image_url", "original_url", "coco_url", "flickr_url")
 LICENSE_FIELDS = ("license", "licence", "license_url", "licence_url", "rights")
 MAX_RECORD_BYTES = 1 << 20
@@ -48,7 +48,7 @@ def record_files(listed: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in listed:
         stem, ending = os.path.splitext(name)
-        if ending[1:].lower() not in IMAGE_ENDINGS:
+        if ending[1:].lower() not in ENDINGS:
             continue
         record = f"{stem}.json"
         if record in listed or (not files.is_url(name) and os.path.isfile(record)):

@@ -10,6 +10,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.tars import open_tar
+from vlmixer.pipeline.image.formats import ENDINGS, MAGIC_BYTES, is_hidden, looks_like_image
 from vlmixer.pipeline.image.readers.base import (
     ImageRef,
     InputFile,
@@ -20,7 +21,7 @@ from vlmixer.pipeline.image.readers.base import (
     too_large,
     with_name_digest,
 )
-from vlmixer.pipeline.image.readers.records import IMAGE_ENDINGS, MAX_RECORD_BYTES, parse_provenance
+from vlmixer.pipeline.image.readers.records import MAX_RECORD_BYTES, parse_provenance
 
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 BLOCK_BYTES = 1 << 20
@@ -101,8 +102,12 @@ def _images(
     members: list[tarfile.TarInfo], archive: InputFile, file: IO[bytes], seen: set[int], *, contents: bool
 ) -> Iterator[ImageRef]:
     """The images of a sample, or one reference that says that it has none. seen: hashes of the keys given so far."""
-    plain = [member for member in members if _ending(member, first=True) in IMAGE_ENDINGS]
-    images = plain or [member for member in members if _ending(member, first=False) in IMAGE_ENDINGS]
+    candidates = [member for member in members if not is_hidden(member.name)]
+    images = (
+        [member for member in candidates if _ending(member, first=True) in ENDINGS]
+        or [member for member in candidates if _ending(member, first=False) in ENDINGS]
+        or [member for member in candidates if looks_like_image(_start(member, file))]
+    )
     blank = ImageRef(archive.name, format=TarReader.format)
     if not images:
         names = ", ".join(_printable(member.name) for member in members)
@@ -137,6 +142,13 @@ def _provenance(members: Sequence[tarfile.TarInfo], file: IO[bytes]) -> tuple[st
             file.seek(member.offset_data)
             found = parse_provenance(file.read(member.size)) or found
     return found
+
+
+def _start(member: tarfile.TarInfo, file: IO[bytes]) -> bytes:
+    if not member.isfile():
+        return b""
+    file.seek(member.offset_data)
+    return file.read(min(member.size, MAGIC_BYTES))
 
 
 def _blocks(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
