@@ -3,6 +3,7 @@
 import io
 import struct
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -61,6 +62,11 @@ def decode(data: bytes, *, max_pixels: float) -> np.ndarray:
         if mended is None:
             raise
         return mended
+
+
+def decoders() -> list[str]:
+    """The installed packages that decode images: pixels depend on their versions."""
+    return ["pillow", *(["pillow-heif"] if find_spec("pillow_heif") else [])]
 
 
 def _mended(data: bytes, reason: str, max_pixels: float) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
 from vlmixer.pipeline.config import MACHINES, Config, ImageSettings
+from vlmixer.pipeline.image.decoding import decoders
 from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_features, load_finder
 from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe_detector, detector_spec, packages_of
 from vlmixer.pipeline.image.photos import Photo, PhotoReader, in_batches
@@ -41,9 +42,10 @@ IMAGES_PER_BATCH = {"cpu": 8, "cuda": 32}
 """By device. An accelerator works faster on more images at a time; a CPU does not."""
 IMAGES_PER_ROW_GROUP = 8
 MAX_LABELS_NAMED = 10
+MAX_FILES_NAMED = 3
 PHOTOS = "photos.map"
 """JSON in the work folder: the photos that belong to region features, by id."""
-PACKAGES = ("vlmixer", "numpy", "pillow", "pyarrow")
+PACKAGES = ("vlmixer", "numpy", "pyarrow")
 """What the bytes of regions/ depend on, besides the detector's own packages. Pillow decodes images and writes crops."""
 
 
@@ -138,11 +140,12 @@ def run_detect(
         "vocabulary": vocabulary.hash,
     }
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
-    versions = manifest.versions([*PACKAGES, *packages_of(spec)])
+    versions = manifest.versions([*PACKAGES, *decoders(), *packages_of(spec)])
     plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], versions)
     finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is not None:
         return finished
+    report_set_aside(corpus.set_aside)
     if photos is not None:
         files.publish_bytes(files.join(stage.work, PHOTOS), manifest.canonical(photos))
     units = survey_images(corpus.pieces, stage, engine, drop_duplicates=config.images.drop_duplicates)
@@ -200,6 +203,17 @@ def machine_hints(settings: ImageSettings) -> dict[str, str]:
     if settings.worker_ram:
         hints["min_ram"] = settings.worker_ram
     return hints
+
+
+def report_set_aside(names: Sequence[str]) -> None:
+    """Log how many input files are not images and not meant to be."""
+    if names:
+        LOG.info(
+            "detect: %d files among the inputs are not images and are set aside: %s%s",
+            len(names),
+            ", ".join(names[:MAX_FILES_NAMED]),
+            ", …" if len(names) > MAX_FILES_NAMED else "",
+        )
 
 
 def report_unmapped(labels: Sequence[str], vocabulary: Vocabulary, stage: Stage[RegionsDetails]) -> None:

@@ -57,6 +57,11 @@ def take_sample(config: Config, max_sentences: int = MAX_SENTENCES, max_images: 
     inputs = files.expand(config.text.inputs, key="text.inputs")
     sentences, total = _sample_text(inputs, config, max_sentences)
     images = sample_images(plan_corpus(config.images.inputs), max_images)
+    if all(ref.reason for ref in images.refs):
+        first = images.refs[0]
+        raise CallError(
+            f"images.inputs: no image can be read; the first is {first.name}: {first.reason} {first.detail}"
+        )
     notes = ["the number of sentences is estimated from bytes in the sample"]
     if not images.counted:
         notes.append("the number of images in tars and lists is estimated from bytes in the sample")
