@@ -48,7 +48,7 @@ class PatchBank:
         self._embed = embed
         self._snapshot = Snapshot(folder, description)
         with schemas.damage_named(files.join(folder, CONCEPTS)) as file:
-            table = pq.ParquetFile(file).read().to_pylist()  # read_table would first import pyarrow.dataset
+            table = pq.ParquetFile(file).read(use_threads=False).to_pylist()
         self.concepts = tuple(Concept(row["concept_id"], row["name"], tuple(row["synonyms"])) for row in table)
         self.counts = {row["name"]: int(row["count"]) for row in table}
         self.candidates = {row["name"]: int(row["candidates"]) for row in table}
