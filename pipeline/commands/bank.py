@@ -42,6 +42,19 @@ def add(commands: Subcommands) -> None:
     _add_serve(bank.add_parser("serve", parents=[in_bank], help="serve the bank's page with live search, and an API"))
 
 
+def _open_bank(folder: str) -> "PatchBank":
+    """The bank in `folder`. Raises CallError if there is none, with the folder that may be meant."""
+    from vlmixer.artifacts import files, manifest, stages
+    from vlmixer.bank.store import PatchBank
+
+    if not files.exists(files.join(folder, manifest.NAME)):
+        inner = files.join(folder, stages.INDEX.folder)
+        if files.exists(files.join(inner, manifest.NAME)):
+            raise CallError(f"{folder}: not a bank. Did you mean {inner}?")
+        raise CallError(f"{folder}: no bank here. Give the folder that `vlmixer index` wrote, such as OUT/bank.")
+    return PatchBank.open(folder)
+
+
 def _add_stats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tagged", metavar="DIR", help="folder of the tagged text (default: tagged/ next to the bank)")
     parser.add_argument("--quality", action="store_true", help="also measure how pure and how varied the concepts are")
@@ -54,9 +67,8 @@ def stats(options: argparse.Namespace) -> int:
     from vlmixer.artifacts import files, manifest, stages
     from vlmixer.bank.quality import bank_quality
     from vlmixer.bank.stats import bank_stats
-    from vlmixer.bank.store import PatchBank
 
-    bank = PatchBank.open(options.bank)
+    bank = _open_bank(options.bank)
     tagged = options.tagged or files.join(files.parent(options.bank), "tagged")
     mentions = None
     if options.tagged or files.exists(files.join(tagged, manifest.NAME)):
@@ -93,9 +105,8 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
 
 def query(options: argparse.Namespace) -> int:
     """Search the bank and print, save or draw the patches."""
-    from vlmixer.bank.store import PatchBank
 
-    bank, like = PatchBank.open(options.bank), options.like
+    bank, like = _open_bank(options.bank), options.like
     if like and os.path.isfile(like):
         bank, like = _bank_and_picture(options)
     elif like and ("/" in like or "." in like):  # no patch id looks like this
@@ -163,11 +174,10 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 def show(options: argparse.Namespace) -> int:
     """Write the contact sheet, print the first patches of each concept as JSON, or both."""
-    from vlmixer.bank.store import PatchBank
     from vlmixer.pipeline.report.bank import write_bank_page
 
     require_page_or_json(options)
-    bank = PatchBank.open(options.bank)
+    bank = _open_bank(options.bank)
     if options.json:
         print_json({"concepts": {entry.name: _patches_json(bank, entry.name) for entry in bank.concepts}})
     if options.html:
@@ -195,7 +205,6 @@ def drop(options: argparse.Namespace) -> int:
     from vlmixer.artifacts.samples import read_shard
     from vlmixer.bank.changing import affected_samples, drop_images
     from vlmixer.bank.matching import ImageNames, is_ambiguous, sample_images
-    from vlmixer.bank.store import PatchBank
 
     names = _image_names(options.images)
     tars = []
@@ -207,7 +216,7 @@ def drop(options: argparse.Namespace) -> int:
     # Samples may also hold regions of an image that never came into the bank.
     sampled = ImageNames(image for path in shards.values() for image in sample_images(read_shard(path)))
     in_shards = {name: found for name in names if (found := sampled.find(name)) and not is_ambiguous(found)}
-    dropped = drop_images(PatchBank.open(options.bank), names, options.out, missing_ok=bool(in_shards))
+    dropped = drop_images(_open_bank(options.bank), names, options.out, missing_ok=bool(in_shards))
     images = {*dropped.images, *(image.image_id for found in in_shards.values() for image in found)}
     affected = {name: list(affected_samples(read_shard(path), images)) for name, path in shards.items()}
     affected = {name: keys for name, keys in affected.items() if keys}
@@ -261,10 +270,9 @@ def _add_merge(parser: argparse.ArgumentParser) -> None:
 def merge(options: argparse.Namespace) -> int:
     """Write a bank of several banks' patches."""
     from vlmixer.bank.changing import merge_banks
-    from vlmixer.bank.store import PatchBank
     from vlmixer.pipeline.jobs.chain import describe
 
-    banks = [PatchBank.open(folder) for folder in options.banks]
+    banks = [_open_bank(folder) for folder in options.banks]
     merged = merge_banks(banks, options.out, max_patches=options.max_patches)
     LOG.info("%s: %s", options.out, describe(merged))
     return 0
@@ -281,8 +289,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve the bank until interrupted."""
-    from vlmixer.bank.store import PatchBank
     from vlmixer.pipeline.report import server
 
-    server.serve(PatchBank.open(options.bank), options.host, options.port, max_k=options.max_k)
+    server.serve(_open_bank(options.bank), options.host, options.port, max_k=options.max_k)
     return 0

@@ -73,6 +73,28 @@ def _run_locked(options: argparse.Namespace, config: "Config") -> None:
         if options.overwrite:
             files.remove(folder)
         train_run(config, folder, resume=True)
+    if options.stages == stages.NAMES:
+        _print_summary(config.out)
+
+
+def _print_summary(out: str) -> None:
+    """What a whole run read and wrote, where its pages are, and what to do next."""
+    from vlmixer.artifacts import files, manifest
+    from vlmixer.pipeline.jobs.chain import describe
+    from vlmixer.pipeline.report import mixing, tagging
+    from vlmixer.pipeline.report.stages import StageReport
+
+    for stage in stages.STAGES:
+        print(describe(manifest.read(files.join(out, stage.folder))))
+    pages = [StageReport(out, name).page for name in (tagging.REPORT, mixing.REPORT)]
+    print("", "pages:", *(f"  {page}" for page in pages if files.exists(page)), sep="\n")
+    print(
+        "", "next:",
+        f"  vlmixer show {out} --html samples.html    look at mixed samples",
+        f"  vlmixer bank serve {files.join(out, stages.INDEX.folder)}    search the patches",
+        f"  vlmixer verify {out}    check all files",
+        sep="\n",
+    )  # fmt: skip
 
 
 def _print_tagging(out: str) -> None:

@@ -47,12 +47,14 @@ def run(options: argparse.Namespace) -> int:
             f"{options.folder}: nothing to show. Expected an output folder that has shards/, or a folder of shards."
         )
     manifest.read(shards)  # raises for another schema version
-    samples = choose_samples(shards, options.n, options.concept)
+    folder = files.join(files.parent(shards), "bank")
+    bank = PatchBank.open(folder) if files.exists(files.join(folder, manifest.NAME)) else None
+    # The bank knows synonyms, and near names of unknown words.
+    concept = bank.concept_named(options.concept).name if bank and options.concept else options.concept
+    samples = choose_samples(shards, options.n, concept)
     if options.json:
         print_json({"samples": [sample_record(sample) for sample in samples]})
     if options.html:
-        folder = files.join(files.parent(shards), "bank")
-        bank = PatchBank.open(folder) if files.exists(files.join(folder, manifest.NAME)) else None
         count = write_samples_page(options.html, samples, bank, title=f"Samples of {options.folder}")
         LOG.info("%d samples: %s", count, options.html)
     return 0

@@ -6,6 +6,7 @@ files read are the bank's own and the images of its patches.
 
 import json
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -183,13 +184,26 @@ def _patches(found: Sequence[tuple[PatchRecord, float | None]]) -> Response:
 
 
 def serve(bank: PatchBank, host: str, port: int, *, max_k: int) -> None:
-    """Serve the bank until it is interrupted."""
+    """Serve the bank until it is interrupted. Raises CallError if the address cannot be used."""
     server = make_server(bank, host, port, max_k=max_k)
-    LOG.info("%s: http://%s:%d", bank, host, port)
+    listening = _listen(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    LOG.info("%s: http://%s:%d", bank, shown, listening.getsockname()[1])
     if host not in LOOPBACK:
         LOG.info("listening beyond this machine: everyone who can reach it sees the bank and its images")
     with suppress(KeyboardInterrupt):  # this is how it ends
-        server.run()
+        server.run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at this address, which answers from now on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise CallError(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}. Give another --port; 0 takes a free one."
+        ) from None
 
 
 def make_server(bank: PatchBank, host: str, port: int, *, max_k: int, max_body: int = MAX_BODY) -> "uvicorn.Server":

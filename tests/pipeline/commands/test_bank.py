@@ -170,3 +170,11 @@ def test_a_folder_that_is_no_bank(call, out):
     code, printed, said = call("bank", "stats", out / "tagged")
     assert (code, printed) == (2, "")
     assert "expected the folder of stage 'index'" in said
+
+
+@pytest.mark.parametrize(("inner", "said"), [("", "Did you mean"), ("nowhere", "no bank here")])
+def test_a_folder_without_a_bank(call, out, inner, said):
+    code, printed, error = call("bank", "stats", out / inner)
+    assert (code, printed) == (2, "")
+    assert said in error
+    assert inner or f"{out}/bank?" in error

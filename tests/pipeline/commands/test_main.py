@@ -109,3 +109,13 @@ def test_the_users_files_do_not_hide_packages_from_workers(tmp_path):
         [sys.executable, "-P", "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_ends_with_a_summary(call, small_run):
+    code, printed, _ = call("run", small_run.write_config(), "--out", small_run.folder / "out", "--workers", 1)
+    assert code == 0
+    out = small_run.folder / "out"
+    lines = printed.splitlines()
+    assert [line.partition(":")[0] for line in lines[:4]] == ["tag", "detect", "index", "mix"]
+    assert f"  {out}/reports/tagging.html" in lines
+    assert any(f"vlmixer show {out} " in line for line in lines)

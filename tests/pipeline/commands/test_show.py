@@ -45,3 +45,12 @@ def test_neither_page_nor_data(call, out, command, inner):
     assert code == 2
     assert "--html" in said
     assert "--json" in said
+
+
+def test_show_by_a_synonym(call, answer, out):
+    samples = answer("show", out, "--concept", "puppy", "-n", 4)["samples"]
+    assert samples
+    assert all("dog" in {patch["concept"] for patch in sample["patches"]} for sample in samples)
+    code, printed, said = call("show", out, "--concept", "kites", "--json")
+    assert (code, printed) == (2, "")
+    assert "Near: kite" in said

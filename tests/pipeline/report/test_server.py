@@ -244,3 +244,10 @@ def test_the_command_serves_until_it_is_interrupted(bank):
         assert process.wait(20) == 0
     finally:
         process.kill()
+
+
+def test_a_used_port_is_one_message(bank, port):
+    command = [sys.executable, "-m", "vlmixer", "bank", "serve", bank.folder, "--port", str(port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: cannot listen at 127.0.0.1, port {port}: ")
