@@ -19,6 +19,7 @@ from vlmixer.pipeline.jobs import dataflow
 from vlmixer.pipeline.jobs.do_units import ListUnits
 from vlmixer.pipeline.jobs.failures import explained
 from vlmixer.pipeline.jobs.processes import WORKER, local_runner
+from vlmixer.pipeline.jobs.proxies import exempt_loopback
 from vlmixer.pipeline.units.failures import forget_errors, raise_error
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.stage import AnyStage
@@ -53,6 +54,7 @@ class Engine:
         UserError if a worker process dies, or if the engine that --runner names fails. Another exception of a local
         pipeline is raised as it is.
         """
+        exempt_loopback()
         forget_errors(stage)
         listed = publish_units(stage, units)
         pipeline = beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label))

@@ -28,6 +28,7 @@ from google.protobuf import json_format, text_format
 from grpc import RpcError
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.jobs.proxies import NO_PROXY, not_proxied
 from vlmixer.pipeline.jobs.worker import PARENT
 
 WORKER = "vlmixer.pipeline.jobs.worker"
@@ -36,8 +37,6 @@ URN = "vlmixer:env:worker_process:v1"
 LOG = logging.getLogger("apache_beam.worker_process")
 LINES_KEPT = 20
 SECONDS_TO_END = 30.0
-NO_PROXY, LOOPBACK = "no_grpc_proxy", "localhost,127.0.0.1,::1"
-"""Workers reach the runner on this machine without a proxy, even if the environment names one."""
 
 
 def local_runner(options: PipelineOptions, workers: int, module: str) -> FnApiRunner:
@@ -90,7 +89,7 @@ class WorkerProcess(GrpcWorkerHandler):
             "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(self.control_address),
             "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.logging_api_service_descriptor()),
             "PIPELINE_OPTIONS": json_format.MessageToJson(provision.pipeline_options),
-            NO_PROXY: ",".join(filter(None, [_not_proxied(), LOOPBACK])),
+            NO_PROXY: not_proxied(os.environ),
         }
         # A session of its own: Ctrl-C is for the command, which then ends its workers.
         self._process = subprocess.Popen(
@@ -177,8 +176,3 @@ def last_words(pid: int, code: int, lines: list[str]) -> str:
 def _descriptor(address: str) -> str:
     text: str = text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=address))
     return text
-
-
-def _not_proxied() -> str:
-    """The hosts that gRPC reaches without a proxy, as the environment says."""
-    return os.environ.get(NO_PROXY, os.environ.get("no_proxy", ""))

@@ -15,6 +15,7 @@ import pytest
 from tests.pipeline.jobs.small_corpus import contents, make_corpus, run
 
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.proxies import not_proxied
 
 ROOT = Path(__file__).parents[3]
 RUNNER = "--runner=PortableRunner"
@@ -91,6 +92,28 @@ def test_the_portable_runner_gives_the_bytes_of_the_local_one(portable, tmp_path
     assert run(config, Path("local")) == 0
     assert run(config, Path("portable"), *portable.arguments) == 0
     assert contents(tmp_path / "portable") == contents(tmp_path / "local")
+
+
+@pytest.fixture
+def dead_proxies(monkeypatch):
+    """Proxies that nobody answers, as far as loopback is concerned the same as a company's."""
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://localhost:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.setenv(name, "intranet.example")
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_loopback_never_goes_through_a_proxy(portable, tmp_path, dead_proxies, local):
+    config = make_corpus(tmp_path).write_config()
+    arguments = [] if local else portable.arguments
+    assert run(config, tmp_path / "out", *arguments, command="tag", workers=2) == 0
+
+
+def test_hosts_without_a_proxy_keep_their_place():
+    assert not_proxied({}) == "localhost,127.0.0.1,::1"
+    assert not_proxied({"no_proxy": "a.example, localhost"}) == "a.example,localhost,127.0.0.1,::1"
+    assert not_proxied({"no_proxy": "a.example", "no_grpc_proxy": "b.example"}) == "b.example,localhost,127.0.0.1,::1"
 
 
 def test_what_a_unit_meets_on_another_engine_is_the_same_error(portable, tmp_path, capsys):
