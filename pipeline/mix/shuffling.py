@@ -1,7 +1,7 @@
 """The shuffle of the views: which shard each view of a sentence belongs to, and its place there.
 
 Both follow from hashes of the sample's key, so that the order of samples is random over the whole corpus and depends on
-nothing else. Views travel through Arrow files of the work folder, of which one at a time is open.
+nothing else. Views travel through Arrow files of the work folder; only one of them is open at a time.
 """
 
 from collections.abc import Sequence

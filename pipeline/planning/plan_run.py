@@ -16,8 +16,8 @@ ASSUMPTIONS = (
     "every worker has its own processor, as fast as this machine's, and the memory in the table; files are read and "
     "written as fast as here",
     f"each of several workers does {EFFICIENCY:.0%} of what a single one does; the launcher's part is not shared",
-    "the corpus is like the sample: as many mentions, regions and concepts per input; duplicates all over the corpus, "
-    "of which a sample has hardly any, count as new",
+    "the corpus is like the sample: as many mentions, regions and concepts per input; duplicates across the "
+    "corpus, which are rare in a sample, count as new",
 )
 
 

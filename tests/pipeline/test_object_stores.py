@@ -57,7 +57,7 @@ def results(store: Store, out: str) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def finished(store: Store, corpus: Corpus) -> dict[str, bytes]:
-    """The files of a whole run whose inputs lie in the bucket and whose output is a local folder."""
+    """The files of a whole run with inputs in the bucket and output in a local folder."""
     out = corpus.folder / "local"
     assert run(config_of(corpus), out) == 0
     return contents(out)

@@ -1,5 +1,8 @@
-"""Engines other than the local one: the same bytes, and errors as clear. Here Beam's portable path, with a job server
-and a pool of workers as processes of their own; docs/engines.md tells what was tried with Prism and Flink."""
+"""Engines other than the local one: the same bytes and equally clear errors.
+
+Here Beam's portable path is tried, with a job server and a pool of workers as processes of their own. docs/engines.md
+says what was tried with Prism and Flink.
+"""
 
 import os
 import signal

@@ -149,12 +149,12 @@ def same(one, other):
 @pytest.mark.parametrize("settings", [{}, {"views": 3, "crops": True, "sampler": "score", "patches_per_word": 2}])
 def test_every_sample_is_reproduced_from_its_key(mixed_with, settings):
     out, samples = mixed_with(**settings)
-    lying = {sample.key: (shard.name, sample) for shard in sorted((out / "shards").glob("mixed-*.tar"))
+    stored = {sample.key: (shard.name, sample) for shard in sorted((out / "shards").glob("mixed-*.tar"))
              for sample in read_shard(str(shard))}  # fmt: skip
-    for key in sorted(lying)[::40]:
+    for key in sorted(stored)[::40]:
         found = reproduce(str(out), key)
-        assert same(found.sample, lying[key][1])
-        assert found.shard == lying[key][0]
+        assert same(found.sample, stored[key][1])
+        assert found.shard == stored[key][0]
         assert found.source.endswith(f"captions.txt at {key.split('-')[1]}")
         replaced = [index for index, why in enumerate(found.reasons) if why.reason.startswith("replaced")]
         assert isinstance(found.sample, MixedSample)
@@ -200,9 +200,9 @@ def test_show_tells_why(mixed_with, capsys, tmp_path):
     assert said.count("kept: its draw ") == 1
     assert page.read_text().count('class="why"') == 2
     assert main(["show", str(out / "shards"), "--key", sample.key, "--why", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["key"] == sample.key
-    assert len(told["why"]) == 2
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["key"] == sample.key
+    assert len(shown["why"]) == 2
     assert to_text(reproduce(str(out), sample.key), why=False).count("\n") == 5
 
 

@@ -20,7 +20,7 @@ SENTENCES = 400
 
 
 def write_tagged(folder, parts):
-    """SENTENCES tagged sentences in so many parts, of which one is empty."""
+    """SENTENCES tagged sentences in this many parts. One part is empty."""
     mention = {"start": 2, "end": 5, "concept": "dog", "surface": "dog", "lemma": "dog"}
     rows: list[dict[str, object]]
     rows = [{"sentence_id": f"s-{number:012d}", "text": f"a dog {number}", "mentions": [mention] * (number % 3)}

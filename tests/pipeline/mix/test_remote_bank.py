@@ -1,4 +1,4 @@
-"""Features and crops of a bank that lies behind a URL: what is asked for, counted by a server."""
+"""Features and crops of a bank behind a URL. A server counts the requests."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -136,7 +136,7 @@ def test_detection():
 def test_candidates_and_patches_of_a_concept_end_at_their_limits():
     assert candidates_of(16_000, (0.5, 0.1), 4_000) == [4_000, 1_600]
     plan = stages()["index"]
-    # 4,000 candidates of which 1,000 are kept, and 1,600 of which half are no near-duplicates
+    # 1,000 of 4,000 candidates are kept, and half of 1,600, since the others are near-duplicates
     choosing = 0.1 + 0.4 + 0.1 + 0.16 + 1e-6 * (4_000 * 1_000 + 1_600 * 800)
     assert plan.passes == (
         PassPlan("gather", 1, about(16_000 * 3e-5), 2.0),
