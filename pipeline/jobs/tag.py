@@ -10,16 +10,17 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
-from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.rejects import BAD, REASONS, RejectLog, bad_count
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
@@ -29,7 +30,7 @@ from vlmixer.pipeline.report.tagging import EXAMPLES, Examples, write_tagging_re
 from vlmixer.pipeline.text.candidates import CandidateFiles
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.readers.base import TextSlice
-from vlmixer.pipeline.text.readers.formats import can_split
+from vlmixer.pipeline.text.readers.formats import can_split, is_side_file
 from vlmixer.pipeline.text.readers.reader import SentenceReader, SourceSentence
 from vlmixer.pipeline.text.readers.slices import source_id
 from vlmixer.pipeline.text.sentences import SentenceSplitter
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("vlmixer")
 SIZES = TagSizes()
+SHOWN = 3
+"""Bad inputs that an error names."""
 
 
 class TagSentences(beam.PTransform):
@@ -93,7 +96,7 @@ def run_tag(
     """Do the stage, or what is left of it. Raises UserError, CallError."""
     if not config.text.inputs:
         raise CallError("text.inputs: empty; expected files, folders or globs with sentences.")
-    inputs = files.expand(config.text.inputs, key="text.inputs")
+    inputs = _without_side_files(files.expand(config.text.inputs, key="text.inputs"), config.text.inputs)
     # `auto` is resolved here, so that its warning is given once and not by every worker.
     text = replace(config.text, spacy_model=resolve_model(config.text.spacy_model))
     nlp = load_spacy(text.spacy_model)
@@ -146,7 +149,7 @@ def _do_stage(
     results: list[UnitResult[FoundSentences | FoundMentions]] = [*found, *tagged]
     counts = [result.counts["sentences"] for result in results]
     if not any(_has_sentence(each) for each in counts):
-        raise UserError("text.inputs: the files hold no sentence at all.")
+        raise UserError(f"text.inputs: the files hold no sentence at all.{_why(stage, results)}")
     details = TaggedDetails(
         tagger=describe_model(nlp),
         vocabulary=vocabulary.name,
@@ -308,10 +311,32 @@ def _where(sentences: Sequence[SourceSentence], wanted: Sequence[bool]) -> list[
 
 
 def _has_sentence(counts: Counts) -> bool:
-    """Whether anything was read besides empty files, unreadable files and blank lines."""
-    return counts.read > sum(
-        counts.rejected.get(reason, 0) for reason in ("empty_file", "unreadable_file", "empty_line")
-    )
+    """Whether anything was read besides bad inputs and blank lines."""
+    return counts.read > bad_count(counts.rejected.items()) + counts.rejected.get("empty_line", 0)
+
+
+def _why(stage: Stage[TaggedDetails], results: Sequence[UnitResult[Any]]) -> str:
+    """The first bad inputs, each on a line of its own with what was found."""
+    lines = []
+    for name in (output.name for result in results for output in result.rejects):
+        with files.open_read(files.join(stage.rejects, name)) as file:
+            rows = pq.read_table(file, columns=["source", "reason", "detail"]).to_pylist()
+        lines += [
+            f"\n{row['source']}: {row['detail'] or REASONS[row['reason']]}" for row in rows if row["reason"] in BAD
+        ]
+        if len(lines) >= SHOWN:
+            break
+    return "".join(lines[:SHOWN])
+
+
+def _without_side_files(inputs: Sequence[FileStat], named: Sequence[str]) -> list[FileStat]:
+    """The inputs without files of folders and globs whose names say that they hold no sentences (README.md …)."""
+    aside = [entry.name for entry in inputs if is_side_file(entry.name) and entry.name not in named]
+    if not aside or len(aside) == len(inputs):
+        return list(inputs)
+    shown = ", ".join(aside[:SHOWN]) + (", …" if len(aside) > SHOWN else "")
+    LOG.info("tag: %d files are set aside by their names; to read one, name it in text.inputs: %s", len(aside), shown)
+    return [entry for entry in inputs if entry.name not in set(aside)]
 
 
 def _log_files_that_cannot_be_split(inputs: Sequence[FileStat], sizes: TagSizes) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-_APOSTROPHES = str.maketrans("’ʼ＇", "'''")
+# A zero-width space separates words, and so does a byte order mark in the middle of text; joiners do not.
+_CHARACTERS = str.maketrans("’ʼ＇\u200b\ufeff", "'''  ")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def fold(text: str) -> Folded:
     ends: list[int] = []
     for cluster in _clusters().finditer(text):
         piece = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster.group()).casefold())
-        for character in piece.translate(_APOSTROPHES):
+        for character in piece.translate(_CHARACTERS):
             if unicodedata.category(character) != "Cf":
                 folded.append(character)
                 starts.append(cluster.start())

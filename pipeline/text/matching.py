@@ -18,6 +18,18 @@ ENGLISH: tuple[Derivation, ...] = (lambda word: (word,), inflections_of, forms_o
 _GAP = re.compile(r"[\s'‐‑–-]*|[./&]")
 
 
+# Whatever is joined to "://", "www.", an @ between words, a frequent ending of hosts or files, or an underscore.
+_MARKS_OF_ADDRESSES = re.compile(r"://|www\.|@|_|\w\.\w")
+_ADDRESS = re.compile(
+    r"(?:[a-z][a-z0-9+.-]*://|\bwww\.)[^\s<>\"]+"
+    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+    r"|(?<!\w)@\w+"
+    r"|\b[\w%-]+(?:[./][\w%-]+)*\.(?:com|org|net|edu|gov|info|html?|php|jpe?g|png|gif|webp|bmp|tiff?|svg|pdf|txt|json"
+    r"|csv|tsv|tar|zip|gz|mp[34]|avi|mov|webm)\b(?:/[^\s<>\"]*)?"
+    r"|\b\w*[a-z0-9]_\w+"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """`text[start:end]` is a form of the concept. `lemma` is the vocabulary's word that it is a form of.
@@ -152,7 +164,7 @@ class Matcher:
             after = at + len(form.words)
             if form.concept is not None:
                 found.append(Match(*words.stored(at, after - 1), form.concept, form.lemma, at, after - 1))
-        return found
+        return _outside_addresses(found, words.folded) if found else found
 
     def _longest(self, words: Words, at: int) -> _Form | None:
         for form in self._by_first[words.words[at]]:
@@ -163,6 +175,14 @@ class Matcher:
             ):
                 return form
         return None
+
+
+def _outside_addresses(matches: list[Match], folded: Folded) -> list[Match]:
+    """The matches that are not part of a URL, an e-mail address or a file name."""
+    if not _MARKS_OF_ADDRESSES.search(folded.text):
+        return matches
+    spans = [folded.stored(*found.span()) for found in _ADDRESS.finditer(folded.text)]
+    return [match for match in matches if not any(begin < match.end and match.start < end for begin, end in spans)]
 
 
 def split(phrase: str) -> tuple[str, ...]:

@@ -67,6 +67,9 @@ class TextFormat(Protocol):
     splits: bool
     """Whether reading can begin in the middle of an unpacked file."""
 
+    is_text: bool
+    """Whether the unpacked file is text."""
+
     errors: tuple[type[Exception], ...]
     """What `read` raises at a broken file, apart from what unpacking raises."""
 

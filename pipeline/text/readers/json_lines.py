@@ -11,6 +11,7 @@ class JsonLines:
     """A record per line; the position is the byte at which the line begins."""
 
     splits = True
+    is_text = True
     errors: tuple[type[Exception], ...] = ()
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:

@@ -15,6 +15,9 @@ ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 ZSTD_BLOCK = 256
 """Packed bytes read at a time. In the worst case they unpack to 8 MiB."""
 
+MAX_WINDOW = 1 << 31
+"""Of Zstandard's frames: `zstd --long=31` is the most it can write."""
+
 _BUFFER = 1 << 16
 
 
@@ -42,6 +45,20 @@ def unpack(name: str, file: IO[bytes]) -> IO[bytes]:
     return io.BufferedReader(file, _BUFFER) if is_url(name) else file  # type: ignore[type-var]
 
 
+def head_of(name: str, file: IO[bytes], size: int) -> bytes:
+    """The first `size` unpacked bytes of the file, fewer if it is shorter or broken. Returns to the file's start."""
+    head = b""
+    try:
+        stream = unpack(name, file)
+        read = getattr(stream, "read1", stream.read)  # what is read before an error is not lost
+        while len(head) < size and (part := read(size - len(head))):
+            head += part
+    except ERRORS:
+        pass
+    file.seek(0)
+    return head
+
+
 class _ZstdFrames(io.RawIOBase):
     """The unpacked frames of `file`, one after the other. zstandard's own reader takes a frame that ends early for a
     whole one; this one raises EOFError."""
@@ -62,7 +79,7 @@ class _ZstdFrames(io.RawIOBase):
                 if self._frame is not None:
                     raise EOFError("the file ends within a compressed frame")
                 return 0
-            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._frame = self._frame or zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
             self._ready = memoryview(self._frame.decompress(self._packed))
             self._packed = self._frame.unused_data
             if self._frame.eof:

@@ -16,6 +16,7 @@ class ParquetColumn:
     begins."""
 
     splits = True
+    is_text = False
     errors: tuple[type[Exception], ...] = (pa.ArrowException,)
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
@@ -26,6 +27,10 @@ class ParquetColumn:
                 rows = table.metadata.num_rows
                 detail = f"no column {options.field!r} in: {', '.join(columns)}; {rows} rows"
                 yield Record(-1, Unusable("missing_field", detail))
+            return
+        if (count := columns.count(options.field)) > 1:
+            if text_slice.start == 0:
+                yield Record(-1, Unusable("missing_field", f"{count} columns {options.field!r}; expected one"))
             return
         row = 0
         for group in range(table.num_row_groups):

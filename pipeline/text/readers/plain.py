@@ -1,22 +1,47 @@
-"""Plain text: one sentence per line, or paragraphs of running text."""
+"""Plain text: one sentence per line, or paragraphs of running text.
+
+Any file whose name says nothing else comes here, so the first bytes are looked at: JSON lines are read as such, a table
+with the right column as a table, and a table without names of its columns is refused.
+"""
 
 from collections.abc import Iterator
 from typing import IO
 
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, decode
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode
+from vlmixer.pipeline.text.readers.json_lines import JsonLines
 from vlmixer.pipeline.text.readers.lines import lines, paragraphs
+from vlmixer.pipeline.text.readers.packing import head_of
+from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, delimiter_of, is_json_lines, is_table
+from vlmixer.pipeline.text.readers.table import TextTable
+
+_TABLE = (
+    "a table: all lines have tabs, and the first line has no column {field!r}. Expected plain sentences, or the names "
+    "of the columns in the first line and text.field to be one of them"
+)
 
 
 class PlainText:
     """A text per line or paragraph; the position is the byte at which it begins."""
 
     splits = True
-    errors: tuple[type[Exception], ...] = ()
+    is_text = True
+    errors: tuple[type[Exception], ...] = TextTable.errors
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
-        find = paragraphs if options.running_text else lines
-        for position, data in find(text_slice, file, options.max_line_bytes):
-            yield Record(position, decode(position, data, options))
+        head = head_of(text_slice.name, file, HEAD_BYTES)
+        first = text_slice.start == 0
+        delimiter = delimiter_of(head, options.field)
+        if is_json_lines(head):
+            yield from JsonLines().read(text_slice, file, options)
+        elif delimiter is not None:
+            # A table cannot be split: who reads the beginning reads all of it.
+            yield from TextTable(delimiter).read(text_slice, file, options) if first else ()
+        elif is_table(head):
+            yield from (Record(-1, Unusable("missing_field", _TABLE.format(field=options.field))),) if first else ()
+        else:
+            find = paragraphs if options.running_text else lines
+            for position, data in find(text_slice, file, options.max_line_bytes):
+                yield Record(position, decode(position, data, options))
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         return position - text_slice.start

@@ -15,6 +15,7 @@ from vlmixer.pipeline.text.readers import packing
 from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, ReadOptions, Record, TextSlice, Unusable, wrong_type
 from vlmixer.pipeline.text.readers.formats import can_split, format_of
 from vlmixer.pipeline.text.readers.slices import source_id
+from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, unreadable
 from vlmixer.pipeline.text.sentences import SentenceSplitter
 
 MIN_BYTES_SAMPLED = 4 << 20
@@ -80,7 +81,7 @@ class SentenceReader:
             try:
                 self.inputs.append(_describe(text_slice))
                 with files.open_read(name) as file:
-                    for record in format_of(name).read(text_slice, file, self._options):
+                    for record in self._records(text_slice, file):
                         yield from self._sentences_of(name, record)
                 if self.read == before and text_slice.bytes == text_slice.size:
                     self._reject(name, "", "empty_file")
@@ -94,7 +95,7 @@ class SentenceReader:
         records = 0
         with files.open_read(text_slice.name) as file:
             try:
-                for record in format_of(text_slice.name).read(text_slice, file, self._options):
+                for record in self._records(text_slice, file):
                     records += 1
                     found = self._sentences_of(text_slice.name, record)
                     texts += [sentence.text for sentence in found][: limit - len(texts)]
@@ -103,6 +104,16 @@ class SentenceReader:
             except _errors(text_slice.name):
                 pass
         return texts, text_slice.bytes
+
+    def _records(self, text_slice: TextSlice, file: IO[bytes]) -> Iterator[Record]:
+        """The records of the slice; if no format can read such a file, why, once for all its slices."""
+        problem = None
+        if format_of(text_slice.name).is_text:
+            problem = unreadable(packing.head_of(text_slice.name, file, HEAD_BYTES))
+        if problem is None:
+            yield from format_of(text_slice.name).read(text_slice, file, self._options)
+        elif text_slice.start == 0:
+            yield Record(-1, Unusable("unreadable_file", problem))
 
     def _sentences_of(self, source: str, record: Record) -> Sequence[SourceSentence]:
         """The usable sentences of a record; the others go to the log."""
@@ -126,18 +137,20 @@ class SentenceReader:
         return [sentence for sentence in checked if sentence]
 
     def _listed(self, source: str, position: int, texts: list[Any]) -> Sequence[SourceSentence]:
-        """The usable texts of a list, each one sentence."""
-        if self.splitter is not None:
-            wrong = wrong_type(self._options.field, texts)
-            self._reject(source, position, wrong.reason, wrong.detail)
-            return ()
+        """The usable sentences of a list of texts, numbered through."""
         found = []
-        for number, text in enumerate(texts):
+        number = -1
+        for text in texts:
             if not isinstance(text, str):
+                number += 1
                 wrong = wrong_type(self._options.field, text)
                 self._reject(source, f"{position}-{number}", wrong.reason, wrong.detail)
-            elif sentence := self._checked(source, position, number, text):
-                found.append(sentence)
+                continue
+            # A text of nothing but white space stays one, to be counted.
+            for part in [text] if self.splitter is None else self.splitter.split(text) or [""]:
+                number += 1
+                if sentence := self._checked(source, position, number, part):
+                    found.append(sentence)
         return found
 
     def _checked(self, source: str, position: int, number: int, text: str) -> SourceSentence | None:

@@ -153,7 +153,7 @@ def test_bad_files_among_good_ones_are_counted_and_named(tmp_path, capsys):
     summary = report_numbers(out)
     assert [Path(name).name for name in summary["unreadable"]] == ["broken.json", "cut.txt.gz"]
     table = capsys.readouterr().out
-    assert f"cannot be read: {tmp_path / 'cut.txt.gz'}" in table
+    assert f"not readable: {tmp_path / 'cut.txt.gz'}" in table
     assert "2 unreadable_file: " in table
     assert is_sound(out)
 

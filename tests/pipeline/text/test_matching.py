@@ -101,7 +101,7 @@ def test_phrases_go_across_folded_text():
         make_vocabulary("v", [["crème brûlée"], ["hot dog"], ["t-shirt"], ["пожарный гидрант"], ["कुत्ता घर"]])
     )
     for text in (
-        "cre\u0300me bru\u0302le\u0301e", "CRÈME-BRÛLÉE", "Ｈｏｔ　ｄｏｇ", "ho\u00adt\u00a0d\u200bog", "T\u2011Shirts",
+        "cre\u0300me bru\u0302le\u0301e", "CRÈME-BRÛLÉE", "Ｈｏｔ　ｄｏｇ", "ho\u00adt\u00a0d\u2060og", "T\u2011Shirts",
         "t shirt", "Пожарный  гидрант", "कुत्ता घर",
     ):  # fmt: skip
         sentence = f"🐕\u200d🦺 e\u0301 {text}, ﬁ"
@@ -236,3 +236,26 @@ def test_a_word_goes_before_a_plural_of_another():
 
 def test_words_without_letters_match_nothing():
     assert Matcher(make_vocabulary("v", [["!!!"], ["dog"]])).find("!!! ...") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see http://example.test/cat/dog-bed.html", "www.dog.test", "mail cat@dog.test now", "IMG_dog_001.jpg", "@dog",
+        "cat.jpg", "dog.com/cat", "my_dog_photo", "https://x.test/?q=dog",
+    ],
+)  # fmt: skip
+def test_no_word_of_an_address_or_file_name_is_found(coco, text):
+    assert found(coco, text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a dog.", "a dog...a tree", "a dog/horse", "#dog", "see x.test: a dog", "it was a dog.Then"]
+)
+def test_words_beside_punctuation_are(coco, text):
+    assert "dog" in [entry[0] for entry in found(coco, text)]
+
+
+def test_zero_width_spaces_separate_words_and_joiners_do_not(coco):
+    text = "A cat\u200bsits on the\u200bcouch\ufeffdog, h\u200do\u2060rse"
+    assert [entry[0] for entry in found(coco, text)] == ["cat", "couch", "dog", "h\u200do\u2060rse"]

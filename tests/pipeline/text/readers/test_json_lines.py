@@ -38,7 +38,10 @@ def test_a_list_of_no_texts_is_a_missing_field(read):
     assert read("a.jsonl", b'{"caption": []}').rejects == [("0", "missing_field")]
 
 
-def test_several_texts_are_no_running_text(read):
-    result = read("a.jsonl", b'{"caption": ["One. Two."]}\n{"caption": "One. Two."}', splitter=SPLITTER)
-    assert result.sentences == [("27-0", "One."), ("27-1", "Two.")]
-    assert result.rejects == [("0", "missing_field")]
+def test_several_running_texts_are_split_and_numbered_through(read):
+    content = b'{"caption": ["One. Two.", " ", 3, "Three."]}\n{"caption": "One. Two."}'
+    result = read("a.jsonl", content, splitter=SPLITTER)
+    assert result.sentences == [
+        ("0-0", "One."), ("0-1", "Two."), ("0-4", "Three."), ("45-0", "One."), ("45-1", "Two.")
+    ]  # fmt: skip
+    assert result.rejects == [("0-2", "empty_line"), ("0-3", "missing_field")]
