@@ -86,7 +86,8 @@ def test_the_bytes_are_those_of_a_local_run(store, stored, finished):
 
 
 def test_nothing_else_is_left_in_the_bucket(store, stored, finished):
-    assert set(store.contents("out")) == {*finished, "config.yaml"}
+    reports = {f"reports/{name}.{ending}" for name in ("tagging", "mixing") for ending in ("html", "json")}
+    assert set(store.contents("out")) == {*finished, *reports, "config.yaml"}
 
 
 def test_no_request_is_made_in_vain(stored, finished):
