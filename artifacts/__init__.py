@@ -1,1 +1,1 @@
-"""What lies on disk between the stages: the file door, schemas, manifests, rejects and the sample format."""
+"""What is on disk between the stages: access to files, schemas, manifests, rejects and the format of samples."""
