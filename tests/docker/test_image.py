@@ -169,5 +169,5 @@ def test_the_templates_job_runs_the_command_in_a_worker(caplog):
     caplog.set_level("INFO", logger="vlmixer")
     assert list(dataflow.run_command(["bank", "stats", "--help"])) == ["done"]
     assert any("folder of the bank" in line for line in caplog.messages)
-    with pytest.raises(RuntimeError, match=r"vlmixer bank stats /none ended with 1:\n.*no such file"):
+    with pytest.raises(RuntimeError, match=r"vlmixer bank stats /none ended with 2:\n.*/none: no bank here"):
         list(dataflow.run_command(["bank", "stats", "/none"]))
