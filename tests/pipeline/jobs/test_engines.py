@@ -137,7 +137,7 @@ def test_workers_that_do_not_see_the_output_are_named(portable, tmp_path, capsys
     out = "memory://only-in-this-process"
     assert run(config, out, *portable.arguments, command="tag") == 1
     said = capsys.readouterr().err
-    assert said.splitlines()[-1].startswith(f"error: {out}/work/tag/plan.json: not there for the worker on ")
+    assert said.splitlines()[-1].startswith(f"error: {out}/work/tag/plan.json: missing for the worker on ")
     assert "Traceback" not in said
 
 
