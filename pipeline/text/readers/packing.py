@@ -49,7 +49,8 @@ def head_of(name: str, file: IO[bytes], size: int) -> bytes:
     """The first `size` unpacked bytes of the file, fewer if it is shorter or broken. Returns to the file's start."""
     head = b""
     try:
-        stream = unpack(name, file)
+        # Not through a buffer of our own: when it is collected, it closes the file.
+        stream = unpack(name, file) if is_packed(name) else file
         read = getattr(stream, "read1", stream.read)  # what is read before an error is not lost
         while len(head) < size and (part := read(size - len(head))):
             head += part
