@@ -1,14 +1,15 @@
 """Does training align photos and sentences, and which part of the method does it? Retrieval on held-out pairs.
 
-    python benchmarks/evidence.py --text CAPTIONS.txt.gz --images 'photos/*.jpg' … --test CAPTIONS.jsonl --out DIR
-           [--detector pkg.module:Class --weights FILE] [--spacy-model PIPELINE] [--classes CLASSES.jsonl]
+    python benchmarks/evidence.py --text CAPTIONS.txt.gz --images 'photos/*.jpg' … --test CAPTIONS.jsonl[@PART] …
+           --out DIR [--detector pkg.module:Class --weights FILE] [--spacy-model PIPELINE] [--classes CLASSES.jsonl]
            [--part all|test|development] [--seeds 0 1 2] [--only VARIANT …] [--set train.steps=700 …]
 
 CAPTIONS.jsonl has lines of {"image": name, "captions": [text, …]}, CLASSES.jsonl lines of {"image", "classes"} with the
-visible classes of each. The test's captions are removed from the text, and photos that look like a test photo from the
-images. DIR keeps everything: rerun the command to resume. DIR/evidence.md has the table, DIR/evidence.html the held-out
-photos with the captions that the first seed's full model finds. Choose settings on the part "development" of the list,
-and report results on the part "test".
+visible classes of each; a list may have "classes" in its own lines. The captions of all lists are removed from the
+text, and photos that look like one of theirs from the images. DIR keeps everything: rerun the command to resume.
+DIR/evidence.md has a table per list and, of several lists, the mean over them, by which settings are chosen.
+DIR/evidence.html has the held-out photos of the first list with the captions that the first seed's full model finds.
+Choose settings on the part "development" of a list, report results on the part "test". @PART is --part for one list.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.evaluate import retrieval
 from vlmixer.model.scoring import RetrievalReport, RetrievalScore, score_matrix, tag_overlap
 from vlmixer.pipeline.config import Config, ImageSettings, TextSettings
-from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
+from vlmixer.pipeline.evaluation.ablation import VARIANTS, development_score, run_variant, table
 from vlmixer.pipeline.evaluation.retrieval import detect_pairs, read_pairs
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.engine import Engine
@@ -48,6 +49,7 @@ ALIKE = 6.0
 """Photos are taken for the same one if their grey thumbnails differ by less than this on average, of 255."""
 AMBIGUOUS = ("orange", "glass")
 """Words of the vocabulary that in captions mostly mean something else: the colour, the material."""
+PARTS = ("all", "test", "development")
 DEVELOPMENT_SHARE = 0.3
 GALLERY_THRESHOLD = 0.2
 """Regions of test photos count from this score on; patches, whose labels are taught, from images.score_threshold on."""
@@ -85,9 +87,18 @@ def lines_of(path: str) -> Iterator[str]:
                 yield line.strip()
 
 
+def lists_of(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """The lists of pairs and the part of each that is measured."""
+    lists = []
+    for given in options.test:
+        path, _, part = given.rpartition("@")
+        lists.append((path, part) if path and part in PARTS else (given, options.part))
+    return lists
+
+
 def write_corpora(options: argparse.Namespace, out: Path) -> None:
-    """The text without the test's captions and the list of the images without the test's photos, into `out`."""
-    pairs = read_pairs(options.test)
+    """The text without the lists' captions and the list of the images without the lists' photos, into `out`."""
+    pairs = [pair for path, _ in lists_of(options) for pair in read_pairs(path)]
     captions = {words_of(caption) for _, group in pairs for caption in group}
     kept = [line for line in lines_of(options.text) if words_of(line) not in captions]
     total = sum(1 for _ in lines_of(options.text))
@@ -117,7 +128,7 @@ def pipeline_config(options: argparse.Namespace, out: Path) -> Config:
 class Gallery:
     """The test: photos as the detector sees them, their captions, and the concepts that the tagger finds in these.
 
-    `seen`: concepts that can be seen in each photo, by --classes; None without that file.
+    `seen`: concepts that can be seen in each photo, by "classes" of the list or of --classes; None if these lack one.
     """
 
     names: tuple[str, ...]
@@ -138,23 +149,28 @@ class Gallery:
         )
 
 
-def load_gallery(options: argparse.Namespace, config: Config, out: Path) -> Gallery:
-    """The whole test list; what the detector finds is kept in `out`, because it takes longest."""
+def load_gallery(pairs_file: str, classes: str | None, config: Config, folder: Path) -> Gallery:
+    """A whole list of pairs; what the detector finds is kept in `folder`, because it takes longest."""
     vocabulary = load_vocabulary(config.vocabulary)
     images = replace(config.images, score_threshold=GALLERY_THRESHOLD)
-    found, skipped = see(options.test, replace(config, images=images), out / f"gallery-{GALLERY_THRESHOLD}")
+    found, skipped = see(pairs_file, replace(config, images=images), folder)
     for name, reason in skipped.items():
         print(f"not used: {name}: {reason}", file=sys.stderr)
-    pairs = dict(read_pairs(options.test))
+    pairs = dict(read_pairs(pairs_file))
     captions = tuple(tuple(pairs[name]) for name in found)
     tagger = make_tagger(config.text, vocabulary)
     concepts = tuple(
         tuple(frozenset(mention.concept for mention in tagged.mentions) for tagged in tagger.tag(list(group)))
         for group in captions
     )
+    records = {
+        Path(record["image"]).name: record["classes"]
+        for path in (pairs_file, *([classes] if classes else []))
+        for record in map(json.loads, lines_of(path))
+        if "classes" in record
+    }
     seen = None
-    if options.classes:
-        records = {(record := json.loads(line))["image"]: record["classes"] for line in lines_of(options.classes)}
+    if all(Path(name).name in records for name in found):
         ids = {label: vocabulary.map_labels([label])[0] for group in records.values() for label in group}
         seen = tuple(
             frozenset(
@@ -200,13 +216,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", required=True)
     parser.add_argument("--images", required=True, nargs="+")
-    parser.add_argument("--test", required=True)
+    parser.add_argument("--test", required=True, nargs="+", metavar="CAPTIONS.jsonl[@PART]")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--detector", default=ImageSettings().detector)
     parser.add_argument("--weights", default="default")
     parser.add_argument("--spacy-model", default="auto")
     parser.add_argument("--classes")
-    parser.add_argument("--part", choices=("all", "test", "development"), default="all")
+    parser.add_argument("--part", choices=PARTS, default="all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of model or train")
@@ -218,24 +234,35 @@ def main() -> None:
         write_corpora(options, out)
     config = pipeline_config(options, out)
     run_stages(config, stages.NAMES, Engine(), overwrite=False, import_paths=IMPORT_PATHS)
-    gallery = load_gallery(options, config, out).part(options.part)
-    captions = [list(group) for group in gallery.captions]
-    concepts = [[set(found) for found in group] for group in gallery.concepts]
-    reports: dict[str, list[RetrievalReport]] = {}
+    galleries = []
+    for number, (path, part) in enumerate(lists_of(options)):
+        folder = out / "-".join(["gallery", str(GALLERY_THRESHOLD), *([str(number)] if number else [])])
+        galleries.append((path, part, load_gallery(path, options.classes, config, folder).part(part)))
+    lists: list[dict[str, list[RetrievalReport]]] = [{} for _ in galleries]
     for seed in options.seeds:
         for name in options.only:
             asked = settings.build(Settings, settings.override({}, options.set), where="--set")
             run = run_variant(name, replace(asked, seed=seed, out=str(out)))
-            reports.setdefault(name, []).append(retrieval(run, gallery.images, captions, concepts))
-            told = (
-                f"Part {options.part} of the list, regions from score {GALLERY_THRESHOLD} on; "
-                f"{' '.join(options.set) or 'default settings'}."
-            )
-            text = table(reports, perfect_tags(gallery), told)
+            sections = []
+            for reports, (path, part, gallery) in zip(lists, galleries, strict=True):
+                captions = [list(group) for group in gallery.captions]
+                concepts = [[set(found) for found in group] for group in gallery.concepts]
+                reports.setdefault(name, []).append(retrieval(run, gallery.images, captions, concepts))
+                told = (
+                    f"{'/'.join(Path(path).parts[-2:])}, part {part}; regions from score {GALLERY_THRESHOLD} on; "
+                    f"{' '.join(options.set) or 'default settings'}."
+                )
+                sections.append(table(reports, perfect_tags(gallery), told))
+            if len(lists) > 1:
+                sections.append(development_score(lists))
+            text = "\n".join(sections)
             files.publish_bytes(str(out / "evidence.md"), text.encode())
-            print(f"{name}, seed {seed}: {reports[name][-1].score('regions').recall[10].value:.1f}", file=sys.stderr)
+            recall = ", ".join(f"{reports[name][-1].score('regions').recall[10].value:.1f}" for reports in lists)
+            print(f"{name}, seed {seed}: {recall}", file=sys.stderr)
             if name == "c" and seed == options.seeds[0]:
-                write_alignment_page(str(out / "evidence.html"), run, gallery.names, gallery.images, captions)
+                shown = galleries[0][2]
+                captions = [list(group) for group in shown.captions]
+                write_alignment_page(str(out / "evidence.html"), run, shown.names, shown.images, captions)
     print(text)
 
 

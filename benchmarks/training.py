@@ -127,8 +127,8 @@ def hugging_face(chosen: Settings, tokenizer: Tokenizer) -> torch.nn.Module:
         num_hidden_layers=model.layers,
         num_attention_heads=model.heads,
         intermediate_size=model.feed_forward_size,
-        hidden_dropout_prob=model.dropout,
-        attention_probs_dropout_prob=model.dropout,
+        hidden_dropout_prob=model.dropout_rate,
+        attention_probs_dropout_prob=model.dropout_rate,
         max_position_embeddings=max(model.max_text_tokens, 8),
         attn_implementation="sdpa",
     )
@@ -185,7 +185,9 @@ def compare(options: argparse.Namespace, chosen: Settings, shards: ShardSet, tok
 
     def masked_language(network: Network, batch: Masked, bfloat16: bool) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return objectives.masked_language_modelling(network.words(batch.sequences, batch.chosen), batch.targets)
+            return objectives.masked_language_modelling(
+                network.words(network.bert(batch.sequences), batch.chosen), batch.targets
+            )
 
     def bert(batch: Masked) -> Tensor:
         # Text alone: their model has no regions, so it has less to do.

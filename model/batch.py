@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlmixer.model.network import Sequences
-from vlmixer.model.padding import Masked, MaskedArrays, Padded, as_columns, joined, joined_masked, padded
+from vlmixer.model.padding import Masked, MaskedArrays, as_columns, joined_masked, padded
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import IGNORED, View, mask_words
 
@@ -27,14 +26,15 @@ class MaskedViews:
 class Part:
     """What one reader contributes to a step: masked mixed sentences, masked images, and pairs for the contrastive loss.
 
-    Row i of `text`, `view` and `sentences` is one sentence; sentences without a patch are left out. None: no rows.
+    Row i of `text`, `view` and `sentences` is one sentence; sentences without a patch are left out. Words of `text` are
+    masked; each patch of `view` must predict the word that it replaced. None: no rows.
     """
 
     epoch: int
     mixed: MaskedArrays | None
     images: MaskedArrays | None
-    text: Padded | None
-    view: Padded | None
+    text: MaskedArrays | None
+    view: MaskedArrays | None
     sentences: np.ndarray
 
 
@@ -43,20 +43,18 @@ class Batch:
     """What one rank reads in one step.
 
     `mixed`: mixed sentences with masked words. `images`: images with masked tags, None in runs without image samples.
-    `text`, `view`, `sentences`: pairs for the contrastive loss; row i of each is one sentence, and sentences without a
-    patch are left out. `samples`: number of mixed and image samples. `items`: number of word pieces and regions that
-    the encoder sees. `pieces`, `tags`: number of pieces and of tags to predict.
+    `text`, `view`, `sentences`: pairs for the contrastive loss, as in Part. `samples`: number of mixed and image
+    samples. `items`: number of word pieces and regions that the encoder sees. `tags`: number of tags to predict.
     """
 
     epoch: int
     samples: int
     items: int
-    pieces: int
     tags: int
     mixed: Masked
     images: Masked | None
-    text: Sequences | None
-    view: Sequences | None
+    text: Masked | None
+    view: Masked | None
     sentences: Tensor
 
     def to(self, device: torch.device) -> "Batch":
@@ -71,13 +69,18 @@ class Batch:
         )
 
 
+def unmasked(views: Sequence[View]) -> MaskedViews:
+    """`views` as they are, with nothing to predict."""
+    none = np.zeros(0, np.int64)
+    return MaskedViews(tuple(views), none.reshape(0, 2), none, none)
+
+
 def mask_views(
     views: Sequence[View], tokenizer: Tokenizer, probability: float, random: np.random.Generator
 ) -> MaskedViews:
     """`views` with whole words masked, each with `probability`, as `mask_words` does it."""
     if not views:
-        none = np.zeros(0, np.int64)
-        return MaskedViews((), none.reshape(0, 2), none, none)
+        return unmasked(views)
     ids = as_columns([view.ids for view in views], 0)
     words = as_columns([view.words for view in views], -1)
     changed, targets = mask_words(ids, words, tokenizer, probability, random)
@@ -113,14 +116,14 @@ def padded_masked(masked: MaskedViews) -> MaskedArrays | None:
 def assemble(parts: Sequence[Part]) -> Batch:
     """The batch of a step, from the parts of a rank's readers."""
     mixed, images = (joined_masked([getattr(part, name) for part in parts]) for name in ("mixed", "images"))
-    text, view = (joined([getattr(part, name) for part in parts]) for name in ("text", "view"))
+    text, view = (joined_masked([getattr(part, name) for part in parts]) for name in ("text", "view"))
     assert mixed is not None  # each reader has at least one sentence per step
-    seen = [mixed.sequences, *([images.sequences] if images is not None else [])]
+    seen = [part.sequences for part in (mixed, images) if part is not None]
+    pairs = [part.sequences for part in (text, view) if part is not None]
     return Batch(
         epoch=parts[0].epoch,
         samples=sum(map(len, seen)),
-        items=sum(int(part.mask.sum()) for part in (*seen, text, view) if part is not None),
-        pieces=len(mixed.targets),
+        items=sum(int(part.mask.sum()) for part in (*seen, *pairs)),
         tags=int(images.words.max(initial=-1)) + 1 if images is not None else 0,
         mixed=mixed.tensors(),
         images=None if images is None else images.tensors(),

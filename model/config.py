@@ -24,12 +24,12 @@ class ModelConfig:
     hidden_size: int = 128  # width of the states (pilot)
     heads: int = 4  # number of attention heads; must divide hidden_size (pilot)
     feed_forward_size: int = 512  # width inside a layer; BERT's rule is four times hidden_size
-    dropout: float = 0.1  # BERT's
+    dropout: float | None = None  # null: 0, right for a small network (ours, measured); with init 0.1 (BERT's)
     max_text_tokens: int = 64  # maximum number of word pieces of a text, with [CLS] and [SEP]; longer texts are cut
     max_regions: int = 50  # maximum number of patches or regions per sequence; the rest is left out
     feature_dim: int | None = None  # width of a region's feature; null: that of the shards
     projection_size: int = 128  # dimensions of the space in which sentences and images are compared
-    pooling: Literal["mean", "cls"] = "mean"  # what is projected: the mean of all states (pilot), or the state of [CLS]
+    pooling: Literal["content", "mean", "cls"] = "content"  # the mean of all states but [CLS], [SEP]; of all; or [CLS]
     patch_positions: bool = True  # whether a pasted patch has the position of the word it replaces
     patch_segments: bool = False  # whether regions have the segment of their sequence's text; not in Oscar and VinVL
     vocabulary_size: int = 8000  # maximum number of word pieces to learn from the shards' texts
@@ -37,10 +37,16 @@ class ModelConfig:
     lower_case: bool | None = None  # whether texts are lower-cased for your vocab.txt; null: as it needs
     init: str | None = None  # BERT weights in the Hugging Face layout (.safetensors) to start from
 
+    @property
+    def dropout_rate(self) -> float:
+        """`dropout`; if it is null, 0, or BERT's 0.1 where the weights are BERT's."""
+        return (0.0 if self.init is None else 0.1) if self.dropout is None else self.dropout
+
     def __post_init__(self) -> None:
         _positive("model", self, "layers", "hidden_size", "heads", "feed_forward_size", "max_regions")
         _positive("model", self, "projection_size", "vocabulary_size")
-        _fraction("model", self, "dropout")
+        if self.dropout is not None:
+            _fraction("model", self, "dropout")
         if self.hidden_size % self.heads:
             raise CallError(
                 f"model.heads: {self.heads} does not divide model.hidden_size {self.hidden_size}. "
@@ -70,18 +76,19 @@ class TrainConfig:
     accumulate: int = 1  # batches per update; the negatives of the contrastive loss still come from one batch
     mask_probability: float = 0.15  # share of words that are masked (BERT's)
     tag_mask_probability: float = 0.25  # share of tags that are masked; more than of words, because images have few
+    text_mask_probability: float = 0.15  # share of words that are masked in the contrastive loss's sentences (ours)
     cutmix: bool = True  # false, for ablations: no patches; the contrastive view is the words they would replace
     predict_replaced: bool = False  # whether a pasted patch must also predict the word that it replaced
     drop_words: float = 1.0  # how often the contrastive view loses the words that no patch replaced (pilot)
     temperature: float = 0.1  # of the contrastive loss (pilot)
-    masked_language_weight: float = 1.0  # weights of the three losses; 0 switches one off
-    masked_tags_weight: float = 1.0
+    masked_language_weight: float = 1.0  # weights of the losses, 0 switches one off: masked words of mixed sentences
+    masked_text_weight: float = 1.0  # masked words of the contrastive loss's sentences (ours)
+    replaced_words_weight: float = 1.0  # the words that the patches of the contrastive view replaced (ours, measured)
+    masked_tags_weight: float = 1.0  # masked tags of images
     contrastive_weight: float = 1.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
-    balance: float = (
-        0.5  # a sentence's weight is (1 / number of sentences with its rarest concept) ** balance; 0: equal
-    )
+    balance: float = 0.5  # sampling weight of a sentence: (1 / sentences with its rarest concept) ** balance; 0: equal
     shards_in_memory: int = 8  # shards that a reader shuffles at a time; it reads as many ahead
     batches_sorted_together: int = 32  # batches whose samples are sorted by length together; 1: not sorted
     readers: int | None = None  # parts into which an epoch is divided; null: one per rank and worker
@@ -106,11 +113,13 @@ class TrainConfig:
         )
         if self.readers is not None:
             _positive("train", self, "readers")
-        _fraction("train", self, "mask_probability", "tag_mask_probability", "drop_words", "balance")
+        _fraction("train", self, "mask_probability", "text_mask_probability", "tag_mask_probability")
+        _fraction("train", self, "drop_words", "balance")
         _not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay", "workers")
-        _not_negative("train", self, "masked_language_weight", "masked_tags_weight", "contrastive_weight")
-        if not self.masked_language_weight + self.masked_tags_weight + self.contrastive_weight:
-            raise CallError("train: all three loss weights are 0, so nothing is learned. Set one above 0.")
+        weights = [field.name for field in fields(self) if field.name.endswith("_weight")]
+        _not_negative("train", self, *weights)
+        if not any(getattr(self, name) for name in weights):
+            raise CallError("train: all loss weights are 0, so nothing is learned. Set one above 0.")
 
 
 def _positive(section: str, config: object, *names: str) -> None:

@@ -18,10 +18,9 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.processes import end_when
 from vlmixer.artifacts.rng import generator
 from vlmixer.artifacts.samples import ImageSample, MixedSample
-from vlmixer.model.batch import Batch, Part, assemble, mask_views, padded_masked, with_replaced
+from vlmixer.model.batch import Batch, Part, assemble, mask_views, padded_masked, unmasked, with_replaced
 from vlmixer.model.config import ModelConfig, TrainConfig
 from vlmixer.model.encoding import EncodedSentence, encode_images, encode_sentences, rarity
-from vlmixer.model.padding import padded
 from vlmixer.model.shards import Shard, ShardSet, Stream
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import View
@@ -141,12 +140,14 @@ class Loader:
         dropped = random.random(len(sentences)) < self._train.drop_words
         # A view of [CLS] and [SEP] alone is empty.
         paired = [(one, alone) for one, alone in zip(sentences, dropped, strict=True) if len(one.alone) > 2]
+        text = mask_views([one.text for one, _ in paired], self._tokenizer, self._train.text_mask_probability, random)
+        view = unmasked([one.alone if alone else one.mixed for one, alone in paired])
         return Part(
             epoch=epoch,
             mixed=padded_masked(mixed),
             images=padded_masked(tags),
-            text=padded([one.text for one, _ in paired]) if paired else None,
-            view=padded([one.alone if alone else one.mixed for one, alone in paired]) if paired else None,
+            text=padded_masked(text),
+            view=padded_masked(with_replaced(view, [one.replaced for one, _ in paired])),
             sentences=np.array([one.number for one, _ in paired], np.int64),
         )
 

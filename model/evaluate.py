@@ -13,7 +13,7 @@ from vlmixer.model.checkpoint import load_reference_texts, load_run
 from vlmixer.model.embedding import ImageRegions, average_similarity, embed_images, embed_tags, embed_texts, similarity
 from vlmixer.model.scoring import RetrievalReport, score_matrix, tag_overlap
 
-OVERLAP_WEIGHT = 0.1
+OVERLAP_WEIGHT = 0.3
 """Weight of tag overlap when it is added to `similarity`. Chosen on photos that are in no reported score."""
 
 

@@ -24,7 +24,8 @@ class Sequences:
 
     `ids`, `positions`, `segments`: (B, T) int64. `regions`: (B, P, D + 6) float32. `region_positions`: (B, P) int64,
     -1 for none. `order`: (B, L) int64, the items of each sequence, text first, as columns of the T + P; the padding
-    between text and regions is left out. `mask`: (B, L) bool, true for items.
+    between text and regions is left out. `mask`: (B, L) bool, true for items. `content`: (B, L) bool, true for items
+    but [CLS] and [SEP]; a sequence that has no other item keeps these.
     """
 
     ids: Tensor
@@ -34,6 +35,7 @@ class Sequences:
     region_positions: Tensor
     order: Tensor
     mask: Tensor
+    content: Tensor
 
     def to(self, device: torch.device) -> "Sequences":
         """The same batch on `device`."""
@@ -50,7 +52,7 @@ class TextEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_text_tokens, config.hidden_size)
         self.token_type_embeddings = nn.Embedding(SEGMENTS, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, LAYER_NORM_EPSILON)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(self, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
         """(B, T) int64 each; returns (B, T, hidden)."""
@@ -69,7 +71,7 @@ class RegionEmbeddings(nn.Module):
         self.segments = config.patch_segments
         self.dense = nn.Linear(feature_dim + BOX_NUMBERS, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, LAYER_NORM_EPSILON)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(self, regions: Tensor, positions: Tensor, segments: Tensor, text: TextEmbeddings) -> Tensor:
         """`regions`: (B, P, D + 6). `positions`: (B, P), -1 for none. `segments`: (B, 1). `text` has the tables."""
@@ -89,7 +91,7 @@ class SelfAttention(nn.Module):
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.dropout = config.dropout
+        self.dropout = config.dropout_rate
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """`states`: (B, L, hidden); `mask`: (B, 1, 1, L) bool."""
@@ -98,7 +100,11 @@ class SelfAttention(nn.Module):
             for layer in (self.query, self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        on_cpu = states.device.type == "cpu"
+        if on_cpu:  # the gradient of bfloat16 attention takes a CPU ten times as long
+            query, key, value = query.float(), key.float(), value.float()
+        with torch.autocast(states.device.type, enabled=not on_cpu and torch.is_autocast_enabled(states.device.type)):
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return mixed.transpose(1, 2).flatten(2)
 
 
@@ -109,7 +115,7 @@ class Residual(nn.Module):
         super().__init__()
         self.dense = nn.Linear(width, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, LAYER_NORM_EPSILON)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(self, states: Tensor, residual: Tensor) -> Tensor:
         """`states`: (B, L, width); `residual`: (B, L, hidden)."""
@@ -195,27 +201,33 @@ class Network(nn.Module):
         self.projection = nn.Linear(config.hidden_size, config.projection_size)
         self.apply(_initialise)
 
-    def words(self, batch: Sequences, chosen: Tensor) -> Tensor:
-        """(n, vocabulary): logits of the word pieces at `chosen`, (n, 2) int64, a sequence and its item."""
-        return self._predict(self.cls["predictions"], batch, chosen)
+    def words(self, states: Tensor, chosen: Tensor) -> Tensor:
+        """(n, vocabulary): logits of the word pieces at `chosen`, (n, 2) int64, a sequence and its item.
 
-    def tag_pieces(self, batch: Sequences, chosen: Tensor) -> Tensor:
-        """(n, vocabulary): logits of the pieces of tags at `chosen`, (n, 2) int64, a sequence and its item."""
-        return self._predict(self.tags["predictions"], batch, chosen)
+        `states`: (B, L, hidden), what `bert` returns.
+        """
+        return self._predict(self.cls["predictions"], states, chosen)
+
+    def tag_pieces(self, states: Tensor, chosen: Tensor) -> Tensor:
+        """(n, vocabulary): logits of the pieces of tags at `chosen`, with arguments as of `words`."""
+        return self._predict(self.tags["predictions"], states, chosen)
 
     def embed(self, batch: Sequences) -> Tensor:
         """(B, projection_size) float32 of length 1: each sequence in the contrastive space."""
-        states = self.bert(batch)
+        return self.project(self.bert(batch), batch)
+
+    def project(self, states: Tensor, batch: Sequences) -> Tensor:
+        """`embed`, from the `states` that `bert` returned for `batch`: (B, L, hidden)."""
         if self.pooling == "cls":
             pooled = states[:, 0]
         else:
-            weight = batch.mask.unsqueeze(-1).to(states.dtype)
+            weight = (batch.content if self.pooling == "content" else batch.mask).unsqueeze(-1).to(states.dtype)
             pooled = (states * weight).sum(1) / weight.sum(1)
         return functional.normalize(self.projection(pooled).float(), dim=-1)
 
-    def _predict(self, head: nn.Module, batch: Sequences, chosen: Tensor) -> Tensor:
-        states = self.bert(batch)[chosen[:, 0], chosen[:, 1]]
-        return head(states, self.bert.embeddings.word_embeddings.weight)
+    def _predict(self, head: nn.Module, states: Tensor, chosen: Tensor) -> Tensor:
+        logits: Tensor = head(states[chosen[:, 0], chosen[:, 1]], self.bert.embeddings.word_embeddings.weight)
+        return logits
 
 
 def _initialise(module: nn.Module) -> None:

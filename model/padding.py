@@ -22,6 +22,7 @@ class Padded:
     region_positions: np.ndarray
     order: np.ndarray
     mask: np.ndarray
+    content: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,6 +79,7 @@ def padded(views: Sequence[View]) -> Padded:
     ids = as_columns([view.ids for view in views], 0)
     column = np.arange(total.max())[None, :]
     mask = column < total
+    content = mask & (column != 0) & (column != text - 1)
     # The regions of a row begin after all T columns of text, wherever its own text ends.
     order = np.where(column < text, column, ids.shape[1] + column - text)
     regions = [np.concatenate([view.regions.features, view.regions.geometry], 1, dtype=np.float32) for view in views]
@@ -89,6 +91,7 @@ def padded(views: Sequence[View]) -> Padded:
         region_positions=as_columns([view.regions.positions for view in views], -1),
         order=np.where(mask, order, 0),
         mask=mask,
+        content=np.where(content.any(1, keepdims=True), content, mask),
     )
 
 
@@ -104,7 +107,8 @@ def joined(parts: Sequence[Padded | None]) -> Padded | None:
     }
     # Regions begin after all columns of text, and there may be more of those than in the part.
     shifted = [part.order + (columns - part.ids.shape[1]) * (part.order >= part.ids.shape[1]) for part in there]
-    return Padded(**arrays, order=_stacked(shifted, 0), mask=_stacked([part.mask for part in there], False))
+    masks = {name: _stacked([getattr(part, name) for part in there], False) for name in ("mask", "content")}
+    return Padded(**arrays, order=_stacked(shifted, 0), **masks)
 
 
 def joined_masked(parts: Sequence[MaskedArrays | None]) -> MaskedArrays | None:

@@ -32,14 +32,15 @@ from vlmixer.model.ranks import Ranks, from_environment, joined
 from vlmixer.model.shards import ShardSet, open_shards
 from vlmixer.model.tokenizer import Tokenizer
 
-LOSSES = ("masked_language", "masked_tags", "contrastive")
+LOSSES = ("masked_language", "masked_tags", "contrastive", "masked_text", "replaced_words")
 
 
 class Losses(nn.Module):
-    """The network with its objectives: a batch in, three losses out, in a single forward pass as DDP needs it.
+    """The network with its objectives: a batch in, the losses out, in a single forward pass as DDP needs it.
 
-    Masked words are predicted from the mixed view, masked tags from an image's regions and its other tags. The mean of
-    a loss over the ranks is the loss of all ranks' batches taken as one. The same holds for its gradient.
+    Masked words are predicted from the mixed view and, as `masked_text`, from the sentence that is contrasted; masked
+    tags from an image's regions and its other tags; replaced words from their patch in the contrastive view. The mean
+    of a loss over the ranks is the loss of all ranks' batches taken as one. The same holds for its gradient.
     """
 
     def __init__(self, network: Network, config: TrainConfig, ranks: Ranks) -> None:
@@ -47,30 +48,42 @@ class Losses(nn.Module):
         self.network, self.config, self.ranks = network, config, ranks
 
     def forward(self, batch: Batch) -> Tensor:
-        """(3,) float32, in the order of LOSSES. A loss that is switched off, or has nothing to predict, is 0."""
+        """(5,) float32, in the order of LOSSES. A loss that is switched off, or has nothing to predict, is 0."""
         network, config, ranks = self.network, self.config, self.ranks
         nothing = torch.zeros((), device=batch.sentences.device)
-        language = tags = contrast = nothing
-        mine = torch.tensor([batch.pieces, batch.tags], dtype=torch.float32, device=nothing.device)
+        found = dict.fromkeys(LOSSES, nothing)
+        counts = [0 if part is None else len(part.targets) for part in (batch.mixed, batch.text, batch.view)]
+        mine = torch.tensor([*counts, batch.tags], dtype=torch.float32, device=nothing.device)
         # A rank's mean is weighted by its share of all the ranks' targets.
         weights = ranks.world * mine / ranks.total(mine).clamp(min=1)
         if config.masked_language_weight:
-            logits = network.words(batch.mixed.sequences, batch.mixed.chosen)
-            language = weights[0] * objectives.masked_language_modelling(logits, batch.mixed.targets)
-        if config.masked_tags_weight and batch.images is not None:
-            logits = network.tag_pieces(batch.images.sequences, batch.images.chosen)
-            tags = weights[1] * objectives.masked_tag_prediction(logits, batch.images.targets, batch.images.words)
+            logits = network.words(network.bert(batch.mixed.sequences), batch.mixed.chosen)
+            found["masked_language"] = weights[0] * objectives.masked_language_modelling(logits, batch.mixed.targets)
+        if config.masked_tags_weight and (images := batch.images) is not None:
+            logits = network.tag_pieces(network.bert(images.sequences), images.chosen)
+            found["masked_tags"] = weights[3] * objectives.masked_tag_prediction(logits, images.targets, images.words)
+        none = torch.zeros(0, network.projection.out_features, device=nothing.device)
+        pair = [none, none]
+        of_words = (("masked_text", config.masked_text_weight), ("replaced_words", config.replaced_words_weight))
+        for side, part in enumerate((batch.text, batch.view)):
+            name, weight = of_words[side]
+            if part is None or not (weight or config.contrastive_weight):
+                continue
+            states = network.bert(part.sequences)
+            if weight:
+                logits = network.words(states, part.chosen)
+                found[name] = weights[1 + side] * objectives.masked_language_modelling(logits, part.targets)
+            if config.contrastive_weight:
+                pair[side] = network.project(states, part.sequences)
         if config.contrastive_weight:
-            none = torch.zeros(0, network.projection.out_features, device=nothing.device)
-            text, view = (none if part is None else network.embed(part) for part in (batch.text, batch.view))
-            text, view, sentences = (ranks.gathered(part) for part in (text, view, batch.sentences))
-            contrast = ranks.summed_gradient(objectives.contrastive(text, view, sentences, config.temperature))
-        return torch.stack([language, tags, contrast])
+            text, view, sentences = (ranks.gathered(part) for part in (*pair, batch.sentences))
+            contrast = objectives.contrastive(text, view, sentences, config.temperature)
+            found["contrastive"] = ranks.summed_gradient(contrast)
+        return torch.stack(list(found.values()))
 
     def total(self, losses: Tensor) -> Tensor:
-        """The weighted sum of `losses`, (3,), as a scalar."""
-        config = self.config
-        weights = [config.masked_language_weight, config.masked_tags_weight, config.contrastive_weight]
+        """The weighted sum of `losses`, (5,), as a scalar."""
+        weights = [getattr(self.config, f"{name}_weight") for name in LOSSES]
         return (losses * torch.tensor(weights, device=losses.device)).sum()
 
 
@@ -194,7 +207,7 @@ def _loop(
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
         sums = ranks.total(torch.cat([losses / ranks.world, losses.new_tensor([samples, items])])).tolist()
         values = dict(zip(LOSSES, sums, strict=False))
-        values = {"loss": module.total(losses.new_tensor(sums[:3])).item()} | values
+        values = {"loss": module.total(losses.new_tensor(sums[: len(LOSSES)])).item()} | values
         # Checked before the update, so that the weights stay those of the last sound step.
         if not math.isfinite(norm.item()) or not math.isfinite(values["loss"]):
             raise UserError(_not_finite(run, step + 1, values, norm.item(), saved))

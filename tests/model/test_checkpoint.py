@@ -122,7 +122,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(shard
         for step, batch in enumerate(whole(self, start), start):
             if step == 6:
                 assert batch.view
-                batch.view.regions[0, 0, 0] = float("inf")
+                batch.view.sequences.regions[0, 0, 0] = float("inf")
             yield batch
 
     monkeypatch.setattr(Loader, "batches", poisoned)

@@ -1,10 +1,13 @@
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.model.config import ModelConfig, Settings, TrainConfig, load_settings
+
+WEIGHTS = [field.name for field in fields(TrainConfig) if field.name.endswith("_weight")]
 
 
 def config_file(tmp_path, text):
@@ -35,12 +38,24 @@ def test_set_overrides_the_file(tmp_path):
         ("model: {dropout: 1.5}", "model.dropout"),
         ("train: {steps: 0}", "train.steps"),
         ("train: {warmup_steps: -1}", "train.warmup_steps"),
-        ("train: {masked_language_weight: 0, masked_tags_weight: 0, contrastive_weight: 0}", "weights are 0"),
+        ("model: {dropout: -0.1}", "model.dropout"),
+        ("train: {text_mask_probability: 2}", "train.text_mask_probability"),
+        ("train: {replaced_words_weight: -1}", "train.replaced_words_weight"),
+        (f"train: {{{', '.join(f'{name}: 0' for name in WEIGHTS)}}}", "weights are 0"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, text, named):
     with pytest.raises(CallError, match=named):
         load_settings(config_file(tmp_path, text))
+
+
+def test_defaults_that_depend_on_the_size_are_berts_where_the_weights_are():
+    small, bert, own = (
+        ModelConfig(),
+        ModelConfig(init="bert.safetensors"),
+        ModelConfig(init="bert.safetensors", dropout=0.2),
+    )
+    assert (small.dropout_rate, bert.dropout_rate, own.dropout_rate) == (0.0, 0.1, 0.2)
 
 
 def imported_by(statement):

@@ -69,27 +69,31 @@ def test_without_image_samples_there_are_none(folder):
 
 def test_items_count_what_is_no_padding(folder):
     batch = next(loader(folder).batches(0))
-    parts = (batch.mixed.sequences, batch.images.sequences, batch.text, batch.view)
+    parts = (batch.mixed.sequences, batch.images.sequences, batch.text.sequences, batch.view.sequences)
     assert batch.items == sum(int(part.mask.sum()) for part in parts)
 
 
 def test_other_words_are_dropped_from_the_contrastive_view_as_often_as_asked(folder):
     for share, expected in ((1.0, {2}), (0.0, set())):
         batch = next(loader(folder, drop_words=share).batches(0))
-        lengths = (batch.view.mask.sum(1) - (batch.view.regions.abs().sum(-1) > 0).sum(1)).tolist()
+        view = batch.view.sequences
+        lengths = (view.mask.sum(1) - (view.regions.abs().sum(-1) > 0).sum(1)).tolist()
         assert set(lengths) == expected if expected else min(lengths) > 2
     some = [next(loader(folder, drop_words=0.5).batches(step)) for step in range(4)]
-    dropped = [
-        int((batch.view.mask.sum(1) - (batch.view.regions.abs().sum(-1) > 0).sum(1) == 2).sum()) for batch in some
-    ]
+    views = [batch.view.sequences for batch in some]
+    dropped = [int((view.mask.sum(1) - (view.regions.abs().sum(-1) > 0).sum(1) == 2).sum()) for view in views]
     assert 0 < sum(dropped) < sum(len(batch.sentences) for batch in some)
 
 
 def test_without_cutmix_there_is_no_patch_anywhere_and_the_contrast_is_with_the_replaced_words(folder):
-    batch, mixed = (next(loader(folder, cutmix=cutmix).batches(0)) for cutmix in (False, True))
-    assert batch.mixed.sequences.regions.shape[1] == batch.view.regions.shape[1] == 0
-    assert torch.equal(batch.text.ids, mixed.text.ids)
-    for text, view in zip(batch.text.ids.tolist(), batch.view.ids.tolist(), strict=True):
+    batch, mixed = (
+        next(loader(folder, cutmix=cutmix, text_mask_probability=0.0).batches(0)) for cutmix in (False, True)
+    )
+    assert batch.mixed.sequences.regions.shape[1] == batch.view.sequences.regions.shape[1] == 0
+    assert not len(batch.view.targets)
+    texts, views = batch.text.sequences.ids, batch.view.sequences.ids
+    assert torch.equal(texts, mixed.text.sequences.ids)
+    for text, view in zip(texts.tolist(), views.tolist(), strict=True):
         words = [piece for piece in view if piece]
         assert 2 < len(words) < len([piece for piece in text if piece])
         assert set(words) <= set(text)
@@ -105,6 +109,30 @@ def test_a_patch_that_must_predict_its_word_is_asked_for_each_piece_of_it(folder
     # Items behind the text are patches, of which each is asked.
     assert (items >= text.sum(1)[rows]).all()
     assert len({(int(row), int(item)) for row, item in more.chosen[count:]}) == int((~text & more.sequences.mask).sum())
+
+
+def test_the_contrasts_sentences_are_masked_as_often_as_asked(folder):
+    bare, masked, whole = (
+        next(loader(folder, text_mask_probability=share).batches(0)).text for share in (0.0, 0.15, 1.0)
+    )
+    assert not len(bare.targets)
+    words = int(whole.words.max()) + 1
+    assert 0 < int(masked.words.max()) + 1 < 0.5 * words
+    # What is to be predicted is what stood there.
+    assert torch.equal(bare.sequences.ids[masked.chosen[:, 0], masked.chosen[:, 1]], masked.targets)
+    assert (masked.sequences.ids != bare.sequences.ids).any()
+
+
+def test_each_patch_of_the_contrastive_view_is_asked_for_the_word_that_it_replaced(folder):
+    batch = next(loader(folder, text_mask_probability=0.0).batches(0))
+    view = batch.view
+    rows, items = view.chosen.T
+    assert (items >= 2).all()  # behind [CLS] and [SEP]
+    assert {(int(row), int(item)) for row, item in view.chosen} == {
+        (row, item) for row, length in enumerate(view.sequences.mask.sum(1).tolist()) for item in range(2, length)
+    }
+    for row, target in zip(rows.tolist(), view.targets.tolist(), strict=True):
+        assert target in batch.text.sequences.ids[row].tolist()
 
 
 def test_a_sentence_is_as_rare_as_the_rarest_concept_pasted_into_it(folder):
@@ -151,7 +179,7 @@ def test_sentences_without_a_patch_are_left_out_of_the_contrast_only(tmp_path):
     samples = [*bare, *(world.mixed(number) for number in range(3, 8))]
     batch = next(loader(write_shards(str(tmp_path / "shards"), samples)).batches(0))
     assert len(batch.mixed.sequences.ids) == 8
-    assert len(batch.text.ids) == len(batch.view.ids) == len(batch.sentences) == 5
+    assert len(batch.text.sequences.ids) == len(batch.view.sequences.ids) == len(batch.sentences) == 5
     nothing = next(loader(write_shards(str(tmp_path / "bare"), bare)).batches(0))
     assert nothing.text is None
     assert nothing.view is None

@@ -13,7 +13,14 @@ from vlmixer.model.network import Network
 from vlmixer.model.padding import pad
 from vlmixer.model.views import NOWHERE, Regions, View
 
-CONFIG = ModelConfig(layers=2, hidden_size=8, heads=2, feed_forward_size=16, max_text_tokens=12, projection_size=5)
+CONFIG = ModelConfig(
+    layers=2,
+    hidden_size=8,
+    heads=2,
+    feed_forward_size=16,
+    max_text_tokens=12,
+    projection_size=5,
+)
 VOCABULARY, FEATURE_DIM = 20, 3
 
 
@@ -48,23 +55,41 @@ def test_shapes(network):
     assert network.bert(batch).shape == (3, 6, 8)
     assert network.embed(batch).shape == (3, 5)
     chosen = torch.tensor([[0, 1], [2, 1]])
-    assert network.words(batch, chosen).shape == network.tag_pieces(batch, chosen).shape == (2, VOCABULARY)
+    states = network.bert(batch)
+    assert network.words(states, chosen).shape == network.tag_pieces(states, chosen).shape == (2, VOCABULARY)
 
 
 def test_embeddings_have_length_one(network):
     assert network.embed(pad(VIEWS)).norm(dim=-1).tolist() == pytest.approx([1, 1, 1])
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_padding_changes_nothing(network, pooling):
-    network.pooling = pooling
+@pytest.mark.parametrize("pooling", ["content", "mean", "cls"])
+def test_padding_changes_nothing(pooling):
+    torch.manual_seed(0)
+    network = Network(replace(CONFIG, pooling=pooling), VOCABULARY, FEATURE_DIM).eval()
     together = network.embed(pad(VIEWS))
     alone = torch.cat([network.embed(pad([one])) for one in VIEWS])
     assert torch.allclose(together, alone, atol=1e-6)
     chosen = torch.tensor([[2, 1]])
-    assert torch.allclose(
-        network.words(pad(VIEWS), chosen), network.words(pad(VIEWS[2:]), chosen * torch.tensor([0, 1])), atol=1e-6
-    )
+    one, other = (network.bert(pad(views)) for views in (VIEWS, VIEWS[2:]))
+    assert torch.allclose(network.words(one, chosen), network.words(other, chosen * torch.tensor([0, 1])), atol=1e-6)
+
+
+def test_content_is_all_but_the_special_pieces_unless_there_is_nothing_else():
+    batch = pad([*VIEWS, view([2, 3], 0)])
+    # Words; regions; a word and two regions; [CLS] and [SEP] of an empty view.
+    assert [row.nonzero().flatten().tolist() for row in batch.content] == [[1, 2, 3], [2, 3, 4, 5], [1, 3, 4], [0, 1]]
+
+
+def test_the_mean_of_the_content_does_not_see_the_special_pieces_states(network):
+    batch = pad(VIEWS)
+    states = network.bert(batch)
+    changed = states.clone()
+    changed[:, 0] += 1.0  # [CLS]
+    network.pooling = "content"
+    assert torch.equal(network.project(states, batch), network.project(changed, batch))
+    network.pooling = "mean"
+    assert not torch.allclose(network.project(states, batch), network.project(changed, batch), atol=1e-3)
 
 
 def test_a_set_of_regions_has_no_order_but_positions_matter(network):

@@ -48,6 +48,7 @@ def test_chance_is_the_cutoffs_share_of_the_gallery():
     score = score_matrix("chance", np.zeros((40, 20)), np.zeros((40, 20)), np.repeat(np.arange(20), 2), True, 10, 0)
     assert [score.recall[k].value for k in (1, 5, 10)] == pytest.approx([5, 25, 50])
     assert score.median_rank.value == 10.5
+    assert score.log2_rank.value == pytest.approx(np.log2(10.5))
 
 
 # Two images with two captions each: captions 0 and 1 belong to image 0, captions 2 and 3 to image 1.
@@ -74,7 +75,7 @@ def test_the_bootstrap_is_the_same_for_the_same_seed_and_brackets_the_value():
     one, again, other = (score_matrix("x", scores, scores, owner, True, 200, seed) for seed in (0, 0, 1))
     assert one == again
     assert one != other
-    for estimate in (*one.recall.values(), one.median_rank):
+    for estimate in (*one.recall.values(), one.median_rank, one.log2_rank):
         assert estimate.low <= estimate.value <= estimate.high
     assert one.recall[10].low < one.recall[10].high
 

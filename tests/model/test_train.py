@@ -22,7 +22,7 @@ from vlmixer.model import checkpoint
 from vlmixer.model.checkpoint import load_run
 from vlmixer.model.config import TrainConfig
 from vlmixer.model.train import main
-from vlmixer.model.training import learning_rate, train
+from vlmixer.model.training import LOSSES, learning_rate, train
 
 
 def test_a_run_leaves_what_is_needed_to_use_it(straight):
@@ -51,7 +51,9 @@ def test_the_log_has_each_loss_of_each_step(straight):
     log = losses(straight)
     assert [line["step"] for line in log] == list(range(1, STEPS + 1))
     for line in log:
-        assert line["loss"] == pytest.approx(line["masked_language"] + line["masked_tags"] + line["contrastive"])
+        weights = {name: getattr(SHORT, f"{name}_weight") for name in LOSSES}
+        assert line["loss"] == pytest.approx(sum(weight * line[name] for name, weight in weights.items()))
+    assert all(any(line[name] for line in log) == bool(weight) for name, weight in weights.items())
 
 
 def test_another_seed_is_another_run(shards, straight, tmp_path):

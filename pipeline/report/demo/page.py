@@ -24,7 +24,9 @@ PATCHES, MIXED, IMAGES = 12, 12, 3
 """Patches of a concept, mixed sentences and image samples on the page."""
 LOSSES = {
     "contrastive": "Sentence against its mixed view",
-    "masked_language": "Masked words",
+    "masked_language": "Masked words of mixed sentences",
+    "masked_text": "Masked words of sentences",
+    "replaced_words": "Words under patches",
     "masked_tags": "Masked tags of images",
 }
 
@@ -129,6 +131,6 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> Iterator[Curve]:
     """One curve per loss, none for a loss that was off (0 throughout)."""
     steps = [int(line["step"]) for line in log]
     for name, title in LOSSES.items():
-        values = [float(line[name]) for line in log]
+        values = [float(line.get(name, 0.0)) for line in log]
         if any(values):
             yield curve(title, steps, values)

@@ -200,7 +200,7 @@ def test_the_detector_is_measured_against_the_gold_boxes(report: DemoReport, out
 
 def test_a_loss_that_was_off_has_no_curve(report: DemoReport) -> None:
     assert [(curve.title, curve.first, curve.last) for curve in report.curves] == [
-        ("Sentence against its mixed view", 1.5, 1.5), ("Masked words", 8.0, 6.0)
+        ("Sentence against its mixed view", 1.5, 1.5), ("Masked words of mixed sentences", 8.0, 6.0)
     ]  # fmt: skip
 
 
