@@ -11,7 +11,7 @@ import numpy as np
 from vlmixer.artifacts.errors import UserError
 from vlmixer.model.checkpoint import load_reference_texts, load_run
 from vlmixer.model.embedding import ImageRegions, average_similarity, embed_images, embed_tags, embed_texts, similarity
-from vlmixer.model.scoring import RetrievalReport, score_matrix, tag_overlap
+from vlmixer.model.scoring import RetrievalReport, fold_scores, group_scores, score_matrix, tag_overlap
 
 OVERLAP_WEIGHT = 0.3
 """Weight of tag overlap when it is added to `similarity`. Chosen on photos that are in no reported score."""
@@ -62,7 +62,8 @@ def retrieval(
     for text_first in (True, False):
         for method, matrix in methods.items():
             scores.append(score_matrix(method, matrix, overlap, owner, text_first, resamples, seed))
-    return RetrievalReport(len(images), len(texts), tuple(scores))
+    folds, groups = fold_scores(methods, owner), group_scores(regions, overlap, owner, concepts)
+    return RetrievalReport(len(images), len(texts), tuple(scores), folds, groups)
 
 
 def _check(

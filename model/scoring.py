@@ -4,7 +4,7 @@ Everything here is a pure function of such a matrix. Where the matrices come fro
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,10 @@ from vlmixer.artifacts.rng import generator
 
 CUTOFFS = (1, 5, 10)
 CONFIDENCE = 0.95
+FOLDS = (1000, 5000)
+"""Sizes of the galleries in COCO's protocol, which long lists are cut into."""
+CONCEPTS_SHOWN = 40
+"""Number of concepts in the table for people, the most frequent ones."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,41 @@ class RetrievalScore:
 
 
 @dataclass(frozen=True)
+class FoldScore:
+    """The mean recall of `method` over `folds` galleries of `size` images each, as COCO's 1k and 5k results have it.
+
+    The list is cut into folds in its own order; images after the last whole fold are left out.
+    """
+
+    size: int
+    folds: int
+    method: str
+    direction: str
+    recall: dict[int, float]
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """Text to image: the captions that mention `concept`, or, if it is null, no concept at all.
+
+    `regions`, `tag_overlap`: R@10 of these methods in percent, among all images.
+    """
+
+    concept: str | None
+    captions: int
+    regions: float
+    tag_overlap: float
+
+
+@dataclass(frozen=True)
 class RetrievalReport:
     """All scores of a run on one set of images and captions."""
 
     images: int
     captions: int
     scores: tuple[RetrievalScore, ...]
+    folds: tuple[FoldScore, ...] = ()
+    groups: tuple[GroupScore, ...] = ()
 
     def score(self, method: str, direction: str = "text to image") -> RetrievalScore:
         """The score of `method` in `direction`. Raises KeyError if there is none."""
@@ -83,7 +116,24 @@ class RetrievalReport:
             lines.append("")
             for row in [[direction, *head[1:]], *rows]:
                 lines.append("  ".join([f"{row[0]:<24}", *(f"{cell:>14}" for cell in row[1:])]))
-        return "\n".join(lines)
+        if self.folds:
+            lines += ["", "mean over folds of the list"]
+        for fold in self.folds:
+            recall = "  ".join(f"R@{cutoff} {value:.1f}" for cutoff, value in fold.recall.items())
+            lines.append(f"{fold.folds} × {fold.size:,} images, {fold.direction}, {fold.method}: {recall}")
+        return "\n".join([*lines, *self._groups()])
+
+    def _groups(self) -> list[str]:
+        named = [group for group in self.groups if group.concept is not None]
+        if not self.groups:
+            return []
+        lines = ["", f"text to image by concept, R@{CUTOFFS[-1]}: regions, tag overlap"]
+        for group in [*(group for group in self.groups if group.concept is None), *named[:CONCEPTS_SHOWN]]:
+            name = "captions without a concept" if group.concept is None else group.concept
+            lines.append(f"{name:<28}{group.captions:>6} captions{group.regions:>8.1f}{group.tag_overlap:>8.1f}")
+        never = [group.concept for group in named if group.concept is not None and not group.regions]
+        lines.append(f"never found: {', '.join(never) or 'none'}")
+        return lines
 
 
 def tag_overlap(captions: Sequence[set[str]], images: Sequence[set[str]]) -> np.ndarray:
@@ -127,6 +177,53 @@ def score_matrix(
     ahead = _estimate(lead, draws, np.mean)
     median, log2 = _estimate(ranks, draws, np.median), _estimate(np.log2(ranks), draws, np.mean)
     return RetrievalScore(method, direction, recall, median, log2, ahead)
+
+
+def fold_scores(methods: Mapping[str, np.ndarray], owner: np.ndarray) -> tuple[FoldScore, ...]:
+    """Scores of the folds of all sizes in FOLDS that the list is long enough for.
+
+    `methods`: (captions, images) scores of each method. `owner`: (captions,) int64, the image of each caption.
+    """
+    found = []
+    images = next(iter(methods.values())).shape[1]
+    for size in FOLDS:
+        starts = range(0, images - size + 1, size)
+        for text_first in (True, False) if starts else ():
+            for method, scores in methods.items():
+                recall = np.mean([_fold_recall(scores, owner, start, size, text_first) for start in starts], axis=0)
+                direction = "text to image" if text_first else "image to text"
+                values = {cutoff: float(value) for cutoff, value in zip(CUTOFFS, recall, strict=True)}
+                found.append(FoldScore(size, len(starts), method, direction, values))
+    return tuple(found)
+
+
+def _fold_recall(scores: np.ndarray, owner: np.ndarray, start: int, size: int, text_first: bool) -> np.ndarray:
+    rows = (owner >= start) & (owner < start + size)
+    part = scores[rows, start : start + size]
+    right = owner[rows][:, None] == np.arange(start, start + size)[None, :]
+    if not text_first:
+        part, right = part.T, right.T
+    recall: np.ndarray = 100 * expected_hits(part, right, CUTOFFS).mean(axis=0)
+    return recall
+
+
+def group_scores(
+    regions: np.ndarray, overlap: np.ndarray, owner: np.ndarray, concepts: Sequence[set[str]]
+) -> tuple[GroupScore, ...]:
+    """R@10 by concept, the most frequent first, and of the captions without one.
+
+    `regions`, `overlap`: (captions, images) scores of these methods. `concepts`: those of each caption.
+    """
+    right = owner[:, None] == np.arange(regions.shape[1])[None, :]
+    hits = [100 * expected_hits(scores, right, CUTOFFS[-1:])[:, 0] for scores in (regions, overlap)]
+    counts = Counter(concept for found in concepts for concept in found)
+    names: list[str | None] = [*sorted(counts, key=lambda name: (-counts[name], name)), None]
+    groups = []
+    for name in names:
+        rows = [row for row, found in enumerate(concepts) if (name in found if name is not None else not found)]
+        if rows:
+            groups.append(GroupScore(name, len(rows), *(float(each[rows].mean()) for each in hits)))
+    return tuple(groups)
 
 
 def expected_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:

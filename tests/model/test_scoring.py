@@ -3,7 +3,17 @@ import itertools
 import numpy as np
 import pytest
 
-from vlmixer.model.scoring import RetrievalReport, expected_hits, expected_ranks, score_matrix, tag_overlap
+from vlmixer.model.scoring import (
+    FoldScore,
+    GroupScore,
+    RetrievalReport,
+    expected_hits,
+    expected_ranks,
+    fold_scores,
+    group_scores,
+    score_matrix,
+    tag_overlap,
+)
 
 
 def brute_force(scores, right, cutoffs):
@@ -127,3 +137,28 @@ def test_the_table_and_the_json_hold_every_score():
     assert report.score("x", "image to text") is scores[1]
     with pytest.raises(KeyError):
         report.score("y")
+
+
+def test_a_concepts_captions_are_scored_among_all_images():
+    # 12 images of one caption each; the captions of the even ones find theirs, the others rank it last.
+    scores = np.where(np.arange(12)[:, None] % 2 == 0, np.eye(12), -np.eye(12))
+    concepts = [{"dog"}, {"dog"}, {"cat"}, {"kite"}, {"cat", "dog"}, set(), set(), *({"kite"} for _ in range(5))]
+    groups = group_scores(scores, np.zeros((12, 12)), np.arange(12), concepts)
+    assert [(group.concept, group.captions) for group in groups] == [("kite", 6), ("dog", 3), ("cat", 2), (None, 2)]
+    assert [group.regions for group in groups] == pytest.approx([100 / 3, 200 / 3, 100, 50])
+    assert [group.tag_overlap for group in groups] == pytest.approx([1000 / 12] * 4)
+    text = RetrievalReport(12, 12, (), groups=(*groups, GroupScore("bear", 1, 0.0, 0.0))).to_table()
+    assert "captions without a concept" in text
+    assert text.endswith("never found: bear")
+
+
+def test_a_long_list_is_also_scored_by_folds(monkeypatch):
+    monkeypatch.setattr("vlmixer.model.scoring.FOLDS", (2, 5))
+    # Images 0 to 4, a caption each; caption 3 takes image 2 for its own, caption 1 image 4, which is in another fold.
+    scores = np.eye(5)
+    scores[3, 2] = scores[1, 4] = 2
+    found = {(fold.size, fold.direction): fold for fold in fold_scores({"x": scores}, np.arange(5))}
+    assert found[2, "text to image"] == FoldScore(2, 2, "x", "text to image", {1: 75, 5: 100, 10: 100})
+    assert found[5, "text to image"].recall[1] == 60
+    assert found[5, "image to text"].folds == 1
+    assert not fold_scores({"x": np.eye(1)}, np.arange(1))
