@@ -10,6 +10,7 @@ from vlmixer.pipeline.commands.options import (
     Subcommands,
     add_json,
     add_page_or_json,
+    add_trust,
     common,
     import_paths,
     positive,
@@ -93,6 +94,7 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="CONFIG.yaml",
         help="with --like IMAGE: the config that names the bank's detector (default: config.yaml next to the bank)",
     )  # fmt: skip
+    add_trust(parser)
     parser.add_argument(
         "--context", default="", metavar='"grass, frisbee"', help="prefer patches whose images also show these"
     )
@@ -163,7 +165,7 @@ def _bank_and_picture(options: argparse.Namespace) -> "tuple[PatchBank, Image]":
         picture = Image.fromarray(decode(files.read_bytes(options.like), max_pixels=limit))
     except ImageRejected as rejected:
         raise CallError(f"{options.like}: not usable as an image: {rejected}") from None
-    embed = embedder(options.bank, options.config, import_paths(config))
+    embed = embedder(options.bank, options.config, import_paths(config), trust_detector=options.trust_detector)
     return PatchBank.open(options.bank, embed=embed), picture
 
 

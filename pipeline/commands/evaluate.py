@@ -8,6 +8,7 @@ from vlmixer.pipeline.commands.options import (
     Subcommands,
     add_json,
     add_set,
+    add_trust,
     common,
     import_paths,
     positive,
@@ -28,6 +29,7 @@ def add(commands: Subcommands) -> None:
     retrieval.add_argument(
         "--config", metavar="CONFIG.yaml", help="config with detector and vocabulary (default: the one saved in RUN)"
     )
+    add_trust(retrieval)
     add_set(retrieval)
     retrieval.add_argument("--html", metavar="FILE", help="write a page: captions found for photos, words on regions")
     retrieval.add_argument("-n", type=positive, default=24, metavar="N", help="photos on the page (default: 24)")
@@ -40,12 +42,15 @@ def run_retrieval(options: argparse.Namespace) -> int:
     from vlmixer.artifacts import files
     from vlmixer.pipeline.config import load_config
     from vlmixer.pipeline.evaluation.retrieval import evaluate_retrieval
+    from vlmixer.pipeline.trust import require_harmless
 
     saved = files.join(options.run, "pipeline.yaml")
     if options.config is None and not files.exists(saved):
         raise CallError(f"{saved}: no such file, so detector and vocabulary are unknown. Give --config CONFIG.yaml.")
     path = options.config or saved
     config = load_config(path, options.set)
+    if options.config is None and not options.trust_detector:
+        require_harmless(config, path)
     report, skipped = evaluate_retrieval(
         options.run, options.images, config, import_paths(path), options.html, options.n
     )

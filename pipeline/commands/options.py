@@ -86,6 +86,14 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, ensure_ascii=False, indent=1))
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add --trust-detector, for commands that read a config that came with a bank or a run."""
+    parser.add_argument(
+        "--trust-detector", action="store_true",
+        help="let the config that came with the folder name a detector class, which runs code",
+    )  # fmt: skip
+
+
 def import_paths(config: str) -> tuple[str, ...]:
     """Folders in which a detector of the user's own may be: the working folder, the config file's folder, and in a
     checkout the repository, so that `examples.…` is found from anywhere.

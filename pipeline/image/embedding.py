@@ -13,25 +13,35 @@ from vlmixer.bank.query import Embed
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import load_config
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
+from vlmixer.pipeline.trust import require_harmless
 
 LOW_SCORE = 0.05
 """A picture that someone searches with shows something, even if the detector is not sure of it."""
 
 
 def embedder(
-    folder: str, config: str | None = None, import_paths: Sequence[str] = (), score_threshold: float = LOW_SCORE
+    folder: str,
+    config: str | None = None,
+    import_paths: Sequence[str] = (),
+    score_threshold: float = LOW_SCORE,
+    *,
+    trust_detector: bool = False,
 ) -> Embed:
     """The `embed` argument of `PatchBank.open(folder, embed=…)`, with which the bank can be searched for pictures.
 
     config: a config file that names the bank's detector and its weights; None for the config.yaml next to the bank,
     which `vlmixer run` writes. import_paths: folders of the user's own detector. score_threshold: of the detections
-    that count. Raises CallError if there is no such config, UserError if the bank was built with another detector.
+    that count. trust_detector: whether the config next to the bank may name a class to import. Raises CallError if
+    there is no such config or if it names code, UserError if the bank was built with another detector.
     """
     bank = PatchBank.open(folder)
     path = config or files.join(files.parent(folder), "config.yaml")
     if config is None and not files.exists(path):
         raise CallError(f"{path}: not found, so the bank's detector is unknown. Give --config CONFIG.yaml.")
-    images = load_config(path).images
+    settings = load_config(path)
+    if config is None and not trust_detector:
+        require_harmless(settings, path)
+    images = settings.images
     spec = DetectorSpec(
         images.detector,
         None if images.weights == "default" else images.weights,

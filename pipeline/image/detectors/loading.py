@@ -118,7 +118,7 @@ def load_detector(spec: DetectorSpec) -> Detector:
     arguments: dict[str, Any] = {
         "weights": spec.weights, "device": spec.device, "score_threshold": spec.score_threshold
     }  # fmt: skip
-    family = _family(spec)
+    family = _family(spec.name)
     if family is None:
         return _construct(_import_class(spec), spec, arguments)
     if family.argument:
@@ -126,9 +126,14 @@ def load_detector(spec: DetectorSpec) -> Detector:
     return _construct(getattr(importlib.import_module(family.module), family.name), spec, arguments)
 
 
-def _family(spec: DetectorSpec) -> Family | None:
+def is_shipped(name: str) -> bool:
+    """Whether `images.detector: name` is a detector of vlmixer's own, not a class to import."""
+    return _family(name) is not None
+
+
+def _family(name: str) -> Family | None:
     """The family of the detector, None for a class of the user's own."""
-    before, colon, _ = spec.name.partition(":")
+    before, colon, _ = name.partition(":")
     family = FAMILIES.get(before)
     return family if family is not None and bool(colon) == bool(family.argument) else None
 
@@ -192,7 +197,7 @@ def packages_of(spec: DetectorSpec) -> tuple[str, ...]:
     """The packages that the detector's results depend on."""
     if spec.name.startswith(TSV):
         return ()
-    family = _family(spec)
+    family = _family(spec.name)
     return OWN_PACKAGES if family is None else family.packages
 
 

@@ -19,7 +19,7 @@ def out(small_run):
 
 @pytest.fixture(scope="module")
 def embed(small_run, out):
-    return embedder(str(out / "bank"), import_paths=[str(small_run.folder)])
+    return embedder(str(out / "bank"), import_paths=[str(small_run.folder)], trust_detector=True)
 
 
 def photo(*names):
