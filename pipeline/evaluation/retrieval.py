@@ -52,10 +52,17 @@ def detect_pairs(
     pairs: str, config: Config, import_paths: Sequence[str]
 ) -> tuple[dict[str, ImageRegions], dict[str, str]]:
     """What the config's detector finds in the images of the list, and why the others could not be used, by path."""
+    return detect_images([path for path, _ in read_pairs(pairs)], config, import_paths)
+
+
+def detect_images(
+    paths: Sequence[str], config: Config, import_paths: Sequence[str]
+) -> tuple[dict[str, ImageRegions], dict[str, str]]:
+    """What the config's detector finds in the images, and why the others could not be used, by path."""
     finder = load_with_concepts(detector_spec(config.images, import_paths), load_vocabulary(config.vocabulary))
     images: dict[str, ImageRegions] = {}
     skipped: dict[str, str] = {}
-    for path, _ in tqdm(read_pairs(pairs), desc="eval: images", unit="image", disable=None):
+    for path in tqdm(paths, desc="eval: images", unit="image", disable=None):
         found = _regions(path, finder, config)
         if isinstance(found, str):
             skipped[path] = found
@@ -77,7 +84,6 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
     Names are relative to the list's folder or to `images/` in it. Lines of the same image are merged. Raises CallError
     that names the line.
     """
-    folder = files.parent(path)
     try:
         lines = files.read_bytes(path).decode().splitlines()
     except FileNotFoundError:
@@ -98,13 +104,18 @@ def read_pairs(path: str) -> list[tuple[str, list[str]]]:
             raise CallError(
                 f'{path}, line {number}: expected {{"image": name, "captions": [text, …]}}: {error!r}'
             ) from None
-        places = [name, files.join(folder, name), files.join(folder, "images", name)]
-        found = next((place for place in places[1:] if files.exists(place)), places[0])
         if captions:
-            pairs.setdefault(found, []).extend(captions)
+            pairs.setdefault(place_of(name, path), []).extend(captions)
     if not pairs:
         raise CallError(f"{path}: contains no image with captions.")
     return list(pairs.items())
+
+
+def place_of(name: str, list_path: str) -> str:
+    """The path of an image that a list names: in the list's folder or in `images/` in it, else as it is."""
+    folder = files.parent(list_path)
+    places = [files.join(folder, name), files.join(folder, "images", name)]
+    return next((place for place in places if files.exists(place)), name)
 
 
 def _regions(path: str, finder: DetectorFinder, config: Config) -> ImageRegions | str:

@@ -1,4 +1,4 @@
-"""`vlmixer train` and `vlmixer eval retrieval`."""
+"""`vlmixer train` and `vlmixer eval`."""
 
 import json
 import shutil
@@ -107,3 +107,38 @@ def test_eval_of_a_folder_that_is_no_run(call, pairs, tmp_path):
     code, _, said = call("eval", "retrieval", "--run", tmp_path / "none", "--images", pairs)
     assert code == 2
     assert "pipeline.yaml" in said
+
+
+def test_eval_foils(answer, small_run, trained, pairs):
+    config = small_run.write_config()
+    images = [json.loads(line)["image"] for line in pairs.read_text().splitlines() if line]
+    listed = pairs.with_name("foils.jsonl")
+    lines = [{"image": name, "caption": "a dog", "foils": ["a cat", "a bus"], "kind": "noun"} for name in images]
+    listed.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    report = answer("eval", "foils", "--run", trained, "--images", listed, "--config", config)
+    ((score),) = report["scores"]
+    assert (score["kind"], score["cases"]) == ("noun", 7)
+    assert score["chance"] == pytest.approx(100 / 3)
+    assert len(report["skipped"]) == 1
+
+
+def test_eval_foils_made_by_swapping_a_word(call, small_run, trained, pairs):
+    lines = [json.loads(line) for line in pairs.read_text().splitlines() if line]
+    for number, line in enumerate(lines):
+        line["captions"] = ["a dog" if number % 2 else "a cat", "nothing to name"]
+    pairs.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    arguments = ["--run", trained, "--images", pairs, "--config", small_run.write_config(), "--swaps"]
+    code, table, _ = call("eval", "foils", *arguments)
+    assert code == 0
+    assert "another concept's name" in table
+    assert table.split()[-1] == "50.0"
+
+
+@pytest.mark.parametrize("line", ["{", '{"image": "0000.jpg", "caption": "a dog"}',
+                                  '{"image": "0000.jpg", "caption": "a dog", "foils": []}'])  # fmt: skip
+def test_eval_foils_of_a_list_with_a_line_that_is_wrong(call, small_run, trained, tmp_path, line):
+    (tmp_path / "foils.jsonl").write_text(f"\n{line}\n")
+    arguments = ["--run", trained, "--images", tmp_path / "foils.jsonl", "--config", small_run.write_config()]
+    code, printed, said = call("eval", "foils", *arguments)
+    assert (code, printed) == (2, "")
+    assert "line 2" in said
