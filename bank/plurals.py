@@ -24,6 +24,7 @@ _UNCHANGED = frozenset("carp deer fish sheep".split())
 # Plurals where inflect has none, a wrong one, or not all of them.
 _PLURALS = {
     "antenna": ("antennas", "antennae"), "aquarium": ("aquariums", "aquaria"), "buffalo": ("buffaloes", "buffalo"),
+    "bus": ("buses", "busses"),
     "cactus": ("cacti", "cactuses"), "chili": ("chilies", "chilis"), "chilli": ("chillies", "chillis"),
     "handkerchief": ("handkerchiefs", "handkerchieves"),
     "headscarf": ("headscarves", "headscarfs"), "hippopotamus": ("hippopotamuses", "hippopotami"),

@@ -9,6 +9,7 @@ import re
 
 from vlmixer.bank.plurals import looks_plural, singular_of
 from vlmixer.pipeline.text import english_words as lists
+from vlmixer.pipeline.text.english_senses import means_something_else
 from vlmixer.pipeline.text.matching import Match, Words
 
 
@@ -20,10 +21,18 @@ def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | N
     before, after = _before(words, match), _after(words, match)
     head = words.words[match.last]
     singular = is_singular(words, match)
-    hyphened = words.gap(match.last).startswith("-") and words.word(match.last + 1) not in ("drawn", "like")
+    hyphened = words.gap(match.last).startswith("-") and words.word(match.last + 1) != "drawn"
     if hyphened and not tag_modifiers:
         return False
-    if _is_likeness(words, match) or _is_animals_kin(words, match):
+    if hyphened and words.word(match.last + 1) == "like":
+        return False
+    if means_something_else(words, match) or _is_likeness(words, match) or _is_animals_kin(words, match):
+        return False
+    if (
+        not tag_modifiers
+        and words.gap(match.last).strip() == "/"
+        and words.word(match.last + 2) in lists.COMPOUND_HEADS
+    ):
         return False
     if head in lists.FRUIT_OR_COLOUR:
         return _is_fruit(words, match)
@@ -34,6 +43,8 @@ def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | N
             return False
         # "They don't *train*", "she'll *train* the dog".
         if before in ("t", "ll", "d") and words.gap(match.first - 2) == "'":
+            return False
+        if _is_verb(words, match, before, after) or _is_adjective(words, match, before, after):
             return False
     verb_like = match.first == match.last and head.endswith("s") and looks_plural(head)
     if verb_like and (
@@ -51,6 +62,10 @@ def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | N
         return True
     if head in lists.ADJECTIVES or _is_idiom(words, match):
         return None
+    if singular and _acts(words, match, after):
+        return True
+    if singular and _is_object(words, match, before) and _ends_noun(words, match, after):
+        return True
     if before in lists.BEFORE_NOUNS and (head in lists.PERSON_NOUNS or _is_subject(words, match, after)):
         return True
     settled = before in lists.BEFORE_NOUNS or before in lists.PREPOSITIONS
@@ -66,9 +81,10 @@ def guess(words: Words, match: Match, following: Match | None, tag_modifiers: bo
     """
     before, after = _before(words, match), _after(words, match)
     single, singular = match.first == match.last, is_singular(words, match)
-    if single and singular and before == "to" and words.word(match.first - 2) not in lists.NEXT_TO:
+    may_be_verb = single and singular and words.words[match.last] in lists.VERBS_TOO
+    if may_be_verb and before == "to" and words.word(match.first - 2) not in lists.NEXT_TO:
         return False
-    if single and singular and looks_plural(before):
+    if may_be_verb and looks_plural(before) and not _is_object(words, match, before):
         return False
     next_is_plural = looks_plural(after)
     if after in lists.COMPOUND_HEADS and not tag_modifiers:
@@ -113,6 +129,43 @@ def _is_subject(words: Words, match: Match, after: str) -> bool:
     if after in lists.VERBS_OR_PLURALS:
         return determiner in lists.ONE or words.word(match.last + 2) in lists.AFTER_MOVEMENTS
     return after in lists.VERBS
+
+
+def _is_verb(words: Words, match: Match, before: str, after: str) -> bool:
+    """Whether a word that may be a verb is one: "*fork* the repository", "ski and *bike*", "saw her *duck* behind"."""
+    if words.words[match.last] not in lists.VERBS_TOO:
+        return False
+    if match.first == 0 and after in ("a", "an", "it", "the", "them", "this", "your"):
+        return True
+    if before in ("and", "or") and words.word(match.first - 3) in lists.AUXILIARIES:
+        return words.word(match.first - 3) != "to" or words.word(match.first - 4) not in lists.NEXT_TO
+    if before == "her" and words.word(match.first - 2) in lists.WATCHING:
+        return after in lists.PREPOSITIONS
+    return looks_plural(before) and singular_of(before) == words.words[match.last]
+
+
+def _is_adjective(words: Words, match: Match, before: str, after: str) -> bool:
+    """Whether a word that may be an adjective is one: "a *novel* approach", "be *patient*"."""
+    if words.words[match.last] not in lists.ADJECTIVES_TOO:
+        return False
+    return before in lists.BE or (
+        words.words[match.last] == "novel"
+        and bool(after)
+        and not _ends_noun(words, match, after)
+        and after not in lists.VERBS
+    )
+
+
+def _acts(words: Words, match: Match, after: str) -> bool:
+    """Whether a singular match is followed by a verb: "*surfer* carries surfboard"."""
+    if after in lists.VERBS:
+        return True
+    return match.first == 0 and after in lists.OBJECT_VERBS and words.word(match.last + 2) not in lists.BE
+
+
+def _is_object(words: Words, match: Match, before: str) -> bool:
+    """Whether the match, without an article, is the object of the verb before it: "dog catches *frisbee*"."""
+    return before in lists.OBJECT_VERBS and words.word(match.first - 2) not in lists.BEFORE_NOUNS
 
 
 def _is_idiom(words: Words, match: Match) -> bool:
@@ -180,7 +233,10 @@ def _is_likeness(words: Words, match: Match) -> bool:
         return True
     while index >= 0 and words.word(index) in lists.BEFORE_NOUNS and match.first - index < 5:
         index -= 1
-    return index >= 1 and words.word(index) == "of" and words.word(index - 1) in lists.LIKENESSES
+    if index < 1 or words.word(index) != "of" or words.word(index - 1) not in lists.LIKENESSES:
+        return False
+    opens = all(words.word(place) in lists.BEFORE_NOUNS for place in range(index - 1))
+    return not (opens and words.word(index - 1) in lists.PICTURES)
 
 
 def _is_animals_kin(words: Words, match: Match) -> bool:

@@ -13,9 +13,11 @@ Derivation = Callable[[str], Iterable[str]]
 
 ENGLISH: tuple[Derivation, ...] = (lambda word: (word,), inflections_of, forms_of)
 
-# What may separate the parts of a phrase: nothing where a tokenizer splits text without blanks. "It was hot. Dogs …"
-# is not a hot dog.
-_GAP = re.compile(r"[\s'‐‑–-]*|[./&]")
+# What may separate the parts of a phrase: blanks, an apostrophe, one hyphen without blanks around it; nothing where a
+# tokenizer splits text without blanks. "It was hot. Dogs …", "hot - dogs" and "wine/glass" are no phrases.
+_GAP = re.compile(r"\s*'?\s*|[‐‑–-]")
+# What may separate them where one is a single letter ("T.V.").
+_GAP_OF_LETTERS = re.compile(r"[./&]")
 
 
 # Whatever is joined to "://", "www.", an @ between words, a frequent ending of hosts or files, or an underscore.
@@ -48,9 +50,10 @@ class Match:
 class Words:
     """The words of a text, folded. `folded` is the text that contains them."""
 
-    __slots__ = ("_spans", "folded", "words")
+    __slots__ = ("_spans", "folded", "text", "words")
 
     def __init__(self, text: str) -> None:
+        self.text = text
         self.folded: Folded = fold(text)
         self.words: list[str] = word_pattern(self.folded.text).findall(self.folded.text)
         self._spans: list[tuple[int, int]] | None = None
@@ -59,6 +62,7 @@ class Words:
     def of_tokens(cls, text: str, tokens: Iterable[tuple[int, int, str]]) -> "Words":
         """Words from a tokenizer: (start, end, form of the word). Tokens without letters are dropped."""
         words = cls.__new__(cls)
+        words.text = text
         words.folded = Folded(text)
         held = [(start, end, one_word(form)) for start, end, form in tokens]
         words.words = [form for _, _, form in held if form]
@@ -89,6 +93,10 @@ class Words:
         """The text between the words `index` and `index` + 1. -1: from the text's start; the last word: to its end."""
         begin = self.spans[index][1] if index >= 0 else 0
         return self.folded.text[begin : self.spans[index + 1][0] if index + 1 < len(self.words) else None]
+
+    def is_capital(self, index: int) -> bool:
+        """Whether the word at `index` begins with a capital in the stored text. False outside the text."""
+        return 0 <= index < len(self.words) and self.text[self.stored(index, index)[0]].isupper()
 
     def stored(self, first: int, last: int) -> tuple[int, int]:
         """The range of the stored text that the words `first` … `last` cover."""
@@ -171,10 +179,19 @@ class Matcher:
             count = len(form.words)
             if count == 1 or (
                 tuple(words.words[at : at + count]) == form.words
-                and all(_GAP.fullmatch(words.gap(index)) for index in range(at, at + count - 1))
+                and all(_joins(words, index) for index in range(at, at + count - 1))
             ):
                 return form
         return None
+
+
+def _joins(words: Words, index: int) -> bool:
+    """Whether the words `index` and `index` + 1 may be parts of one phrase."""
+    gap = words.gap(index)
+    if _GAP.fullmatch(gap):
+        return True
+    letters = len(words.word(index)) == 1 or len(words.word(index + 1)) == 1
+    return letters and _GAP_OF_LETTERS.fullmatch(gap) is not None
 
 
 def _outside_addresses(matches: list[Match], folded: Folded) -> list[Match]:

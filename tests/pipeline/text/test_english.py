@@ -83,7 +83,7 @@ SENTENCES = [
     ("a man's dog", ["man", "dog"], []),
     ("a dog's bowl", ["dog", "bowl"], []),
     ("dog-friendly", [], ["dog"]),
-    ("a dog-like animal", ["dog"], []),
+    ("a dog-like animal", [], ["dog"]),
     ("a dog, bed", ["dog", "bed"], []),
     ("a bear of the woods", ["bear"], []),
     # Compounds.
@@ -113,6 +113,7 @@ MODIFIERS = [
     ("a statue of a man", []),
     # A hyphen may make one, too.
     ("dog-friendly", ["dog"]),
+    ("a dog-like animal", []),
 ]
 
 
