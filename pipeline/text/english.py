@@ -9,14 +9,16 @@ import re
 
 from vlmixer.bank.plurals import looks_plural, singular_of
 from vlmixer.pipeline.text import english_words as lists
-from vlmixer.pipeline.text.english_senses import means_something_else
+from vlmixer.pipeline.text.english_senses import ALL_SENSES, means_something_else
 from vlmixer.pipeline.text.matching import Match, Words
 
 
-def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | None:
+def verdict(
+    words: Words, match: Match, tag_modifiers: bool = False, senses: frozenset[str] = ALL_SENSES
+) -> bool | None:
     """Whether the match is meant as a thing. None where its neighbours do not settle it.
 
-    tag_modifiers: a word that only modifies the next noun counts.
+    tag_modifiers: a word that only modifies the next noun counts. senses: see `english_senses.senses_of`.
     """
     before, after = _before(words, match), _after(words, match)
     head = words.words[match.last]
@@ -26,7 +28,7 @@ def verdict(words: Words, match: Match, tag_modifiers: bool = False) -> bool | N
         return False
     if hyphened and words.word(match.last + 1) == "like":
         return False
-    if means_something_else(words, match) or _is_likeness(words, match) or _is_animals_kin(words, match):
+    if means_something_else(words, match, senses) or _is_likeness(words, match) or _is_animals_kin(words, match):
         return False
     if (
         not tag_modifiers
@@ -81,7 +83,7 @@ def guess(words: Words, match: Match, following: Match | None, tag_modifiers: bo
     """
     before, after = _before(words, match), _after(words, match)
     single, singular = match.first == match.last, is_singular(words, match)
-    may_be_verb = single and singular and words.words[match.last] in lists.VERBS_TOO
+    may_be_verb = single and singular and words.words[match.last] not in lists.PERSON_NOUNS
     if may_be_verb and before == "to" and words.word(match.first - 2) not in lists.NEXT_TO:
         return False
     if may_be_verb and looks_plural(before) and not _is_object(words, match, before):
@@ -165,7 +167,11 @@ def _acts(words: Words, match: Match, after: str) -> bool:
 
 def _is_object(words: Words, match: Match, before: str) -> bool:
     """Whether the match, without an article, is the object of the verb before it: "dog catches *frisbee*"."""
-    return before in lists.OBJECT_VERBS and words.word(match.first - 2) not in lists.BEFORE_NOUNS
+    subject = words.word(match.first - 2)
+    if before in lists.OBJECT_VERBS:
+        return subject not in lists.BEFORE_NOUNS
+    acts = subject in lists.PERSON_NOUNS or subject in lists.LIVING
+    return acts and looks_plural(before) and words.words[match.last] not in lists.VERBS_TOO
 
 
 def _is_idiom(words: Words, match: Match) -> bool:

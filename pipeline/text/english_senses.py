@@ -6,20 +6,25 @@ pipeline. Fixed phrases are in `english_words.OTHER_THINGS`.
 
 from dataclasses import dataclass
 
+from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.text import english_words as lists
 from vlmixer.pipeline.text.matching import Match, Words
 
 
 @dataclass(frozen=True)
 class Sense:
-    """Another sense of a word. The word has it if the sentence holds a word of `other` and none of `own`."""
+    """Another sense of a word. The word has it if the sentence holds a word of `other` and none of `own`.
+
+    concepts: it is another sense only where the concept of the word is called by one of these; empty: everywhere.
+    """
 
     other: frozenset[str]
     own: frozenset[str]
+    concepts: frozenset[str]
 
 
-def _sense(other: str, own: str = "") -> Sense:
-    return Sense(frozenset(other.split()), frozenset(own.split()))
+def _sense(other: str, own: str = "", concepts: tuple[str, ...] = ()) -> Sense:
+    return Sense(frozenset(other.split()), frozenset(own.split()), frozenset(concepts))
 
 
 _FINANCE = _sense("bearish bullish economy investor investors nasdaq stock stocks trader traders")
@@ -35,10 +40,12 @@ SENSES = {
         "winged wings",
         "ball baseball batter cricket game hands hit hits hitting hold holding holds pitcher player players swing "
         "swinging swings swung",
+        ("baseball bat",),
     ),
     "batter": _sense(
         "cake dough eggs flour fried mix mixes mixing oven pan pancake pancakes stir stirs whisk whisking whisks",
         "ball base baseball bat pitcher swing swinging swings umpire",
+        ("player", "baseball player", "person"),
     ),
     "bear": _FINANCE,
     "bull": _FINANCE,
@@ -47,24 +54,29 @@ SENSES = {
         "membrane microscope microscopic monk monks nerve nucleus organism plant prison prisoner prisoners skin solar "
         "spreadsheet stem tissue",
         "call calling calls phone phones talk talking talks text texting texts",
+        ("cell phone", "cellphone", "phone", "telephone"),
     ),
     "mouse": _sense(
         "ate burrow burrows cage catch catches catching caught chase chased chases chasing cheese eat eaten eating "
         "eats field fur furry hid hides hole nibble nibbled nibbles nibbling owl ran rat rats rodent run running runs "
         "scurried scurries scurrying snake squeak squeaks tail trap whiskers",
         "click clicks computer cursor desk keyboard laptop mac monitor optical pad pc screen usb wireless",
+        ("computer mouse",),
     ),
     "pitcher": _sense(
         "beer juice lemonade milk pour poured pouring pours tea water",
         "ball base baseball bat batter game mound team throw throwing throws",
+        ("player", "baseball player", "person"),
     ),
-    "ram": _sense("ddr4 gb gigabytes megabytes memory processor ssd"),
+    "ram": _sense("ddr4 gb gigabytes megabytes memory processor ssd", concepts=("sheep",)),
     "tie": _sense(
         "election ended ending ends finished game games match overtime score scored teams tournament vote votes",
         "dressed jacket man men neck shirt suit wear wearing wears woman wore",
     ),
 }
 """By the vocabulary's word: the senses that captions confuse."""
+
+ALL_SENSES = frozenset((*SENSES, "calf"))
 
 _LEG = frozenset(
     "ankle cramp injured injury knee knees leg legs muscle muscles pulled shin strained tattoo thigh".split()
@@ -104,9 +116,24 @@ _COMPANY = frozenset(
 )
 
 
-def means_something_else(words: Words, match: Match) -> bool:
-    """Whether the match belongs to a set phrase with a possessive, has another sense, or is part of a name."""
-    return _is_made_for(words, match) or _has_other_sense(words, match) or _is_name(words, match)
+def senses_of(vocabulary: Vocabulary) -> frozenset[str]:
+    """The words of `SENSES` whose concept has the other meaning: a vocabulary's mouse may well be the animal."""
+    found = {"calf"}
+    for word, sense in SENSES.items():
+        concepts = vocabulary.claims.get(word, ())
+        if concepts and (
+            not sense.concepts or not sense.concepts.isdisjoint((concepts[0].name, *concepts[0].synonyms))
+        ):
+            found.add(word)
+    return frozenset(found)
+
+
+def means_something_else(words: Words, match: Match, senses: frozenset[str] = ALL_SENSES) -> bool:
+    """Whether the match belongs to a set phrase with a possessive, has one of the other `senses`, or is part of a
+    name."""
+    if match.lemma in senses and _has_other_sense(words, match):
+        return True
+    return _is_made_for(words, match) or _is_name(words, match)
 
 
 def _is_made_for(words: Words, match: Match) -> bool:

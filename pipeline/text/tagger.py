@@ -17,6 +17,7 @@ from vlmixer.artifacts.samples import Mention
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import TextSettings
 from vlmixer.pipeline.text import english
+from vlmixer.pipeline.text.english_senses import senses_of
 from vlmixer.pipeline.text.english_words import OTHER_THINGS
 from vlmixer.pipeline.text.matching import Derivation, Match, Matcher, Words, one_word
 from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
@@ -64,6 +65,7 @@ class Tagger:
         self._modifiers = tag_modifiers
         self.description = describe_model(self._nlp)
         self._matcher = matcher or make_matcher(vocabulary, stop_words, self._nlp)
+        self._senses = senses_of(vocabulary)
         self._lemmas: Matcher | None = None
         if self._nlp is not None and self._nlp.lang != ENGLISH:
             self._lemmas = Matcher(vocabulary, stop_words, derivations=[_as(_lemma, self._nlp)])
@@ -89,7 +91,7 @@ class Tagger:
         sentences = [Words(text) for text in texts]
         found = [self._matcher.find_in(words) for words in sentences]
         verdicts = [
-            [english.verdict(words, match, self._modifiers) for match in matches]
+            [english.verdict(words, match, self._modifiers, self._senses) for match in matches]
             for words, matches in zip(sentences, found, strict=True)
         ]
         unsettled = [row for row, given in enumerate(verdicts) if None in given]

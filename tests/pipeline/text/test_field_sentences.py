@@ -6,7 +6,7 @@ listed once per mention.
 
 import pytest
 
-from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.bank.concepts import load_vocabulary, make_vocabulary
 from vlmixer.pipeline.text.tagger import Tagger
 
 REPORTED = """
@@ -143,7 +143,8 @@ child throws ball => person, sports ball
 woman cuts cake => person, cake
 man holds umbrella in rain => person, umbrella
 woman walks dog => person, dog
-boy kicks ball to friend => person, sports ball, person
+boy kicks ball to friends => person, sports ball, person
+dog retrieves frisbee => dog, frisbee
 cat watches bird => cat, bird
 woman holds baby => person, person
 man opens laptop => person, laptop
@@ -233,3 +234,19 @@ def tagger(request):
 def test_concepts_of_sentences_from_the_field(tagger, text, concepts):
     [found] = tagger.tag([text])
     assert [mention.concept for mention in found.mentions] == concepts
+
+
+def test_the_other_sense_depends_on_the_vocabulary():
+    text = ["The cat caught a mouse, and a bat flew by."]
+    [as_animals] = Tagger(make_vocabulary("v", [["mouse"], ["bat"]]), "rules").tag(text)
+    [as_tools] = Tagger(load_vocabulary("coco"), "rules").tag(text)
+    assert [mention.concept for mention in as_animals.mentions] == ["mouse", "bat"]
+    assert [mention.concept for mention in as_tools.mentions] == ["cat"]
+
+
+@pytest.mark.parametrize(
+    "text", ["some friends mug for the camera", "prices balloon again", "students mushroom into a crowd"]
+)
+def test_words_behind_a_plural_are_verbs(text):
+    [found] = Tagger(make_vocabulary("v", [["mug"], ["balloon"], ["mushroom"]]), "rules").tag([text])
+    assert found.mentions == ()
