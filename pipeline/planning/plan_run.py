@@ -43,7 +43,7 @@ def plan_run(
     if scale or sentences or images:
         times = scale or 1.0
         corpus = corpus.scaled(sentences or round(corpus.sentences * times), images or round(corpus.images * times))
-        notes.append("sizes are those of the call; the output folder is not looked at")
+        notes.append("sizes are the ones that were given; the output folder was not looked at")
     else:
         done = done_before(config.out, plan_stages(corpus, measured, config, {}))
     cores = processors()
