@@ -1,4 +1,4 @@
-"""The error class for what a user can cause. All other exceptions are programming errors and keep their traceback."""
+"""Errors that a user can correct. All other exceptions are programming errors and keep their traceback."""
 
 import errno
 
@@ -30,5 +30,5 @@ class WriteError(UserError):
         }.get(error.errno or 0, "Make it writable, or give another --out")
         return cls(
             f"{path}: cannot be written: {error.strerror or error}. {advice}, then rerun the command; "
-            "what is done is kept."
+            "finished work is kept."
         )

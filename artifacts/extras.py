@@ -1,4 +1,4 @@
-"""How to install what an extra of vlmixer brings.
+"""How to install the packages of an extra of vlmixer.
 
 vlmixer is installed from a checkout or a wheel, so `pip install 'vlmixer[train]'` would look in the wrong place. The
 command names the packages themselves and works anywhere.

@@ -104,7 +104,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def describe(folder: str, name: str, rows: int) -> Output:
+def output_of(folder: str, name: str, rows: int) -> Output:
     """The Output record of the file `folder/name`."""
     return Output(name, rows, *files.fingerprint(files.join(folder, name)))
 

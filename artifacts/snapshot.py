@@ -30,4 +30,4 @@ class Snapshot:
 
 
 def unchecked() -> None:
-    """In place of `Snapshot.check`, for files that are in no stage's folder."""
+    """Replaces `Snapshot.check` for files outside the stages' folders."""

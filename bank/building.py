@@ -105,7 +105,7 @@ def write_bank(
             crop_start += sum(sizes)
         listing.write_table(schemas.rows_to_table(rows, schemas.CONCEPTS))
     sized = {CONCEPTS: len(rows), PATCHES: total, FEATURES: total, CROPS: total, INDEX: total}
-    return [manifest.describe(folder, name, count) for name, count in sized.items()]
+    return [manifest.output_of(folder, name, count) for name, count in sized.items()]
 
 
 def _buffers(column: pa.ChunkedArray) -> Iterable[pa.Buffer]:

@@ -26,8 +26,8 @@ PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 class Dropped:
     """What was dropped from a bank: the number of patches by concept, and the ids of the images that had patches.
 
-    unknown: names of which the bank has no patch. near: for these, similar names that it has. ambiguous: names that may
-    mean images of several files, with these files; nothing was dropped for them.
+    unknown: names without patches in the bank. near: similar names in the bank, by unknown name. ambiguous: names that
+    may mean images of several files, with these files; nothing was dropped for them.
     """
 
     images: tuple[str, ...]
@@ -216,7 +216,7 @@ def _publish(
     outputs = write_bank(out, first.concepts, first.feature_dim, counts, tables)
     left_out = log.publish(files.join(out, LEFT_OUT))
     if left_out:
-        outputs.append(manifest.describe(out, LEFT_OUT, left_out))
+        outputs.append(manifest.output_of(out, LEFT_OUT, left_out))
     settings = {"made of": [bank.manifest.content_hash for bank in banks], "rejected": log.counts()}
     read = sum(len(bank) for bank in banks)
     made = Manifest(

@@ -51,7 +51,7 @@ class IndexWriter:
         count = len(features)
         if count:
             # Not FAISS's own encoder. It turns the smallest numbers into zeros if a library, such as a detector's, has
-            # told the processor to flush them, so the bytes would depend on what ran before in the process.
+            # set the processor to flush them, so the bytes would depend on what ran before in the process.
             self._file.write(np.ascontiguousarray(normalised(features), "<f2").data)
             self._file.write(np.arange(self._row, self._row + count, dtype="<i8").data)
             self._row += count

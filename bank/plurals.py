@@ -88,7 +88,7 @@ def singular_of(noun: str) -> str:
 
 
 def possible_singulars(noun: str) -> list[str]:
-    """What a noun may be the plural of, the likeliest first: "boxes" gives "boxe" and "box". [] if it is no plural."""
+    """What a noun may be the plural of, the likeliest first: "boxes" gives "boxe" and "box". [] if it is singular."""
     candidates = [IRREGULAR[noun]] if noun in IRREGULAR else []
     if noun.endswith("s") and not noun.endswith("ss"):
         candidates.append(noun[:-1])

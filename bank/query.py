@@ -1,4 +1,4 @@
-"""What a bank can be asked for: features, patches and pictures, as users have them."""
+"""The queries that a bank accepts: features, ids of patches, and pictures."""
 
 import operator
 import os

@@ -200,7 +200,7 @@ class PatchBank:
         return self._crops.read(patch.patch_id, patch.crop_start, patch.crop_bytes)
 
     def sample(self, concept: str, n: int, rng: np.random.Generator) -> list[PatchRecord]:
-        """`n` patches of a concept, drawn uniformly without repetition; all of them if there are no more than `n`."""
+        """`n` patches of a concept, drawn uniformly without repetition; all patches if there are at most `n`."""
         patches = self.patches(concept)
         return [patches[int(place)] for place in rng.permutation(len(patches))[:n]]
 

@@ -41,7 +41,7 @@ class Gold:
 
 
 @dataclass
-class Counts:
+class LabelCounts:
     """Gold boxes, detections, and detections that are right, by label index."""
 
     gold: Counter[int] = field(default_factory=Counter)
@@ -94,9 +94,9 @@ def right_detections(boxes: np.ndarray, labels: np.ndarray, gold: Gold, iou: flo
 
 def measure(
     detector: Detector, photos: Iterator[Gold], total: int, labels: set[int], score: float, iou: float
-) -> Counts:
+) -> LabelCounts:
     """Counts over the photos, of detections with `labels` only."""
-    counts = Counts()
+    counts = LabelCounts()
     for gold in tqdm(photos, total=total, disable=not sys.stderr.isatty()):
         (seen,) = detector.detect([gold.image])
         counted = [

@@ -46,7 +46,7 @@ IMPORT_PATHS = (str(Path(__file__).resolve().parents[1]),)
 
 THUMBNAIL = 16
 ALIKE = 6.0
-"""Photos are taken for the same one if their grey thumbnails differ by less than this on average, of 255."""
+"""Two photos count as the same if their grey thumbnails differ by less than this on average, of 255."""
 AMBIGUOUS = ("orange", "glass")
 """Words of the vocabulary that in captions mostly mean something else: the colour, the material."""
 PARTS = ("all", "test", "development")
@@ -248,11 +248,11 @@ def main() -> None:
                 captions = [list(group) for group in gallery.captions]
                 concepts = [[set(found) for found in group] for group in gallery.concepts]
                 reports.setdefault(name, []).append(retrieval(run, gallery.images, captions, concepts))
-                told = (
+                note = (
                     f"{'/'.join(Path(path).parts[-2:])}, part {part}; regions from score {GALLERY_THRESHOLD} on; "
                     f"{' '.join(options.set) or 'default settings'}."
                 )
-                sections.append(table(reports, perfect_tags(gallery), told))
+                sections.append(table(reports, perfect_tags(gallery), note))
             if len(lists) > 1:
                 sections.append(development_score(lists))
             text = "\n".join(sections)

@@ -67,7 +67,7 @@ def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim:
         name = f"part-{part:05d}.parquet"
         with schemas.writing_parquet(str(out / "regions" / name), schema) as writer:
             writer.write_table(pa.table(columns, schema=schema), row_group_size=REGIONS_PER_ROW_GROUP)
-        outputs.append(manifest.describe(str(out / "regions"), name, len(ids)))
+        outputs.append(manifest.output_of(str(out / "regions"), name, len(ids)))
         images_by_part.append(len(np.unique(images)))
     details = RegionsDetails(
         detector=DetectorIdentity("generated", weights="none", device="cpu", options={}),

@@ -51,7 +51,7 @@ from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.config import ModelConfig, TrainConfig
 from vlmixer.model.data import Batch, Loader
 from vlmixer.model.network import Network
-from vlmixer.model.ranks import joined
+from vlmixer.model.ranks import connected_ranks
 from vlmixer.model.shards import open_shards
 from vlmixer.model.training import Losses
 from vlmixer.pipeline.mix.samples import Sentence, mix_sentences
@@ -84,7 +84,7 @@ def make_corpus(out: Path, folder: Path, sentences: int | None, copies: int = 1)
             name = f"part-{len(outputs):05d}.parquet"
             with schemas.writing_parquet(str(made / "tagged" / name), schemas.TAGGED) as writer:
                 writer.write_table(table.set_column(0, schemas.TAGGED.field("sentence_id"), [ids]))
-            outputs.append(manifest.describe(str(made / "tagged"), name, len(table)))
+            outputs.append(manifest.output_of(str(made / "tagged"), name, len(table)))
     rows = sum(entry.rows for entry in outputs)
     counts = {"sentences": manifest.Counts(rows, rows)}
     manifest.publish(str(made / "tagged"), replace(tagged, outputs=outputs, rejects=[], counts=counts))
@@ -200,7 +200,7 @@ def reading(shards: Path, feature_dim: int, rounds: int) -> None:
         return list(islice(Loader(shard_set, tokenizer, model, config, 0).batches(0), total // BATCH))
 
     def steps(batches: Sequence[Batch]) -> None:
-        with joined(False) as ranks:
+        with connected_ranks(False) as ranks:
             module = Losses(network, config, ranks)
             for batch in batches:
                 module.total(module(batch)).backward()

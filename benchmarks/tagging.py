@@ -29,7 +29,7 @@ Tag = Callable[[list[str]], list[list[Mention]]]
 
 
 @dataclass(frozen=True)
-class Photo:
+class CaptionedPhoto:
     """A photo's captions, the concepts visible in it, and those that may be visible."""
 
     captions: list[str]
@@ -56,7 +56,7 @@ class Score:
         )
 
 
-def read_photos(captions: Path, classes: Path | None, vocabulary: Vocabulary) -> Iterator[Photo]:
+def read_photos(captions: Path, classes: Path | None, vocabulary: Vocabulary) -> Iterator[CaptionedPhoto]:
     """The photos of both files; labels that the vocabulary lacks are printed to stderr."""
     gold = {}
     if classes is not None:
@@ -69,14 +69,14 @@ def read_photos(captions: Path, classes: Path | None, vocabulary: Vocabulary) ->
         return frozenset(vocabulary.names[number] for number in ids if number is not None)
 
     for entry in map(json.loads, captions.read_text().splitlines()):
-        told = gold.get(entry["image"], entry)
-        if "classes" in told:
-            yield Photo(entry["captions"], concepts(told["classes"]), concepts(told.get("unsure", [])))
+        labelled = gold.get(entry["image"], entry)
+        if "classes" in labelled:
+            yield CaptionedPhoto(entry["captions"], concepts(labelled["classes"]), concepts(labelled.get("unsure", [])))
     if unknown:
         print(f"labels that the vocabulary lacks: {dict(unknown.most_common(10))}", file=sys.stderr)
 
 
-def score(photos: Sequence[Photo], tag: Tag) -> Score:
+def score(photos: Sequence[CaptionedPhoto], tag: Tag) -> Score:
     """Compare the tagger's mentions with the visible concepts."""
     total = Score()
     tagged = iter(tag([text for photo in photos for text in photo.captions]))

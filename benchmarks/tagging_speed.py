@@ -3,7 +3,7 @@
     python benchmarks/tagging_speed.py --captions CAPTIONS.txt.gz --spacy-model PIPELINE [--rounds 3] [--copies 1]
                                        [--memory]
 
-There are two texts: the captions in --copies altered copies, of which nearly all contain a concept, and English prose
+There are two texts: the captions in --copies altered copies, nearly all with a concept, and English prose
 with few concepts: the docstrings of the standard library, one sentence per line.
 
     stage       the whole stage: reading, matching, duplicates, tagging, Parquet, rejects, summary and page

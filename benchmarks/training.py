@@ -73,7 +73,7 @@ def made_up(folder: str, count: int = 12_000, per_shard: int = 500) -> str:
         name = f"mixed-{number:06d}.tar"
         with files.publishing(files.join(folder, name)) as file:
             rows = write_shard(file, samples)
-        outputs.append(manifest.describe(folder, name, rows))
+        outputs.append(manifest.output_of(folder, name, rows))
     details = ShardsDetails(
         feature_dim=FEATURE_DIM, concepts=("thing",), vocabulary="things", vocabulary_hash="-", detector="random",
         bank="-", replaced={}, seed=0, settings={},

@@ -13,7 +13,6 @@ from pathlib import Path
 from vlmixer.artifacts import stages
 
 MIB = 2**20
-CHECKOUT = Path(__file__).resolve().parents[1]
 
 STAGES = stages.NAMES
 
@@ -38,7 +37,7 @@ class Watched:
 
 
 def watch(command: Sequence[str | Path], every: float = 0.5) -> Watched:
-    """Run the command to its end, and look at its memory `every` so many seconds.
+    """Run the command to its end, and look at its memory every `every` seconds.
 
     Raises CalledProcessError, with its output, if it fails.
     """

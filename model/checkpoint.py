@@ -39,7 +39,7 @@ CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
 REFERENCE_TEXTS = "reference_texts.safetensors"
 _DAMAGE = (OSError, ValueError, TypeError, RuntimeError, SafetensorError, EOFError, pickle.UnpicklingError)
-"""What reading a damaged checkpoint raises."""
+"""Exceptions that reading a damaged checkpoint raises."""
 
 # Settings that may change when a run is resumed: they do not change what is learned.
 FREE = {"device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "workers", "compile"}
@@ -102,7 +102,7 @@ def folder_of(run: str, step: int) -> str:
 
 
 def is_step(name: str) -> bool:
-    """Whether a folder of this name is a checkpoint. Whatever else is among them is the user's and is never touched."""
+    """Whether a folder of this name is a checkpoint. All else there belongs to the user and is never touched."""
     return re.fullmatch(r"step-\d{8}", name) is not None
 
 

@@ -23,7 +23,7 @@ WHOLE_IMAGE_WEIGHT = 0.5
 """Weight of the view of all regions; the views of single regions share the rest. Chosen on photos that are in no
 reported score."""
 REFERENCE_TEXTS = 1000
-"""Number of training sentences that tell how likely an arbitrary text is for a view."""
+"""Number of training sentences that show how likely an arbitrary text is for a view."""
 TEXTS_PER_BLOCK = 256
 """Number of texts that are compared with all views at a time. It bounds memory."""
 

@@ -70,7 +70,7 @@ def rarity(sentences: Sequence[EncodedSentence], power: float) -> np.ndarray:
     """(n,) float64, the sampling weight of each sentence: (1 / n of its rarest concept) ** power.
 
     n is the number of sentences with a patch of the concept. A sentence without a patch counts as one with the most
-    frequent concept. The rule is that of the repeat factors of LVIS (Gupta et al., CVPR 2019), where the power is 0.5.
+    frequent concept. LVIS's repeat factors (Gupta et al., CVPR 2019) are the same with power 0.5.
     """
     counts = Counter(concept for sentence in sentences for concept in set(sentence.concepts))
     common = max(counts.values(), default=1)

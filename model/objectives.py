@@ -1,4 +1,7 @@
-"""The three objectives, each a pure function of the network's output and the targets."""
+"""The objectives, pure functions of the network's output and the targets: masked words, masked tags, and the contrast.
+
+`Losses` in model.training applies them. Replaced words are predicted as masked words are.
+"""
 
 import torch
 from torch import Tensor

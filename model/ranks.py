@@ -73,7 +73,7 @@ def from_environment() -> Ranks:
 
 
 @contextmanager
-def joined(cuda: bool) -> Iterator[Ranks]:
+def connected_ranks(cuda: bool) -> Iterator[Ranks]:
     """The processes that torchrun started, connected while the block runs.
 
     Raises UserError if a machine has more processes than CUDA devices.

@@ -133,7 +133,7 @@ class Stream(Generic[Encoded]):
     ) -> None:
         """The batches of reader number `reader` of `readers`.
 
-        name: tells the randomness of this stream from that of others.
+        name: gives this stream random numbers of its own.
         read: returns rows `start` to `stop` of a shard.
         length: the length of a sample.
         batch_size: number of samples of all readers together.

@@ -28,7 +28,7 @@ from vlmixer.model.data import Batch, Loader
 from vlmixer.model.embedding import embed_reference_texts
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
-from vlmixer.model.ranks import Ranks, from_environment, joined
+from vlmixer.model.ranks import Ranks, connected_ranks, from_environment
 from vlmixer.model.shards import ShardSet, open_shards
 from vlmixer.model.tokenizer import Tokenizer
 
@@ -108,7 +108,7 @@ def train(
     shard_set = open_shards(source)
     _check_vocabulary(shard_set, settings, vocabulary_hash)
     settings = checkpoint.with_feature_dim(settings, shard_set.feature_dim, source)
-    with joined(device.type == "cuda") as ranks, locked(run) if ranks.first else nullcontext():
+    with connected_ranks(device.type == "cuda") as ranks, locked(run) if ranks.first else nullcontext():
         try:
             _train(run, settings, shard_set, resume, ranks, device)
         except RuntimeError as error:

@@ -124,7 +124,7 @@ def mixed_view(
 ) -> tuple[View, np.ndarray]:
     """The text view with patches in place of the replaced mentions; and (k, 2) int64, a patch and a piece it replaced.
 
-    `pieces`, `text`: the sample's sentence. A mention that lies wholly beyond the cut of the text is not replaced, and
+    `pieces`, `text`: the sample's sentence. A mention wholly beyond the cut of the text is not replaced, and
     its patches are left out. At most `max_regions` patches are used.
     """
     spans = pieces.spans[: len(text.ids) - 2]

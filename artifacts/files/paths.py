@@ -9,7 +9,7 @@ def is_url(path: str) -> bool:
 
 
 def scheme(path: str) -> str:
-    """The scheme of a URL, what is before "://"; "" for local paths."""
+    """The scheme of a URL, the part before "://"; "" for local paths."""
     return path.partition("://")[0] if is_url(path) else ""
 
 

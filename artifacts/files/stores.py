@@ -1,4 +1,4 @@
-"""The file systems behind URLs, and what reaching them may raise, explained.
+"""The file systems behind URLs, and messages for their errors.
 
 Errors whose cause is in the call (no credentials, no permission, no bucket, no driver installed) become a CallError.
 """

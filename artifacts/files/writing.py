@@ -119,7 +119,7 @@ def publish_bytes(path: str, data: bytes) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is that of a file, or of a folder, that is being written."""
+    """Whether the file or folder has a temporary name: it is still being written."""
     return re.search(rf"{re.escape(TEMPORARY)}[0-9a-f]+(/|$)", name) is not None
 
 

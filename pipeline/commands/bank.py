@@ -1,4 +1,4 @@
-"""`vlmixer bank`: look into a patch bank, search it, serve it, take images out of it, merge several."""
+"""`vlmixer bank`: describe a patch bank, search it, serve it, remove images from it, merge several."""
 
 import argparse
 import logging
@@ -272,11 +272,11 @@ def _add_merge(parser: argparse.ArgumentParser) -> None:
 def merge(options: argparse.Namespace) -> int:
     """Write a bank of several banks' patches."""
     from vlmixer.bank.changing import merge_banks
-    from vlmixer.pipeline.jobs.chain import describe
+    from vlmixer.pipeline.jobs.chain import counts_line
 
     banks = [_open_bank(folder) for folder in options.banks]
     merged = merge_banks(banks, options.out, max_patches=options.max_patches)
-    LOG.info("%s: %s", options.out, describe(merged))
+    LOG.info("%s: %s", options.out, counts_line(merged))
     return 0
 
 

@@ -3,8 +3,8 @@
 Exit codes: 0 done, 1 the work failed, 2 the call was wrong; 130 after Ctrl-C and 141 if nobody reads stdout any more
 (`| head`), as shells report programs that end by these signals. Results go to stdout, everything else to stderr.
 
-Each group of subcommands has a file of its own here, with its arguments and what it does. These files import what is
-heavy where they use it, so that `vlmixer bank stats` does not wait for Beam or torch.
+Each group of subcommands has a file of its own here, with its parsers and handlers. These files import heavy packages
+where they use them, so that `vlmixer bank stats` does not wait for Beam or torch.
 """
 
 import argparse

@@ -80,12 +80,12 @@ def _run_locked(options: argparse.Namespace, config: "Config") -> None:
 def _print_summary(out: str) -> None:
     """What a whole run read and wrote, where its pages are, and what to do next."""
     from vlmixer.artifacts import files, manifest
-    from vlmixer.pipeline.jobs.chain import describe
+    from vlmixer.pipeline.jobs.chain import counts_line
     from vlmixer.pipeline.report import mixing, tagging
     from vlmixer.pipeline.report.stages import StageReport
 
     for stage in stages.STAGES:
-        print(describe(manifest.read(files.join(out, stage.folder))))
+        print(counts_line(manifest.read(files.join(out, stage.folder))))
     pages = [StageReport(out, name).page for name in (tagging.REPORT, mixing.REPORT)]
     print("", "pages:", *(f"  {page}" for page in pages if files.exists(page)), sep="\n")
     print(

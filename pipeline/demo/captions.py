@@ -105,9 +105,9 @@ def relations(a: Box, b: Box, a_is_nearer: bool, on_ground: bool) -> list[str]:
     If both stand on the ground, the one lower in the picture is nearer. If one of them flies, it is below.
     """
     ax, bx = (a[0] + a[2]) / 2, (b[0] + b[2]) / 2
-    beside = min(a[2], b[2]) < max(a[0], b[0]) + 4
+    side_by_side = min(a[2], b[2]) < max(a[0], b[0]) + 4
     found = []
-    if beside and abs(ax - bx) > 30:
+    if side_by_side and abs(ax - bx) > 30:
         found += ["to the left of", "left of"] if ax < bx else ["to the right of", "right of"]
     if not on_ground and min(a[2], b[2]) - max(a[0], b[0]) > 0.25 * min(a[2] - a[0], b[2] - b[0]):
         if a[3] < b[1] + 8:
@@ -117,9 +117,9 @@ def relations(a: Box, b: Box, a_is_nearer: bool, on_ground: bool) -> list[str]:
     if on_ground and overlap(a, b) > 0.05:
         found += ["in front of"] if a_is_nearer else ["behind"]
     gap = max(a[0], b[0]) - min(a[2], b[2])
-    if beside and gap < 40 and min(a[3], b[3]) - max(a[1], b[1]) > 0.3 * min(a[3] - a[1], b[3] - b[1]):
+    if side_by_side and gap < 40 and min(a[3], b[3]) - max(a[1], b[1]) > 0.3 * min(a[3] - a[1], b[3] - b[1]):
         found += ["next to", "beside", "close to"]
-    if beside and gap > CANVAS * 0.35:
+    if side_by_side and gap > CANVAS * 0.35:
         found += ["far from", "across from"]
     return found
 

@@ -108,7 +108,7 @@ class _Predictor(nn.Module):
         return self.cls_score(x), self.bbox_pred(x)
 
 
-def fit(image: np.ndarray) -> np.ndarray:
+def resize(image: np.ndarray) -> np.ndarray:
     """Resizes an RGB uint8 (height, width, 3) image to the sides that the network was trained on."""
     height, width = image.shape[:2]
     scale = min(SHORTER_SIDE / min(height, width), LONGER_SIDE / max(height, width))
@@ -155,7 +155,7 @@ class DemoDetector:
                 "`python -m vlmixer.pipeline.demo.train_detector --out FILE`"
             ) from error
         self._network.float().eval().to(self._device)
-        # RoIAlign keeps the scales of the first image that it meets for all later ones: a square one fits any.
+        # RoIAlign keeps the scales of its first image for all later ones; those of a square image fit any.
         self._detect_one(np.zeros((256, 256, 3), np.uint8))
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
@@ -165,7 +165,7 @@ class DemoDetector:
     @torch.inference_mode()
     def _detect_one(self, image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
-        pixels = torch.from_numpy(fit(image).copy()).to(self._device).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(resize(image).copy()).to(self._device).permute(2, 0, 1).float() / 255
         network = self._network
         inputs, _ = network.transform([pixels])
         features = network.backbone(inputs.tensors)

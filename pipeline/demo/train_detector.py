@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from vlmixer.artifacts.rng import generator
 from vlmixer.pipeline.demo.categories import INDEX
-from vlmixer.pipeline.demo.detector import SHORTER_SIDE, DemoDetector, build_network, fit
+from vlmixer.pipeline.demo.detector import SHORTER_SIDE, DemoDetector, build_network, resize
 from vlmixer.pipeline.demo.scenes import CANVAS, draw_scene, plan_scene
 from vlmixer.pipeline.demo.scoring import mean_average_precision
 
@@ -43,7 +43,7 @@ def drawn_scene(seed: int, split: str, index: int) -> Drawn:
 
 def _training_scene(seed: int, index: int) -> Drawn:
     picture, boxes, labels = drawn_scene(seed, TRAINING, index)
-    return fit(picture), boxes * np.float32(SHORTER_SIDE / CANVAS), labels
+    return resize(picture), boxes * np.float32(SHORTER_SIDE / CANVAS), labels
 
 
 def draw_training_scenes(seed: int, count: int, processes: int) -> list[Drawn]:

@@ -101,5 +101,5 @@ def _write_photo(seed: int, folder: Path, index: int) -> str:
 def _write_pair(seed: int, folder: Path, index: int) -> str:
     """Draws a held-out picture; returns its line of sentences."""
     name, _ = _draw(seed, PAIRS, index, folder)
-    told = captions.scene_captions(seed, PAIRS, index, CAPTIONS_PER_PAIR)
-    return json.dumps({"image": name, "captions": [caption.text for caption in told]}) + "\n"
+    found = captions.scene_captions(seed, PAIRS, index, CAPTIONS_PER_PAIR)
+    return json.dumps({"image": name, "captions": [caption.text for caption in found]}) + "\n"

@@ -59,7 +59,7 @@ def shuffle_labels(source: str, folder: str) -> None:
         samples = (_with_partners(sample, partners) for sample in read_rows(shard, 0, shard.rows))
         with files.publishing(files.join(folder, name)) as file:
             rows = write_shard(file, samples)
-        outputs.append(manifest.describe(folder, name, rows))
+        outputs.append(manifest.output_of(folder, name, rows))
     manifest.publish(folder, replace(manifest.read(source), outputs=outputs))
 
 
@@ -109,13 +109,13 @@ def table(reports: Mapping[str, Sequence[RetrievalReport]], more: Sequence[Retri
 
 
 def development_score(lists: Sequence[Mapping[str, Sequence[RetrievalReport]]]) -> str:
-    """What settings are chosen by, as Markdown: text to image, the mean over all lists of pairs, each with one weight.
+    """The development score as Markdown: text to image, the mean over all lists of pairs, with equal weights.
 
-    `lists`: for each list the reports of each variant, one a seed. The mean log2 of the rank decides, because it moves
-    less by chance than R@10 does.
+    `lists`: for each list the reports of each variant, one per seed. The mean log2 of the rank decides, because chance
+    moves it less than R@10.
     """
     lines = [
-        f"The mean over {len(lists)} lists, each with the same weight.",
+        f"The mean over {len(lists)} lists, with equal weights.",
         "",
         "| | mean log2 rank | R@10 | mean log2 rank of each seed | R@10 of each seed |",
         "|---|---|---|---|---|",

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vlmixer.pipeline.image.formats import MAGIC_BYTES, describe, format_of
+from vlmixer.pipeline.image.formats import MAGIC_BYTES, describe_undecodable, format_of
 from vlmixer.pipeline.image.repair import jpeg_endings, without_side_chunks
 
 CROP_QUALITY = 85
@@ -58,10 +58,10 @@ def decode(data: bytes, *, max_pixels: float) -> np.ndarray:
     try:
         return _decode(data, max_pixels)
     except ImageRejected as rejected:
-        mended = _mended(data, rejected.reason, max_pixels)
-        if mended is None:
+        repaired = _repaired(data, rejected.reason, max_pixels)
+        if repaired is None:
             raise
-        return mended
+        return repaired
 
 
 def decoders() -> list[str]:
@@ -69,7 +69,7 @@ def decoders() -> list[str]:
     return ["pillow", *(["pillow-heif"] if find_spec("pillow_heif") else [])]
 
 
-def _mended(data: bytes, reason: str, max_pixels: float) -> np.ndarray | None:
+def _repaired(data: bytes, reason: str, max_pixels: float) -> np.ndarray | None:
     """The pixels of a file that is damaged elsewhere, None if its pixels are damaged."""
     if reason not in ("not_an_image", "truncated_image"):
         return None
@@ -99,7 +99,7 @@ def _decode(data: bytes, max_pixels: float) -> np.ndarray:
         raise
     except UnidentifiedImageError:
         reason = "zero_pixels" if _claims_no_pixels(data) else "not_an_image"
-        raise ImageRejected(reason, describe(data[:MAGIC_BYTES])) from None
+        raise ImageRejected(reason, describe_undecodable(data[:MAGIC_BYTES])) from None
     except Image.DecompressionBombError as error:
         raise ImageRejected("too_many_pixels", str(error)) from None
     except (OSError, EOFError) as error:

@@ -16,7 +16,7 @@ from vlmixer.pipeline.image.regions import BadFeature, Region, RegionChoice, cho
 
 
 class RegionFinder(Protocol):
-    """What finds regions in photos, and knows the concepts of their labels."""
+    """Finds regions in photos, and maps their labels to concepts."""
 
     @property
     def feature_dim(self) -> int:
@@ -24,19 +24,19 @@ class RegionFinder(Protocol):
         ...
 
     def source(self, max_pixels: float) -> PhotoSource:
-        """What makes the photos that it takes."""
+        """The source of the photos that it accepts."""
         ...
 
     def detect(self, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
-        """The regions of each photo; None, and an entry in `log`, for a photo that it cannot take."""
+        """The regions of each photo; None, and an entry in `log`, for a photo that it cannot use."""
         ...
 
     def concepts_for(self, photo: Photo) -> Sequence[str | None]:
-        """The concept of each label in the photo's detections, None for a label that is none."""
+        """The concept of each label in the photo's detections, None for a label outside the vocabulary."""
         ...
 
     def unmapped(self, class_names: Iterable[str]) -> list[str]:
-        """Labels that are no concepts. class_names: those met in known regions."""
+        """Labels outside the vocabulary. class_names: those met in known regions."""
         ...
 
 
@@ -100,7 +100,7 @@ class FeatureFinder:
 
 
 def load_finder(spec: DetectorSpec, vocabulary: Vocabulary) -> RegionFinder:
-    """What finds regions according to the config. Raises UserError, CallError."""
+    """The region finder that the config asks for. Raises UserError, CallError."""
     if spec.name.startswith(TSV):
         return FeatureFinder(load_features(spec), vocabulary)
     return load_with_concepts(spec, vocabulary)
@@ -162,11 +162,11 @@ def detect_each(detector: Detector, photos: Sequence[Photo], log: RejectLog) -> 
     """The detector's result for each photo. If it raises for all of them together, they are tried one by one."""
     try:
         return list(detector.detect([photo.pixels for photo in photos if photo.pixels is not None]))
-    except Exception as error:  # A detector is anybody's code; what it raises for one image must not cost the others.
+    except Exception as error:  # A detector may be anyone's code: an exception for one image must not lose the others.
         if len(photos) == 1:
             log.add(photos[0].ref.source, photos[0].ref.key, "failed_in_detector", f"{type(error).__name__}: {error}")
             return [None]
-    # Not in the except block: the error holds on to what the detector had in memory for all of them.
+    # Not in the except block: the error keeps alive what the detector had in memory for all of them.
     return [result for photo in photos for result in detect_each(detector, [photo], log)]
 
 

@@ -49,7 +49,7 @@ def looks_like_image(data: bytes) -> bool:
     return format_of(data) in ENDINGS
 
 
-def describe(data: bytes) -> str:
+def describe_undecodable(data: bytes) -> str:
     """What data is that cannot be decoded, for people."""
     return OTHERS.get(format_of(data)) or f"begins with {data[:8]!r}"
 

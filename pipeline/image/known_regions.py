@@ -1,9 +1,9 @@
-"""What a line of region features says: the formats of VinVL, bottom-up attention and LXMERT, as detections.
+"""Parses lines of region features, in the formats of VinVL, bottom-up attention and LXMERT, as detections.
 
 VinVL: `features.tsv` (id, number of boxes, base64 of float32; or id, JSON with num_boxes and features) and
 `predictions.tsv` (id, JSON with image_h, image_w, objects of rect, class, conf). Bottom-up attention: image_id,
 image_w, image_h, num_boxes, boxes, features. LXMERT's: img_id, img_h, img_w, objects_id, objects_conf, attrs_id,
-attrs_conf, num_boxes, boxes, features. Each line is checked: its counts must agree with what it holds.
+attrs_conf, num_boxes, boxes, features. Each line is checked: its counts must agree with its contents.
 """
 
 import base64
@@ -20,7 +20,7 @@ from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.image.classes import read_class_names
 from vlmixer.pipeline.image.detectors.base import Detections
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
-from vlmixer.pipeline.image.readers.features import MAX_LINE_BYTES, line_id, lines, predictions_of, read_part
+from vlmixer.pipeline.image.readers.features import MAX_LINE_BYTES, line_id, lines_by_id, predictions_of, read_part
 
 COLUMNS = (2, 3, 6, 10)
 PROBED_LINES = 100
@@ -74,7 +74,7 @@ class FeatureLines:
                 line = file.readline(MAX_LINE_BYTES)
                 self._check_columns(name, line, predictions)
                 if predictions and places is None:
-                    places = dict(lines(predictions))
+                    places = dict(lines_by_id(predictions))
                 place = (places or {}).get(line_id(line))
                 try:
                     found = self._parse(line, read_part(predictions, place) if place else b"").detections

@@ -37,7 +37,7 @@ class Photo:
 
 
 class PhotoSource(Protocol):
-    """How the images of references become photos."""
+    """Turns references to images into photos."""
 
     def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[bytes, Photo | Unreadable]]:
         """For each reference, in order: the bytes that were read, and the photo or why there is none."""

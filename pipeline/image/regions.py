@@ -1,4 +1,4 @@
-"""Chooses which detections of an image are kept: those of a concept, large enough, not doubled, best first."""
+"""Chooses which detections of an image are kept: those of a concept, large enough, without overlaps, best first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ def choose_regions(
 ) -> list[Region]:
     """The regions that `choice` keeps, best first. Equal scores keep the detector's order.
 
-    concepts: by label, the name of its concept; None for labels that are no concept, whose regions are dropped. Boxes
-    are clipped to the image first, and a region narrower than one pixel is dropped. Raises BadFeature.
+    concepts: by label, the name of its concept; None for labels outside the vocabulary, whose regions are dropped.
+    Boxes are clipped to the image first, and a region narrower than one pixel is dropped. Raises BadFeature.
     """
     boxes = np.clip(detections.boxes, 0, np.array([width, height, width, height], np.float32)).astype(np.float32)
     sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])

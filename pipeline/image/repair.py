@@ -1,4 +1,4 @@
-"""Mends image files that fail to decode although their pixels are whole: PNG side chunks, the end marker of JPEG."""
+"""Repairs image files that fail to decode although their pixels are whole: PNG side chunks, the end marker of JPEG."""
 
 import struct
 import zlib
@@ -14,7 +14,7 @@ FILLS = (b"\x00" * 64, b"\x5a\xa5" * 32)
 def without_side_chunks(data: bytes) -> bytes:
     """A PNG with only the chunks that its pixels need, and its EXIF data if that is sound.
 
-    Data that is no PNG, or one whose pixels are damaged, is returned as it is.
+    Data that is not a PNG, or a PNG whose pixels are damaged, is returned as it is.
     """
     if not data.startswith(PNG):
         return data
@@ -41,7 +41,7 @@ def jpeg_endings(data: bytes) -> list[bytes]:
     """A JPEG that stops, completed in two ways; [] for other data.
 
     If the two decode to the same pixels, the file was whole but for its end marker: a decoder that has all pixels skips
-    the fill bytes, and one that lacks some makes them of the fill bytes.
+    the fill bytes, and one that lacks some makes them from the fill bytes.
     """
     if not data.startswith(JPEG):
         return []

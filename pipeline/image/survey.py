@@ -18,8 +18,8 @@ from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.readers.references import refs_of
 from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
 
-SURVEY = UnitKind("detect", "survey")
-DETECT = UnitKind("detect", "part")
+SURVEY_UNITS = UnitKind("detect", "survey")
+DETECT_UNITS = UnitKind("detect", "part")
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class DetectSizes:
     max_units: int = 65_536
 
     def images_of_unit(self, images: int) -> int:
-        """How many of this many images a unit takes."""
+        """Images per unit, for a corpus of this many images."""
         return max(self.images_per_unit, math.ceil(images / self.max_units))
 
     def passes(self, images: int, images_per_piece: int) -> tuple[StagePass, ...]:
         """The passes for this many images. images_per_piece: of the pieces that are surveyed."""
         return (
-            StagePass("survey", (UnitLoad(SURVEY, count_units(images, images_per_piece), images),)),
-            StagePass("detect", (UnitLoad(DETECT, count_units(images, self.images_of_unit(images)), images),)),
+            StagePass("survey", (UnitLoad(SURVEY_UNITS, count_units(images, images_per_piece), images),)),
+            StagePass("detect", (UnitLoad(DETECT_UNITS, count_units(images, self.images_of_unit(images)), images),)),
         )
 
 

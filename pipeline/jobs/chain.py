@@ -29,13 +29,13 @@ def run_stages(
         check_visible_to_workers(config, stages)
     run = StageRun(config, load_vocabulary(config.vocabulary), engine, overwrite, tuple(import_paths))
     for stage in stages:
-        LOG.info("%s", describe(STEPS[stage](run)))
+        LOG.info("%s", counts_line(STEPS[stage](run)))
         files.publish_bytes(files.join(config.out, "config.yaml"), config.to_yaml().encode())
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage is run with."""
+    """The arguments with which a stage is run."""
 
     config: Config
     vocabulary: Vocabulary
@@ -52,7 +52,7 @@ STEPS: Mapping[str, Callable[[StageRun], Manifest[AnyDetails]]] = {
     INDEX.name: lambda run: run_index(run.config, run.vocabulary, run.engine, overwrite=run.overwrite),
     MIX.name: lambda run: run_mix(run.config, run.engine, overwrite=run.overwrite),
 }
-"""By stage: what runs it."""
+"""By stage, the function that runs it."""
 
 
 def check_visible_to_workers(config: Config, stages: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def check_visible_to_workers(config: Config, stages: Sequence[str]) -> None:
             )
 
 
-def describe(finished: Manifest[AnyDetails]) -> str:
+def counts_line(finished: Manifest[AnyDetails]) -> str:
     """The result of a stage in one line."""
     parts = []
     for kind, counts in finished.counts.items():

@@ -116,7 +116,7 @@ class DetectWorker:
         return UnitResult(
             counts={"images": Counts(reader.read, images, log.counts())},
             inputs=(Input(f"{reader.read} images of {unit.name}", reader.bytes, reader.sha256),),
-            outputs=(manifest.describe(self.stage.folder, name, regions),),
+            outputs=(manifest.output_of(self.stage.folder, name, regions),),
             rejects=self.stage.publish_rejects(unit.name, log),
             details=FoundRegions(
                 images=images,
@@ -217,7 +217,7 @@ def report_set_aside(names: Sequence[str]) -> None:
 
 
 def report_unmapped(labels: Sequence[str], vocabulary: Vocabulary, stage: Stage[RegionsDetails]) -> None:
-    """Log the detector's labels that are no concepts. Placeholders of unused label numbers are left out."""
+    """Log the detector's labels that are not concepts. Placeholders of unused label numbers are left out."""
     names = [label for label in labels if label not in PLACEHOLDERS]
     if names:
         more = f" and {len(names) - MAX_LABELS_NAMED} more" if len(names) > MAX_LABELS_NAMED else ""

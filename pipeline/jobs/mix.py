@@ -133,7 +133,7 @@ class ShardWorker:
         rejected = log.counts()
         return UnitResult(
             counts={kind: Counts(written + sum(rejected.values()), written, rejected)},
-            outputs=tuple(manifest.describe(self.stage.folder, each, written) for each in (name, f"{name}.idx")),
+            outputs=tuple(manifest.output_of(self.stage.folder, each, written) for each in (name, f"{name}.idx")),
             rejects=self.stage.publish_rejects(unit.name, log),
             details=tally.counts(),
         )

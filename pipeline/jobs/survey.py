@@ -1,7 +1,7 @@
 """The first half of stage `detect`: finds, names and compares all images before any is decoded.
 
-Writes OUT/work/detect/survey-*.parquet, which go when the stage is finished. pipeline/image/survey.py divides them into
-the units of the second half.
+Writes OUT/work/detect/survey-*.parquet, which are removed when the stage is finished. pipeline/image/survey.py divides
+them into the units of the second half.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,8 @@ from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
-from vlmixer.pipeline.image.readers.references import SURVEY, refs_table
-from vlmixer.pipeline.image.survey import DETECT as DETECT_UNITS
-from vlmixer.pipeline.image.survey import SURVEY as SURVEY_UNITS
-from vlmixer.pipeline.image.survey import SurveyPart, SurveyRows, divide
+from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
+from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS, SurveyPart, SurveyRows, divide
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.units.plan import pending
@@ -47,7 +45,7 @@ class SurveyWorker:
     def run(self, unit: Unit[InputPiece], resource: None) -> UnitResult[Surveyed]:
         rows = 0
         pending: list[ImageRef] = []
-        with schemas.writing_parquet(files.join(self.stage.work, part_name(unit.name)), SURVEY) as writer:
+        with schemas.writing_parquet(files.join(self.stage.work, part_name(unit.name)), SURVEY_SCHEMA) as writer:
             for ref in survey(unit.content, contents=self.contents):
                 pending.append(ref)
                 rows += 1

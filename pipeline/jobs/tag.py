@@ -272,19 +272,19 @@ class TagWorker:
         files.publish_bytes(_examples_path(self.stage, unit.name), manifest.canonical(examples.to_json()))
         return UnitResult(
             counts={"sentences": Counts(read, written, log.counts())},
-            outputs=(manifest.describe(self.stage.folder, name, written),),
+            outputs=(manifest.output_of(self.stage.folder, name, written),),
             rejects=self.stage.publish_rejects(unit.name, log),
             details=FoundMentions(dict(sorted(mentions.items())), dict(sorted(not_meant.items()))),
         )
 
 
 def _publish_examples(stage: Stage[TaggedDetails], parts: Sequence[Unit[Candidates]], concepts: int) -> Output:
-    """Put the examples that the units found together."""
+    """Merge the examples that the units found."""
     examples = Examples()
     for unit in parts:
         examples.merge(json.loads(files.read_bytes(_examples_path(stage, unit.name))))
     files.publish_bytes(files.join(stage.folder, EXAMPLES), manifest.canonical(examples.to_json()))
-    return manifest.describe(stage.folder, EXAMPLES, concepts)
+    return manifest.output_of(stage.folder, EXAMPLES, concepts)
 
 
 def _examples_path(stage: Stage[TaggedDetails], unit: str) -> str:

@@ -12,7 +12,7 @@ PARENT = "VLMIXER_PARENT"
 if __name__ == "__main__":
     parent = int(os.environ.get(PARENT, os.getppid()))
     end_when(lambda: os.getppid() != parent)
-    # Before Beam is imported, which has things to say even then. Errors still come through.
+    # Before Beam is imported, because it already logs then. Errors still come through.
     logging.disable(logging.WARNING)
     from apache_beam.runners.worker import sdk_worker, sdk_worker_main
 

@@ -1,4 +1,4 @@
-"""The small files by which other readers of WebDataset shards know ours: open_clip, timm and energon."""
+"""The small index files that other WebDataset readers expect: open_clip, timm and energon."""
 
 import json
 from collections.abc import Sequence
@@ -40,4 +40,4 @@ def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:
     }
     for name, content in contents.items():
         files.publish_bytes(files.join(folder, name), json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
-    return [manifest.describe(folder, name, len(shards)) for name in sorted(contents)]
+    return [manifest.output_of(folder, name, len(shards)) for name in sorted(contents)]

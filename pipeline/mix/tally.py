@@ -94,7 +94,7 @@ def write_tally(folder: str, tally: MixTally, uses: np.ndarray) -> list[Output]:
     with files.publishing(files.join(folder, USES)) as file:
         np.lib.format.write_array(file, uses, allow_pickle=False)
     concepts = len({concept for concept, _, _ in tally.outcomes})
-    return [manifest.describe(folder, COUNTS, concepts), manifest.describe(folder, USES, len(uses))]
+    return [manifest.output_of(folder, COUNTS, concepts), manifest.output_of(folder, USES, len(uses))]
 
 
 def read_tally(folder: str) -> tuple[MixTally, np.ndarray]:

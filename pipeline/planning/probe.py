@@ -99,7 +99,7 @@ def probe(
         measured = _measured(config, vocabulary, _Runs(cold, small, large), start, base)
         if config.train is not None:
             measured = _with_training(measured, config, large, seconds)
-    tagging, detecting = (start + measured.loads[kind] for kind in (PART, survey.DETECT))
+    tagging, detecting = (start + measured.loads[kind] for kind in (PART, survey.DETECT_UNITS))
     notes = [
         f"measured here on {len(sized.sentences):,} sentences and {len(sized.images):,} images of the inputs",
         f"a new process works after {start:.1f} s, tags after {tagging:.1f} s, detects after {detecting:.1f} s",
@@ -149,7 +149,8 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
     views, mixed = large.read(MIX.name, "views"), large.written(MIX.name, "views")
     image_samples = large.written(MIX.name, "images")
     pieces: dict[UnitKind, int] = {
-        FIND: sentences, DUPLICATES: candidates, PART: candidates, survey.SURVEY: images, survey.DETECT: images,
+        FIND: sentences, DUPLICATES: candidates, PART: candidates,
+        survey.SURVEY_UNITS: images, survey.DETECT_UNITS: images,
         GATHER: regions, SHUFFLE: views, BUCKET: views, MIXED: views, IMAGES: image_samples,
     }  # fmt: skip
     seconds = {kind: large.seconds(kind) / max(count, 1) for kind, count in pieces.items()}
@@ -164,7 +165,7 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
         start=start,
         loads={
             PART: sum(each.load for each in runs.cold.times(TAG.name)),
-            survey.DETECT: sum(each.load for each in runs.cold.times(DETECT.name)),
+            survey.DETECT_UNITS: sum(each.load for each in runs.cold.times(DETECT.name)),
         },
         launcher=launcher,
         memory=_memory(base, runs.cold, large),

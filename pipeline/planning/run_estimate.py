@@ -54,9 +54,9 @@ class RunEstimate:
             plan.stage if not 0 < plan.done < 1 else f"{plan.stage} ({plan.done:.0%} done)",
             f"{plan.units:,}",
             " + ".join(f"{number:,} {kind}" for kind, number in plan.items.items()),
-            size(plan.input_bytes),
-            size(plan.output_bytes),
-            size(plan.memory),
+            format_bytes(plan.input_bytes),
+            format_bytes(plan.output_bytes),
+            format_bytes(plan.memory),
             *times,
         ]
 
@@ -64,7 +64,7 @@ class RunEstimate:
         units = sum(plan.units for plan in self.stages)
         written = sum(plan.output_bytes for plan in self.stages)
         times = [duration(self._total(count)) for count in self.workers]
-        return ["all", f"{units:,}", "", "", size(written), "", *times]
+        return ["all", f"{units:,}", "", "", format_bytes(written), "", *times]
 
     def _stage_json(self, plan: StagePlan) -> dict[str, Any]:
         costs = None
@@ -100,7 +100,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,}:{minutes % 60:02d} h"
 
 
-def size(amount: float) -> str:
+def format_bytes(amount: float) -> str:
     """Bytes in a decimal unit."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if amount < 1000:

@@ -20,7 +20,7 @@ TOP_CAPTIONS = 5
 MAX_REGIONS = 8
 MAX_PIXELS = 1e9
 FULL_TIMES = 20.0
-"""How many times likelier than elsewhere is drawn in full colour."""
+"""A word this many times likelier than elsewhere is drawn in full colour."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,17 @@ def write_alignment_page(
             )
         )
     write_page(
-        path, "alignment.html", photos=views, captions=len(texts), most=MAX_REGIONS, shade=shade, times=times_likelier
+        path,
+        "alignment.html",
+        photos=views,
+        captions=len(texts),
+        most=MAX_REGIONS,
+        shade=colour_share,
+        times=times_likelier,
     )
 
 
-def shade(times: float) -> float:
+def colour_share(times: float) -> float:
     """The share of full colour: 0 if no likelier than elsewhere, 1 from FULL_TIMES on, logarithmic between."""
     return float(np.clip(np.log(max(times, 1.0)) / np.log(FULL_TIMES), 0.0, 1.0))
 

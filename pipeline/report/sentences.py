@@ -45,7 +45,7 @@ class Mark:
     span: TextSpan
 
 
-def cut(text: str, marks: Sequence[Mark], name: str) -> list[TextSpan]:
+def cut_into_spans(text: str, marks: Sequence[Mark], name: str) -> list[TextSpan]:
     """The whole of `text` as spans, with those of the marks in place.
 
     Raises UserError, naming the sentence `name`, for marks that overlap or are outside the text.
@@ -91,7 +91,7 @@ def mixed_spans(
             marks.append(Mark(mention.start, mention.end, TextSpan("patches", word, patches=views)))
         else:
             marks.append(mention_mark(sample.text, mention))
-    return cut(sample.text, marks, sample.key)
+    return cut_into_spans(sample.text, marks, sample.key)
 
 
 def patch_view(patch: Patch, picture: str | None, image: str | None = None, replaced: str = "") -> PatchView:

@@ -20,7 +20,7 @@ from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.report.pages import write_page
-from vlmixer.pipeline.report.sentences import Kind, Mark, TextSpan, cut
+from vlmixer.pipeline.report.sentences import Kind, Mark, TextSpan, cut_into_spans
 from vlmixer.pipeline.report.stages import StageReport
 from vlmixer.pipeline.text.tagger import Tagged
 
@@ -250,4 +250,4 @@ def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:
 def _spans(example: Example, kind: Kind) -> tuple[TextSpan, ...]:
     word = example.text[example.start : example.end]
     mark = Mark(example.start, example.end, TextSpan(kind, word))
-    return tuple(cut(example.text, [mark], example.text))
+    return tuple(cut_into_spans(example.text, [mark], example.text))

@@ -182,7 +182,7 @@ MADE_OF = frozenset(
 """Materials and words that make an animal a likeness ("a rubber *duck*")."""
 
 LIVING = WILD | frozenset("cat dog eagle hen kitten owl ox parrot penguin pig puppy rooster".split())
-"""Animals of which likenesses are made."""
+"""Animals that are often statues, drawings or toys."""
 
 NOT_BARE = frozenset("baseball basketball can football might must softball volleyball will".split())
 """Games and auxiliaries: not things unless after a determiner or an adjective ("they play *football*")."""

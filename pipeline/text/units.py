@@ -36,7 +36,7 @@ class TagSizes:
     """Candidates that are read and tagged together."""
 
     parts_wanted: int = 32
-    """Units of the third pass, where there are batches for so many; more if units would otherwise be too large."""
+    """Units of the third pass, if there are that many batches; more if units would otherwise be too large."""
 
     max_batches_per_part: int = 32
 
@@ -68,7 +68,7 @@ class TagSizes:
         return [Unit(PART.name(number), content) for number, content in enumerate(contents)]
 
     def count_parts(self, candidates: int, finds: int) -> int:
-        """About how many units the third pass has, if `finds` units of the first kept so many candidates in all."""
+        """About how many units the third pass has, if `finds` units of the first kept this many candidates in all."""
         batches = math.ceil(candidates / self.rows_per_batch)
         return max(math.ceil(batches / self._batches_per_part(batches)), min(finds, batches))
 

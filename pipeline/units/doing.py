@@ -1,4 +1,4 @@
-"""Doing one unit, in whatever process it has come to."""
+"""Does one unit of work, in the process that received it."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from vlmixer.pipeline.units.unit import Content, Resource, Unit, Worker
 def do_unit(
     stage: AnyStage, worker: Worker[Content, Resource], unit: Unit[Content], load: Callable[[], Resource]
 ) -> None:
-    """Do the unit and publish its result, unless it has one: a runner that retries may bring a unit again.
+    """Do the unit and publish its result, unless it has one: a runner that retries may send a unit twice.
 
     load: gives the worker's resource, which a process loads once. Two processes may do the same unit at once: both
     publish the same bytes under the same names.

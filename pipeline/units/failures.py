@@ -1,4 +1,4 @@
-"""Errors of units, kept in the work folder, where the launcher finds them whatever the engine.
+"""Errors of units, kept in the work folder, where the launcher finds them with any engine.
 
 As exceptions they would be retried in vain, and would reach the user as pages of a runner's own output.
 """

@@ -14,7 +14,7 @@ def publish_units(stage: AnyStage, units: Sequence[Unit[object]]) -> str:
     lines = b"".join(
         manifest.canonical({"name": unit.name, "content": details.to_json(unit.content)}) for unit in units
     )
-    # Named by what it holds: a run that comes upon another's list reads the same.
+    # Named by its contents: a run that finds another run's list reads the same units.
     name = f"units-{hashlib.sha256(lines).hexdigest()[:16]}.jsonl"
     files.publish_bytes(files.join(stage.work, name), lines)
     return name

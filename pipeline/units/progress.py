@@ -1,4 +1,4 @@
-"""What a long run says while it works. It is read from the results of units on disk, so it holds for any engine and
+"""The progress messages of a long run. They come from the results of units on disk, so they hold for any engine and
 after a restart."""
 
 import logging

@@ -52,7 +52,7 @@ class Stage(Generic[Details_co]):
         """Write the unit's rejects, if there are any."""
         name = f"{self.name}-{unit}.parquet"
         rows = log.publish(files.join(self.rejects, name))
-        return (manifest.describe(self.rejects, name, rows),) if rows else ()
+        return (manifest.output_of(self.rejects, name, rows),) if rows else ()
 
 
 AnyStage = Stage[Any]

@@ -1,4 +1,4 @@
-"""How long units took, recorded in OUT/logs. Slow ones are found by it, and pipeline/planning measures by it."""
+"""How long units took, recorded in OUT/logs. The records show slow units, and pipeline/planning computes with them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A unit of work, what it gives, and what does it."""
+"""A unit of work, its result, and the worker that does it."""
 
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar

@@ -1,4 +1,4 @@
-"""Files against their manifest: present, of the right size, with the right SHA-256. What they hold is not looked at."""
+"""Files against their manifest: present, of the right size, with the right SHA-256. Their contents are not read."""
 
 import os
 import random

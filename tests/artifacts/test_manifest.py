@@ -158,7 +158,7 @@ def test_canonical_json():
 def test_describe_reads_the_file_that_lies_there(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert manifest.describe(str(tmp_path), "x", 4) == Output("x", 4, 3, known)
+    assert manifest.output_of(str(tmp_path), "x", 4) == Output("x", 4, 3, known)
 
 
 def test_versions_names_what_is_absent():

@@ -75,6 +75,6 @@ def damaged(folder, tmp_path, name, change):
     copy = shutil.copytree(folder, tmp_path / "damaged")
     (copy / name).write_bytes(change((copy / name).read_bytes()))
     description = manifest.read(folder)
-    outputs = [manifest.describe(str(copy), output.name, output.rows) for output in description.outputs]
+    outputs = [manifest.output_of(str(copy), output.name, output.rows) for output in description.outputs]
     manifest.publish(str(copy), dataclasses.replace(description, outputs=outputs))
     return str(copy)

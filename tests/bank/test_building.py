@@ -23,7 +23,7 @@ def test_the_same_patches_give_the_same_bytes(folder, tmp_path):
 
 def test_outputs_tell_rows_bytes_and_hashes_of_the_files(folder, tmp_path):
     for output in write(str(tmp_path)):
-        assert output == manifest.describe(folder, output.name, 4 if output.name == "concepts.parquet" else 43)
+        assert output == manifest.output_of(folder, output.name, 4 if output.name == "concepts.parquet" else 43)
 
 
 def test_concepts_tell_how_many_candidates_there_were(folder):

@@ -97,7 +97,7 @@ def write_shards(folder: str, samples: Sequence[Sample], per_shard: int = 100, f
             name = f"{start}-{first // per_shard:06d}.tar"
             with files.publishing(files.join(folder, name)) as file:
                 rows = write_shard(file, chosen[first : first + per_shard])
-            outputs.append(manifest.describe(folder, name, rows))
+            outputs.append(manifest.output_of(folder, name, rows))
     details = ShardsDetails(
         feature_dim=feature_dim,
         concepts=tuple(CONCEPTS),

@@ -20,8 +20,7 @@ def bookkeeping_files(listed: set[str]) -> set[str]:
 
 
 def is_side_file(name: str) -> bool:
-    """Whether a file that is found in a folder is no image: it is hidden, or has neither the ending nor the first bytes
-    of one."""
+    """Whether a file in a folder is not an image: it is hidden, or has neither ending nor first bytes of one."""
     if is_hidden(name):
         return True
     if is_image_name(name):

@@ -1,4 +1,4 @@
-"""Region features that people already have: TSV files with one image per line, as VinVL and bottom-up attention write
+"""Existing region features: TSV files with one image per line, as VinVL and bottom-up attention write
 them. Finds the lines, their predictions and photos; pipeline/image/known_regions.py says what a line means."""
 
 import json
@@ -47,9 +47,9 @@ class FeatureReader:
         features contradicts them."""
         (file,) = piece.files
         photos = json.loads(files.read_bytes(piece.photos)) if piece.photos else None
-        predictions = dict(lines(file.companion)) if file.companion else None
+        predictions = dict(lines_by_id(file.companion)) if file.companion else None
         starts, ids = [], []
-        for identity, (start, size) in lines(file.name):
+        for identity, (start, size) in lines_by_id(file.name):
             starts.append(start)
             ids.append(identity)
             ref = ImageRef(
@@ -132,7 +132,7 @@ def line_id(line: bytes) -> str:
     return line[:MAX_ID_BYTES].partition(b"\t")[0].strip().decode(errors="backslashreplace")
 
 
-def lines(name: str) -> Iterator[tuple[str, tuple[int, int]]]:
+def lines_by_id(name: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """(id, (first byte, bytes)) of each line that is not blank."""
     at = 0
     with files.open_read(name) as file:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from vlmixer.pipeline.image.readers.base import ImageRef
 
-SURVEY = pa.schema(
+SURVEY_SCHEMA = pa.schema(
     [
         pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("key", pa.string(), nullable=False),
@@ -28,16 +28,16 @@ SURVEY = pa.schema(
 
 
 def refs_table(refs: Sequence[ImageRef]) -> pa.Table:
-    """The references as a table of schema SURVEY."""
+    """The references as a table of schema SURVEY_SCHEMA."""
     rows = [
         {**{k: v for k, v in vars(ref).items() if k != "order"}, "input": ref.order[0], "place": ref.order[1]}
         for ref in refs
     ]
-    return pa.Table.from_pylist(rows, schema=SURVEY)
+    return pa.Table.from_pylist(rows, schema=SURVEY_SCHEMA)
 
 
 def refs_of(table: pa.Table) -> list[ImageRef]:
-    """The references in a table of schema SURVEY."""
+    """The references in a table of schema SURVEY_SCHEMA."""
     return [
         ImageRef(order=(row.pop("input"), row.pop("place")), prediction=tuple(row.pop("prediction")), **row)
         for row in table.to_pylist()

@@ -1,4 +1,4 @@
-"""WebDataset tars. Members of one name up to its first dot are one sample; a sample's .json member tells its origin."""
+"""WebDataset tars. Members of one name up to its first dot are one sample; a sample's .json member gives its origin."""
 
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ class TarReader:
             with files.open_read(archive.name) as file, open_tar(file) as tar:
                 seen: set[int] = set()
                 members = _Members(tar)
-                for _, sample in groupby(members, key=lambda member: sample_key(member.name)):
+                for _, sample in groupby(members, key=lambda member: member_key(member.name)):
                     yield from _images(list(sample), archive, file, seen, contents=contents)
                 if members.error is not None:
                     raise members.error
@@ -92,7 +92,7 @@ class _Members:
             self.error = error
 
 
-def sample_key(name: str) -> str:
+def member_key(name: str) -> str:
     """WebDataset's key of a member: its path up to the first dot of the base name."""
     folder, slash, base = name.rpartition("/")
     return f"{folder}{slash}{base.partition('.')[0]}"

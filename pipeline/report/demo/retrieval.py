@@ -74,7 +74,7 @@ def conclusion(retrieval: Retrieval) -> str:
         f"{chance.recall[0].value:.1f} %."
     )
     if ours.low > theirs.high:
-        return f"{numbers} The intervals do not overlap: training without a single pair adds to what the tags tell."
+        return f"{numbers} The intervals do not overlap: training without a single pair adds to what the tags say."
     if ours.high < theirs.low:
         return f"{numbers} The intervals do not overlap: this short training has not caught up with the tags."
     return f"{numbers} The intervals overlap, so this run does not settle which of the two is better."

@@ -10,7 +10,7 @@ from vlmixer.artifacts.samples import Mention
 from vlmixer.pipeline.demo import captions
 from vlmixer.pipeline.demo.captions import Caption
 from vlmixer.pipeline.report.demo.share import Share
-from vlmixer.pipeline.report.sentences import Mark, TextSpan, cut, mention_mark
+from vlmixer.pipeline.report.sentences import Mark, TextSpan, cut_into_spans, mention_mark
 
 SHOWN = 8
 """Sentences on the page, and as many with look-alikes."""
@@ -83,7 +83,7 @@ def _spans(caption: Caption, mentions: Sequence[Mention]) -> Spans:
         if not any(mark.start < decoy.end and decoy.start < mark.end for mark in marks):
             word = caption.text[decoy.start : decoy.end]
             marks.append(Mark(decoy.start, decoy.end, TextSpan("lookalike", word, f"only looks like {decoy.category}")))
-    return tuple(cut(caption.text, marks, caption.text))
+    return tuple(cut_into_spans(caption.text, marks, caption.text))
 
 
 def _score(written: Sequence[Caption], tagged: Mapping[str, list[Mention]]) -> TaggingScore:

@@ -85,7 +85,7 @@ class TextFormat(Protocol):
         ...
 
 
-def decode(position: int, data: bytes | None, options: ReadOptions) -> str | Unusable:
+def decode_text(position: int, data: bytes | None, options: ReadOptions) -> str | Unusable:
     """The text of a line or member, without a byte order mark at the file's start. None is one over the limit."""
     if data is None:
         return Unusable("too_long", f"more than {options.max_line_bytes} bytes in one piece")

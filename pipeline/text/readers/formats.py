@@ -30,7 +30,7 @@ def format_of(name: str) -> TextFormat:
 
 
 def is_side_file(name: str) -> bool:
-    """Whether the name is one that folders of data have beside the data: documentation, statistics, hidden files."""
+    """Whether the name is typical of files next to the data in a folder: documentation, statistics, hidden files."""
     base = name.replace("\\", "/").rpartition("/")[2].lower()
     return (
         base.startswith((".", "_"))

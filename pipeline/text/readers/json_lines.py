@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import IO
 
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode, text_of_json
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text, text_of_json
 from vlmixer.pipeline.text.readers.lines import lines
 
 
@@ -16,7 +16,7 @@ class JsonLines:
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
         for position, data in lines(text_slice, file, options.max_line_bytes):
-            text = decode(position, data, options)
+            text = decode_text(position, data, options)
             if isinstance(text, Unusable):
                 yield Record(position, text)
             elif not text.strip():

@@ -22,7 +22,7 @@ _BUFFER = 1 << 16
 
 
 def is_packed(name: str) -> bool:
-    """Whether the name is that of a packed file."""
+    """Whether a file with this name is packed."""
     return name.lower().endswith((".gz", ".zst", ".tgz"))
 
 

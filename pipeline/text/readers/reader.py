@@ -1,6 +1,6 @@
 """Reading sentences from slices of files: every record ends as sentences or as a reject with a reason.
 
-Which texts a file holds is the formats' business (`formats`). A sentence is known by its place: the file, the position
+The formats (`formats`) find the texts in a file. A sentence is known by its place: the file, the position
 in it, and the number among the sentences at that position.
 """
 

@@ -5,7 +5,7 @@ import json
 import re
 
 HEAD_BYTES = 1 << 16
-"""How much of a file is looked at."""
+"""Number of bytes that are looked at."""
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _UTF_16_32 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
@@ -19,7 +19,7 @@ _TABLE_LINES = 20
 
 
 def unreadable(head: bytes) -> str | None:
-    """Why text cannot be read from a file that begins so, and what to do; None if nothing stands against it.
+    """Why text cannot be read from a file that begins so, and what to do; None if it can be.
 
     head: the first bytes of an unpacked file.
     """

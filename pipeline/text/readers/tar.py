@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from vlmixer.artifacts.tars import open_tar
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode, text_of_json
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text, text_of_json
 from vlmixer.pipeline.text.readers.packing import ERRORS, unpack
 
 _NAME = re.compile(r"(.+?)((?:\.[a-zA-Z_][^./]*)+)", re.DOTALL)
@@ -111,7 +111,7 @@ def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, options: ReadOptions, *
         return Record(member.offset_data, Unusable("missing_field", detail))
     inner = tar.extractfile(member) if member.size <= options.max_line_bytes else None
     data = inner.read().removeprefix(codecs.BOM_UTF8) if inner is not None else None
-    text = decode(member.offset_data, data, options)
+    text = decode_text(member.offset_data, data, options)
     if is_json and isinstance(text, str):
         return Record(member.offset_data, text_of_json(text, options.field))
     return Record(member.offset_data, text)

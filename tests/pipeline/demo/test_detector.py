@@ -17,7 +17,7 @@ from vlmixer.pipeline.demo.detector import (
     WEIGHTS,
     DemoDetector,
     build_network,
-    fit,
+    resize,
 )
 from vlmixer.pipeline.demo.scenes import CANVAS
 from vlmixer.pipeline.demo.scoring import box_iou, mean_average_precision
@@ -148,7 +148,7 @@ def test_boxes_are_in_pixels_of_the_picture_passed_in(
 )
 def test_fit(size: tuple[int, int], seen: tuple[int, int]) -> None:
     assert (SHORTER_SIDE, LONGER_SIDE) == (160, 320)
-    assert fit(np.zeros((*size, 3), np.uint8)).shape == (*seen, 3)
+    assert resize(np.zeros((*size, 3), np.uint8)).shape == (*seen, 3)
 
 
 def test_weights_that_cannot_be_read_are_one_clear_message(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def make_regions(out: Path, *, images=IMAGES, change=None) -> list[dict]:
         name = f"part-{part:05d}.parquet"
         with schemas.writing_parquet(str(out / "regions" / name), schema) as writer:
             writer.write_table(table, row_group_size=7)
-        outputs.append(manifest.describe(str(out / "regions"), name, len(table)))
+        outputs.append(manifest.output_of(str(out / "regions"), name, len(table)))
         rows += of_part
     details = RegionsDetails(
         detector=DetectorIdentity("made", weights="-", device="cpu", options={}),

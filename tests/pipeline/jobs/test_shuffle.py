@@ -31,7 +31,7 @@ def write_tagged(folder, parts):
         name = f"part-{part:05d}.parquet"
         with schemas.writing_parquet(files.join(str(folder), "tagged", name), schemas.TAGGED) as writer:
             writer.write_table(schemas.rows_to_table(own, schemas.TAGGED))
-        outputs.append(manifest.describe(files.join(str(folder), "tagged"), name, len(own)))
+        outputs.append(manifest.output_of(files.join(str(folder), "tagged"), name, len(own)))
     return outputs, {row["sentence_id"]: row for row in rows}
 
 

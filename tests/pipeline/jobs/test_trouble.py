@@ -48,7 +48,7 @@ def test_where_a_file_cannot_grow_one_line_says_so_and_the_rest_is_done_later(
     assert len(errors) == 1
     assert errors[0].startswith(f"error: {out}/{stage}")
     assert ": cannot be written: File too large. Allow larger files (ulimit -f), then rerun the" in errors[0]
-    assert errors[0].endswith("what is done is kept.")
+    assert errors[0].endswith("finished work is kept.")
     assert "Traceback" not in said
     # Another worker may have been ended with the command; what it had begun goes with the next one.
     assert workers > 1 or not [path for path in out.rglob("*") if TEMPORARY in path.name]

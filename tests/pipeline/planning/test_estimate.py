@@ -13,7 +13,7 @@ from vlmixer.pipeline.indexing.units import GATHER, IndexSizes
 from vlmixer.pipeline.mix.units import BUCKET, IMAGES, MIXED, SHUFFLE, MixSizes
 from vlmixer.pipeline.planning.estimate import CorpusSize, Measured, StageSizes, candidates_of, plan_stages
 from vlmixer.pipeline.planning.linear import LinearCost, fit
-from vlmixer.pipeline.planning.run_estimate import RunEstimate, duration, size
+from vlmixer.pipeline.planning.run_estimate import RunEstimate, duration, format_bytes
 from vlmixer.pipeline.planning.stage_plan import PassPlan, StagePlan
 from vlmixer.pipeline.text.units import DUPLICATES, FIND, PART, TagSizes
 
@@ -30,8 +30,8 @@ MEASURED = Measured(
         FIND: 1e-4,
         DUPLICATES: 1e-6,
         PART: 1e-3,
-        survey.SURVEY: 1e-3,
-        survey.DETECT: 0.05,
+        survey.SURVEY_UNITS: 1e-3,
+        survey.DETECT_UNITS: 0.05,
         GATHER: 3e-5,
         SHUFFLE: 1e-5,
         BUCKET: 2e-5,
@@ -39,7 +39,7 @@ MEASURED = Measured(
         IMAGES: 2e-3,
     },
     start=2.0,
-    loads={PART: 3.0, survey.DETECT: 5.0},
+    loads={PART: 3.0, survey.DETECT_UNITS: 5.0},
     launcher={"tag": LinearCost(1.0, 0.5), "index": LinearCost(0.0, 1e-3), "mix": LinearCost(2.0, 0.0)},
     memory={"tag": 500_000_000},
     candidates=0.8,
@@ -190,7 +190,7 @@ def test_numbers_for_people():
     assert [duration(seconds) for seconds in (0.26, 59.7, 599, 600, 5_400, 360_000)] == [
         "0.3 s", "60 s", "599 s", "0:10 h", "1:30 h", "100:00 h",
     ]  # fmt: skip
-    assert [size(amount) for amount in (0, 999, 1_500, 64_700_000, 235e9, 1.5e12, 2.5e15)] == [
+    assert [format_bytes(amount) for amount in (0, 999, 1_500, 64_700_000, 235e9, 1.5e12, 2.5e15)] == [
         "0 bytes", "999 bytes", "1.5 kB", "64.7 MB", "235 GB", "1.5 TB", "2,500 TB",
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from tests.model.world import CONCEPTS, FEATURE_DIM, SIDE, World, write_shards
 from vlmixer.model.config import ModelConfig, Settings, TrainConfig
 from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.training import train
-from vlmixer.pipeline.report.alignment import MAX_REGIONS, shade, times_likelier, write_alignment_page
+from vlmixer.pipeline.report.alignment import MAX_REGIONS, colour_share, times_likelier, write_alignment_page
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +57,13 @@ def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_pa
         for column, (style, _, word) in zip(table.T, drawn, strict=True):
             assert column[words.index(word)] == column.max()
             shades = [float(value) for value in re.findall(r":(\d\.\d\d)", style)]
-            assert shades == pytest.approx([0.8 * shade(value) for value in column], abs=0.03)
+            assert shades == pytest.approx([0.8 * colour_share(value) for value in column], abs=0.03)
     assert "Another & caption" not in content
 
 
 def test_how_many_times_likelier_is_shown_in_full_from_twenty_on():
-    assert [shade(times) for times in (0.01, 1.0, 20.0, 400.0)] == [0.0, 0.0, 1.0, 1.0]
-    assert shade(20.0**0.5) == pytest.approx(0.5)
+    assert [colour_share(times) for times in (0.01, 1.0, 20.0, 400.0)] == [0.0, 0.0, 1.0, 1.0]
+    assert colour_share(20.0**0.5) == pytest.approx(0.5)
     assert [times_likelier(times) for times in (0.04, 1.0, 9.94, 10.2, 1234.5)] == [
         "0.0 ×", "1.0 ×", "9.9 ×", "10 ×", "1,234 ×"
     ]  # fmt: skip

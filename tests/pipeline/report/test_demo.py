@@ -100,7 +100,7 @@ def _write_tagged(folder: Path, told: Sequence[captions.Caption]) -> None:
             rows.append({"sentence_id": str(number), "text": caption.text, "mentions": mentions})
     with schemas.writing_parquet(str(folder / "part-00000.parquet"), schemas.TAGGED) as writer:
         writer.write_table(schemas.rows_to_table(rows, schemas.TAGGED))
-    outputs = [manifest.describe(str(folder), "part-00000.parquet", len(rows))]
+    outputs = [manifest.output_of(str(folder), "part-00000.parquet", len(rows))]
     left = len(told) - len(rows)
     publish(folder, "tag", outputs, {"sentences": Counts(len(told), len(rows), {"no_mention": left})}, TAGGED)
 
@@ -126,7 +126,7 @@ def _write_regions(folder: Path, boxes: Path) -> None:
     publish(
         folder,
         "detect",
-        [manifest.describe(str(folder), "part-00000.parquet", len(rows))],
+        [manifest.output_of(str(folder), "part-00000.parquet", len(rows))],
         {"images": Counts(3, 3)},
         REGIONS,
     )
@@ -219,7 +219,7 @@ def test_scores_stand_with_the_network_first(report: DemoReport) -> None:
 @pytest.mark.parametrize(
     ("ours", "says"),
     [
-        ((30.0, 26.0, 34.0), "adds to what the tags tell"),
+        ((30.0, 26.0, 34.0), "adds to what the tags say"),
         ((23.0, 19.0, 27.0), "does not settle"),
         ((9.0, 7.0, 11.0), "has not caught up"),
     ],

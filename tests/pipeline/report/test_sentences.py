@@ -5,7 +5,7 @@ from tests.pipeline.report.small import mention, mixed, patch
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.samples import Mention
-from vlmixer.pipeline.report.sentences import cut, mention_mark, mixed_spans
+from vlmixer.pipeline.report.sentences import cut_into_spans, mention_mark, mixed_spans
 
 
 def no_picture(_: object) -> None:
@@ -14,7 +14,7 @@ def no_picture(_: object) -> None:
 
 def test_mentions_and_plain_text_alternate() -> None:
     text = "a dog chases two kites"
-    spans = cut(
+    spans = cut_into_spans(
         text, [mention_mark(text, mention(text, "kites", "kite")), mention_mark(text, mention(text, "dog"))], "s"
     )
     assert [(span.kind, span.text, span.note) for span in spans] == [
@@ -26,9 +26,11 @@ def test_mentions_and_plain_text_alternate() -> None:
 
 
 def test_a_text_that_is_one_mention_and_one_without() -> None:
-    assert [span.kind for span in cut("dog", [mention_mark("dog", mention("dog", "dog"))], "s")] == ["mention"]
-    assert [(span.kind, span.text) for span in cut("nothing here", [], "s")] == [("plain", "nothing here")]
-    assert cut("", [], "s") == []
+    assert [span.kind for span in cut_into_spans("dog", [mention_mark("dog", mention("dog", "dog"))], "s")] == [
+        "mention"
+    ]
+    assert [(span.kind, span.text) for span in cut_into_spans("nothing here", [], "s")] == [("plain", "nothing here")]
+    assert cut_into_spans("", [], "s") == []
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_a_text_that_is_one_mention_and_one_without() -> None:
     ],
 )
 def test_offsets_count_characters_not_bytes_or_glyphs(text: str) -> None:
-    spans = cut(text, [mention_mark(text, mention(text, word)) for word in ("dog", "kite")], "s")
+    spans = cut_into_spans(text, [mention_mark(text, mention(text, word)) for word in ("dog", "kite")], "s")
     assert "".join(span.text for span in spans) == text
     assert [span.text for span in spans if span.kind == "mention"] == ["dog", "kite"]
 

@@ -36,7 +36,7 @@ class WriteWorker:
         with files.publishing(files.join(self.stage.folder, unit.name)) as file:
             file.write((unit.content + resource).encode())
             self.barrier.wait(timeout=30)
-        output = manifest.describe(self.stage.folder, unit.name, 1)
+        output = manifest.output_of(self.stage.folder, unit.name, 1)
         return UnitResult(None, {"sentences": Counts(1, 1)}, outputs=(output,))
 
 
@@ -57,7 +57,7 @@ def test_two_workers_on_one_unit_both_finish_with_one_result(stage):
     assert files.read_bytes(files.join(stage.folder, UNIT.name)) == b"some words!"
     assert files.list_files(stage.work) == [f"{UNIT.name}.json", "plan.json"]
     (output,) = read_result(stage, UNIT.name, type(None)).outputs
-    assert output == manifest.describe(stage.folder, UNIT.name, 1)
+    assert output == manifest.output_of(stage.folder, UNIT.name, 1)
     assert pending(stage, [UNIT]) == []
 
 

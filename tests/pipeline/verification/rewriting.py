@@ -22,7 +22,7 @@ def flip(path: Path, chance: random.Random) -> None:
 def rewrite_manifest(folder: Path, **changes: Any) -> None:
     """Give a stage folder a manifest with its files' present sizes and hashes."""
     before = manifest.read(str(folder))
-    outputs = [manifest.describe(str(folder), entry.name, entry.rows) for entry in before.outputs]
+    outputs = [manifest.output_of(str(folder), entry.name, entry.rows) for entry in before.outputs]
     (folder / "manifest.json").write_bytes(replace(before, outputs=outputs, **changes).to_bytes())
 
 

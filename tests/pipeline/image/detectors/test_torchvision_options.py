@@ -95,7 +95,7 @@ def test_a_trained_network_finds_the_same_in_bfloat16(tmp_path):
     from PIL import Image
     from torchvision.ops import box_iou
 
-    from vlmixer.pipeline.demo.detector import WEIGHTS, build_network, fit
+    from vlmixer.pipeline.demo.detector import WEIGHTS, build_network, resize
     from vlmixer.pipeline.demo.world import write_world
 
     write_world(tmp_path, seed=5, photos=12, sentences=5, pairs=1)
@@ -108,7 +108,7 @@ def test_a_trained_network_finds_the_same_in_bfloat16(tmp_path):
         results = []
         with torch.inference_mode():
             for path in sorted((tmp_path / "photos").iterdir()):
-                pixels = torch.tensor(fit(np.asarray(Image.open(path)))).permute(2, 0, 1) / 255
+                pixels = torch.tensor(resize(np.asarray(Image.open(path)))).permute(2, 0, 1) / 255
                 (result,) = network([pixels])
                 kept = result["scores"] > 0.5
                 results.append({key: value[kept] for key, value in result.items()})
