@@ -1,4 +1,4 @@
-"""Files against their manifest: present, of the right size, with the right SHA-256. Their contents are not read."""
+"""Files against their manifest: present, of the right size, with the right SHA-256. Their records are left to the checkers."""
 
 import os
 import random
