@@ -1,4 +1,4 @@
-"""Files against their manifest: present, of the right size, with the right SHA-256. Their records are left to the checkers."""
+"""Files against their manifest: present, right size, right SHA-256. Records are left to the checkers."""
 
 import os
 import random
