@@ -24,7 +24,7 @@ class ModelConfig:
     hidden_size: int = 128  # width of the states (pilot)
     heads: int = 4  # number of attention heads; must divide hidden_size (pilot)
     feed_forward_size: int = 512  # width inside a layer; BERT's rule is four times hidden_size
-    dropout: float | None = None  # null: 0, right for a small network (ours, measured); with init 0.1 (BERT's)
+    dropout: float | None = None  # null: 0, for a small network (ours); with init 0.1 (BERT's)
     max_text_tokens: int = 64  # maximum number of word pieces of a text, with [CLS] and [SEP]; longer texts are cut
     max_regions: int = 50  # maximum number of patches or regions per sequence; the rest is left out
     feature_dim: int | None = None  # width of a region's feature; null: that of the shards
