@@ -1,7 +1,7 @@
 """Does a trained run tell a caption from foils, which are captions that a few words make wrong?
 
-A text-only score stands next to it: where that is above chance, foils can be told by their language alone. Reading
-lists and finding regions is left to the caller.
+A text-only score stands next to it: where that is above chance, foils can be recognised by their language alone.
+Reading lists and finding regions is left to the caller.
 """
 
 from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ Derivation = Callable[[str], Iterable[str]]
 ENGLISH: tuple[Derivation, ...] = (lambda word: (word,), inflections_of, forms_of)
 
 # What may separate the parts of a phrase: blanks, an apostrophe, one hyphen without blanks around it; nothing where a
-# tokenizer splits text without blanks. "It was hot. Dogs …", "hot - dogs" and "wine/glass" are no phrases.
+# tokenizer splits text without blanks. "It was hot. Dogs …", "hot - dogs" and "wine/glass" are not phrases.
 _GAP = re.compile(r"\s*'?\s*|[‐‑–-]")
 # What may separate them where one is a single letter ("T.V.").
 _GAP_OF_LETTERS = re.compile(r"[./&]")

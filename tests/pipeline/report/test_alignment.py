@@ -41,9 +41,9 @@ def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_pa
     assert [re.findall(r"photo&lt;(\d)", section)[0] for section in shown] == ["0", "1", "3"]
     assert [section.count('<span style="left:25.0%;top:25.0%;width:50.0%') for section in shown] == [3, 3, MAX_REGIONS]
     for section, number in zip(shown, (0, 1, 3), strict=True):
-        found = re.findall(r"<li( class=\"own\")?>(.*) \((\d+(?:\.\d)?) ×\)</li>", section)
+        found = re.findall(r"<li( class=\"own\")?>(.*) \(([\d,]+(?:\.\d)?) ×\)</li>", section)
         assert len(found) == 5
-        times = [float(value) for _, _, value in found]
+        times = [float(value.replace(",", "")) for _, _, value in found]
         assert times == sorted(times, reverse=True)
         rank = int(re.findall(r"first own caption at rank (\d)", section)[0])
         own = [place for place, (mark, _, _) in enumerate(found, 1) if mark]
@@ -51,7 +51,8 @@ def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_pa
         words = re.findall(r"<tr><th>.*?>([\w'-]+)</label></th><td", section)
         assert words == list(dict.fromkeys(captions[number][0].lower().split()))
         assert section.count("<td ") == len(words) * section.count("<span style")
-        table = np.array(re.findall(r"<td [^>]*>(\d+(?:\.\d)?) ×</td>", section), float).reshape(len(words), -1)
+        cells = re.findall(r"<td [^>]*>([\d,]+(?:\.\d)?) ×</td>", section)
+        table = np.array([float(cell.replace(",", "")) for cell in cells]).reshape(len(words), -1)
         drawn = re.findall(r"<span [^>]*?;((?:--w\d+:\d\.\d\d;)+)\"><b>(\d) ([\w'-]+)</b>", section)
         assert [int(number) for _, number, _ in drawn] == list(range(1, table.shape[1] + 1))
         for column, (style, _, word) in zip(table.T, drawn, strict=True):
