@@ -1,7 +1,7 @@
 """The table of stages, in the order in which they run: name, folder below OUT, type of the manifest's details.
 
-Other packages keep tables by stage of what they do with it: pipeline/jobs/chain.py runs it, pipeline/verification
-checks its files.
+Other tables have an entry per stage, too: how it runs (pipeline/jobs/chain.py), how its files are checked
+(pipeline/verification/verify.py), and what its command says (pipeline/commands/run.py).
 """
 
 from dataclasses import dataclass

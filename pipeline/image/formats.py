@@ -1,7 +1,7 @@
 """Formats of image files: which ones can be decoded, and what others are called, by their endings and first bytes."""
 
 MAGIC_BYTES = 32
-"""First bytes of a file that tell its format."""
+"""Number of first bytes that show a file's format."""
 
 DECODED = frozenset("avif bmp dib gif ico jfif jp2 jpe jpeg jpg mpo pcx png ppm sgi tga tif tiff webp".split())
 """Endings of formats that can be decoded."""

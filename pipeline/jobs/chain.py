@@ -24,7 +24,7 @@ LOG = logging.getLogger("vlmixer")
 def run_stages(
     config: Config, stages: Sequence[str], engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> None:
-    """Do these stages in order; each resumes where it stopped. Raises UserError, CallError."""
+    """Run these stages in order; each resumes where it stopped. Raises UserError, CallError."""
     if engine.remote:
         check_visible_to_workers(config, stages)
     run = StageRun(config, load_vocabulary(config.vocabulary), engine, overwrite, tuple(import_paths))

@@ -130,7 +130,7 @@ class DetectWorker:
 def run_detect(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> Manifest[RegionsDetails]:
-    """Do the stage, or what is left of it. Raises UserError, CallError."""
+    """Run the stage, or resume it. Raises UserError, CallError."""
     stage = Stage(DETECT, config.out)
     spec = detector_spec(config.images, import_paths, remote=engine.remote)
     corpus, photos = plan_inputs(spec, config.images.inputs, files.join(stage.work, PHOTOS))

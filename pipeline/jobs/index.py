@@ -249,7 +249,7 @@ def run_index(
     overwrite: bool,
     sizes: IndexSizes = SIZES,
 ) -> Manifest[BankDetails]:
-    """Do the stage, or resume it. Raises UserError, CallError."""
+    """Run the stage, or resume it. Raises UserError, CallError."""
     regions = read_upstream(config.out, vocabulary)
     stage = Stage(INDEX, config.out)
     settings: dict[str, Any] = asdict(config.bank) | {"seed": config.seed, "vocabulary": vocabulary.hash}

@@ -162,7 +162,7 @@ def _uses_file(stage: Stage[ShardsDetails], unit: str) -> str:
 
 
 def run_mix(config: Config, engine: Engine, *, overwrite: bool, sizes: MixSizes = SIZES) -> Manifest[ShardsDetails]:
-    """Do the stage, or resume it. Raises UserError, CallError."""
+    """Run the stage, or resume it. Raises UserError, CallError."""
     upstream = read_upstream(config.out)
     stage = Stage(MIX, config.out)
     settings: dict[str, Any] = asdict(config.mix) | {"seed": config.seed}

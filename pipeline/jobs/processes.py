@@ -46,7 +46,7 @@ def local_runner(options: PipelineOptions, workers: int, module: str) -> FnApiRu
     """
     if workers == 1:
         return FnApiRunner()
-    # -P: the working folder, whatever files the user has there, does not go to the front of sys.path.
+    # -P keeps the working folder, whatever files the user has there, off the front of sys.path.
     environment = _Environment.from_command_string(shlex.join([sys.executable, "-P", "-m", module]))
     # Worker processes learn their options from the runner's provision info alone.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
@@ -128,7 +128,7 @@ class WorkerProcess(GrpcWorkerHandler):
     def _wait(self) -> None:
         code = self._process.wait()
         if not self._ending:
-            self._reader.join(timeout=1)  # not for ever: its children may hold the pipe open
+            self._reader.join(timeout=1)  # not forever: its children may hold the pipe open
             failure = last_words(self._process.pid, code, list(self._last_lines))
             for worker in self._siblings:
                 worker.kill(failure)

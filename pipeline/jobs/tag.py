@@ -93,7 +93,7 @@ class TagSentences(beam.PTransform):
 def run_tag(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, sizes: TagSizes = SIZES
 ) -> Manifest[TaggedDetails]:
-    """Do the stage, or what is left of it. Raises UserError, CallError."""
+    """Run the stage, or resume it. Raises UserError, CallError."""
     if not config.text.inputs:
         raise CallError("text.inputs: empty; expected files, folders or globs with sentences.")
     inputs = _without_side_files(files.expand(config.text.inputs, key="text.inputs"), config.text.inputs)
@@ -203,7 +203,7 @@ class FindWorker:
 
     def _candidates(self, sentences: Iterable[SourceSentence], log: RejectLog) -> Iterator[SourceSentence]:
         """The sentences that may hold a mention; the others are rejected."""
-        # In other languages only the pipeline knows which word a sentence holds, so all sentences go on to it.
+        # In other languages only the pipeline knows which word a sentence holds, so all sentences are candidates.
         every = self.language != ENGLISH
         for sentence in sentences:
             if every or self.matcher.may_find(sentence.text):

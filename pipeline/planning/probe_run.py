@@ -66,12 +66,12 @@ class ProbeRun:
         return stage in self.manifests
 
     def read(self, stage: str, kind: str) -> int:
-        """How many of a kind went into the stage."""
+        """Number of inputs of a kind."""
         counts = self.manifests[stage].counts
         return counts[kind].read if kind in counts else 0
 
     def written(self, stage: str, kind: str) -> int:
-        """How many of a kind came out of the stage."""
+        """Number of outputs of a kind."""
         counts = self.manifests[stage].counts
         return counts[kind].written if kind in counts else 0
 

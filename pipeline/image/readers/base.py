@@ -174,7 +174,7 @@ def content_digest(blocks: Iterator[bytes]) -> tuple[bytes, int]:
 def read_errors(name: str) -> tuple[type[Exception], ...]:
     """What reading `name` may raise if the file is at fault. File systems behind URLs raise anything.
 
-    Let UserError pass first: it tells of a missing driver or of credentials, which no file is to blame for.
+    Let UserError pass first: it reports a missing driver or missing credentials, which are no file's fault.
     """
     return (Exception,) if files.is_url(name) else (OSError, pa.ArrowException)
 

@@ -16,7 +16,7 @@ ZSTD_BLOCK = 256
 """Packed bytes read at a time. In the worst case they unpack to 8 MiB."""
 
 MAX_WINDOW = 1 << 31
-"""Of Zstandard's frames: `zstd --long=31` is the most it can write."""
+"""Maximum window of Zstandard's frames: that of `zstd --long=31`, the largest it can write."""
 
 _BUFFER = 1 << 16
 

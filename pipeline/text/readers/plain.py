@@ -1,6 +1,6 @@
 """Plain text: one sentence per line, or paragraphs of running text.
 
-Any file whose name says nothing else comes here, so the first bytes are looked at: JSON lines are read as such, a table
+Files with any other ending are read here, too, so the first bytes are looked at: JSON lines are read as such, a table
 with the right column as a table, and a table without names of its columns is refused.
 """
 

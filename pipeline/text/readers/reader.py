@@ -184,7 +184,7 @@ def _errors(name: str) -> tuple[type[Exception], ...]:
 
 
 def _bytes_read(text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
-    """About how many bytes of the slice were read; 0 where too few to tell."""
+    """About how many bytes of the slice were read; 0 if too few to judge by."""
     if can_split(text_slice.name):
         return max(format_of(text_slice.name).bytes_read(text_slice, file, records, position), 1)
     return file.tell() if file.tell() >= MIN_BYTES_SAMPLED else 0
