@@ -77,6 +77,8 @@ class Manifest(Generic[Details_co]):
     counts: dict[str, Counts]
     details: Details_co
     schema_version: int = SCHEMA_VERSION
+    settings: dict[str, Any] | None = None
+    """The settings that `config_hash` covers, so that a change can be named. None in manifests of older versions."""
 
     @property
     def content_hash(self) -> str:

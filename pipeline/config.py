@@ -128,7 +128,9 @@ def load_config(path: str, assignments: Iterable[str] = (), out: str | None = No
     _check_ranges(config, path)
     if out is not None:
         config = replace(config, out=out)
-    return replace(config, out=config.out if files.is_url(config.out) else os.path.normpath(config.out))
+    return replace(
+        config, out=config.out if files.is_url(config.out) else os.path.normpath(os.path.expanduser(config.out))
+    )
 
 
 def _expanded(stop_words: Iterable[str]) -> tuple[str, ...]:

@@ -30,5 +30,5 @@ def parent(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """The absolute path; a URL as it is."""
-    return path if is_url(path) else os.path.abspath(path)
+    """The absolute path, with `~` as the home folder; a URL as it is."""
+    return path if is_url(path) else os.path.abspath(os.path.expanduser(path))

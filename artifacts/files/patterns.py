@@ -1,4 +1,10 @@
-"""From patterns in the config to files: paths, folders and globs, local or behind URLs."""
+"""From patterns in the config to files: paths, folders and globs, local or behind URLs.
+
+One rule for local patterns. `~` is the home folder. What exists under the pattern's own name is taken literally, also
+the folders at its beginning, brackets included. A folder, named or matched by a glob that ends in `*`, stands for all
+files below it. Links to files and folders are followed; each folder is entered once per pattern. With `**`, the glob
+itself goes through the folders.
+"""
 
 import glob
 import os
@@ -8,7 +14,6 @@ from typing import Any
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files.paths import is_url, join, scheme
-from vlmixer.artifacts.files.reading import list_files
 from vlmixer.artifacts.files.stores import NO_BUCKET, OBJECT_STORES, allowed, reaching
 
 
@@ -51,15 +56,17 @@ def _is_utf8(name: str) -> bool:
 
 def _matches(pattern: str) -> list[FileStat]:
     if not is_url(pattern):
-        paths = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
+        pattern = os.path.expanduser(pattern)
+        literal = os.path.exists(pattern)
+        paths = [pattern] if literal else glob.glob(_literal_folders(pattern), recursive=True)
         files: list[str] = []
+        entered: set[str] = set()
         for path in sorted(paths):
             # A folder that matches a glob such as *.jpg is passed on, to be rejected as a photo.
-            named_as_folder = os.path.isdir(path) and (path == pattern or pattern.endswith("*"))
-            if not named_as_folder:
+            if not (os.path.isdir(path) and (literal or pattern.endswith("*"))):
                 files.append(path)
-            elif path == pattern:
-                files += [join(path, name) for name in list_files(path)]
+            elif literal or "**" not in pattern:
+                files += _files_below(path, entered)
         # A broken link has no size. It is passed on, to be rejected when it is read.
         return [FileStat(path, os.path.getsize(path) if os.path.exists(path) else 0) for path in files]
     with reaching(pattern) as (filesystem, inner), allowed(pattern, "list files"):
@@ -78,6 +85,30 @@ def _matches(pattern: str) -> list[FileStat]:
         if not found and scheme(pattern) in OBJECT_STORES:
             _want_bucket(filesystem, inner)
         return found
+
+
+def _literal_folders(pattern: str) -> str:
+    """The glob, with the folders at its beginning that exist under their own name escaped: `photos [2019]/*.jpg`."""
+    parts = pattern.split("/")
+    for count in range(len(parts) - 1, 0, -1):
+        folder = "/".join(parts[:count])
+        if folder and os.path.isdir(folder):
+            return "/".join([glob.escape(folder), *parts[count:]])
+    return pattern
+
+
+def _files_below(folder: str, entered: set[str]) -> list[str]:
+    """The files below a folder, through links, sorted. Folders that were `entered` already are passed over."""
+    found: list[str] = []
+    for where, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders.sort()
+        found += [join(where.replace(os.sep, "/"), name) for name in names]
+    return sorted(found)
 
 
 def _want_bucket(filesystem: Any, inner: str) -> None:

@@ -142,7 +142,7 @@ def run_detect(
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
     versions = manifest.versions([*PACKAGES, *decoders(), *packages_of(spec)])
     plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], versions)
-    finished = begin_stage(stage, plan, overwrite=overwrite)
+    finished = begin_stage(stage, plan, overwrite=overwrite, preparation="survey")
     if finished is not None:
         return finished
     report_set_aside(corpus.set_aside)

@@ -150,12 +150,7 @@ def _is_adjective(words: Words, match: Match, before: str, after: str) -> bool:
     """Whether a word that may be an adjective is one: "a *novel* approach", "be *patient*"."""
     if words.words[match.last] not in lists.ADJECTIVES_TOO:
         return False
-    return before in lists.BE or (
-        words.words[match.last] == "novel"
-        and bool(after)
-        and not _ends_noun(words, match, after)
-        and after not in lists.VERBS
-    )
+    return before in lists.BE or (words.words[match.last] == "novel" and after in lists.AFTER_NOVEL)
 
 
 def _acts(words: Words, match: Match, after: str) -> bool:

@@ -145,6 +145,12 @@ WATCHING = frozenset("hear heard help let made make makes saw see seen sees watc
 ADJECTIVES_TOO = frozenset("adult convertible female male mobile novel patient remote semi".split())
 """Nouns that are also adjectives ("a *novel* approach", "be *patient*")."""
 
+AFTER_NOVEL = frozenset(
+    "approach approaches concept coronavirus design drug experience form idea ideas method methods solution system "
+    "technique technology use virus way ways".split()
+)
+"""Nouns that make "novel" an adjective."""
+
 BE = frozenset("am are be been being is s very was were".split())
 
 OBJECT_VERBS = frozenset(

@@ -51,6 +51,7 @@ def finish_stage(
         rejects=sorted((entry for result in results for entry in result.rejects), key=lambda entry: entry.name),
         counts=counts,
         details=details,
+        settings=dict(plan.to_json()["settings"]),
     )
     # If the engine lost a worker, others redid its units, and the temporary files of the lost one are still there.
     for folder in (stage.folder, stage.rejects):

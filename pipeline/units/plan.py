@@ -1,6 +1,7 @@
 """The plan of a stage: what its bytes depend on. Begins the stage, and says which units are left to do."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from vlmixer.artifacts.manifest import SCHEMA_VERSION, Manifest
 from vlmixer.artifacts.stages import Details
 from vlmixer.pipeline.units.stage import AnyStage, Stage
 from vlmixer.pipeline.units.unit import Content, Unit
+
+_RESULT = re.compile(r"[^/]*-\d+\.json")
+"""The names of units' results."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +42,46 @@ class Plan:
         return as_read
 
 
-def begin_stage(stage: Stage[Details], plan: Plan, *, overwrite: bool) -> Manifest[Details] | None:
+def begin_stage(
+    stage: Stage[Details], plan: Plan, *, overwrite: bool, preparation: str | None = None
+) -> Manifest[Details] | None:
     """Prepare the stage for work. Returns its manifest if it is finished, None if there is work to do.
 
-    Raises UserError if the stage was begun with another plan and `overwrite` is off.
+    If no unit is done yet, the stage takes the new plan. preparation: units whose names begin so do not count as done.
+    Raises UserError, which names what changed, if the stage was begun or finished with another plan and `overwrite` is
+    off.
     """
     if overwrite:
         _clear(stage)
     if files.exists(files.join(stage.folder, manifest.NAME)):
         finished = manifest.read(stage.folder, stage.type)
         if finished.plan_hash != plan.hash:
-            raise UserError(_changed(stage, stage.folder, ["its settings or its inputs"]))
+            raise UserError(_changed(stage, stage.folder, _differences_when_finished(finished, plan)))
         files.remove(stage.work)
         return finished
-    if files.exists(stage.plan):
-        begun, wanted = json.loads(files.read_bytes(stage.plan)), plan.to_json()
-        if begun != wanted:
-            raise UserError(_changed(stage, stage.work, _differences(begun, wanted)))
-    else:
+    begun, wanted = _begun(stage), plan.to_json()
+    if begun is not None and begun != wanted and _any_done(stage, preparation):
+        raise UserError(_changed(stage, stage.work, _differences(begun, wanted)))
+    if begun != wanted:
         _clear(stage)
         files.publish_bytes(stage.plan, manifest.canonical(plan.to_json(), indent=1))
     for folder in (stage.folder, stage.work, stage.rejects):
         files.sweep_temporaries(folder)
     return None
+
+
+def _begun(stage: AnyStage) -> dict[str, Any] | None:
+    """The plan that the stage was begun with, None if it was not begun."""
+    if not files.exists(stage.plan):
+        return None
+    begun: dict[str, Any] = json.loads(files.read_bytes(stage.plan))
+    return begun
+
+
+def _any_done(stage: AnyStage, preparation: str | None) -> bool:
+    """Whether a unit has a result, other than those of the preparation."""
+    done = [name for name in files.list_files(stage.work) if _RESULT.fullmatch(name)]
+    return any(preparation is None or not name.startswith(f"{preparation}-") for name in done)
 
 
 def _clear(stage: AnyStage) -> None:
@@ -77,11 +98,31 @@ def _clear(stage: AnyStage) -> None:
 def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     found = []
     for part in ("settings", "versions"):
-        before, now = begun.get(part, {}), wanted[part]
-        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-        found += [f"{part[:-1]} {key} (was {before.get(key)!r}, is {now.get(key)!r})" for key in keys]
+        found += [f"{part[:-1]} {change}" for change in _changed_keys(begun.get(part, {}), wanted[part])]
     if begun.get("inputs") != wanted["inputs"]:
         found.append("the input files")
+    return found
+
+
+def _differences_when_finished(finished: Manifest[Details], plan: Plan) -> list[str]:
+    """What differs from the plan of a finished stage. Its inputs are known only by the plan's hash."""
+    if finished.settings is None:
+        return ["its settings or its inputs"]
+    wanted = plan.to_json()["settings"]
+    found = [f"setting {change}" for change in _changed_keys(finished.settings, wanted)]
+    settings_alone = manifest.digest([SCHEMA_VERSION, finished.settings, plan.inputs]) == finished.plan_hash
+    return found if settings_alone else [*found, "the input files or the results of an earlier stage"]
+
+
+def _changed_keys(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys whose values differ, as "images.detector (was …, is …)"; keys of nested mappings are joined by dots."""
+    found = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _changed_keys(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} (was {old!r}, is {new!r})")
     return found
 
 

@@ -184,7 +184,7 @@ def test_a_finished_stage_is_done_afresh_only_with_overwrite(corpus, tmp_path, c
     out, afresh = tmp_path / "out", tmp_path / "afresh"
     assert run(config, out, command="tag") == 0
     assert run(changed, out, command="tag") == 1
-    assert "its settings or its inputs changed" in capsys.readouterr().err
+    assert "setting stop_words (was [], is ['dog']) changed" in capsys.readouterr().err
     assert run(changed, out, "--overwrite", command="tag") == 0
     assert run(changed, afresh, command="tag") == 0
     assert contents(out) == contents(afresh)

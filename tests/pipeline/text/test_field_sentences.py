@@ -144,6 +144,7 @@ woman cuts cake => person, cake
 man holds umbrella in rain => person, umbrella
 woman walks dog => person, dog
 boy kicks ball to friends => person, sports ball, person
+A red novel left of a vase. => book, vase
 dog retrieves frisbee => dog, frisbee
 cat watches bird => cat, bird
 woman holds baby => person, person

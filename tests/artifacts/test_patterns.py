@@ -1,0 +1,50 @@
+"""Patterns in the config: links, folders matched by globs, literal brackets, the home folder."""
+
+import os
+
+import pytest
+
+from vlmixer.artifacts import files
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder of one photo next to a linked folder of two."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/a.jpg", "elsewhere/b.jpg", "elsewhere/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
+    return tmp_path
+
+
+def names(*patterns):
+    return [entry.name for entry in files.expand(list(patterns), key="images.inputs")]
+
+
+ALL = ["photos/a.jpg", "photos/linked/b.jpg", "photos/linked/c.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["photos", "photos/", "photos/*", "phot*"])
+def test_links_and_folders_that_a_glob_matches_are_followed(photos, pattern):
+    assert names(pattern) == ALL
+
+
+def test_a_circle_of_links_ends(photos):
+    (photos / "photos" / "self").symlink_to(photos / "photos")
+    (photos / "elsewhere" / "back").symlink_to(photos / "photos")
+    assert names("photos") == ALL
+
+
+def test_existing_folders_are_taken_literally(photos):
+    for folder in ("photos [2019]", "photos 2"):
+        (photos / folder).mkdir()
+        (photos / folder / "d.jpg").write_bytes(b"x")
+    assert names("photos [2019]/*.jpg") == names("photos [2019]") == ["photos [2019]/d.jpg"]
+    assert names("photos [2]/*.jpg") == ["photos 2/d.jpg"]
+
+
+def test_the_home_folder(photos, monkeypatch):
+    monkeypatch.setenv("HOME", str(photos))
+    assert names("~/photos/*.jpg") == [os.path.join(photos, "photos", "a.jpg")]
+    assert files.absolute("~/out") == os.path.join(photos, "out")
