@@ -122,8 +122,13 @@ def _changed_keys(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _changed_keys(old, new, f"{prefix}{key}.")
         elif old != new:
-            found.append(f"{prefix}{key} (was {old!r}, is {new!r})")
+            found.append(f"{prefix}{key} (was {_shown(old)}, is {_shown(new)})")
     return found
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]} … {text[-18:]}"
 
 
 def _changed(stage: AnyStage, where: str, differences: Sequence[str]) -> str:
