@@ -16,7 +16,7 @@ from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 from vlmixer.pipeline.report.crops import crop_uri
 from vlmixer.pipeline.report.pages import data_uri, render_page, write_page
-from vlmixer.pipeline.report.sentences import PatchView, aspect
+from vlmixer.pipeline.report.sentences import ImageView, PatchView, aspect, image_view
 
 THUMBNAIL_SIDE = 96
 """Pixels of the longer side of a thumbnail."""
@@ -36,7 +36,7 @@ class Card(TypedDict):
     concept: str
     caption: str
     facts: tuple[tuple[str, str], ...]
-    view: dict[str, Any]
+    view: ImageView
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,7 @@ def make_card(record: PatchRecord, picture: str, image: str, similarity: float |
         "concept": record.concept,
         "caption": record.concept if similarity is None else f"{record.concept} {similarity:.3f}",
         "facts": record_facts(record),
-        "view": {
-            "id": record.patch_id,
-            "image": image,
-            "width": record.width,
-            "height": record.height,
-            "box": [round(value, 1) for value in record.box],
-        },
+        "view": image_view(record, image),
     }
 
 

@@ -5,12 +5,27 @@ Pure functions from samples to what the templates draw. `crops` provides the pic
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.samples import Mention, MixedSample, Patch
+from vlmixer.bank.records import PatchRecord
 
 Kind = Literal["plain", "mention", "lookalike", "patches"]
+
+
+class ImageView(TypedDict):
+    """Where a patch is in its image, as viewer.js shows it on a click.
+
+    id: the patch's. image: a URI, empty if the image cannot be shown. width, height: of the image in pixels. box:
+    xyxy in these.
+    """
+
+    id: str
+    image: str
+    width: int
+    height: int
+    box: list[float]
 
 
 @dataclass(frozen=True)
@@ -23,7 +38,7 @@ class PatchView:
     picture: str | None
     aspect: float
     facts: tuple[tuple[str, str], ...]
-    view: dict[str, Any] | None = None
+    view: ImageView | None = None
 
 
 @dataclass(frozen=True)
@@ -105,11 +120,14 @@ def patch_view(patch: Patch, picture: str | None, image: str | None = None, repl
         ("patch", patch.patch_id),
         ("size", f"{right - left:.0f} × {bottom - top:.0f} of {patch.width} × {patch.height} pixels"),
     ]
-    view = None
-    if image is not None and picture is not None:
-        box = [round(value, 1) for value in patch.box]
-        view = {"id": patch.patch_id, "image": image, "width": patch.width, "height": patch.height, "box": box}
+    view = None if image is None or picture is None else image_view(patch, image)
     return PatchView(patch.concept, picture, aspect(patch.box), tuple(facts), view)
+
+
+def image_view(patch: Patch | PatchRecord, image: str) -> ImageView:
+    """Where the patch is in its image. image: the image's URI."""
+    box = [round(value, 1) for value in patch.box]
+    return {"id": patch.patch_id, "image": image, "width": patch.width, "height": patch.height, "box": box}
 
 
 def aspect(box: tuple[float, float, float, float]) -> float:
