@@ -111,7 +111,7 @@ def _decode(data: bytes, max_pixels: float) -> np.ndarray:
 def _register_heif() -> bool:
     """Let Pillow decode HEIC and HEIF, if the package for it is installed."""
     try:
-        import pillow_heif  # type: ignore[import-not-found]
+        import pillow_heif
     except ImportError:
         return False
     pillow_heif.register_heif_opener()
