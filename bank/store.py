@@ -24,6 +24,7 @@ from vlmixer.artifacts import files, manifest, schemas, stages
 from vlmixer.artifacts.details import BankDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.bank.building import CONCEPTS, CROPS, FEATURES, INDEX, PATCHES
 from vlmixer.bank.concepts import Concept, Vocabulary
@@ -48,7 +49,7 @@ class PatchBank:
         self._embed = embed
         self._snapshot = Snapshot(folder, description)
         with schemas.damage_named(files.join(folder, CONCEPTS)) as file:
-            table = pq.ParquetFile(file).read(use_threads=False).to_pylist()
+            table = open_parquet(file).read(use_threads=False).to_pylist()
         self.concepts = tuple(Concept(row["concept_id"], row["name"], tuple(row["synonyms"])) for row in table)
         self.counts = {row["name"]: int(row["count"]) for row in table}
         self.candidates = {row["name"]: int(row["candidates"]) for row in table}
@@ -120,7 +121,7 @@ class PatchBank:
 
     @cached_property
     def _patches_file(self) -> pq.ParquetFile:
-        file = pq.ParquetFile(files.open_read(files.join(self.folder, PATCHES)))
+        file = open_parquet(files.open_read(files.join(self.folder, PATCHES)))
         self._snapshot.check()
         return file
 

@@ -1,6 +1,7 @@
 """Arrows between packages point one way, and light packages stay light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,11 @@ def test_an_import_brings_only_what_it_needs(module, absent):
     program = f"import sys, {module}; print([name for name in {absent} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_parquet_is_opened_in_one_place():
+    """Anywhere else it would be read ahead, in threads that can abort the process when it ends."""
+    opening = re.compile(r"\bpq\.(ParquetFile|read_table)\(")
+    paths = [path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")]
+    users = {path.relative_to(ROOT).as_posix() for path in paths if opening.search(path.read_text())}
+    assert users == {"artifacts/parquet.py"}

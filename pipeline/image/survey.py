@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.duplicates import find_duplicates
 from vlmixer.pipeline.image.readers.base import ImageRef
@@ -132,4 +132,4 @@ def _with_duplicates(rows: SurveyRows, duplicates: Mapping[str, Mapping[int, str
 
 def _read(path: str, columns: list[str] | None = None) -> pa.Table:
     with files.open_read(path) as file:
-        return pq.read_table(file, columns=columns, use_threads=False)
+        return read_parquet(file, columns)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.bank import building, selection
@@ -56,7 +56,7 @@ def _of_part(
     found = []
     begin = 0
     with damage_named(files.join(ranking.regions, name)) as file:
-        parquet = pq.ParquetFile(file)
+        parquet = open_parquet(file)
         for row_group in range(parquet.num_row_groups):
             end = begin + parquet.metadata.row_group(row_group).num_rows
             rows = np.flatnonzero(wanted[begin:end])

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.bank import selection
 from vlmixer.pipeline.indexing.units import Group
@@ -40,7 +40,7 @@ class Ranking:
         """
         path = files.join(self.regions, name)
         with damage_named(path) as file:
-            table = pq.read_table(file, columns=list(columns), use_threads=False)
+            table = read_parquet(file, columns)
         words = table["concept"].combine_chunks().dictionary_encode()
         unknown = [word for word in words.dictionary.to_pylist() if word not in self.ids]
         if unknown:

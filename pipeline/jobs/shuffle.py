@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.details import ShardsDetails
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.mix.shuffling import read_batch, sort_bucket, spread_views, write_batches
@@ -32,7 +32,7 @@ class ShuffleWorker:
 
     def _read(self, part: str) -> pa.Table:
         with damage_named(files.join(self.stage.out, TAG.folder, part)) as file:
-            return pq.read_table(file, schema=schemas.TAGGED, use_threads=False)
+            return read_parquet(file, schema=schemas.TAGGED)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.rejects import BAD, REASONS, RejectLog, bad_count
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
@@ -320,7 +320,7 @@ def _why(stage: Stage[TaggedDetails], results: Sequence[UnitResult[Any]]) -> str
     lines = []
     for name in (output.name for result in results for output in result.rejects):
         with files.open_read(files.join(stage.rejects, name)) as file:
-            rows = pq.read_table(file, columns=["source", "reason", "detail"]).to_pylist()
+            rows = read_parquet(file, ["source", "reason", "detail"]).to_pylist()
         lines += [
             f"\n{row['source']}: {row['detail'] or REASONS[row['reason']]}" for row in rows if row["reason"] in BAD
         ]

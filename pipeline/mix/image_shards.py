@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
 from vlmixer.artifacts import files
+from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.artifacts.samples import ImageSample
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.bank.building import feature_rows
@@ -44,7 +43,7 @@ def _row_groups(entry: SampleRange, folder: str) -> Iterator[RowGroup]:
     """The row groups that contain the range's images."""
     first = 0
     with damage_named(files.join(folder, entry.part)) as file:
-        parquet = pq.ParquetFile(file)
+        parquet = open_parquet(file)
         for number in range(parquet.num_row_groups):
             column = parquet.read_row_group(number, columns=["image_id"], use_threads=False)["image_id"]
             ids = dict.fromkeys(column.to_pylist())
@@ -57,7 +56,7 @@ def _row_groups(entry: SampleRange, folder: str) -> Iterator[RowGroup]:
 def _read(group: RowGroup, folder: str, *, crops: bool) -> Iterator[ImageSample]:
     columns = [*COLUMNS, "crop"] if crops else list(COLUMNS)
     with damage_named(files.join(folder, group.part)) as file:
-        table = pq.ParquetFile(file).read_row_group(group.number, columns=columns, use_threads=False)
+        table = open_parquet(file).read_row_group(group.number, columns=columns, use_threads=False)
     features = feature_rows(table["feature"])
     for sample in image_samples(table.drop_columns(["feature"]).to_pylist(), features, crops=crops):
         if sample.image_id in group.images:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, manifest, settings
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.artifacts.samples import Mention, MixedSample, Sample
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import MIX, TAG
@@ -146,7 +146,7 @@ def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
         row = pc.index(ids, sentence_id).as_py()
         if row >= 0:
             with damage_named(files.join(folder, parts[number])) as file:
-                table = pq.ParquetFile(file).read(use_threads=False)
+                table = open_parquet(file).read(use_threads=False)
             found: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
             return found
     raise CallError(f"{sentence_id}: no such sentence in {folder}. {_SEE}")
@@ -154,14 +154,14 @@ def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
 
 def _ids(folder: str, part: str) -> pa.ChunkedArray:
     with damage_named(files.join(folder, part)) as file:
-        return pq.ParquetFile(file).read(columns=["sentence_id"], use_threads=False)["sentence_id"]
+        return open_parquet(file).read(columns=["sentence_id"], use_threads=False)["sentence_id"]
 
 
 def _image_sample(out: str, key: str, shards: Manifest[ShardsDetails]) -> ReproducedSample:
     folder = files.join(out, "regions")
     for output in manifest.read(folder).outputs:
         with damage_named(files.join(folder, output.name)) as file:
-            parquet = pq.ParquetFile(file)
+            parquet = open_parquet(file)
             ids = parquet.read(columns=["image_id"], use_threads=False)["image_id"]
             first = pc.index(ids, key).as_py()
             if first >= 0:

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
-
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.manifest import Counts, Manifest
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.rejects import BAD, REASONS
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.schemas import damage_named
@@ -220,7 +219,7 @@ def _unreadable(folder: str, finished: Manifest[TaggedDetails]) -> Iterator[str]
         path = files.join(folder, output.name)
         if files.exists(path):
             with damage_named(path) as file:
-                rows = pq.read_table(file, columns=["source", "reason"], use_threads=False).to_pylist()
+                rows = read_parquet(file, ["source", "reason"]).to_pylist()
             yield from (row["source"] for row in rows if row["reason"] == "unreadable_file")
 
 

@@ -1,10 +1,10 @@
 """Checks bank/: its tables against each other, crops, features, index."""
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.details import BankDetails
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.bank import building
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
@@ -57,7 +57,7 @@ def _check_tables(stage: StageFolder[BankDetails], bank: PatchBank) -> None:
                 pass
     path = files.join(stage.folder, building.PATCHES)
     with files.open_read(path) as file:
-        found = pq.read_table(file, columns=["concept_id"], use_threads=False)["concept_id"].to_pylist()
+        found = read_parquet(file, ["concept_id"])["concept_id"].to_pylist()
     expected = [concept.id for concept in bank.concepts for _ in range(bank.counts[concept.name])]
     if found != expected:
         stage.report.add(path, "concept_id is not what concepts.parquet says about the rows")

@@ -11,10 +11,10 @@ from typing import Generic
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Manifest, Output
+from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.stages import Details
@@ -52,7 +52,7 @@ class StageFolder(Generic[Details]):
         """A column of those Parquet files that can be read."""
         for output in outputs:
             with suppress(*UNREADABLE), files.open_read(self.path(output)) as file:
-                parquet = pq.ParquetFile(file, pre_buffer=False)
+                parquet = open_parquet(file)
                 for group in range(parquet.num_row_groups):
                     yield from parquet.read_row_group(group, columns=[column], use_threads=False)[column].to_pylist()
 
@@ -72,7 +72,7 @@ def read_tables(path: str, output: Output, schema: pa.Schema, report: VerifyRepo
     """The row groups of the Parquet file at `path`, after a check of its schema and its number of rows."""
     with files.open_read(path) as file:
         # No threads: if pyarrow's are still starting or ending when the process ends, they sometimes abort it.
-        parquet = pq.ParquetFile(file, pre_buffer=False)
+        parquet = open_parquet(file)
         if not parquet.schema_arrow.equals(schema):
             report.add(path, f"columns {parquet.schema_arrow.names}, expected {schema.names} of the documented types")
             return

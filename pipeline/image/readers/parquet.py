@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.pipeline.image.readers.base import (
     ImageRef,
     InputFile,
@@ -47,7 +48,7 @@ class ParquetReader:
     def _cut(self, file: InputFile) -> list[InputPiece]:
         try:
             with files.open_read(file.name) as opened:
-                parquet = pq.ParquetFile(opened)
+                parquet = open_parquet(opened)
                 rows = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
                 column = image_column(parquet.schema_arrow)
                 columns = ", ".join(parquet.schema_arrow.names)
@@ -129,7 +130,7 @@ def _rows(
     images, records: whether to read the bytes, and those fields.
     """
     with files.open_read(name) as file:
-        parquet = pq.ParquetFile(file, buffer_size=READ_BUFFER, pre_buffer=False)
+        parquet = open_parquet(file, buffer_size=READ_BUFFER)
         image = image_column(parquet.schema_arrow)
         top = image.partition(".")[0]
         fields = [column for column in parquet.schema_arrow.names if column.lower() in (*URL_FIELDS, *LICENSE_FIELDS)]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.pipeline.demo.scoring import box_iou
 from vlmixer.pipeline.report.demo.share import Share
 from vlmixer.pipeline.report.pages import data_uri
@@ -61,7 +61,7 @@ def gather_detection(regions: str, world_folder: str) -> tuple[tuple[SceneView, 
     columns = ["box", "concept", "score", "width", "height", "source"]
     for part in manifest.read(regions).outputs:
         with files.open_read(files.join(regions, part.name)) as file:
-            rows = pq.read_table(file, columns=columns, use_threads=False).to_pylist()
+            rows = read_parquet(file, columns).to_pylist()
         by_scene: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_scene.setdefault(row["source"].rsplit("/", 1)[-1], []).append(row)

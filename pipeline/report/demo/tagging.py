@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.samples import Mention
 from vlmixer.pipeline.demo import captions
 from vlmixer.pipeline.demo.captions import Caption
@@ -60,7 +59,7 @@ def _mentions(folder: str) -> dict[str, list[Mention]]:
     mentions: dict[str, list[Mention]] = {}
     for entry in (output for output in manifest.read(folder).outputs if output.name.endswith(".parquet")):
         with files.open_read(files.join(folder, entry.name)) as file:
-            for row in pq.read_table(file, columns=["text", "mentions"], use_threads=False).to_pylist():
+            for row in read_parquet(file, ["text", "mentions"]).to_pylist():
                 mentions[row["text"]] = [Mention(**mention) for mention in row["mentions"]]
     return mentions
 

@@ -6,6 +6,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, text_of
 
 ROWS_PER_BATCH = 4096
@@ -20,7 +21,7 @@ class ParquetColumn:
     errors: tuple[type[Exception], ...] = (pa.ArrowException,)
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
-        table = pq.ParquetFile(file)
+        table = open_parquet(file)
         columns = table.schema_arrow.names
         if options.field not in columns:
             if text_slice.start == 0:
@@ -40,7 +41,7 @@ class ParquetColumn:
             row += table.metadata.row_group(group).num_rows
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
-        return text_slice.size * records // int(pq.ParquetFile(file).metadata.num_rows)
+        return text_slice.size * records // int(open_parquet(file).metadata.num_rows)
 
 
 def _row_group(table: pq.ParquetFile, group: int, row: int, field: str) -> Iterator[Record]:
