@@ -75,7 +75,8 @@ def serving() -> Iterator[Store]:
         store.requests.append((environ["REQUEST_METHOD"], path))
         if store.refusing:
             start_response("403 Forbidden", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"]
+            body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
         return moto(environ, start_response)
 
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Quiet)

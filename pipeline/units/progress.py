@@ -43,6 +43,8 @@ def progress(
     if seconds_per_look is None:
         seconds_per_look = SECONDS_PER_REMOTE_LOOK if files.is_url(stage.work) else SECONDS_PER_LOOK
     reporter = _Reporter(stage, label, frozenset(units), ProgressCount(kind, len(units)))
+    # Here and not in the thread: what the block does first would count as done before.
+    reporter.count_finished()
     stop = threading.Event()
     thread = threading.Thread(target=reporter.report, args=(stop, seconds_per_line, seconds_per_look), daemon=True)
     thread.start()
@@ -106,12 +108,15 @@ class _Reporter:
     count: ProgressCount
     seen: set[str] = field(default_factory=set)
 
+    def count_finished(self) -> None:
+        """Count the units that an earlier command did."""
+        self._look(fresh=False)
+        if self.seen and len(self.seen) < len(self.units):
+            LOG.info("%s: %d of %d units were done before", self.label, len(self.seen), len(self.units))
+
     def report(self, stop: threading.Event, seconds_per_line: float, seconds_per_look: float) -> None:
         """Until `stop` is set, and once more then."""
-        self._look(fresh=False)
         total = len(self.units)
-        if self.seen and len(self.seen) < total:
-            LOG.info("%s: %d of %d units were done before", self.label, len(self.seen), total)
         began, said, took = time.monotonic(), 0.0, 0.0
         bar = tqdm(
             total=total, desc=self.label, unit="unit", disable=not sys.stderr.isatty(), initial=len(self.seen),

@@ -39,9 +39,9 @@ def test_an_interrupt_in_the_work(tmp_path: Path, workers: int) -> None:
 def test_an_interrupt_of_a_short_command_has_nothing_to_resume() -> None:
     program = """
 import signal, sys
-from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.commands import bank
 from vlmixer.pipeline.commands.main import main
-PatchBank.open = lambda folder: signal.raise_signal(signal.SIGINT)
+bank._open_bank = lambda folder: signal.raise_signal(signal.SIGINT)
 sys.exit(main(["bank", "stats", "x"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
