@@ -1,7 +1,6 @@
 """The models have random weights: what is checked is that we read them as torchvision does."""
 
 import json
-import os
 import warnings
 from typing import Any
 
@@ -144,18 +143,13 @@ OTHERS = {
     "retinanet_resnet50_fpn": (256, 0.009), "retinanet_resnet50_fpn_v2": (256, 0.009), "fcos_resnet50_fpn": (256, 0.07),
     "ssd300_vgg16": (512, 0.2),
 }  # fmt: skip
-# One of each kind of head. Large networks take long to make; VLMIXER_ALL_MODELS=1 tests all.
-ONE_OF_EACH_KIND = (
-    "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "retinanet_resnet50_fpn",
-    "fcos_resnet50_fpn", "ssd300_vgg16",
-)  # fmt: skip
 
 
 def test_all_detection_models_of_torchvision_are_tested():
     assert {FASTER, SSD, *OTHERS} == set(list_models(module=detection))
 
 
-@pytest.mark.parametrize("name", OTHERS if os.environ.get("VLMIXER_ALL_MODELS") else ONE_OF_EACH_KIND)
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_model_finds_what_it_finds_itself(tmp_path, name):
     width, threshold = OTHERS[name]
     size: dict[str, Any] = {} if name == "ssd300_vgg16" else SMALL
