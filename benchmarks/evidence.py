@@ -36,7 +36,8 @@ from vlmixer.model.evaluate import retrieval
 from vlmixer.model.scoring import RetrievalReport, RetrievalScore, score_matrix, tag_overlap
 from vlmixer.pipeline.config import Config, ImageSettings, TextSettings
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, development_score, run_variant, table
-from vlmixer.pipeline.evaluation.retrieval import detect_pairs, read_pairs
+from vlmixer.pipeline.evaluation.pairs import read_pairs
+from vlmixer.pipeline.evaluation.retrieval import detect_images
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.alignment import write_alignment_page
@@ -98,7 +99,7 @@ def lists_of(options: argparse.Namespace) -> list[tuple[str, str]]:
 
 def write_corpora(options: argparse.Namespace, out: Path) -> None:
     """The text without the lists' captions and the list of the images without the lists' photos, into `out`."""
-    pairs = [pair for path, _ in lists_of(options) for pair in read_pairs(path)]
+    pairs = [pair for path, _ in lists_of(options) for pair in read_pairs(path).captions.items()]
     captions = {words_of(caption) for _, group in pairs for caption in group}
     kept = [line for line in lines_of(options.text) if words_of(line) not in captions]
     total = sum(1 for _ in lines_of(options.text))
@@ -156,7 +157,7 @@ def load_gallery(pairs_file: str, classes: str | None, config: Config, folder: P
     found, skipped = see(pairs_file, replace(config, images=images), folder)
     for name, reason in skipped.items():
         print(f"not used: {name}: {reason}", file=sys.stderr)
-    pairs = dict(read_pairs(pairs_file))
+    pairs = read_pairs(pairs_file).captions
     captions = tuple(tuple(pairs[name]) for name in found)
     tagger = make_tagger(config.text, vocabulary)
     concepts = tuple(
@@ -185,7 +186,8 @@ def see(pairs: str, config: Config, folder: Path) -> tuple[dict[str, ImageRegion
     """What the detector finds in the photos of the list, by name; kept in `folder`."""
     kept = folder / "regions.json"
     if not kept.exists():
-        found, skipped = detect_pairs(pairs, config, IMPORT_PATHS)
+        seen = detect_images(list(read_pairs(pairs).captions), config, IMPORT_PATHS)
+        found, skipped = seen.found, seen.skipped
         folder.mkdir(exist_ok=True)
         arrays = {f"{row}.{name}": getattr(image, name) for row, image in enumerate(found.values())
                   for name in ("features", "boxes")}  # fmt: skip

@@ -27,12 +27,13 @@ def retrieval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> RetrievalReport:
-    """Retrieval among `images` and all `captions`, where captions[i] belong to images[i].
+    """Retrieval among `images` and all `captions`, where captions[i] belong to images[i]. An image without captions
+    is in the gallery only.
 
     `caption_concepts[i][j]`: the concepts found in captions[i][j], for the comparison with tag overlap. `resamples`:
     number of bootstrap samples.
 
-    Raises UserError if there is no image, an image has no caption, or the features are not as wide as the run's, and
+    Raises UserError if there is no image, no caption, or the features are not as wide as the run's, and
     ValueError if the lengths differ.
     """
     network, tokenizer, settings = load_run(str(run))
@@ -76,9 +77,9 @@ def _check(
         raise UserError("No images to evaluate on. Give a list with at least one image.")
     if [len(group) for group in captions] != [len(group) for group in caption_concepts] or len(captions) != len(images):
         raise ValueError("images, captions and caption_concepts differ in length")
-    for number, (image, group) in enumerate(zip(images, captions, strict=True)):
-        if not group:
-            raise UserError(f"Image {number + 1} of the list has no caption. Give each image at least one.")
+    if not any(captions):
+        raise UserError("No captions to evaluate on. Give at least one image captions.")
+    for number, image in enumerate(images):
         if image.features.ndim != 2 or image.features.shape[1] != feature_dim:
             raise UserError(
                 f"Image {number + 1} of the list has features of shape {image.features.shape}, but the run was trained "

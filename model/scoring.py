@@ -160,14 +160,16 @@ def score_matrix(
     """The score of one matrix in one direction.
 
     `scores`: (captions, images), higher is better. `overlap`: the same for tag overlap, the baseline. `owner`:
-    (captions,) int64, the image of each caption. With `text_first` the captions are the queries, else the images.
+    (captions,) int64, the image of each caption. With `text_first` the captions are the queries, else the images that
+    have captions. All images are in the gallery.
 
     The bootstrap draws images, each with all its captions, because captions of one image do not fail independently.
     The gallery stays whole.
     """
     right = owner[:, None] == np.arange(scores.shape[1])[None, :]
     if not text_first:
-        scores, overlap, right = scores.T, overlap.T, right.T
+        asked = right.any(axis=0)
+        scores, overlap, right = scores.T[asked], overlap.T[asked], right.T[asked]
     hits, ranks = expected_hits(scores, right, CUTOFFS), expected_ranks(scores, right)
     group = owner if text_first else np.arange(len(scores))
     draws = _draws(group, resamples, seed)
@@ -187,7 +189,7 @@ def fold_scores(methods: Mapping[str, np.ndarray], owner: np.ndarray) -> tuple[F
     found = []
     images = next(iter(methods.values())).shape[1]
     for size in FOLDS:
-        starts = range(0, images - size + 1, size)
+        starts = [at for at in range(0, images - size + 1, size) if ((owner >= at) & (owner < at + size)).any()]
         for text_first in (True, False) if starts else ():
             for method, scores in methods.items():
                 recall = np.mean([_fold_recall(scores, owner, start, size, text_first) for start in starts], axis=0)
@@ -202,7 +204,8 @@ def _fold_recall(scores: np.ndarray, owner: np.ndarray, start: int, size: int, t
     part = scores[rows, start : start + size]
     right = owner[rows][:, None] == np.arange(start, start + size)[None, :]
     if not text_first:
-        part, right = part.T, right.T
+        asked = right.any(axis=0)
+        part, right = part.T[asked], right.T[asked]
     recall: np.ndarray = 100 * expected_hits(part, right, CUTOFFS).mean(axis=0)
     return recall
 
@@ -262,7 +265,7 @@ def _tied(scores: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _draws(group: np.ndarray, resamples: int, seed: int) -> list[np.ndarray]:
     """Rows of each bootstrap sample: whole groups, drawn with replacement."""
-    members = [np.flatnonzero(group == number) for number in range(int(group.max()) + 1)]
+    members = [np.flatnonzero(group == number) for number in np.unique(group)]
     random = generator(seed, "bootstrap")
     return [
         np.concatenate([members[number] for number in random.integers(len(members), size=len(members))])

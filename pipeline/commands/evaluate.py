@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vlmixer.artifacts.errors import CallError
@@ -17,11 +18,12 @@ from vlmixer.pipeline.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from vlmixer.model.foils import FoilReport
-    from vlmixer.model.scoring import RetrievalReport
     from vlmixer.pipeline.config import Config
+    from vlmixer.pipeline.evaluation.retrieval import DetectedImages
 
 LOG = logging.getLogger("vlmixer")
+NAMED = 20
+"""Images that are named one by one."""
 
 
 def add(commands: Subcommands) -> None:
@@ -30,8 +32,12 @@ def add(commands: Subcommands) -> None:
     retrieval = evaluate.add_parser("retrieval", parents=[common()], help="zero-shot retrieval on true pairs")
     _add_run(retrieval)
     retrieval.add_argument(
-        "--images", required=True, metavar="CAPTIONS.jsonl", help='lines of {"image": PATH, "captions": [TEXT, …]}'
+        "--images",
+        required=True,
+        metavar="LIST",
+        help='lines of {"image": PATH, "captions": [TEXT, …]}, COCO\'s captions_*.json, or Karpathy\'s dataset_*.json',
     )
+    _add_list(retrieval)
     retrieval.add_argument("--html", metavar="FILE", help="write a page: captions found for photos, words on regions")
     retrieval.add_argument("-n", type=positive, default=24, metavar="N", help="photos on the page (default: 24)")
     add_json(retrieval)
@@ -49,6 +55,7 @@ def add(commands: Subcommands) -> None:
         action="store_true",
         help="--images is a list as for retrieval: make foils by swapping a concept's word for another concept's name",
     )
+    _add_list(foils)
     add_json(foils)
     foils.set_defaults(do=run_foils)
 
@@ -60,6 +67,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add_trust(parser)
     add_set(parser)
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--photos", metavar="DIR", help="folder of the images (default: the list's folder, or images/ in it)"
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="the split to read, where records have one (default: test, for Karpathy's files)",
+    )
 
 
 def _config(options: argparse.Namespace) -> "tuple[Config, tuple[str, ...]]":
@@ -80,30 +98,59 @@ def _config(options: argparse.Namespace) -> "tuple[Config, tuple[str, ...]]":
 
 def run_retrieval(options: argparse.Namespace) -> int:
     """Measure retrieval both ways and print the table of scores."""
+    from vlmixer.pipeline.evaluation.pairs import read_pairs
     from vlmixer.pipeline.evaluation.retrieval import evaluate_retrieval
 
     config, places = _config(options)
-    report, skipped = evaluate_retrieval(options.run, options.images, config, places, options.html, options.n)
+    pairs = read_pairs(options.images, options.split, options.photos)
+    LOG.info("%s: %s", options.images, pairs.counts.describe())
+    result = evaluate_retrieval(options.run, pairs, config, places, options.html, options.n)
     if options.html:
         LOG.info("page: %s", options.html)
-    _print(options, report, skipped)
+    if options.json:
+        print_json(result.to_json())
+    else:
+        print(result.report.to_table())
+    _warn(result.images, pairs.captions)
     return 0
 
 
 def run_foils(options: argparse.Namespace) -> int:
     """Measure how often captions score above their foils and print the table of scores."""
-    from vlmixer.pipeline.evaluation.foils import evaluate_foils
+    from vlmixer.pipeline.evaluation.foils import FoilList, evaluate_foils, read_foils, swapped
+    from vlmixer.pipeline.evaluation.pairs import read_pairs
 
     config, places = _config(options)
-    report, skipped = evaluate_foils(options.run, options.images, config, places, options.swaps)
-    _print(options, report, skipped)
+    if options.swaps:
+        pairs = read_pairs(options.images, options.split, options.photos)
+        LOG.info("%s: %s", options.images, pairs.counts.describe())
+        listed = FoilList(swapped(pairs.captions, config))
+    else:
+        listed = read_foils(options.images, options.photos)
+    LOG.info("%s: %s", options.images, listed.describe())
+    report, images = evaluate_foils(options.run, listed.cases, config, places)
+    if options.json:
+        print_json({**report.to_json(), "blank": listed.blank, "skipped": images.skipped})
+    else:
+        print(report.to_table())
+    _warn(images, {})
     return 0
 
 
-def _print(options: argparse.Namespace, report: "RetrievalReport | FoilReport", skipped: dict[str, str]) -> None:
-    if options.json:
-        print_json({**report.to_json(), "skipped": skipped})
-        return
-    print(report.to_table())
-    for image, reason in skipped.items():
-        LOG.info("not used: %s: %s", image, reason)
+def _warn(images: "DetectedImages", captions: Mapping[str, Sequence[str]]) -> None:
+    """Name the images that were not used, and those that look alike to the byte. captions: those of each image."""
+    lost = sum(len(captions.get(path, ())) for path in images.skipped)
+    if images.skipped:
+        LOG.warning("%d images were not used%s:", len(images.skipped), f", with {lost} captions" if lost else "")
+    for path, reason in list(images.skipped.items())[:NAMED]:
+        LOG.warning("not used: %s: %s", path, reason)
+    if len(images.skipped) > NAMED:
+        LOG.warning("… and %d more; --json lists them all", len(images.skipped) - NAMED)
+    if images.same_bytes and captions:
+        LOG.warning(
+            "%d pictures are in the list under several names, with the same bytes. Only one name counts as right for a "
+            "caption, so the scores are too low. Give each picture one name.",
+            len(images.same_bytes),
+        )
+    for group in images.same_bytes[:NAMED] if captions else ():
+        LOG.warning("the same picture: %s", ", ".join(group))

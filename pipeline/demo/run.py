@@ -18,6 +18,7 @@ from vlmixer.model.training import train
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 from vlmixer.pipeline.demo.world import write_world
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
+from vlmixer.pipeline.evaluation.pairs import read_pairs
 from vlmixer.pipeline.evaluation.retrieval import evaluate_retrieval
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.engine import Engine
@@ -28,6 +29,7 @@ LOG = logging.getLogger("vlmixer")
 
 EVIDENCE_SEEDS = 3
 WORLD = "world"
+PAIRS = f"{WORLD}/pairs/captions.jsonl"
 PAGE = "report.html"
 
 
@@ -77,7 +79,7 @@ def run_demo(
         _step("draw a world", lambda: _draw_world(seed, size, workers))
         _step("tag, detect, index, mix", lambda: _run_stages(config, workers, beam_args))
         _step("train a model", lambda: _train(config))
-        report, _ = evaluate_retrieval("run", f"{WORLD}/pairs/captions.jsonl", config, import_paths=())
+        report = evaluate_retrieval("run", read_pairs(PAIRS), config, import_paths=()).report
         files.publish_bytes("scores.json", manifest.canonical(report.to_json(), indent=1))
         write_report(PAGE, gather(".", WORLD, report.to_json(), seed))
         shown = _evidence(config) if evidence else report.to_table()
@@ -108,10 +110,11 @@ def _evidence(config: Config) -> str:
     assert config.train is not None
     torch.set_num_threads(os.cpu_count() or 1)
     reports: dict[str, list[RetrievalReport]] = {}
+    pairs = read_pairs(PAIRS)
     for seed in range(config.seed, config.seed + EVIDENCE_SEEDS):
         for name in VARIANTS:
             run = run_variant(name, Settings(seed, config.out, model=config.model, train=config.train))
-            report, _ = evaluate_retrieval(run, f"{WORLD}/pairs/captions.jsonl", config, import_paths=())
+            report = evaluate_retrieval(run, pairs, config, import_paths=()).report
             reports.setdefault(name, []).append(report)
     text = table(reports, [], f"The drawn world of seed {config.seed}, {config.train.steps} steps.")
     files.publish_bytes("evidence.md", text.encode())

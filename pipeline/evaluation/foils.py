@@ -2,77 +2,92 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rng import generator
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.foils import FoilCase, FoilReport, foils
 from vlmixer.pipeline.config import Config
-from vlmixer.pipeline.evaluation.retrieval import detect_images, place_of, read_pairs
+from vlmixer.pipeline.evaluation.pairs import json_lines, place_of
+from vlmixer.pipeline.evaluation.retrieval import DetectedImages, detect_images
 from vlmixer.pipeline.text.tagger import Tagger
 
+LINE = '{"image": name, "caption": text, "foils": [text, …]}'
 SWAP = "another concept's name"
 
 
+@dataclass(frozen=True)
+class FoilList:
+    """Captions with foils. blank: captions and foils that are empty, and captions that are left without a foil."""
+
+    cases: list[FoilCase]
+    blank: int = 0
+
+    def describe(self) -> str:
+        """One line for people."""
+        images = len({case.image for case in self.cases})
+        dropped = f"; {self.blank:,} blank captions or foils left out" if self.blank else ""
+        return f"{len(self.cases):,} captions with foils, {images:,} images{dropped}"
+
+
 def evaluate_foils(
-    run: str, path: str, config: Config, import_paths: Sequence[str], swaps: bool = False
-) -> tuple[FoilReport, dict[str, str]]:
-    """How often the run prefers captions to their foils; and why images were not used, by path.
-
-    `swaps`: `path` is a list of pairs as for retrieval, and in each foil a concept's word is another concept's name.
-    Raises UserError, CallError.
-    """
-    cases = swapped(path, config) if swaps else read_foils(path)
-    found, skipped = detect_images(list(dict.fromkeys(case.image for case in cases)), config, import_paths)
-    used = [case for case in cases if case.image in found]
+    run: str, cases: Sequence[FoilCase], config: Config, import_paths: Sequence[str]
+) -> tuple[FoilReport, DetectedImages]:
+    """How often the run prefers captions to their foils; and what the detector found. Raises UserError, CallError."""
+    images = detect_images(list(dict.fromkeys(case.image for case in cases)), config, import_paths)
+    used = [case for case in cases if case.image in images.found]
     if not used:
-        raise UserError(f"{path}: none of its images could be used: {json.dumps(skipped, ensure_ascii=False)[:500]}")
-    return foils(run, found, used), skipped
+        reasons = json.dumps(images.skipped, ensure_ascii=False)[:500]
+        raise UserError(f"None of the list's images could be used: {reasons}")
+    return foils(run, images.found, used), images
 
 
-def read_foils(path: str) -> list[FoilCase]:
+def read_foils(path: str, folder: str | None = None) -> FoilList:
     """The cases in lines of {"image": name, "caption": text, "foils": [text, …]}, with "kind" if a line has it.
 
-    Names are relative to the list's folder or to `images/` in it. Raises CallError that names the line.
+    folder: where the images are. Without it, names are relative to the list's folder or to `images/` in it. Raises
+    CallError that names the line.
     """
+    cases, blank = [], 0
     try:
-        lines = files.read_bytes(path).decode().splitlines()
+        for number, record in json_lines(path, LINE):
+            name, caption, wrong = (record.get(key) for key in ("image", "caption", "foils"))
+            listed = wrong if isinstance(wrong, list) else []
+            if not name or not listed or not all(isinstance(text, str) for text in (name, caption, *listed)):
+                raise CallError(
+                    f"{path}, line {number}: expected {LINE}; image and caption must be text, foils a list of at least "
+                    "one text."
+                )
+            kept = tuple(text for text in listed if text.strip())
+            blank += len(listed) - len(kept)
+            if not str(caption).strip() or not kept:
+                blank += 1
+                continue
+            kind = str(record.get("kind", "all"))
+            cases.append(FoilCase(place_of(str(name), path, folder), str(caption), kept, kind))
     except FileNotFoundError:
-        raise CallError(f"{path}: no such file. Expected JSON lines with an image, a caption and its foils.") from None
+        raise CallError(f"{path}: no such file. Expected JSON lines: {LINE}.") from None
     except UnicodeDecodeError as error:
         raise CallError(f"{path}: expected UTF-8 text: {error}") from None
-    cases = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            name, caption, wrong = record["image"], record["caption"], record["foils"]
-            texts = isinstance(wrong, list) and all(isinstance(text, str) for text in (name, caption, *wrong))
-            if not texts or not wrong:
-                raise TypeError("image and caption must be text, foils a list of at least one text")
-        except (ValueError, KeyError, TypeError) as error:
-            raise CallError(
-                f'{path}, line {number}: expected {{"image": name, "caption": text, "foils": [text, …]}}: {error!r}'
-            ) from None
-        cases.append(FoilCase(place_of(name, path), caption, tuple(wrong), str(record.get("kind", "all"))))
     if not cases:
         raise CallError(f"{path}: contains no caption with foils.")
-    return cases
+    return FoilList(cases, blank)
 
 
-def swapped(path: str, config: Config) -> list[FoilCase]:
+def swapped(captions: Mapping[str, list[str]], config: Config) -> list[FoilCase]:
     """One case per caption that mentions a concept: a mention, drawn at random, gets another concept's name.
+
+    captions: those of each image, by its path.
 
     The other concept is drawn by how often the list mentions it, among those that no caption of the image mentions.
     """
     text, vocabulary = config.text, load_vocabulary(config.vocabulary)
     tagger = Tagger(vocabulary, text.spacy_model, text.stop_words, text.tag_modifiers)
     groups = [
-        (image, [(caption, tagged.mentions) for caption, tagged in zip(captions, tagger.tag(captions), strict=True)])
-        for image, captions in read_pairs(path)
+        (image, [(caption, tagged.mentions) for caption, tagged in zip(texts, tagger.tag(texts), strict=True)])
+        for image, texts in captions.items()
     ]
     counts = Counter(mention.concept for _, group in groups for _, mentions in group for mention in mentions)
     cases = []
@@ -88,5 +103,5 @@ def swapped(path: str, config: Config) -> list[FoilCase]:
                 wrong = caption[: mention.start] + concept + caption[mention.end :]
                 cases.append(FoilCase(image, caption, (wrong,), SWAP))
     if not cases:
-        raise CallError(f"{path}: no caption mentions a concept that could be swapped for another.")
+        raise CallError("No caption of the list mentions a concept that could be swapped for another.")
     return cases

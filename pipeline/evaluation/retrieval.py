@@ -1,20 +1,24 @@
-"""Retrieval on true pairs: reads a list of images and captions, finds regions and concepts, and measures."""
+"""Retrieval on true pairs: finds regions in the images of a list and concepts in its captions, and measures."""
 
+import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from vlmixer.artifacts import files
-from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.evaluate import retrieval
 from vlmixer.model.scoring import RetrievalReport
 from vlmixer.pipeline.config import Config
+from vlmixer.pipeline.evaluation.pairs import ListCounts, PairList
 from vlmixer.pipeline.image.detection import DetectorFinder, detect_batch, load_with_concepts
 from vlmixer.pipeline.image.detectors.loading import detector_spec
 from vlmixer.pipeline.image.photos import ImageSource, Photo
@@ -22,53 +26,76 @@ from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.text.tagger import Tagger
 
 
+@dataclass(frozen=True)
+class DetectedImages:
+    """What a detector found in images, by path. skipped: why others could not be used. same_bytes: groups of images
+    whose files have the same content."""
+
+    found: dict[str, ImageRegions]
+    skipped: dict[str, str]
+    same_bytes: list[list[str]]
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """The scores, and what they were measured on."""
+
+    report: RetrievalReport
+    counts: ListCounts
+    images: DetectedImages
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        found = {"skipped": self.images.skipped, "same_bytes": self.images.same_bytes}
+        return {**self.report.to_json(), "list": self.counts.to_json(), **found}
+
+
 def evaluate_retrieval(
-    run: str, pairs: str, config: Config, import_paths: Sequence[str], html: str | None = None, shown: int = 24
-) -> tuple[RetrievalReport, dict[str, str]]:
-    """Zero-shot retrieval of the run on the pairs in a JSON lines file; and why images were not used, by path.
+    run: str,
+    pairs: PairList,
+    config: Config,
+    import_paths: Sequence[str],
+    html: str | None = None,
+    shown: int = 24,
+) -> RetrievalResult:
+    """Zero-shot retrieval of the run on a list of pairs.
 
     Regions come from the config's detector, and concepts of captions from its tagger. html: the page to write with
     `shown` of the photos, None for no page. Raises UserError, CallError.
     """
-    found, skipped = detect_pairs(pairs, config, import_paths)
-    if not found:
-        raise UserError(f"{pairs}: none of its images could be used: {json.dumps(skipped, ensure_ascii=False)[:500]}")
-    captions = [texts for path, texts in read_pairs(pairs) if path in found]
+    images = detect_images(list(pairs.captions), config, import_paths)
+    captions = [pairs.captions[path] for path in images.found]
+    if not any(captions):
+        reasons = json.dumps(images.skipped, ensure_ascii=False)[:500]
+        raise UserError(f"None of the list's images with captions could be used: {reasons}")
     text = config.text
     tagger = Tagger(load_vocabulary(config.vocabulary), text.spacy_model, text.stop_words, text.tag_modifiers)
     concepts = [
         [{mention.concept for mention in tagged.mentions} for tagged in tagger.tag(texts)] for texts in captions
     ]
     _use_all_cores()
-    report = retrieval(run, list(found.values()), captions, concepts, seed=config.seed)
+    report = retrieval(run, list(images.found.values()), captions, concepts, seed=config.seed)
     if html is not None:
         from vlmixer.pipeline.report.alignment import write_alignment_page
 
-        write_alignment_page(html, run, list(found), list(found.values()), captions, shown, config.seed)
-    return report, skipped
+        write_alignment_page(html, run, list(images.found), list(images.found.values()), captions, shown, config.seed)
+    return RetrievalResult(report, pairs.counts, images)
 
 
-def detect_pairs(
-    pairs: str, config: Config, import_paths: Sequence[str]
-) -> tuple[dict[str, ImageRegions], dict[str, str]]:
-    """What the config's detector finds in the images of the list, and why the others could not be used, by path."""
-    return detect_images([path for path, _ in read_pairs(pairs)], config, import_paths)
-
-
-def detect_images(
-    paths: Sequence[str], config: Config, import_paths: Sequence[str]
-) -> tuple[dict[str, ImageRegions], dict[str, str]]:
-    """What the config's detector finds in the images, and why the others could not be used, by path."""
+def detect_images(paths: Sequence[str], config: Config, import_paths: Sequence[str]) -> DetectedImages:
+    """What the config's detector finds in the images."""
     finder = load_with_concepts(detector_spec(config.images, import_paths), load_vocabulary(config.vocabulary))
     images: dict[str, ImageRegions] = {}
     skipped: dict[str, str] = {}
+    contents: dict[bytes, list[str]] = defaultdict(list)
     for path in tqdm(paths, desc="eval: images", unit="image", disable=None):
-        found = _regions(path, finder, config)
+        digest, found = _regions(path, finder, config)
         if isinstance(found, str):
             skipped[path] = found
         else:
             images[path] = found
-    return images, skipped
+            contents[digest].append(path)
+    return DetectedImages(images, skipped, [group for group in contents.values() if len(group) > 1])
 
 
 def _use_all_cores() -> None:
@@ -78,54 +105,15 @@ def _use_all_cores() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
 
 
-def read_pairs(path: str) -> list[tuple[str, list[str]]]:
-    """(path, captions) of each image, from lines {"image": name, "captions": [...]}.
-
-    Names are relative to the list's folder or to `images/` in it. Lines of the same image are merged. Raises CallError
-    that names the line.
-    """
-    try:
-        lines = files.read_bytes(path).decode().splitlines()
-    except FileNotFoundError:
-        raise CallError(f"{path}: no such file. Expected JSON lines with an image and its captions.") from None
-    except UnicodeDecodeError as error:
-        raise CallError(f"{path}: expected UTF-8 text: {error}") from None
-    pairs: dict[str, list[str]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            name, captions = record["image"], record["captions"]
-            texts = isinstance(captions, list) and all(isinstance(caption, str) for caption in captions)
-            if not isinstance(name, str) or not texts:
-                raise TypeError("image must be text, captions a list of texts")
-        except (ValueError, KeyError, TypeError) as error:
-            raise CallError(
-                f'{path}, line {number}: expected {{"image": name, "captions": [text, …]}}: {error!r}'
-            ) from None
-        if captions:
-            pairs.setdefault(place_of(name, path), []).extend(captions)
-    if not pairs:
-        raise CallError(f"{path}: contains no image with captions.")
-    return list(pairs.items())
-
-
-def place_of(name: str, list_path: str) -> str:
-    """The path of an image that a list names: in the list's folder or in `images/` in it, else as it is."""
-    folder = files.parent(list_path)
-    places = [files.join(folder, name), files.join(folder, "images", name)]
-    return next((place for place in places if files.exists(place)), name)
-
-
-def _regions(path: str, finder: DetectorFinder, config: Config) -> ImageRegions | str:
-    """What the detector finds in the image, or why the image cannot be used."""
+def _regions(path: str, finder: DetectorFinder, config: Config) -> tuple[bytes, ImageRegions | str]:
+    """A digest of the file's content, and what the detector finds in the image, or why the image cannot be used."""
     log = RejectLog("eval")
-    ((_, photo),) = ImageSource(config.images.max_megapixels * 1e6).photos([ImageRef(path)])
+    ((data, photo),) = ImageSource(config.images.max_megapixels * 1e6).photos([ImageRef(path)])
+    digest = hashlib.blake2b(data, digest_size=16).digest()
     if not isinstance(photo, Photo):
-        return f"{photo.reason} {photo.detail}".strip()
+        return digest, f"{photo.reason} {photo.detail}".strip()
     for _, found in detect_batch(finder, [photo], config.images, log):
-        return ImageRegions(
+        return digest, ImageRegions(
             features=(
                 np.stack([region.feature for region in found])
                 if found
@@ -136,4 +124,4 @@ def _regions(path: str, finder: DetectorFinder, config: Config) -> ImageRegions 
             height=photo.height,
             tags=tuple(dict.fromkeys(region.concept for region in found)),
         )
-    return "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)
+    return digest, "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)

@@ -71,7 +71,8 @@ def write_alignment_page(
     count: int = 24,
     seed: int = 0,
 ) -> None:
-    """Write the page at `path` for `count` photos, drawn at random from `seed`. Photos without a region are left out.
+    """Write the page at `path` for `count` photos, drawn at random from `seed`. Photos without a region, and those
+    whose first caption is missing or has no word, are left out.
 
     names: the photos' paths. images: their regions. captions: the captions of each. All captions compete.
     """
@@ -82,13 +83,13 @@ def write_alignment_page(
     embedded = embed_images(network, tokenizer, settings.model, images)
     reference_texts, temperature = load_reference_texts(run), settings.train.temperature
     scores = np.exp(similarity(text_vectors, embedded, reference_texts, temperature) / temperature)
-    seen = [row for row, image in enumerate(images) if len(image.features)]
+    seen = [row for row, image in enumerate(images) if len(image.features) and _words(captions[row])]
     drawn = generator(seed, "alignment page").permutation(len(seen))[:count]
     views = []
     for row in sorted(seen[number] for number in drawn):
         image = images[row]
         order = np.argsort(-scores[:, row], kind="stable")
-        words = list(dict.fromkeys(re.findall(r"[\w'-]+", captions[row][0].lower())))
+        words = _words(captions[row])
         shown = min(len(image.features), MAX_REGIONS)
         vectors = embedded.vectors[embedded.starts[row] :][:shown]
         alone = EmbeddedImages(vectors, np.ones(shown), np.arange(shown))
@@ -123,6 +124,11 @@ def write_alignment_page(
         shade=colour_share,
         times=times_likelier,
     )
+
+
+def _words(captions: Sequence[str]) -> list[str]:
+    """The words of the first caption, in lower case, each once; [] without captions."""
+    return list(dict.fromkeys(re.findall(r"[\w'-]+", captions[0].lower()))) if captions else []
 
 
 def colour_share(times: float) -> float:

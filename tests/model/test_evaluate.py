@@ -56,7 +56,7 @@ def test_retrieval_refuses_what_does_not_fit(learned):
     image = found_in(scenes[0])
     with pytest.raises(UserError, match="No images"):
         retrieval(run, [], [], [])
-    with pytest.raises(UserError, match="Image 1 of the list has no caption"):
+    with pytest.raises(UserError, match="No captions"):
         retrieval(run, [image], [[]], [[]])
     with pytest.raises(UserError, match=r"features of shape \(3, 4\), but the run was trained on width 16"):
         retrieval(run, [replace(image, features=image.features[:, :4])], [["a dog"]], [[{"dog"}]])
@@ -67,3 +67,15 @@ def test_an_image_in_which_nothing_was_found_is_evaluated_like_any_other(learned
     nothing = ImageRegions(np.zeros((0, FEATURE_DIM), np.float32), np.zeros((0, 4), np.float32), SIDE, SIDE, ())
     report = retrieval(run, [found_in(scenes[0]), nothing], [["a dog"], ["a cat"]], [[{"dog"}], [{"cat"}]])
     assert report.score("regions").recall[5].value == 100
+
+
+def test_images_without_captions_are_wrong_answers_and_ask_nothing(learned):
+    run, scenes = learned
+    concepts = [{CONCEPTS[number] for number in scene.concepts} for scene in scenes]
+    images = [found_in(scene) for scene in scenes]
+    half = [[scene.caption] if row % 2 else [] for row, scene in enumerate(scenes)]
+    report = retrieval(run, images, half, [[concepts[row]] if row % 2 else [] for row in range(len(scenes))])
+    assert (report.images, report.captions) == (100, 50)
+    # A caption has one right answer among 100 images, an image one among 50 captions.
+    assert report.score("chance").recall[10].value == pytest.approx(10)
+    assert report.score("chance", "image to text").recall[10].value == pytest.approx(20)

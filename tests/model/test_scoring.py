@@ -54,6 +54,15 @@ def test_queries_of_different_ties_are_scored_together():
     assert np.allclose(together, alone)
 
 
+def test_images_without_captions_are_in_the_gallery_but_ask_nothing():
+    scores = np.array([[3, 2, 1.0], [1, 3, 2.0]])
+    owner = np.array([0, 2])
+    first, second = (score_matrix("m", scores, scores, owner, text_first, 10, 0) for text_first in (True, False))
+    assert first.recall[1].value == 50
+    assert second.recall[1].value == 100
+    assert second.median_rank.value == 1
+
+
 def test_chance_is_the_cutoffs_share_of_the_gallery():
     score = score_matrix("chance", np.zeros((40, 20)), np.zeros((40, 20)), np.repeat(np.arange(20), 2), True, 10, 0)
     assert [score.recall[k].value for k in (1, 5, 10)] == pytest.approx([5, 25, 50])

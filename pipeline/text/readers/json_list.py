@@ -31,7 +31,7 @@ class JsonList:
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
         limit = options.max_line_bytes
         head = head_of(text_slice.name, file, limit + 1)
-        if _is_json_lines(head, limit):
+        if is_json_lines(head, limit):
             yield from JsonLines().read(text_slice, file, options)
             return
         single = _object(head) if len(head) <= limit else None
@@ -49,7 +49,7 @@ class JsonList:
         raise NotImplementedError("JSON files are not split")
 
 
-def _is_json_lines(head: bytes, limit: int) -> bool:
+def is_json_lines(head: bytes, limit: int) -> bool:
     """Whether the first two lines that are not blank are objects, each whole or cut off by the head's end."""
     whole = head if len(head) <= limit else head.rpartition(b"\n")[0]
     lines = [line for line in whole.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]

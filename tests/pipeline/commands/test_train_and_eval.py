@@ -79,6 +79,30 @@ def test_eval_retrieval_with_the_config_of_the_run(call, small_run, trained, pai
     assert "0005.jpg" in said
 
 
+def test_eval_says_what_is_in_the_list(call, answer, small_run, trained, pairs):
+    shutil.copy(pairs.parent / "0000.jpg", pairs.parent / "copy.jpg")
+    lines = [json.loads(line) for line in pairs.read_text().splitlines() if line]
+    lines[2]["captions"] = []
+    lines[3]["captions"][1] = " "
+    lines += [{"image": "./0000.jpg", "caption": "the same"}, {"image": "copy.jpg", "caption": "a copy"}]
+    pairs.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    arguments = ["--run", trained, "--images", pairs, "--config", small_run.write_config()]
+    report = answer("eval", "retrieval", *arguments)
+    assert (report["images"], report["captions"]) == (8, 13)
+    counts = report["list"]
+    assert {name: counts[name] for name in ("records", "images", "captions", "without_captions")} == {
+        "records": 10, "images": 9, "captions": 15, "without_captions": 1
+    }  # fmt: skip
+    assert (counts["blank_captions"], counts["respelled"]) == (1, 1)
+    assert report["same_bytes"] == [[str(pairs.parent / "0000.jpg"), str(pairs.parent / "copy.jpg")]]
+    code, table, said = call("eval", "retrieval", *arguments)
+    assert code == 0
+    assert table.startswith("8 images, 13 captions")
+    assert "10 records, 9 images, 15 captions; 1 images without a caption" in said
+    assert "1 images were not used, with 2 captions" in said
+    assert "the same picture: " in said
+
+
 @pytest.mark.parametrize(
     "line", ["{", "5", '{"image": "0000.jpg"}', '{"captions": ["a dog"]}', '{"image": 5, "captions": ["a dog"]}',
              '{"image": "0000.jpg", "captions": [7]}', '{"image": "0000.jpg", "captions": 7}'],
