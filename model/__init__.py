@@ -6,22 +6,15 @@ The public names are imported when they are first used, so that `import vlmixer.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vlmixer.model.checkpoint import load_reference_texts, load_run
+    from vlmixer.model.checkpoint import load_reference, load_run
     from vlmixer.model.config import ModelConfig, Settings, TrainConfig, load_settings
     from vlmixer.model.data import Loader
-    from vlmixer.model.embedding import (
-        EmbeddedImages,
-        ImageRegions,
-        average_similarity,
-        embed_images,
-        embed_tags,
-        embed_texts,
-        similarity,
-    )
+    from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
     from vlmixer.model.evaluate import retrieval
     from vlmixer.model.network import Network
     from vlmixer.model.scoring import RetrievalReport, RetrievalScore
     from vlmixer.model.shards import ShardSet, open_shards
+    from vlmixer.model.similarity import EmbeddedImages, EmbeddedTexts, Reference, similarities, similarity
     from vlmixer.model.tokenizer import Tokenizer
     from vlmixer.model.training import train
 else:
@@ -30,22 +23,15 @@ else:
     __getattr__ = importer(
         __name__,
         {
-            "checkpoint": ["load_reference_texts", "load_run"],
+            "checkpoint": ["load_reference", "load_run"],
             "config": ["ModelConfig", "Settings", "TrainConfig", "load_settings"],
             "data": ["Loader"],
-            "embedding": [
-                "EmbeddedImages",
-                "ImageRegions",
-                "average_similarity",
-                "embed_images",
-                "embed_tags",
-                "embed_texts",
-                "similarity",
-            ],
+            "embedding": ["ImageRegions", "embed_images", "embed_tags", "embed_texts"],
             "evaluate": ["retrieval"],
             "network": ["Network"],
             "scoring": ["RetrievalReport", "RetrievalScore"],
             "shards": ["ShardSet", "open_shards"],
+            "similarity": ["EmbeddedImages", "EmbeddedTexts", "Reference", "similarities", "similarity"],
             "tokenizer": ["Tokenizer"],
             "training": ["train"],
         },
@@ -53,25 +39,27 @@ else:
 
 __all__ = [
     "EmbeddedImages",
+    "EmbeddedTexts",
     "ImageRegions",
     "Loader",
     "ModelConfig",
     "Network",
+    "Reference",
     "RetrievalReport",
     "RetrievalScore",
     "Settings",
     "ShardSet",
     "Tokenizer",
     "TrainConfig",
-    "average_similarity",
     "embed_images",
     "embed_tags",
     "embed_texts",
-    "load_reference_texts",
+    "load_reference",
     "load_run",
     "load_settings",
     "open_shards",
     "retrieval",
+    "similarities",
     "similarity",
     "train",
 ]

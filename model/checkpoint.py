@@ -4,7 +4,7 @@ RUN/config.yaml                 the resolved seed, model and train sections
 RUN/tokenizer.json              the vocabulary
 RUN/log.jsonl, tensorboard/     losses every few steps, see model.progress
 RUN/checkpoints/step-00000500/  model.safetensors, optimizer.pt, state.json; the last few and the best
-RUN/reference_texts.safetensors embedded training sentences, see model.embedding.similarity
+RUN/reference.safetensors       what is likely in the training data, see model.similarity.Reference
 RUN/model.safetensors           the finished network; written after the last step
 """
 
@@ -19,7 +19,6 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import safetensors.numpy
 import safetensors.torch
 import torch
@@ -33,11 +32,12 @@ from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.config import Settings
 from vlmixer.model.network import Network
 from vlmixer.model.progress import say
+from vlmixer.model.similarity import Reference
 from vlmixer.model.tokenizer import Tokenizer
 
 CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
-REFERENCE_TEXTS = "reference_texts.safetensors"
+REFERENCE = "reference.safetensors"
 _DAMAGE = (OSError, ValueError, TypeError, RuntimeError, SafetensorError, EOFError, pickle.UnpicklingError)
 """Exceptions that reading a damaged checkpoint raises."""
 
@@ -90,9 +90,9 @@ def sweep(run: str) -> None:
                 files.remove(files.join(folder, name))
 
 
-def save_network(run: str, network: Network, reference_texts: np.ndarray) -> None:
-    """Write the vectors of reference texts, (m, projection_size) float32, and then the finished network."""
-    files.publish_bytes(files.join(run, REFERENCE_TEXTS), safetensors.numpy.save({"texts": reference_texts}))
+def save_network(run: str, network: Network, reference: Reference) -> None:
+    """Write the reference and then the finished network."""
+    files.publish_bytes(files.join(run, REFERENCE), safetensors.numpy.save(vars(reference)))
     files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(_plain(network)))
 
 
@@ -211,17 +211,13 @@ def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     return network.eval(), tokenizer, config
 
 
-def load_reference_texts(run: str) -> np.ndarray:
-    """(m, projection_size) float32, the vectors of a finished run's reference texts.
-
-    Raises UserError if they are missing or damaged.
-    """
-    path = files.join(run, REFERENCE_TEXTS)
+def load_reference(run: str) -> Reference:
+    """What a finished run keeps of its training data. Raises UserError if it is missing or damaged."""
+    path = files.join(run, REFERENCE)
     try:
-        texts: np.ndarray = safetensors.numpy.load_file(path)["texts"]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise UserError(f"{path}: expected the reference texts of a finished run ({error}). Train again.") from None
-    return texts
+        return Reference(**safetensors.numpy.load_file(path))
+    except (OSError, TypeError, SafetensorError) as error:
+        raise UserError(f"{path}: expected the reference of a finished run ({error}). Train again.") from None
 
 
 def with_feature_dim(config: Settings, feature_dim: int, where: str) -> Settings:

@@ -1,21 +1,23 @@
-"""Texts and images in the space of the contrastive loss, and how similar they are there.
+"""Texts and images as the network sees them: in the space of its contrastive loss, and in words.
 
-Images are given as regions and tags, from any detector; detection is left to the caller. What the similarities are
-worth is measured in model.scoring.
+Images are given as regions and tags, from any detector; detection is left to the caller, and how similar texts and
+images are to model.similarity.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from vlmixer.artifacts.samples import MixedSample
+from vlmixer.artifacts.samples import ImageSample
 from vlmixer.model.config import ModelConfig
 from vlmixer.model.network import Network
-from vlmixer.model.padding import pad
+from vlmixer.model.padding import Sequences, pad
 from vlmixer.model.shards import ShardSet
+from vlmixer.model.similarity import EmbeddedImages, EmbeddedTexts, Reference
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import NOWHERE, Regions, View, geometry, no_regions, set_view, text_view
 
@@ -24,8 +26,11 @@ WHOLE_IMAGE_WEIGHT = 0.5
 reported score."""
 REFERENCE_TEXTS = 1000
 """Number of training sentences that show how likely an arbitrary text is for a view."""
-TEXTS_PER_BLOCK = 256
-"""Number of texts that are compared with all views at a time. It bounds memory."""
+FREQUENCY_TEXTS = 20_000
+"""Number of training sentences in which the frequencies of word pieces are counted."""
+REFERENCE_IMAGES = 200
+"""Number of training images that show how likely the words of an arbitrary image are."""
+VIEWS_PER_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -43,24 +48,12 @@ class ImageRegions:
     tags: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class EmbeddedImages:
-    """The views of n images: each region alone and, last, all regions together.
-
-    `vectors`: (V, projection_size) float32 of length 1, one row per view, image by image. `weights`: (V,) float64;
-    they sum to 1 in each image. `starts`: (n,) int64, the first row of each image.
-    """
-
-    vectors: np.ndarray
-    weights: np.ndarray
-    starts: np.ndarray
-
-
-def embed_texts(network: Network, tokenizer: Tokenizer, config: ModelConfig, texts: Sequence[str]) -> np.ndarray:
-    """(n, projection_size) float32 of length 1, one row per text."""
+def embed_texts(network: Network, tokenizer: Tokenizer, config: ModelConfig, texts: Sequence[str]) -> EmbeddedTexts:
+    """Embed texts. Word pieces beyond `max_text_tokens` are left out."""
     nothing = no_regions(config.feature_dim or 0)
     pieces = tokenizer.encode(texts)
-    return _embed(network, [text_view(one, tokenizer, config.max_text_tokens, nothing) for one in pieces])
+    vectors = _vectors(network, [text_view(one, tokenizer, config.max_text_tokens, nothing) for one in pieces])
+    return EmbeddedTexts(vectors, tuple(one.ids[: config.max_text_tokens - 2] for one in pieces))
 
 
 def embed_images(
@@ -72,11 +65,13 @@ def embed_images(
 ) -> EmbeddedImages:
     """Embed images by their regions alone. An image with one region, or none, is a single view.
 
-    The weight of a region grows with the square root of its area, because captions describe what is large.
+    The weight of a region grows with the square root of its area, because captions describe what is large. The words
+    of an image are those of its views' regions, with the same weights. An image without regions has those of none.
     """
     views: list[View] = []
     weights: list[np.ndarray] = []
     starts: list[int] = []
+    shares: list[np.ndarray] = []
     for image in images:
         starts.append(len(views))
         limit = config.max_regions
@@ -89,68 +84,72 @@ def embed_images(
         sizes = np.sqrt(np.maximum(boxes[:, 4] * boxes[:, 5], 1e-6), dtype=np.float64)
         single = (1 - whole_image_weight) * sizes / sizes.sum() if count > 1 else np.zeros(0)
         weights.append(np.append(single, whole_image_weight if count > 1 else 1.0))
-    return EmbeddedImages(_embed(network, views), np.concatenate(weights), np.array(starts))
+        shares += [weight * sizes[part] / sizes[part].sum() for weight, part in zip(weights[-1], parts, strict=True)]
+    owner = np.repeat(np.arange(len(images)), [len(each) for each in weights])
+    vectors = np.zeros((len(views), network.projection.out_features), np.float32)
+    words = np.zeros((len(images), tokenizer.size), np.float32)
+    with torch.inference_mode():
+        for batch, sequences, states in _states(network, views):
+            vectors[batch] = network.project(states, sequences).cpu().numpy()
+            likely = _words(network, states, [views[n] for n in batch], [shares[n] for n in batch])
+            np.add.at(words, owner[batch], likely)
+    return EmbeddedImages(vectors, np.concatenate([np.zeros(0), *weights]), np.array(starts, np.int64), words)
 
 
 def embed_tags(
     network: Network, tokenizer: Tokenizer, config: ModelConfig, images: Sequence[ImageRegions]
 ) -> EmbeddedImages:
     """Embed images by their tags alone, read as one text: one view per image."""
-    vectors = embed_texts(network, tokenizer, config, [" ".join(image.tags) for image in images])
-    return EmbeddedImages(vectors, np.ones(len(images)), np.arange(len(images)))
+    texts = embed_texts(network, tokenizer, config, [" ".join(image.tags) for image in images])
+    return EmbeddedImages(texts.vectors, np.ones(len(images)), np.arange(len(images)))
 
 
-def embed_reference_texts(
-    network: Network, tokenizer: Tokenizer, config: ModelConfig, shards: ShardSet, count: int = REFERENCE_TEXTS
-) -> np.ndarray:
-    """(m, projection_size) float32: the first `count` sentences of the shards, which are a fair sample of all."""
-    sentences = (sample.text for sample in shards.samples() if isinstance(sample, MixedSample))
-    return embed_texts(network, tokenizer, config, list(itertools.islice(sentences, count)))
+def embed_reference(network: Network, tokenizer: Tokenizer, config: ModelConfig, shards: ShardSet) -> Reference:
+    """What a run keeps: of the shards' first sentences and images, which are a fair sample of all."""
+    texts = [sample.text for sample in itertools.islice(shards.mixed_samples(), FREQUENCY_TEXTS)]
+    counts = np.full(tokenizer.size, 0.5)  # a piece that these sentences lack is rare, not impossible
+    for pieces in tokenizer.encode(texts):
+        np.add.at(counts, pieces.ids, 1)
+    images = [_regions_of(sample) for sample in itertools.islice(shards.image_samples(), REFERENCE_IMAGES)]
+    embedded = embed_texts(network, tokenizer, config, texts[:REFERENCE_TEXTS])
+    words = embed_images(network, tokenizer, config, images).words
+    assert words is not None
+    return Reference(embedded.vectors, (counts / counts.sum()).astype(np.float32), words)
 
 
-def similarity(
-    texts: np.ndarray, images: EmbeddedImages, reference_texts: np.ndarray, temperature: float
-) -> np.ndarray:
-    """(n, images) float64: `temperature` × log(likelihood of the text given the image / likelihood of the text).
-
-    `texts`: (n, projection_size) and `reference_texts`: (m, projection_size), of length 1.
-
-    The contrastive loss teaches that exp(cosine / temperature) says how likely a text is for a view, up to a factor
-    that depends on the view. Dividing by the mean over the reference texts removes this factor. A caption may describe
-    any one region of its image or all of them, so an image scores the weighted mean over its views. No pairs are
-    needed. The rule is ours, not the paper's (docs/evidence.md).
-    """
-
-    def likelihoods(rows: np.ndarray) -> np.ndarray:
-        # A cosine is at most 1, and so is this, whatever the temperature.
-        values: np.ndarray = np.exp((rows.astype(np.float64) @ images.vectors.T - 1) / temperature)
-        return values
-
-    weights = images.weights / likelihoods(reference_texts).mean(axis=0)
-    result = np.empty((len(texts), len(images.starts)))
-    for first in range(0, len(texts), TEXTS_PER_BLOCK):
-        part = slice(first, first + TEXTS_PER_BLOCK)
-        sums = np.add.reduceat(weights * likelihoods(texts[part]), images.starts, axis=1)
-        result[part] = temperature * np.log(sums)
-    return result
+def _regions_of(sample: ImageSample) -> ImageRegions:
+    boxes = np.array([patch.box for patch in sample.patches], np.float32).reshape(-1, 4)
+    return ImageRegions(sample.features, boxes, sample.width, sample.height, sample.tags)
 
 
-def average_similarity(one: np.ndarray, other: np.ndarray, temperature: float) -> np.ndarray:
-    """The similarity of images whose weight is divided equally between the views of `one` and those of `other`.
+def _vectors(network: Network, views: Sequence[View]) -> np.ndarray:
+    """(n, projection_size) float32 of length 1, one row per view."""
+    rows = np.zeros((len(views), network.projection.out_features), np.float32)
+    with torch.inference_mode():
+        for batch, sequences, states in _states(network, views):
+            rows[batch] = network.project(states, sequences).cpu().numpy()
+    return rows
 
-    `one`, `other`: results of `similarity`, of the same shape. A single sequence of regions and tags would be unlike
-    what the contrastive loss was trained on.
-    """
-    average: np.ndarray = temperature * (np.logaddexp(one / temperature, other / temperature) - np.log(2))
-    return average
 
-
-@torch.inference_mode()
-def _embed(network: Network, views: Sequence[View], batch_size: int = 256) -> np.ndarray:
+def _states(network: Network, views: Sequence[View]) -> Iterator[tuple[np.ndarray, Sequences, Tensor]]:
+    """Batches of views: their numbers, the views as a padded batch, and the network's states, (B, L, hidden)."""
     network.eval()
     device = next(network.parameters()).device
-    # Views of similar length go together; then the given order is restored.
-    order = np.argsort([len(view) for view in views], kind="stable")
-    batches = (order[first : first + batch_size] for first in range(0, len(order), batch_size))
-    rows = [network.embed(pad([views[i] for i in batch]).to(device)).cpu().numpy() for batch in batches]
-    return np.concatenate(rows)[np.argsort(order, kind="stable")]
+    order = np.argsort([len(view) for view in views], kind="stable")  # views of similar length go together
+    for first in range(0, len(order), VIEWS_PER_BATCH):
+        batch = order[first : first + VIEWS_PER_BATCH]
+        sequences = pad([views[number] for number in batch]).to(device)
+        yield batch, sequences, network.bert(sequences)
+
+
+def _words(network: Network, states: Tensor, views: Sequence[View], shares: Sequence[np.ndarray]) -> np.ndarray:
+    """(B, vocabulary) float32: the sum over a view's regions of its share × how likely each word piece is for it.
+
+    `states`: (B, L, hidden), what the network made of `views`. `shares`: (k,) float64 for each view.
+    """
+    items = [(row, len(view.ids) + region) for row, view in enumerate(views) for region in range(len(view.regions))]
+    chosen = torch.tensor(items, dtype=torch.long, device=states.device).reshape(-1, 2)
+    share = torch.from_numpy(np.concatenate(shares).astype(np.float32)).to(states.device)
+    likely = network.words(states, chosen).float().softmax(-1) * share[:, None]
+    summed = likely.new_zeros(len(views), likely.shape[1]).index_add_(0, chosen[:, 0], likely)
+    return summed.cpu().numpy()

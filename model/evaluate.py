@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from vlmixer.artifacts.errors import UserError
-from vlmixer.model.checkpoint import load_reference_texts, load_run
-from vlmixer.model.embedding import ImageRegions, average_similarity, embed_images, embed_tags, embed_texts, similarity
+from vlmixer.model.checkpoint import load_reference, load_run
+from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
 from vlmixer.model.scoring import RetrievalReport, fold_scores, group_scores, score_matrix, tag_overlap
+from vlmixer.model.similarity import similarities
 
 OVERLAP_WEIGHT = 0.3
 """Weight of tag overlap when it is added to `similarity`. Chosen on photos that are in no reported score."""
@@ -42,13 +43,10 @@ def retrieval(
     network.to(device)
     texts = [caption for group in captions for caption in group]
     owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
-    words = embed_texts(network, tokenizer, settings.model, texts)
-    reference_texts, temperature = load_reference_texts(str(run)), settings.train.temperature
-    regions, tags = (
-        similarity(words, embed(network, tokenizer, settings.model, images), reference_texts, temperature)
-        for embed in (embed_images, embed_tags)
-    )
-    both = average_similarity(regions, tags, temperature)
+    reference, temperature = load_reference(str(run)), settings.train.temperature
+    embedded = embed_texts(network, tokenizer, settings.model, texts)
+    of_regions, of_tags = (embed(network, tokenizer, settings.model, images) for embed in (embed_images, embed_tags))
+    regions, tags, both = similarities(embedded, of_regions, of_tags, reference, temperature)
     concepts = [found for group in caption_concepts for found in group]
     overlap = tag_overlap(concepts, [set(image.tags) for image in images])
     methods = {

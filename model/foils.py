@@ -13,19 +13,12 @@ import numpy as np
 import torch
 
 from vlmixer.artifacts.errors import UserError
-from vlmixer.model.checkpoint import load_reference_texts, load_run
+from vlmixer.model.checkpoint import load_reference, load_run
 from vlmixer.model.config import ModelConfig
-from vlmixer.model.embedding import (
-    EmbeddedImages,
-    ImageRegions,
-    average_similarity,
-    embed_images,
-    embed_tags,
-    embed_texts,
-    similarity,
-)
+from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
 from vlmixer.model.network import Network
 from vlmixer.model.padding import pad
+from vlmixer.model.similarity import similarities
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import no_regions, text_view
 
@@ -91,12 +84,13 @@ def foils(run: str | Path, images: Mapping[str, ImageRegions], cases: Sequence[F
     chosen = [images[name] for name in names]
     texts = [text for case in cases for text in (case.caption, *case.foils)]
     owner = np.repeat([rows[case.image] for case in cases], [1 + len(case.foils) for case in cases])
-    vectors, reference = embed_texts(network, tokenizer, model, texts), load_reference_texts(str(run))
-    regions, tags = (
-        _own_image(vectors, owner, embed(network, tokenizer, model, chosen), reference, temperature)
-        for embed in (embed_images, embed_tags)
-    )
-    both = average_similarity(regions, tags, temperature)
+    embedded, reference = embed_texts(network, tokenizer, model, texts), load_reference(str(run))
+    of_regions, of_tags = (embed(network, tokenizer, model, chosen) for embed in (embed_images, embed_tags))
+    regions, both = np.zeros(len(texts)), np.zeros(len(texts))
+    for image in range(len(names)):
+        own = np.flatnonzero(owner == image)
+        found = similarities(embedded.take(own), of_regions.one(image), of_tags.one(image), reference, temperature)
+        regions[own], both[own] = found[0][:, 0], found[2][:, 0]
     alone = text_likelihoods(network, tokenizer, model, texts)
     ends = np.cumsum([1 + len(case.foils) for case in cases])
     groups = np.split(np.arange(len(texts)), ends[:-1])
@@ -134,20 +128,6 @@ def text_likelihoods(network: Network, tokenizer: Tokenizer, config: ModelConfig
         np.add.at(sums, owner[part], found.double().numpy())
     likelihoods: np.ndarray = sums / np.maximum(counts, 1)
     return likelihoods
-
-
-def _own_image(
-    texts: np.ndarray, owner: np.ndarray, images: EmbeddedImages, reference: np.ndarray, temperature: float
-) -> np.ndarray:
-    """(n,) float64: the similarity of each text to its own image, `owner`: (n,) int64."""
-    result = np.empty(len(texts))
-    ends = np.append(images.starts[1:], len(images.vectors))
-    for number in np.unique(owner):
-        views = slice(images.starts[number], ends[number])
-        one = EmbeddedImages(images.vectors[views], images.weights[views], np.zeros(1, np.int64))
-        rows = owner == number
-        result[rows] = similarity(texts[rows], one, reference, temperature)[:, 0]
-    return result
 
 
 def _first(scores: np.ndarray) -> float:

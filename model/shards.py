@@ -19,7 +19,7 @@ from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rng import generator
-from vlmixer.artifacts.samples import MixedSample, Sample, read_shard
+from vlmixer.artifacts.samples import ImageSample, MixedSample, Sample, read_shard
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import MIX
 
@@ -49,7 +49,18 @@ class ShardSet:
 
     def samples(self) -> Iterator[Sample]:
         """All samples, shard by shard."""
-        for shard in (*self.mixed, *self.images):
+        return self._read((*self.mixed, *self.images))
+
+    def mixed_samples(self) -> Iterator[MixedSample]:
+        """The samples of the shards of mixed sentences."""
+        return (sample for sample in self._read(self.mixed) if isinstance(sample, MixedSample))
+
+    def image_samples(self) -> Iterator[ImageSample]:
+        """The samples of the shards of images."""
+        return (sample for sample in self._read(self.images) if isinstance(sample, ImageSample))
+
+    def _read(self, shards: Sequence[Shard]) -> Iterator[Sample]:
+        for shard in shards:
             try:
                 yield from read_shard(shard.path)
             except (UserError, OSError):

@@ -25,7 +25,7 @@ from vlmixer.model.bert import load_bert
 from vlmixer.model.checkpoint import State
 from vlmixer.model.config import Settings, TrainConfig
 from vlmixer.model.data import Batch, Loader
-from vlmixer.model.embedding import embed_reference_texts
+from vlmixer.model.embedding import embed_reference
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks, connected_ranks, from_environment
@@ -160,7 +160,7 @@ def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, rank
     with Progress(run, config.steps, start, tensorboard=config.tensorboard, quiet=not ranks.first) as progress:
         _loop(run, settings, shard_set, Losses(network, config, ranks), optimizer, loader, start, device, progress)
     if ranks.first:
-        checkpoint.save_network(run, network, embed_reference_texts(network, tokenizer, settings.model, shard_set))
+        checkpoint.save_network(run, network, embed_reference(network, tokenizer, settings.model, shard_set))
 
 
 def _loop(

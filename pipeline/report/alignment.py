@@ -3,15 +3,16 @@
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.rng import generator
-from vlmixer.model.checkpoint import load_reference_texts, load_run
-from vlmixer.model.embedding import EmbeddedImages, ImageRegions, embed_images, embed_texts, similarity
+from vlmixer.model.checkpoint import load_reference, load_run
+from vlmixer.model.embedding import ImageRegions, embed_images, embed_texts
+from vlmixer.model.similarity import similarity
 from vlmixer.pipeline.image.decoding import decode
 from vlmixer.pipeline.report.pages import data_uri, write_page
 
@@ -79,10 +80,15 @@ def write_alignment_page(
     network, tokenizer, settings = load_run(run)
     texts = [caption for group in captions for caption in group]
     owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
-    text_vectors = embed_texts(network, tokenizer, settings.model, texts)
-    embedded = embed_images(network, tokenizer, settings.model, images)
-    reference_texts, temperature = load_reference_texts(run), settings.train.temperature
-    scores = np.exp(similarity(text_vectors, embedded, reference_texts, temperature) / temperature)
+    reference, temperature = load_reference(run), settings.train.temperature
+
+    def times_likelier_in(texts: Sequence[str], images: Sequence[ImageRegions]) -> np.ndarray:
+        """(texts, images) float64."""
+        embedded = embed_texts(network, tokenizer, settings.model, texts)
+        regions = embed_images(network, tokenizer, settings.model, images)
+        return np.exp(similarity(embedded, regions, reference, temperature) / temperature)
+
+    scores = times_likelier_in(texts, images)
     seen = [row for row, image in enumerate(images) if len(image.features) and _words(captions[row])]
     drawn = generator(seed, "alignment page").permutation(len(seen))[:count]
     views = []
@@ -91,10 +97,8 @@ def write_alignment_page(
         order = np.argsort(-scores[:, row], kind="stable")
         words = _words(captions[row])
         shown = min(len(image.features), MAX_REGIONS)
-        vectors = embedded.vectors[embedded.starts[row] :][:shown]
-        alone = EmbeddedImages(vectors, np.ones(shown), np.arange(shown))
-        word_vectors = embed_texts(network, tokenizer, settings.model, words)
-        times = np.exp(similarity(word_vectors, alone, reference_texts, temperature) / temperature)
+        alone = [replace(image, features=image.features[n : n + 1], boxes=image.boxes[n : n + 1]) for n in range(shown)]
+        times = times_likelier_in(words, alone)
         scale = 100 / np.array([image.width, image.height] * 2)
         boxes = [
             RegionView(

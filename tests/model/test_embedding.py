@@ -1,57 +1,19 @@
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
+import torch
 
+from vlmixer.artifacts.samples import ImageSample
+from vlmixer.model import embedding
 from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.config import ModelConfig
-from vlmixer.model.embedding import (
-    WHOLE_IMAGE_WEIGHT,
-    EmbeddedImages,
-    ImageRegions,
-    average_similarity,
-    embed_images,
-    embed_tags,
-    embed_texts,
-    similarity,
-)
+from vlmixer.model.embedding import WHOLE_IMAGE_WEIGHT, ImageRegions, embed_images, embed_tags, embed_texts
 from vlmixer.model.network import Network
-
-
-def images_of(counts, vectors=None, weights=None):
-    total = sum(counts)
-    vectors = np.random.default_rng(0).normal(size=(total, 8)) if vectors is None else vectors
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    starts = np.cumsum([0, *counts[:-1]])
-    if weights is None:
-        weights = np.concatenate([np.full(count, 1 / count) for count in counts])
-    return EmbeddedImages(vectors.astype(np.float32), np.array(weights), starts)
-
-
-def unit_rows(count, seed):
-    rows = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
-def test_an_image_is_the_weighted_mean_of_its_views_each_beside_reference_texts(temperature):
-    counts, random = [3, 1, 2], np.random.default_rng(1)
-    weights = np.concatenate([random.dirichlet(np.ones(count)) for count in counts])
-    images, texts, reference = images_of(counts, weights=weights), unit_rows(600, 2), unit_rows(50, 3)
-    found = similarity(texts, images, reference, temperature)
-    for text in (0, 255, 256, 599):
-        for image, (first, count) in enumerate(zip(images.starts, counts, strict=True)):
-            times = 0.0
-            for row in range(first, first + count):
-                view = images.vectors[row].astype(np.float64)
-                beside = np.mean([np.exp(one @ view / temperature) for one in reference.astype(np.float64)])
-                times += images.weights[row] * np.exp(texts[text].astype(np.float64) @ view / temperature) / beside
-            assert found[text, image] == pytest.approx(temperature * np.log(times))
-
-
-def test_what_is_close_to_all_texts_is_close_to_none_in_particular():
-    reference = unit_rows(1, 4).repeat(5, axis=0)
-    images = images_of([1, 1], vectors=np.concatenate([reference[:1], unit_rows(1, 5)]))
-    found = similarity(reference[:1], images, reference, 0.1)
-    assert found.tolist() == [pytest.approx([0, 0], abs=1e-6)]
+from vlmixer.model.padding import pad
+from vlmixer.model.shards import ShardSet
+from vlmixer.model.views import NOWHERE, Regions, geometry, set_view
 
 
 def test_images_are_embedded_region_by_region_and_all_together():
@@ -76,19 +38,6 @@ def test_images_are_embedded_region_by_region_and_all_together():
     assert np.allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
-def test_average_similarity_is_the_similarity_of_images_with_both_kinds_of_views(temperature):
-    texts, reference = unit_rows(40, 2), unit_rows(50, 3)
-    one = images_of([2, 1], weights=[0.3, 0.7, 1])
-    other = images_of([1, 1], vectors=unit_rows(2, 6))
-    rows = [one.vectors[:2], other.vectors[:1], one.vectors[2:], other.vectors[1:]]
-    joined = images_of([3, 2], vectors=np.concatenate(rows), weights=[0.15, 0.35, 0.5, 0.5, 0.5])
-    first, second = (similarity(texts, images, reference, temperature) for images in (one, other))
-    assert np.allclose(
-        average_similarity(first, second, temperature), similarity(texts, joined, reference, temperature), atol=1e-6
-    )
-
-
 def test_tags_are_read_as_one_text_an_image():
     config = ModelConfig(feature_dim=4)
     tokenizer = tokenizers.learn(["a dog", "a kite"], 100)
@@ -97,4 +46,92 @@ def test_tags_are_read_as_one_text_an_image():
     images = [ImageRegions(nothing, nothing, 9, 9, tags) for tags in (("dog", "kite"), (), ("kite",))]
     found = embed_tags(network, tokenizer, config, images)
     assert (found.weights.tolist(), found.starts.tolist()) == ([1, 1, 1], [0, 1, 2])
-    assert np.allclose(found.vectors, embed_texts(network, tokenizer, config, ["dog kite", "", "kite"]), atol=1e-6)
+    texts = embed_texts(network, tokenizer, config, ["dog kite", "", "kite"])
+    assert np.allclose(found.vectors, texts.vectors, atol=1e-6)
+    assert found.words is None
+
+
+def test_the_words_of_an_image_are_those_of_its_regions_alone_and_together():
+    config = ModelConfig(feature_dim=4)
+    tokenizer = tokenizers.learn(["a dog and a kite"], 100)
+    network = Network(config, tokenizer.size, 4).eval()
+    features = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float16)
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 20, 20]], np.float32)
+    images = [ImageRegions(features[:count], boxes[:count], 100, 100, ()) for count in (2, 0, 1)]
+    found = embed_images(network, tokenizer, config, images).words
+
+    def likely(rows):
+        regions = Regions(features[rows], geometry(boxes[rows], 100, 100), np.full(len(rows), NOWHERE, np.int64))
+        with torch.inference_mode():
+            states = network.bert(pad([set_view(regions, tokenizer)]))
+            items = torch.tensor([[0, 2 + row] for row in range(len(rows))])  # after [CLS] and [SEP]
+            return network.words(states, items).softmax(-1).numpy()
+
+    # The second box has twice the root of the area of the first.
+    shares = np.array([1 / 3, 2 / 3])
+    alone = shares[0] * likely([0])[0] + shares[1] * likely([1])[0]
+    together = shares @ likely([0, 1])
+    expected = (1 - WHOLE_IMAGE_WEIGHT) * alone + WHOLE_IMAGE_WEIGHT * together
+    assert found is not None
+    assert np.allclose(found[0], expected, atol=1e-6)
+    assert found[1].tolist() == [0.0] * tokenizer.size
+    assert np.allclose(found[2], likely([0])[0], atol=1e-6)
+    assert found[[0, 2]].sum(axis=1) == pytest.approx([1, 1])
+
+
+def test_batches_do_not_change_what_an_image_is():
+    config = ModelConfig(feature_dim=4)
+    tokenizer = tokenizers.learn(["a dog and a kite"], 100)
+    network = Network(config, tokenizer.size, 4)
+    random = np.random.default_rng(0)
+    images = []
+    for count in [1, 7, 0, 3, 2, 5] * (embedding.VIEWS_PER_BATCH // 20):
+        corners = random.uniform(0, 50, (count, 2)).astype(np.float32)
+        boxes = np.concatenate([corners, corners + 20], axis=1)
+        images.append(ImageRegions(random.normal(size=(count, 4)).astype(np.float16), boxes, 80, 90, ()))
+    together = embed_images(network, tokenizer, config, images)
+    assert len(together.vectors) > embedding.VIEWS_PER_BATCH
+    for number in (0, 1, 2, len(images) - 1):
+        alone, one = embed_images(network, tokenizer, config, [images[number]]), together.one(number)
+        assert alone.words is not None
+        assert one.words is not None
+        assert np.allclose(one.vectors, alone.vectors, atol=1e-5)
+        assert np.allclose(one.words, alone.words, atol=1e-6)
+        assert one.weights.tolist() == alone.weights.tolist()
+
+
+def test_texts_are_cut_to_what_the_network_reads():
+    config = ModelConfig(feature_dim=4, max_text_tokens=4)
+    tokenizer = tokenizers.learn(["a dog and a kite"], 100)
+    found = embed_texts(Network(config, tokenizer.size, 4), tokenizer, config, ["a dog and a kite", "", "dog"])
+    assert [len(pieces) for pieces in found.pieces] == [2, 0, 1]
+    assert found.vectors.shape == (3, config.projection_size)
+
+
+def shards_of(texts, images):
+    """Shards with these sentences and images, as far as the reference reads them."""
+    return cast(
+        ShardSet,
+        SimpleNamespace(
+            mixed_samples=lambda: iter([SimpleNamespace(text=text) for text in texts]),
+            image_samples=lambda: iter(images),
+        ),
+    )
+
+
+def test_the_reference_counts_word_pieces_and_keeps_texts_and_images():
+    config = ModelConfig(feature_dim=4)
+    tokenizer = tokenizers.learn(["a dog", "a kite"], 100)
+    network = Network(config, tokenizer.size, 4)
+    features = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float16)
+    image = ImageSample("0", "i", "i.jpg", 9, 9, ("dog",), (), features[:0])
+    shards = shards_of(["a dog", "a kite", "a dog"], [image])
+    found = embedding.embed_reference(network, tokenizer, config, shards)
+    counts = np.full(tokenizer.size, 0.5)
+    for text in ("a dog", "a kite", "a dog"):
+        np.add.at(counts, tokenizer.encode([text])[0].ids, 1)
+    assert np.allclose(found.frequencies, counts / counts.sum())
+    assert found.texts.shape == (3, config.projection_size)
+    assert found.words.tolist() == [[0.0] * tokenizer.size]
+    without = embedding.embed_reference(network, tokenizer, config, shards_of(["a dog"], []))
+    assert without.words.shape == (0, tokenizer.size)
