@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from vlmixer.model.data import Loader
     from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
     from vlmixer.model.evaluate import retrieval
+    from vlmixer.model.likelihood import EmbeddedImages, EmbeddedTexts, Reference, similarities, similarity
     from vlmixer.model.network import Network
     from vlmixer.model.scoring import RetrievalReport, RetrievalScore
     from vlmixer.model.shards import ShardSet, open_shards
-    from vlmixer.model.similarity import EmbeddedImages, EmbeddedTexts, Reference, similarities, similarity
     from vlmixer.model.tokenizer import Tokenizer
     from vlmixer.model.training import train
 else:
@@ -31,7 +31,7 @@ else:
             "network": ["Network"],
             "scoring": ["RetrievalReport", "RetrievalScore"],
             "shards": ["ShardSet", "open_shards"],
-            "similarity": ["EmbeddedImages", "EmbeddedTexts", "Reference", "similarities", "similarity"],
+            "likelihood": ["EmbeddedImages", "EmbeddedTexts", "Reference", "similarities", "similarity"],
             "tokenizer": ["Tokenizer"],
             "training": ["train"],
         },

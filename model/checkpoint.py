@@ -4,7 +4,7 @@ RUN/config.yaml                 the resolved seed, model and train sections
 RUN/tokenizer.json              the vocabulary
 RUN/log.jsonl, tensorboard/     losses every few steps, see model.progress
 RUN/checkpoints/step-00000500/  model.safetensors, optimizer.pt, state.json; the last few and the best
-RUN/reference.safetensors       what is likely in the training data, see model.similarity.Reference
+RUN/reference.safetensors       what is likely in the training data, see model.likelihood.Reference
 RUN/model.safetensors           the finished network; written after the last step
 """
 
@@ -30,9 +30,9 @@ from vlmixer.artifacts import files, settings
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.config import Settings
+from vlmixer.model.likelihood import Reference
 from vlmixer.model.network import Network
 from vlmixer.model.progress import say
-from vlmixer.model.similarity import Reference
 from vlmixer.model.tokenizer import Tokenizer
 
 CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"

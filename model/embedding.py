@@ -1,7 +1,7 @@
 """Texts and images as the network sees them: in the space of its contrastive loss, and in words.
 
 Images are given as regions and tags, from any detector; detection is left to the caller, and how similar texts and
-images are to model.similarity.
+images are to model.likelihood.
 """
 
 import itertools
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vlmixer.artifacts.samples import ImageSample
 from vlmixer.model.config import ModelConfig
+from vlmixer.model.likelihood import EmbeddedImages, EmbeddedTexts, Reference
 from vlmixer.model.network import Network
 from vlmixer.model.padding import Sequences, pad
 from vlmixer.model.shards import ShardSet
-from vlmixer.model.similarity import EmbeddedImages, EmbeddedTexts, Reference
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import NOWHERE, Regions, View, geometry, no_regions, set_view, text_view
 

@@ -11,8 +11,8 @@ import numpy as np
 from vlmixer.artifacts.errors import UserError
 from vlmixer.model.checkpoint import load_reference, load_run
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
+from vlmixer.model.likelihood import similarities
 from vlmixer.model.scoring import RetrievalReport, fold_scores, group_scores, score_matrix, tag_overlap
-from vlmixer.model.similarity import similarities
 
 OVERLAP_WEIGHT = 0.3
 """Weight of tag overlap when it is added to `similarity`. Chosen on photos that are in no reported score."""

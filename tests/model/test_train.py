@@ -31,7 +31,7 @@ def test_a_run_leaves_what_is_needed_to_use_it(straight):
         "config.yaml",
         "log.jsonl",
         "model.safetensors",
-        "reference_texts.safetensors",
+        "reference.safetensors",
         "tokenizer.json",
     ]
     # The last two, and the best, which here is the last.

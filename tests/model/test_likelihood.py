@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from vlmixer.model.similarity import (
+from vlmixer.model.likelihood import (
     REGION_SHARE,
     EmbeddedImages,
     EmbeddedTexts,
