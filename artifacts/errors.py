@@ -1,6 +1,7 @@
-"""Errors that a user can correct. All other exceptions are programming errors and keep their traceback."""
+"""Errors that a user can correct. All others but the system's are programming errors and keep their traceback."""
 
 import errno
+import re
 
 
 class UserError(Exception):
@@ -12,6 +13,21 @@ class UserError(Exception):
 
 class CallError(UserError):
     """The call itself was wrong: a bad option, config key or path (exit code 2)."""
+
+
+def explain(error: BaseException) -> UserError | None:
+    """The UserError for what the system refuses to any program: memory, threads, a file. None for other errors."""
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(text)):
+        said = text or type(error).__name__
+        return UserError(f"out of memory ({said}). Give the process more, or use fewer --workers.")
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        where = f"{error.filename}: " if error.filename else ""
+        return UserError(f"{where}{error.strerror or text or type(error).__name__}.")
+    return None
+
+
+_OUT_OF_MEMORY = re.compile(r"can't (allocate memory|start new thread)|not enough memory|bad_alloc", re.IGNORECASE)
 
 
 class WriteError(UserError):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import UserError, WriteError
 
 LOG = logging.getLogger("vlmixer")
@@ -105,7 +105,7 @@ def _started(pid: int) -> str:
 def _is_gone(held: bytes) -> bool:
     """Whether the holder was a process of this machine that has ended."""
     try:
-        holder = json.loads(held)
+        holder = json_files.parse(held)
         return bool(
             holder["host"] == socket.gethostname()
             and holder["started"]
@@ -117,7 +117,7 @@ def _is_gone(held: bytes) -> bool:
 
 def _refused(path: str, held: bytes, how: str) -> UserError:
     try:
-        holder = json.loads(held)
+        holder = json_files.parse(held)
         who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):
         who = "the lock does not say which"

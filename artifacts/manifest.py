@@ -9,16 +9,17 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, overload
 
-from vlmixer.artifacts import details, files, stages
+from vlmixer.artifacts import details, files, json_files, stages
 from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.stages import Details, Details_co, StageType
 
 NAME = "manifest.json"
 SCHEMA_VERSION = 2
+AGAIN = "Remove the folder and run the stage again."
 
 
 @dataclass(frozen=True)
@@ -123,20 +124,22 @@ def read(folder: str, stage: StageType[AnyDetails] | None = None) -> Manifest[An
     """
     path = files.join(folder, NAME)
     try:
-        data = files.read_bytes(path)
+        data = json_files.read_limited(path, advice=AGAIN)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file; the stage that writes it has not finished. Run it first.") from None
     try:
-        raw = json.loads(data)
+        raw = json_files.parse(data)
+        if not isinstance(raw, dict) or "schema_version" not in raw:
+            raise ValueError("no schema_version")
         version = raw["schema_version"]
         if version == SCHEMA_VERSION:
             manifest = _from_json(raw)
             unchanged = data == manifest.to_bytes()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged ({error}). Remove the folder and run the stage again.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}). {AGAIN}") from None
     if version != SCHEMA_VERSION:
         raise UserError(
-            f"{path}: written with schema version {version}, this program reads {SCHEMA_VERSION}. "
+            f"{path}: written with schema version {str(version)[:40]}, this program reads {SCHEMA_VERSION}. "
             "Use the program version that wrote it, or write it again into a new folder."
         )
     if not unchanged:
@@ -150,24 +153,16 @@ def read(folder: str, stage: StageType[AnyDetails] | None = None) -> Manifest[An
 
 
 def _from_json(raw: dict[str, Any]) -> Manifest[AnyDetails]:
-    stage = stages.find(raw["stage"])
+    name = raw.get("stage")
+    stage = stages.find(name) if isinstance(name, str) else None
     if stage is None:
-        raise ValueError(f"stage {raw['stage']!r}; expected {', '.join(stages.NAMES)}")
-    plain = {key: value for key, value in raw.items() if key != "content_hash"}
+        raise ValueError(f"stage {str(name)[:40]!r}; expected {', '.join(stages.NAMES)}")
     try:
-        known: AnyDetails = details.from_json(stage.details, raw["details"])
+        known: AnyDetails = details.from_json(stage.details, raw.get("details"))
     except ValueError as error:
         raise ValueError(f"details of stage {stage.name!r}: {error}") from None
-    return Manifest(
-        **plain
-        | {
-            "inputs": [Input(**entry) for entry in raw["inputs"]],
-            "outputs": [Output(**entry) for entry in raw["outputs"]],
-            "rejects": [Output(**entry) for entry in raw["rejects"]],
-            "counts": {kind: Counts(**entry) for kind, entry in raw["counts"].items()},
-            "details": known,
-        }
-    )
+    plain = {key: value for key, value in raw.items() if key not in ("content_hash", "details")}
+    return replace(details.from_json(Manifest[Any], {**plain, "details": None}), details=known)
 
 
 def publish(folder: str, manifest: Manifest[AnyDetails]) -> None:

@@ -2,27 +2,32 @@
 
 import dataclasses
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, yaml_files
 from vlmixer.artifacts.errors import CallError
 
 Settings = TypeVar("Settings")
+
+MAX_BYTES = 1 << 20
+"""Of a config file."""
 
 
 def load_yaml(path: str) -> dict[str, Any]:
     """The mapping in a YAML file. Raises CallError if the file is missing, not valid YAML, or not a mapping."""
     try:
-        content = yaml.safe_load(files.read_bytes(path).decode())
+        content = yaml_files.parse(files.read_start(path, MAX_BYTES + 1).decode(), max_characters=MAX_BYTES)
     except FileNotFoundError:
         raise CallError(f"{path}: no such config file.") from None
     except IsADirectoryError:
         raise CallError(f"{path}: is a folder, expected a YAML config file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise CallError(f"{path}: cannot be read ({error.strerror or error}), expected a YAML config file.") from None
+    except ValueError as error:
         raise CallError(f"{path}: not valid YAML: {error}") from None
     if content is None:
         return {}
@@ -46,8 +51,8 @@ def override(content: Mapping[str, Any], assignments: Iterable[str]) -> dict[str
                 raise CallError(f"--set {assignment}: {parent!r} holds a value, not further keys.")
             place[parent] = place = {**(inner or {})}
         try:
-            place[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            place[last] = yaml_files.parse(value)
+        except ValueError as error:
             raise CallError(f"--set {assignment}: the value is not valid YAML: {error}") from None
     return result
 
@@ -74,7 +79,7 @@ def _explain(cls: type, problem: dict[str, Any]) -> str:
         return f"unknown key {key!r}; {hint}"
     if problem["type"] == "missing":
         return f"{key!r} is missing; it has no default."
-    return f"{key}: {problem['msg']}; found {problem['input']!r}."
+    return f"{key}: {problem['msg']}; found {reprlib.repr(problem['input'])}."
 
 
 def _keys(cls: type, path: list[str]) -> list[str]:

@@ -3,16 +3,24 @@
 import json
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from typing import Any
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, yaml_files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import digest
 from vlmixer.bank.plurals import possible_singulars
+
+MAX_BYTES = 1 << 24
+"""Of a vocabulary's file."""
+MAX_CHARACTERS = 200
+"""Of a word. Longer ones are in no sentence, and searches for similar words would take hours."""
+MAX_WORDS = 1000
+"""Of a concept."""
 
 BUILT_IN = ("coco", "lvis", "vg1600", "openimages")
 
@@ -181,7 +189,10 @@ def load_vocabulary(spec: str) -> Vocabulary:
             f"vocabulary: {spec!r} is neither built in ({', '.join(BUILT_IN)}) nor a .txt, .yaml or .json file."
         )
     try:
-        text = files.read_bytes(spec).decode("utf-8-sig")
+        data = files.read_start(spec, MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise CallError(f"vocabulary: {spec} has more than {MAX_BYTES:,} bytes. Leave out words.")
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise CallError(f"vocabulary: no such file: {spec}") from None
     except UnicodeDecodeError as error:
@@ -191,34 +202,20 @@ def load_vocabulary(spec: str) -> Vocabulary:
     if suffix == "txt":
         return parse_text(spec, text)
     try:
-        data = json.loads(text, object_pairs_hook=_without_repeats) if suffix == "json" else _load_yaml(text)
+        if suffix == "json":
+            return parse_data(spec, json.loads(text, object_pairs_hook=_without_repeats))
+        return parse_data(spec, yaml_files.parse(text, unique_keys=True))
     except (ValueError, RecursionError) as error:
         raise CallError(f"{spec}: not readable as {suffix}: {error}") from None
-    return parse_data(spec, data)
 
 
 def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     """The mapping. Raises ValueError for a duplicate key, which would silently replace the first concept."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice.")
+        times = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {next(key for key in times if times[key] > 1)!r} occurs twice.")
     return mapping
-
-
-def _load_yaml(text: str) -> Any:
-    """Plain data. Raises ValueError for duplicate keys and invalid YAML."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            _without_repeats([(key.value, None) for key, _ in node.value])
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
 
 
 def parse_text(name: str, text: str) -> Vocabulary:
@@ -253,18 +250,27 @@ def make_vocabulary(name: str, entries: Iterable[Iterable[str]]) -> Vocabulary:
 
     Case does not matter, underscores count as blanks, repeated blanks as one, and duplicate synonyms of a concept are
     dropped. Raises CallError if the vocabulary is empty, a name is empty or occurs twice, or a parenthesis is not
-    closed.
+    closed, or a word or a concept is too long.
     """
     concepts: list[Concept] = []
     seen: dict[str, int] = {}
-    for entry in entries:
+    for place, entry in enumerate(entries):
+        entry = list(entry)
+        if sum(map(len, entry)) > MAX_CHARACTERS * MAX_WORDS:
+            raise CallError(f"{name}: concept {place} has more than {MAX_CHARACTERS * MAX_WORDS:,} characters.")
         written = [_normal(word) for words in entry for word in _BETWEEN_COMMAS.findall(words)]
         words = list(dict.fromkeys(word for word in written if word))
         if not words:
             continue
         if not written[0]:
             raise CallError(f"{name}: the concept of {', '.join(words)} has no name: its first word is empty.")
+        if len(words) > MAX_WORDS:
+            raise CallError(f"{name}: the concept {words[0][:80]!r} has {len(words):,} words, at most {MAX_WORDS:,}.")
         for word in words:
+            if len(word) > MAX_CHARACTERS:
+                raise CallError(
+                    f"{name}: the word {word[:40]!r}… has {len(word):,} characters, expected at most {MAX_CHARACTERS}."
+                )
             if re.search(r"[()]", _QUALIFIER.sub("", word)):
                 raise CallError(f"{name}: {word!r} has an unbalanced parenthesis.")
         if words[0] in seen:

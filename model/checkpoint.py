@@ -26,7 +26,7 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
-from vlmixer.artifacts import files, settings
+from vlmixer.artifacts import files, json_files, settings
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.config import Settings
@@ -38,7 +38,10 @@ from vlmixer.model.tokenizer import Tokenizer
 CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
 REFERENCE = "reference.safetensors"
-_DAMAGE = (OSError, ValueError, TypeError, RuntimeError, SafetensorError, EOFError, pickle.UnpicklingError)
+_DAMAGE = (
+    UserError, OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, SafetensorError, EOFError,
+    pickle.UnpicklingError,
+)  # fmt: skip
 """Exceptions that reading a damaged checkpoint raises."""
 
 # Settings that may change when a run is resumed: they do not change what is learned.
@@ -159,9 +162,39 @@ def load_checkpoint(run: str) -> Checkpoint | None:
     return None
 
 
+def restore(run: str, former: Checkpoint, network: Network, optimizer: torch.optim.Optimizer) -> None:
+    """Give network and optimizer the state of a checkpoint.
+
+    Raises UserError if it is that of another network, or no state at all: weights and optimizer are files that anyone
+    can replace.
+    """
+    folder = folder_of(run, former.state.step)
+    try:
+        network.load_state_dict(former.network)
+        # The settings of the groups come from the config, not from the file.
+        groups = [{**group} for group in optimizer.param_groups]
+        optimizer.load_state_dict(former.optimizer)
+        for group, configured in zip(optimizer.param_groups, groups, strict=True):
+            group |= {name: value for name, value in configured.items() if name != "params"}
+        for parameter, kept in optimizer.state.items():
+            wanted = {"step": torch.Size([]), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+            if {name: value.shape for name, value in kept.items()} != wanted:
+                raise ValueError("the optimizer's averages do not have the shapes of the weights")
+    except _DAMAGE as error:
+        raise UserError(
+            f"{folder}: does not fit this run's network ({' '.join(str(error).split())[:300]}). Remove the "
+            "checkpoint to continue from the one before, or give another --out."
+        ) from None
+
+
 def _state(folder: str) -> State:
-    with open(files.join(folder, STATE), encoding="utf-8") as file:
-        return State(**json.load(file))
+    state = json_files.read(files.join(folder, STATE), State, advice="")
+    if not 0 <= state.step == int(folder[-8:]) or state.epoch < 0:
+        raise ValueError(f"{STATE} says step {state.step} of epoch {state.epoch}")
+    sections = [state.config.get(name) for name in ("model", "train")]
+    if "seed" not in state.config or not all(isinstance(section, dict) for section in sections):
+        raise ValueError(f"{STATE} lacks the settings of the run")
+    return state
 
 
 def _loss(folder: str) -> float:
@@ -206,8 +239,11 @@ def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     network = Network(config.model, tokenizer.size, config.model.feature_dim or 0)
     try:
         network.load_state_dict(safetensors.torch.load_file(files.join(run, MODEL)))
-    except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{files.join(run, MODEL)}: not the weights of this run's config ({error}).") from None
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise UserError(
+            f"{files.join(run, MODEL)}: not the weights of this run's config ({' '.join(str(error).split())[:300]}). "
+            "Copy the run again, or train again."
+        ) from None
     return network.eval(), tokenizer, config
 
 

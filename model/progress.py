@@ -6,16 +6,24 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.extras import install_command
 
 LOG, TENSORBOARD = "log.jsonl", "tensorboard"
 SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class _Logged:
+    """What is needed of a line of log.jsonl."""
+
+    step: int
 
 
 def say(line: str) -> None:
@@ -94,8 +102,11 @@ def cut_log(run: str, step: int) -> None:
     lines = files.read_bytes(path).decode().splitlines() if os.path.exists(path) else []
     kept = []
     for line in lines:
-        # The last line is incomplete if the process was killed while writing it.
-        if not line.endswith("}") or json.loads(line)["step"] > step:
+        try:
+            logged = json_files.parse(line.encode(), _Logged)
+        except ValueError:  # the last line is incomplete if the process was killed while writing it
+            break
+        if logged.step > step:
             break
         kept.append(line + "\n")
     files.publish_bytes(path, "".join(kept).encode())

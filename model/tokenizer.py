@@ -4,18 +4,20 @@ Text becomes pieces, each with its characters and its word. What is masked, repl
 """
 
 import io
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import UserError
 
+MAX_UNUSED = 100
+"""A vocabulary may leave ids unused, but not all but one of this many."""
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -48,6 +50,11 @@ class Tokenizer:
         self._inner = inner
         #: Number of rows of the word embedding: the highest id plus 1.
         self.size = max(vocabulary.values()) + 1
+        if self.size > MAX_UNUSED * len(vocabulary):
+            raise UserError(
+                f"{name}: an id of {self.size - 1:,} among {len(vocabulary):,} pieces; each id takes a row of "
+                "the network. The file is damaged: fetch it again, or train again."
+            )
         special = [vocabulary[piece] for piece in SPECIAL]
         _, self.unknown, self.begin, self.end, self.mask = special
         #: Ids that are not special: the random replacements of masked pieces.
@@ -142,7 +149,8 @@ def _config_lower_case(path: str) -> bool | None:
     config = files.join(files.parent(path), "tokenizer_config.json")
     if not files.has_file(config):
         return None
-    value = json.loads(files.read_bytes(config)).get("do_lower_case")
+    content = json_files.read(config, dict[str, Any], advice="Set model.lower_case, or remove the file.")
+    value = content.get("do_lower_case")
     return value if isinstance(value, bool) else None
 
 

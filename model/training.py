@@ -129,9 +129,10 @@ def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, rank
     former = checkpoint.load_checkpoint(run)
     if former is not None:
         if not resume:
+            done, steps = former.state.step, former.state.config["train"].get("steps")
             raise CallError(
-                f"{run}: already holds a run (step {former.state.step} of {former.state.config['train']['steps']}). "
-                "Continue it with --resume, or give another --out."
+                f"{run}: already holds a run (step {done} of {steps}). Continue it with --resume, or give "
+                "another --out."
             )
         checkpoint.check_continuation(run, former.state, settings, shard_set.content_hash)
         if os.path.exists(files.join(run, checkpoint.MODEL)):
@@ -141,16 +142,14 @@ def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, rank
     tokenizer = _tokenizer(settings, shard_set, run if former else None)
     torch.manual_seed(_torch_seed(settings.seed, "weights"))
     network = Network(settings.model, tokenizer.size, shard_set.feature_dim)
-    if former is not None:
-        network.load_state_dict(former.network)
-    elif settings.model.init is not None:
+    if former is None and settings.model.init is not None:
         load_bert(network, settings.model.init, settings.model)
     network.to(device).train()
     if config.compile:
         network.bert.compile(dynamic=True)
     optimizer = _optimizer(network, config)
     if former is not None:
-        optimizer.load_state_dict(former.optimizer)
+        checkpoint.restore(run, former, network, optimizer)
     loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed, ranks.rank, ranks.world)
     start = former.state.step if former else 0
     if ranks.first:

@@ -28,11 +28,15 @@ class FileStat:
 def expand(patterns: list[str] | tuple[str, ...], *, key: str) -> list[FileStat]:
     """The files that `patterns` match, sorted within a pattern, each once. A folder stands for all files below it.
 
-    Raises CallError, naming the config `key`, if a pattern matches nothing or a name is not valid UTF-8.
+    Raises CallError, naming the config `key`, if a pattern matches nothing, a name is not valid UTF-8, or the store
+    of a URL is unknown or does not answer.
     """
     found: dict[str, FileStat] = {}
     for pattern in patterns:
-        matches = _matches(pattern)
+        try:
+            matches = _matches(pattern)
+        except OSError as error:
+            raise CallError(f"{key}: {pattern!r} cannot be read ({error.strerror or error}).") from None
         if not matches:
             raise CallError(
                 f"{key}: nothing matches {pattern!r} (relative paths start at {os.getcwd()}). "

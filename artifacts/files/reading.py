@@ -2,7 +2,9 @@
 
 import errno
 import hashlib
+import io
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +21,25 @@ READAHEAD_BYTES = 4 << 20
 
 
 def open_read(path: str) -> IO[bytes]:
-    """Open `path` for reading bytes. Raises FileNotFoundError."""
+    """Open `path` for reading bytes. Raises FileNotFoundError, or another OSError."""
     if not is_url(path):
-        return open(path, "rb")
+        return _open_local(path)
     with reaching(path) as (filesystem, inner):
         # Drivers read ahead by a block; that of s3fs has 50 MB.
         blocks = {"block_size": READAHEAD_BYTES} if scheme(path) in OBJECT_STORES else {}
         handle: IO[bytes] = filesystem.open(inner, "rb", **blocks)
         return handle
+
+
+def _open_local(path: str) -> io.BufferedReader:
+    """A regular file: from a pipe or a device bytes may come for ever, or never."""
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL byte in the name
+        raise OSError(errno.EINVAL, str(error), path) from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is refused by `open`
+        raise OSError(errno.EINVAL, "a pipe or a device, expected a regular file", path)
+    return open(path, "rb")
 
 
 def read_bytes(path: str, block_bytes: int = BLOCK_BYTES) -> bytes:
@@ -81,7 +94,7 @@ def fetched(url: str) -> Iterator[str]:
 def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """Parts of a file, each (first byte, end); shorter if the file ends before. Those of a URL are read in parallel."""
     if not is_url(path):
-        with open(path, "rb") as file:
+        with _open_local(path) as file:
             parts = []
             for start, end in ranges:
                 file.seek(start)
@@ -96,7 +109,7 @@ def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 def sha256(path: str) -> str:
     """SHA-256 of the file's bytes, in hexadecimal."""
     if not is_url(path):
-        with open(path, "rb") as local:
+        with _open_local(path) as local:
             return hashlib.file_digest(local, "sha256").hexdigest()
     digest = hashlib.sha256()
     for block in read_blocks(path):
@@ -139,7 +152,10 @@ def is_folder(path: str) -> bool:
 def size(path: str) -> int:
     """Size of the file in bytes."""
     if not is_url(path):
-        return os.path.getsize(path)
+        try:
+            return os.path.getsize(path)
+        except ValueError as error:  # a NUL byte in the name
+            raise OSError(errno.EINVAL, str(error), path) from None
     with reaching(path) as (filesystem, inner):
         return int(filesystem.size(inner))
 
@@ -159,7 +175,9 @@ def list_sizes(folder: str) -> dict[str, int]:
     """The names of `list_files`, each with its size in bytes. A store returns both in one request."""
     if is_url(folder):
         return dict(sorted(_find(folder).items()))
-    return {name: size(join(folder, name)) for name in list_files(folder)}
+    paths = {name: join(folder, name) for name in list_files(folder)}
+    # Of a link without a file, the size of the link.
+    return {name: os.stat(path, follow_symlinks=os.path.exists(path)).st_size for name, path in paths.items()}
 
 
 def _find(url: str) -> dict[str, int]:

@@ -3,10 +3,12 @@
 Errors whose cause is in the call (no credentials, no permission, no bucket, no driver installed) become a CallError.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fsspec.config import conf
 from fsspec.core import url_to_fs
 
 from vlmixer.artifacts.errors import CallError, UserError
@@ -26,6 +28,8 @@ CREDENTIALS = {
     "AWS_ENDPOINT_URL, too, for a store that is not Amazon's",
     "gs": "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key file",
 }
+CONNECT_SECONDS, READ_SECONDS, REQUEST_SECONDS = 30, 60, 300
+"""Limits for connecting, for waiting for the next bytes, and for a whole request. Those of s3fs are less."""
 NO_BUCKET = "bucket does not exist"
 """What drivers say if the bucket is missing, in a FileNotFoundError as for any file."""
 
@@ -34,8 +38,10 @@ NO_BUCKET = "bucket does not exist"
 def reaching(url: str) -> Iterator[tuple[Any, str]]:
     """The file system behind a URL, and the path in it. Explains what reaching it raises in the block."""
     kind = scheme(url)
+    if "::" in url:
+        raise OSError(errno.EINVAL, "URLs in URLs (::) are not read: give the file itself", url)
     try:
-        yield url_to_fs(url, use_listings_cache=False)
+        yield url_to_fs(url, use_listings_cache=False, **_time_limits(kind))
     except ImportError as error:
         install = f"Run `{install_command(DRIVERS[kind])}`." if kind in DRIVERS else "Install the package it names."
         raise CallError(f"{url}: {kind}:// needs a package that is not installed: {error}. {install}") from error
@@ -50,7 +56,21 @@ def reaching(url: str) -> Iterator[tuple[Any, str]]:
             raise CallError(f"{url}: no credentials were found ({error}). {how}.") from error
         if name in ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError"):
             raise UserError(f"{url}: cannot be reached ({error}). Check the network and the endpoint.") from error
-        raise
+        if isinstance(error, OSError | UserError | MemoryError):
+            raise
+        # Drivers raise anything for a URL that is not well formed, or a store that answers with something strange.
+        raise OSError(errno.EIO, " ".join(f"{name}: {error}".split())[:300], url) from error
+
+
+def _time_limits(kind: str) -> dict[str, Any]:
+    """Options of a file system that make it give up on a server that does not answer."""
+    option = {"http": "client_kwargs", "https": "client_kwargs", "gs": "session_kwargs", "gcs": "session_kwargs"}
+    if kind not in option:
+        return {}
+    from aiohttp import ClientTimeout
+
+    limits = ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+    return {option[kind]: {"timeout": limits, **conf.get(kind, {}).get(option[kind], {})}}
 
 
 @contextmanager

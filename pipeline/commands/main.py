@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from vlmixer import __version__
-from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import install_command
 from vlmixer.pipeline.commands import bank, demo, evaluate, plan, run, show, train, verify
 
@@ -45,11 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _stdout_is_closed():
             raise
         return 141
-    except UserError as error:
-        if options.debug:
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        shown = error if isinstance(error, UserError) else explain(error)
+        if options.debug or shown is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, CallError) else 1
+        print(f"error: {shown}", file=sys.stderr)
+        return 2 if isinstance(shown, CallError) else 1
     except ModuleNotFoundError as error:
         if options.debug or error.name is None or error.name.partition(".")[0] not in MODULES:
             raise

@@ -5,7 +5,6 @@ vocabulary, mark duplicates among them, tag the rest. Sentences travel between p
 memory is bounded by a unit. How sentences are read and tagged is the business of pipeline/text/.
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
-from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts import files, json_files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.files import FileStat
@@ -282,7 +281,8 @@ def _publish_examples(stage: Stage[TaggedDetails], parts: Sequence[Unit[Candidat
     """Merge the examples that the units found."""
     examples = Examples()
     for unit in parts:
-        examples.merge(json.loads(files.read_bytes(_examples_path(stage, unit.name))))
+        path = _examples_path(stage, unit.name)
+        examples.merge(json_files.read(path, Examples, advice="Run `vlmixer tag … --overwrite`."))
     files.publish_bytes(files.join(stage.folder, EXAMPLES), manifest.canonical(examples.to_json()))
     return manifest.output_of(stage.folder, EXAMPLES, concepts)
 

@@ -1,12 +1,11 @@
 """Counts of what mixing did, for one shard and for all of them."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from vlmixer.artifacts import details, files, manifest
+from vlmixer.artifacts import details, files, json_files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Output
 from vlmixer.pipeline.mix.cutmix import Mix
@@ -102,7 +101,7 @@ def read_tally(folder: str) -> tuple[MixTally, np.ndarray]:
     path = files.join(folder, COUNTS)
     tally = MixTally()
     try:
-        tally.merge(details.from_json(TallyCounts, json.loads(files.read_bytes(path))))
+        tally.merge(json_files.read(path, TallyCounts, advice="Run `vlmixer verify` on the output folder."))
         path = files.join(folder, USES)
         with files.open_read(path) as file:
             uses: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)

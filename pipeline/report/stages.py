@@ -5,7 +5,6 @@ so that the stage's next run can tell whether to write it again.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +12,8 @@ from importlib import resources
 from typing import Any
 
 import vlmixer
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files, json_files, manifest
+from vlmixer.artifacts.errors import UserError
 
 FOLDER = "reports"
 _OF = "report_of"
@@ -53,8 +53,8 @@ class StageReport:
 
     def _load(self) -> dict[str, Any]:
         try:
-            found = json.loads(files.read_bytes(self.numbers))
-        except (OSError, ValueError):
+            found = json_files.read(self.numbers, advice="")
+        except (OSError, UserError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -4,13 +4,12 @@ The page shows words in their sentences, those that are meant as things and thos
 can judge the tagging in a minute.
 """
 
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.artifacts.parquet import read_parquet
@@ -151,15 +150,15 @@ class Examples:
                 if len(held) < limit or order < held[-1].order:
                     _keep(held, Example(order, *_excerpt(text, mention)), limit)
 
-    def merge(self, content: Mapping[str, Any]) -> None:
-        """Add the examples of another's `to_json`."""
-        for kept, name, limit in (
-            (self.meant, "meant", EXAMPLES_MEANT),
-            (self.not_meant, "not_meant", EXAMPLES_NOT_MEANT),
+    def merge(self, other: "Examples") -> None:
+        """Add the examples of another."""
+        for kept, added, limit in (
+            (self.meant, other.meant, EXAMPLES_MEANT),
+            (self.not_meant, other.not_meant, EXAMPLES_NOT_MEANT),
         ):
-            for concept, entries in content[name].items():
+            for concept, entries in added.items():
                 for entry in entries:
-                    _keep(kept.setdefault(concept, []), Example(*entry), limit)
+                    _keep(kept.setdefault(concept, []), entry, limit)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -207,7 +206,7 @@ def write_tagging_report(out: str, finished: Manifest[TaggedDetails], concepts: 
     examples = Examples()
     path = files.join(out, TAG.folder, EXAMPLES)
     if files.exists(path):
-        examples.merge(json.loads(files.read_bytes(path)))
+        examples.merge(json_files.read(path, Examples, advice="Run `vlmixer tag … --overwrite`."))
     report.publish(finished.content_hash, summary.to_json(), lambda page: write_tag_page(page, summary, examples))
 
 

@@ -3,17 +3,24 @@
 As exceptions they would be retried in vain, and would reach the user as pages of a runner's own output.
 """
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files, json_files, manifest
 from vlmixer.artifacts.errors import CallError, UserError, WriteError
 from vlmixer.pipeline.units.stage import AnyStage
 
 _ERROR = ".error"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The error of a unit. call: whether it is a CallError."""
+
+    call: bool
+    message: str
 
 
 @dataclass
@@ -53,8 +60,8 @@ def check_under_way(stage: AnyStage) -> None:
 
 def publish_error(stage: AnyStage, unit: str, error: UserError) -> None:
     """Keep the error of a unit."""
-    content = {"call": isinstance(error, CallError), "message": str(error)}
-    files.publish_bytes(files.join(stage.work, f"{unit}{_ERROR}"), manifest.canonical(content))
+    kept = _Kept(isinstance(error, CallError), str(error).encode(errors="replace").decode())
+    files.publish_bytes(files.join(stage.work, f"{unit}{_ERROR}"), manifest.canonical(asdict(kept)))
 
 
 def forget_errors(stage: AnyStage) -> None:
@@ -71,8 +78,8 @@ def any_failed(stage: AnyStage) -> bool:
 def raise_error(stage: AnyStage) -> None:
     """Raise the error of the first unit that failed, if any did."""
     for name in _errors(stage):
-        content = json.loads(files.read_bytes(files.join(stage.work, name)))
-        raise (CallError if content["call"] else UserError)(content["message"])
+        kept = json_files.read(files.join(stage.work, name), _Kept, advice="Run the command again.")
+        raise (CallError if kept.call else UserError)(kept.message)
 
 
 def _errors(stage: AnyStage) -> list[str]:

@@ -1,10 +1,9 @@
 """Lists of units in the work folder, from which a job reads its units: its graph does not grow with them."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 
-from vlmixer.artifacts import details, files, manifest
+from vlmixer.artifacts import details, files, json_files, manifest
 from vlmixer.pipeline.units.stage import AnyStage
 from vlmixer.pipeline.units.unit import Content, Unit
 
@@ -24,5 +23,5 @@ def read_units(stage: AnyStage, name: str, content: type[Content]) -> Iterator[U
     """The units, whose contents are of type `content`, that `publish_units` listed in file `name`."""
     with files.open_read(files.join(stage.work, name)) as file:
         for line in file:
-            raw = json.loads(line)
+            raw = json_files.parse(line)
             yield Unit(raw["name"], details.from_json(content, raw["content"]))

@@ -1,12 +1,11 @@
 """The plan of a stage: what its bytes depend on. Begins the stage, and says which units are left to do."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files, json_files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import SCHEMA_VERSION, Manifest
 from vlmixer.artifacts.stages import Details
@@ -38,8 +37,18 @@ class Plan:
             "inputs": manifest.digest(list(self.inputs)),
             "versions": dict(self.versions),
         }
-        as_read: dict[str, Any] = json.loads(manifest.canonical(plan))
+        as_read: dict[str, Any] = json_files.parse(manifest.canonical(plan))
         return as_read
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What plan.json holds."""
+
+    plan_hash: str
+    settings: dict[str, Any]
+    inputs: str
+    versions: dict[str, str]
 
 
 def begin_stage(
@@ -74,8 +83,7 @@ def _begun(stage: AnyStage) -> dict[str, Any] | None:
     """The plan that the stage was begun with, None if it was not begun."""
     if not files.exists(stage.plan):
         return None
-    begun: dict[str, Any] = json.loads(files.read_bytes(stage.plan))
-    return begun
+    return asdict(json_files.read(stage.plan, _Begun, advice=f"Run `vlmixer {stage.name} … --overwrite`."))
 
 
 def _any_done(stage: AnyStage, preparation: str | None) -> bool:

@@ -1,10 +1,10 @@
 """Results of units on disk: one JSON file per unit in the work folder. A unit with a result is done."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from vlmixer.artifacts import details, files, manifest
+from vlmixer.artifacts import details, files, json_files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Output
 from vlmixer.pipeline.units.stage import AnyStage
@@ -33,25 +33,31 @@ def read_results(stage: AnyStage, units: Sequence[str], kind: type[Found]) -> li
 
 def read_counts(stage: AnyStage, units: Sequence[str]) -> list[dict[str, Counts]]:
     """The counts of finished units of any kind."""
-    return [_counts(json.loads(data)) for data in files.read_all([stage.stats(unit) for unit in units])]
+    paths = [stage.stats(unit) for unit in units]
+    return [_parse(path, data).counts for path, data in zip(paths, files.read_all(paths), strict=True)]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a result's file holds. `details` depend on the kind of unit."""
+
+    details: Any
+    counts: dict[str, Counts]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    rejects: tuple[Output, ...]
 
 
 def _result(path: str, data: bytes, kind: type[Found]) -> UnitResult[Found]:
-    raw = json.loads(data)
+    stored = _parse(path, data)
     try:
-        found = details.from_json(kind, raw["details"])
+        found = details.from_json(kind, stored.details)
     except ValueError as error:
         raise UserError(
             f"{path}: written by another version of this program (details.{error}). Run the stage with --overwrite."
         ) from None
-    return UnitResult(
-        counts=_counts(raw),
-        inputs=tuple(Input(**entry) for entry in raw["inputs"]),
-        outputs=tuple(Output(**entry) for entry in raw["outputs"]),
-        rejects=tuple(Output(**entry) for entry in raw["rejects"]),
-        details=found,
-    )
+    return UnitResult(found, stored.counts, stored.inputs, stored.outputs, stored.rejects)
 
 
-def _counts(raw: Mapping[str, Any]) -> dict[str, Counts]:
-    return {kind: Counts(**entry) for kind, entry in raw["counts"].items()}
+def _parse(path: str, data: bytes) -> _Stored:
+    return json_files.parse_file(path, data, _Stored, advice="Run the stage with --overwrite.")

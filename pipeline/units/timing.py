@@ -4,9 +4,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, json_files
 
 PREFIX = "units-"
 RUNNABLE = "/proc/thread-self/schedstat"
@@ -49,5 +50,5 @@ def read_times(out: str) -> Iterator[UnitTime]:
     for name in files.list_files(folder):
         if name.startswith(PREFIX):
             for line in files.read_bytes(files.join(folder, name)).splitlines():
-                if line.endswith(b"}"):  # the last line may be cut short by a kill
-                    yield UnitTime(**json.loads(line))
+                with suppress(ValueError):  # the last line may be cut short by a kill
+                    yield json_files.parse(line, UnitTime)

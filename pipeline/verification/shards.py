@@ -1,6 +1,5 @@
 """Checks shards/: every member of every tar, every sample, and the indexes that other loaders read."""
 
-import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.samples import MixedSample, Sample, read_samples
@@ -102,5 +101,5 @@ def _check_sizes(stage: StageFolder[ShardsDetails]) -> None:
         path = stage.path(output)
         expected = {entry.name: entry.rows for entry in stage.manifest.outputs if entry.name.endswith(".tar")}
         with stage.report.reading(path):
-            if json.loads(files.read_bytes(path)) != expected:
+            if json_files.parse(json_files.read_limited(path, advice="")) != expected:
                 stage.report.add(path, "its sizes of the shards are not the manifest's")

@@ -38,6 +38,6 @@ def class_names_in(path: str) -> list[str] | None:
     try:
         with safe_open(path, "pt") as file:
             names = json.loads((file.metadata() or {}).get("classes", "null"))
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, ValueError, RecursionError, SafetensorError):
         return None  # Reading the weights says what is wrong with the file.
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

@@ -1,13 +1,12 @@
 """Existing region features: TSV files with one image per line, as VinVL and bottom-up attention write
 them. Finds the lines, their predictions and photos; pipeline/image/known_regions.py says what a line means."""
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.pipeline.image.readers.base import (
@@ -46,7 +45,7 @@ class FeatureReader:
         """Digests are of ids, so that a line is a duplicate if its id is. Raises UserError if an index file next to the
         features contradicts them."""
         (file,) = piece.files
-        photos = json.loads(files.read_bytes(piece.photos)) if piece.photos else None
+        photos = json_files.read(piece.photos, dict[str, str], advice="Run the stage again.") if piece.photos else None
         predictions = dict(lines_by_id(file.companion)) if file.companion else None
         starts, ids = [], []
         for identity, (start, size) in lines_by_id(file.name):
@@ -153,15 +152,15 @@ def _check_index(name: str, starts: list[int], ids: list[str]) -> None:
     stem = os.path.splitext(name)[0]
     what_to_do = "The two do not belong together. Remove the index, or fetch both again."
     if files.exists(f"{stem}.lineidx"):
-        listed = [int(word) for word in files.read_bytes(f"{stem}.lineidx").split()]
-        if listed != starts:
+        listed = files.read_bytes(f"{stem}.lineidx").split()
+        if listed != [str(start).encode() for start in starts]:
             raise UserError(
                 f"{stem}.lineidx: lists {len(listed)} lines, {name} has {len(starts)}, or they begin at other bytes. "
                 f"{what_to_do}"
             )
     index = files.join(files.parent(name), "imageid2idx.json")
     if files.exists(index):
-        places: Mapping[str, int] = json.loads(files.read_bytes(index))
+        places = json_files.read(index, dict[str, int], advice=what_to_do)
         wrong = [identity for row, identity in enumerate(ids) if places.get(identity) != row]
         if wrong or len(places) != len(ids):
             raise UserError(

@@ -90,6 +90,7 @@ def _entries(piece: InputPiece) -> Iterator[ImageRef]:
             ref = ImageRef(name, f"byte {position}", order=(file.number, position))
             try:
                 where, url, rights = _entry(text.decode("utf-8-sig"), as_json)
+                where.encode()  # JSON can name characters that no file name has
             except UnicodeDecodeError as error:
                 yield replace(ref, reason="not_utf8", detail=str(error))
             except (ValueError, RecursionError) as error:

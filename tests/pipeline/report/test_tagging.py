@@ -103,7 +103,7 @@ def test_examples_are_the_same_whatever_the_order_and_the_units() -> None:
             unit = Examples()
             for key, text in entries[first : first + size]:
                 unit.add(key, text, tagged(text))
-            merged.merge(unit.to_json())
+            merged.merge(unit)
         assert merged == whole
 
 
