@@ -39,6 +39,7 @@ UNUSED = {
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",
     "lacking_patch": "the bank has no patch for one of the mentioned concepts (mix.lacking: reject)",
+    "rare_concept": "only concepts with too few patches are mentioned (mix.min_patches, mix.max_uses)",
     "kept_phrase": "only phrases are mentioned, and they are not replaced (mix.phrases: keep)",
     "near_duplicate": "a region too similar to a better one of its concept",
     "over_limit": "a region beyond max_patches_per_concept",

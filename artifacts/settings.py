@@ -71,12 +71,15 @@ def build(cls: type[Settings], content: Mapping[str, Any], *, where: str) -> Set
 
 def _explain(cls: type, problem: dict[str, Any]) -> str:
     location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
     if problem["type"] == "unexpected_keyword_argument":
-        known = _keys(cls, location[:-1])
+        key, known = ".".join(location), _keys(cls, location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}."
         return f"unknown key {key!r}; {hint}"
+    # Pydantic also names the type that it tried.
+    key = ".".join(
+        part for at, part in enumerate(location) if not at or part.isdecimal() or part in _keys(cls, location[:at])
+    )
     if problem["type"] == "missing":
         return f"{key!r} is missing; it has no default."
     return f"{key}: {problem['msg']}; found {reprlib.repr(problem['input'])}."

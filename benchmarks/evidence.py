@@ -34,7 +34,7 @@ from vlmixer.model.config import Settings
 from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.evaluate import retrieval
 from vlmixer.model.scoring import RetrievalReport, RetrievalScore, score_matrix, tag_overlap
-from vlmixer.pipeline.config import Config, ImageSettings, TextSettings
+from vlmixer.pipeline.config import Config, ImageSettings, MixSettings, TextSettings
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, development_score, run_variant, table
 from vlmixer.pipeline.evaluation.pairs import read_pairs
 from vlmixer.pipeline.evaluation.retrieval import detect_images
@@ -111,8 +111,10 @@ def write_corpora(options: argparse.Namespace, out: Path) -> None:
 
 
 def pipeline_config(options: argparse.Namespace, out: Path) -> Config:
-    """The config of the stages and of the training."""
+    """The config of the stages."""
+    asked = settings.override({}, options.set).get("mix", {})
     return Config(
+        mix=settings.build(MixSettings, asked, where="--set"),
         out=str(out),
         text=TextSettings(
             inputs=(str(out / "text.txt"),),
@@ -227,7 +229,9 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, default="all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of model or train")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of mix, model or train"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     out: Path = options.out
@@ -243,7 +247,8 @@ def main() -> None:
     lists: list[dict[str, list[RetrievalReport]]] = [{} for _ in galleries]
     for seed in options.seeds:
         for name in options.only:
-            asked = settings.build(Settings, settings.override({}, options.set), where="--set")
+            given = [assignment for assignment in options.set if not assignment.startswith("mix.")]
+            asked = settings.build(Settings, settings.override({}, given), where="--set")
             run = run_variant(name, replace(asked, seed=seed, out=str(out)))
             sections = []
             for reports, (path, part, gallery) in zip(lists, galleries, strict=True):

@@ -158,11 +158,14 @@ def _check_ranges(config: Config, path: str) -> None:
         ("mix.patches_per_word", config.mix.patches_per_word, 1, 100),
         ("mix.views", config.mix.views, 1, 1000),
         ("mix.min_replaced", config.mix.min_replaced, 0, 1000),
+        ("mix.min_patches", config.mix.min_patches, 1, 1e9),
         ("mix.patches_only", config.mix.patches_only, 0, 1),
         ("mix.samples_per_shard", config.mix.samples_per_shard, 1, 1e9),
     ]
     if config.mix.max_replaced is not None:
         limits.append(("mix.max_replaced", config.mix.max_replaced, max(config.mix.min_replaced, 1), 1000))
+    if isinstance(config.mix.max_uses, int):
+        limits.append(("mix.max_uses", config.mix.max_uses, 1, 1e9))
     if config.mix.patches_per_plural is not None:
         limits.append(("mix.patches_per_plural", config.mix.patches_per_plural, 1, 100))
     for key, value, low, high in limits:

@@ -7,7 +7,7 @@ a shard reads them from the bank.
 What a sample is made of is in pipeline/mix/samples.py and cutmix.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.shuffle import BucketWorker, ShuffleWorker
 from vlmixer.pipeline.mix.cutmix import Mix
 from vlmixer.pipeline.mix.image_shards import read_image_samples
+from vlmixer.pipeline.mix.limits import patch_limits
 from vlmixer.pipeline.mix.reader_indexes import write_reader_indexes
 from vlmixer.pipeline.mix.samples import Sentence, finish, known_patches, mix_sentence, why_rejected
 from vlmixer.pipeline.mix.shuffling import read_shard_views
@@ -60,12 +61,16 @@ VIEWS_AT_ONCE = 4096
 class MixSamples(beam.PTransform):
     """PCollection[Unit] of the shuffle's first pass → PCollection[str], the names of the shards done.
 
-    images: the file that lists the shards of image samples (`publish_units`).
+    mentions: how often the sentences mention each concept. images: the file that lists the shards of image samples
+    (`publish_units`).
     """
 
-    def __init__(self, settings: MixSettings, layout: ShardLayout, images: str, out: str) -> None:
+    def __init__(
+        self, settings: MixSettings, layout: ShardLayout, mentions: Mapping[str, int], images: str, out: str
+    ) -> None:
         super().__init__()
         self._settings = settings
+        self._mentions = dict(mentions)
         self._layout = layout
         self._images = images
         self._stage = Stage(MIX, out)
@@ -80,7 +85,7 @@ class MixSamples(beam.PTransform):
             | "SortBuckets" >> DoUnits(stage, BucketWorker(layout, stage))
             | "CountBuckets" >> beam.combiners.Count.Globally()
             | "ListShards" >> beam.FlatMap(_shard_units, layout, self._images, stage)
-            | "WriteShards" >> DoUnits(stage, ShardWorker(self._settings, layout, stage))
+            | "WriteShards" >> DoUnits(stage, ShardWorker(self._settings, layout, self._mentions, stage))
         )
 
 
@@ -105,6 +110,7 @@ class ShardWorker:
 
     settings: MixSettings
     layout: ShardLayout
+    mentions: Mapping[str, int]
     stage: Stage[ShardsDetails]
 
     def load(self) -> PatchBank:
@@ -141,12 +147,13 @@ class ShardWorker:
     def _mixed(self, shard: MixedShard, bank: PatchBank, log: RejectLog, tally: MixTally) -> Iterator[MixedSample]:
         """The mixed samples of a shard. Counts the outcomes, and logs sentences without a sample."""
         patches_of = known_patches(bank)
+        limits = patch_limits(self.mentions, bank.counts, self.settings, self.settings.views)
         views = read_shard_views(self.stage.work, self.layout, shard.number)
         for first in range(0, len(views), VIEWS_AT_ONCE):
             mixes: list[tuple[Sentence, Mix]] = []
             for row in views.slice(first, VIEWS_AT_ONCE).to_pylist():
                 sentence = Sentence.from_row(row, row["view"])
-                mixed = mix_sentence(sentence, patches_of, self.settings, self.layout.seed)
+                mixed = mix_sentence(sentence, patches_of, self.settings, self.layout.seed, limits)
                 rejected = why_rejected(sentence, mixed, self.settings)
                 tally.add(sentence, mixed, written=rejected is None)
                 if rejected is None:
@@ -204,7 +211,7 @@ def _do_stage(
     with progress(stage, "mix", [unit.name for unit in planned], "samples"):
         if left:
             listed = publish_units(stage, images)
-            transform = MixSamples(config.mix, layout, listed, config.out)
+            transform = MixSamples(config.mix, layout, upstream.tagged.details.mentions, listed, config.out)
             engine.run(
                 stage,
                 shuffles,

@@ -6,9 +6,10 @@ ours.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from vlmixer.artifacts.samples import Mention, Patch
 from vlmixer.bank.plurals import looks_plural
 from vlmixer.bank.records import ConceptPatches
+from vlmixer.pipeline.mix.limits import NO_LIMIT, Limit
 from vlmixer.pipeline.mix.settings import CutMixSettings, Sampler
 
 CONTEXT_WEIGHT = 10.0
@@ -24,7 +26,7 @@ CONTEXT_WEIGHT = 10.0
 WEIGHTS_HELD = 1024
 """How many sums of weights are kept, each for the patches of one concept next to other concepts of a sentence."""
 
-Reason = Literal["drawn", "filled", "not_drawn", "over_limit", "lacking", "phrase", "other_image"]
+Reason = Literal["drawn", "filled", "not_drawn", "over_limit", "lacking", "rare", "over_used", "phrase", "other_image"]
 
 
 class Verdict(NamedTuple):
@@ -35,7 +37,8 @@ class Verdict(NamedTuple):
 
     reason: drawn, its number was below. filled, its number was not below, but fewer than `min_replaced` mentions were
     drawn. not_drawn, its number was not below. over_limit, its number was below, but more than `max_replaced` mentions
-    were drawn. lacking, the bank has no patch of the concept. phrase, it has several words and phrases are kept.
+    were drawn. lacking, the bank has no patch of the concept. rare, it has fewer than `min_patches`. over_used, it is
+    not among the mentions that `max_uses` allows. phrase, it has several words and phrases are kept.
     other_image, it was drawn, but the sentence's one image does not show it.
     """
 
@@ -73,13 +76,19 @@ def mix(
     patches_of: Callable[[str], ConceptPatches],
     settings: CutMixSettings,
     numbers: Iterator[float],
+    limits: Mapping[str, Limit] = MappingProxyType({}),
 ) -> Mix:
     """Choose the mentions of a sentence that are replaced, and draw their patches.
 
     patches_of: gives a concept's patches, an empty ConceptPatches if the bank has none. numbers: random, from [0, 1).
+    limits: of concepts that `max_uses` limits (`patch_limits`).
     """
     banks = [patches_of(mention.concept) for mention in mentions]
     barred = [_barred(mention, bank, settings) for mention, bank in zip(mentions, banks, strict=True)]
+    for index, mention in enumerate(mentions):
+        share = limits.get(mention.concept, NO_LIMIT).share
+        if barred[index] is None and share < 1 and next(numbers) >= share:
+            barred[index] = "over_used"
     chances = choose_mentions([index for index, reason in enumerate(barred) if reason is None], settings, numbers)
     verdicts = [chances[index] if reason is None else Verdict(reason) for index, reason in enumerate(barred)]
     chosen = [index for index, verdict in enumerate(verdicts) if verdict.replaced]
@@ -94,7 +103,7 @@ def mix(
         if image is not None and places is None:
             verdicts[index] = Verdict("other_image", verdicts[index].draw)
             continue
-        weights, sums = weighed(bank, settings.sampler, concepts)
+        weights, sums = weighed(bank, settings.sampler, concepts, limits.get(mention.concept, NO_LIMIT).most)
         wanted = patches_wanted(mention, settings)
         if places is None:
             drawn = draw(weights, wanted, numbers, sums)
@@ -113,6 +122,8 @@ def _barred(mention: Mention, bank: ConceptPatches, settings: CutMixSettings) ->
     """Why a mention can never be replaced. None if it can."""
     if not len(bank):
         return "lacking"
+    if len(bank) < settings.min_patches:
+        return "rare"
     return "phrase" if settings.phrases == "keep" and len(mention.surface.split()) > 1 else None
 
 
@@ -156,9 +167,25 @@ def patch_weights(patches: ConceptPatches, sampler: Sampler, concepts: frozenset
     return weights
 
 
-def weighed(patches: ConceptPatches, sampler: Sampler, concepts: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of a concept's patches, and their cumulative sums."""
-    return _weighed(patches, sampler, _others(patches, concepts) if sampler == "context" else frozenset())
+def capped(weights: np.ndarray, most: float) -> np.ndarray:
+    """(n,) float64: the weights, the highest lowered so that none is more than `most` of their sum.
+
+    A `most` below 1/n counts as 1/n: all are equal.
+    """
+    if len(weights) * most <= 1:
+        return np.ones(len(weights))
+    ordered = np.sort(weights)[::-1]
+    rest = np.cumsum(ordered[::-1])[::-1]  # of the weight at each place and all lower ones
+    left = 1 - most * np.arange(len(weights))
+    place = int(np.argmax(ordered * left <= most * rest))  # the highest that stays as it is
+    return weights if place == 0 else np.minimum(weights, most * rest[place] / left[place])
+
+
+def weighed(
+    patches: ConceptPatches, sampler: Sampler, concepts: frozenset[str], most: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of a concept's patches, and their cumulative sums. most: as in `capped`."""
+    return _weighed(patches, sampler, _others(patches, concepts) if sampler == "context" else frozenset(), most)
 
 
 def _others(patches: ConceptPatches, concepts: frozenset[str]) -> frozenset[str]:
@@ -168,8 +195,10 @@ def _others(patches: ConceptPatches, concepts: frozenset[str]) -> frozenset[str]
 
 
 @lru_cache(maxsize=WEIGHTS_HELD)
-def _weighed(patches: ConceptPatches, sampler: Sampler, matching: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
-    weights = patch_weights(patches, sampler, matching)
+def _weighed(
+    patches: ConceptPatches, sampler: Sampler, matching: frozenset[str], most: float
+) -> tuple[np.ndarray, np.ndarray]:
+    weights = capped(patch_weights(patches, sampler, matching), most)
     sums = np.cumsum(weights)
     weights.flags.writeable = sums.flags.writeable = False
     return weights, sums

@@ -21,6 +21,7 @@ from vlmixer.artifacts.stages import MIX, TAG
 from vlmixer.bank.building import feature_rows
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix.cutmix import Mix, Verdict, patches_wanted
+from vlmixer.pipeline.mix.limits import patch_limits
 from vlmixer.pipeline.mix.samples import (
     Sentence,
     finish,
@@ -79,7 +80,9 @@ def reproduce(out: str, key: str) -> ReproducedSample:
 
 def mix_settings(shards: Manifest[ShardsDetails]) -> MixSettings:
     """The settings that the shards were made with. Raises CallError if they are damaged."""
-    return settings.build(MixSettings, shards.details.settings, where="settings in the manifest of the shards")
+    before = {"max_uses": None}  # shards from before this setting were mixed without a limit
+    given = before | dict(shards.details.settings)
+    return settings.build(MixSettings, given, where="settings in the manifest of the shards")
 
 
 _SEE = "`vlmixer show OUT --json` prints keys, and the names of the shards' members begin with them."
@@ -88,7 +91,9 @@ _SEE = "`vlmixer show OUT --json` prints keys, and the names of the shards' memb
 def _mixed_sample(out: str, sentence: Sentence, shards: Manifest[ShardsDetails]) -> ReproducedSample:
     chosen, seed = mix_settings(shards), shards.details.seed
     bank = PatchBank.open(files.join(out, "bank"))
-    mixed = mix_sentence(sentence, known_patches(bank), chosen, seed)
+    tagged = manifest.read(files.join(out, TAG.folder), TAG).details
+    limits = patch_limits(tagged.mentions, bank.counts, chosen, chosen.views)
+    mixed = mix_sentence(sentence, known_patches(bank), chosen, seed, limits)
     rejected = why_rejected(sentence, mixed, chosen)
     if rejected is not None:
         raise CallError(
@@ -97,9 +102,8 @@ def _mixed_sample(out: str, sentence: Sentence, shards: Manifest[ShardsDetails])
     sample = finish([(sentence, mixed)], bank, crops=chosen.crops)[0]
     count = sum(MIXED.includes(output.name) and output.name.endswith(".tar") for output in shards.outputs)
     shard = f"{MIXED.name(shard_of(sentence.key, count, seed))}.tar"
-    sources = manifest.read(files.join(out, TAG.folder), TAG).details.sources
     source_id, place = sentence.sentence_id.split("-", 1)
-    source = f"{sources.get(source_id, source_id)} at {place}"
+    source = f"{tagged.sources.get(source_id, source_id)} at {place}"
     return ReproducedSample(sample, shard, source, explain(mixed, chosen, bank))
 
 
@@ -117,6 +121,8 @@ def explain(mixed: Mix, chosen: CutMixSettings, bank: PatchBank) -> tuple[Mentio
             "not_drawn": f"kept: {chance}",
             "over_limit": f"kept: {chance}, but at most {chosen.max_replaced} may be replaced",
             "lacking": "kept: the bank has no patch of it",
+            "rare": f"kept: the bank has fewer than {chosen.min_patches} patches of it (mix.min_patches)",
+            "over_used": f"kept: too many mentions for the {patches:,} patches that the bank has (mix.max_uses)",
             "phrase": "kept: mix.phrases keeps phrases of several words",
             "other_image": f"kept: {chance}, but mix.one_image chose an image that does not show it",
         }[verdict.reason]

@@ -11,6 +11,7 @@ In your own training program, without shards:
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from vlmixer.bank.records import ConceptPatches
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix.crops import pack_crops
 from vlmixer.pipeline.mix.cutmix import Mix, mix
+from vlmixer.pipeline.mix.limits import Limit, patch_limits
 from vlmixer.pipeline.mix.settings import CutMixSettings
 
 
@@ -70,14 +72,22 @@ def known_patches(bank: PatchBank) -> Callable[[str], ConceptPatches]:
 
 
 def mix_sentences(
-    sentences: Sequence[Sentence], bank: PatchBank, settings: CutMixSettings, seed: int, *, crops: bool = False
+    sentences: Sequence[Sentence],
+    bank: PatchBank,
+    settings: CutMixSettings,
+    seed: int,
+    *,
+    mentions: Mapping[str, int] = MappingProxyType({}),
+    crops: bool = False,
 ) -> list[MixedSample]:
-    """The mixed samples of sentences, in order, each a function of (seed, sentence id, view, bank, settings).
+    """The mixed samples of sentences, in order, each a function of (seed, sentence id, view, bank, settings, mentions).
 
-    Sentences without a sample (`why_rejected`) are left out. crops: whether samples get a picture of their patches.
+    Sentences without a sample (`why_rejected`) are left out. mentions: how often all sentences and views mention each
+    concept; without them `max_uses` limits nothing. crops: whether samples get a picture of their patches.
     """
     patches_of = known_patches(bank)
-    mixes = [(sentence, mix_sentence(sentence, patches_of, settings, seed)) for sentence in sentences]
+    limits = patch_limits(mentions, bank.counts, settings)
+    mixes = [(sentence, mix_sentence(sentence, patches_of, settings, seed, limits)) for sentence in sentences]
     return finish([entry for entry in mixes if why_rejected(*entry, settings) is None], bank, crops=crops)
 
 
@@ -95,24 +105,28 @@ def finish(mixes: Sequence[tuple[Sentence, Mix]], bank: PatchBank, *, crops: boo
 
 
 def mix_sentence(
-    sentence: Sentence, patches_of: Callable[[str], ConceptPatches], settings: CutMixSettings, seed: int
+    sentence: Sentence,
+    patches_of: Callable[[str], ConceptPatches],
+    settings: CutMixSettings,
+    seed: int,
+    limits: Mapping[str, Limit] = MappingProxyType({}),
 ) -> Mix:
-    """One view of a sentence, mixed."""
-    return mix(sentence.mentions, patches_of, settings, uniforms(seed, "mix", sentence.sentence_id, sentence.view))
+    """One view of a sentence, mixed. limits: as for `cutmix.mix`."""
+    numbers = uniforms(seed, "mix", sentence.sentence_id, sentence.view)
+    return mix(sentence.mentions, patches_of, settings, numbers, limits)
 
 
 def why_rejected(sentence: Sentence, mixed: Mix, settings: CutMixSettings) -> Rejected | None:
     """Why a sentence has no sample. None if it has one."""
     concepts = tuple(mention.concept for mention in sentence.mentions)
-    lacking = [
-        concept for concept, verdict in zip(concepts, mixed.verdicts, strict=True) if verdict.reason == "lacking"
-    ]
+    reasons = [verdict.reason for verdict in mixed.verdicts]
+    lacking = [concept for concept, reason in zip(concepts, reasons, strict=True) if reason in ("lacking", "rare")]
     if len(lacking) == len(concepts):
-        return Rejected(sentence, "no_patch", concepts)
+        return Rejected(sentence, "rare_concept" if "rare" in reasons else "no_patch", concepts)
     if lacking and settings.lacking == "reject":
         return Rejected(sentence, "lacking_patch", tuple(lacking))
     if settings.min_replaced and not mixed.pasted:
-        return Rejected(sentence, "kept_phrase", concepts)
+        return Rejected(sentence, "rare_concept" if "over_used" in reasons else "kept_phrase", concepts)
     return None
 
 

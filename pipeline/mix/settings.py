@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 Sampler = Literal["uniform", "score", "context"]
 Phrases = Literal["whole", "head", "keep"]
 Lacking = Literal["keep", "reject"]
+MaxUses = Literal["auto"] | int | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class CutMixSettings:
     at all. In a vocabulary of things, the whole phrase is the thing's name."""
     lacking: Lacking = "keep"
     """What happens if the bank lacks a concept. keep: its word stays. reject: the sentence is not used."""
+    min_patches: int = 1
+    """Minimum number of patches. A concept with fewer counts as lacking. With 2, a bank of a few photos loses most of
+    its concepts; `max_uses` is the milder rule."""
+    max_uses: MaxUses = "auto"
+    """How often a patch may be pasted (the expected number). auto: 20 times the number of patches that its concept has,
+    so a concept's only patch 20 times, and each of ten 200 times. None means no limit. First the preferences of
+    `sampler` yield, then mentions keep their words. Patches of `one_image` may exceed it. docs/paper.md has counts."""
     patches_only: float = 1.0
     """The share of mixed samples that also serve as a patches-only view: the trainer may drop the words that no patch
     replaced. The contrast depends on it: R@10 was 17.6 if words were always kept, 50.0 if half of the views dropped

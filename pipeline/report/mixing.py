@@ -24,16 +24,24 @@ CONCEPTS_IN_TABLE = 20
 PATCHES_SHOWN = 12
 """Number of most used patches on the page."""
 THUMBNAIL_SIDE = 160
+FEW_PATCHES, OFTEN = 20, 50
+"""The report warns about a concept with fewer patches than the first, if one was pasted as often as the second."""
 
 
 @dataclass(frozen=True)
 class ConceptMixed:
-    """Numbers of a concept: mentions, replaced mentions, patches in the bank, and used patches."""
+    """Numbers of a concept.
+
+    mentions: all; `replaced` of them were replaced, `too_few` kept by `min_patches` or `max_uses`. patches: in the
+    bank; `used` of them were used. most: how often the most used one was pasted.
+    """
 
     mentions: int
     replaced: int
+    too_few: int
     patches: int
     used: int
+    most: int
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,15 @@ class MixSummary:
         used = np.sort(uses[uses > 0])
         mentions, lacking = tally.mentions(), tally.mentions("lacking")
         replaced = tally.mentions("drawn", "filled", written=True)
+        too_few = tally.mentions("rare", "over_used")
         concepts = {}
         for name, number in sorted(mentions.items()):
             patches = bank.counts.get(name, 0)
             first = bank.patches(name).first if patches else 0
             own = uses[first : first + patches]
-            concepts[name] = ConceptMixed(number, replaced[name], patches, int((own > 0).sum()))
+            concepts[name] = ConceptMixed(
+                number, replaced[name], too_few[name], patches, int((own > 0).sum()), int(own.max(initial=0))
+            )
         best = np.argsort(-uses, kind="stable")[:PATCHES_SHOWN]
         return cls(
             counts=counts,
@@ -117,6 +128,15 @@ class MixSummary:
         return [(name, entry.mentions) for name, entry in self.by_frequency if not entry.patches]
 
     @property
+    def few(self) -> list[tuple[str, ConceptMixed]]:
+        """Concepts with few patches that are pasted often, or not as often as mentioned, the most mentioned first."""
+        return [
+            (name, entry)
+            for name, entry in self.by_frequency
+            if entry.too_few or (entry.patches < FEW_PATCHES and entry.most >= OFTEN)
+        ]
+
+    @property
     def replaced_shares(self) -> list[tuple[str, int, float]]:
         """For each number of replaced mentions, the views and their share in percent."""
         return [(n, views, 100 * views / max(self.counts.written, 1)) for n, views in self.by_replaced.items()]
@@ -153,6 +173,16 @@ class MixSummary:
         lines += [f"{mentions:>12,} {name}: no patches" for name, mentions in self.missing[:5]]
         if len(self.missing) > 5:
             lines.append(f"{'':>12} … and {len(self.missing) - 5} more")
+        if self.few:
+            lines += ["", "few patches for many mentions (more photos of these, or a lower mix.max_uses)"]
+            lines += [
+                f"{entry.mentions:>12,} {name}: patches {entry.patches:,}, most used {entry.most:,} times"
+                + (f", {entry.too_few:,} mentions kept" if entry.too_few else "")
+                for name, entry in self.few[:5]
+            ]
+            if len(self.few) > 5:
+                lines.append(f"{'':>12} … and {len(self.few) - 5} more")
+            lines.append("")
         shown = self.by_frequency[:CONCEPTS_IN_TABLE]
         width = max((len(name) for name, _ in shown), default=0)
         lines.append(f"{'mentions':>12} {'':<{width}} replaced  patches  used")

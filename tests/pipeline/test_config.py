@@ -152,6 +152,8 @@ RANGES = {
     "mix.max_replaced": (1, 1000, 0, 1001),
     "mix.patches_per_plural": (1, 100, 0, 101),
     "mix.patches_only": (0, 1, -0.1, 1.1),
+    "mix.min_patches": (1, 10**9, 0, 10**9 + 1),
+    "mix.max_uses": (1, 10**9, 0, 10**9 + 1),
 }
 
 
@@ -186,6 +188,8 @@ def test_what_is_no_number_is_in_no_range(load, key):
         ("images: {device: gpu}", "images.device: Input should be 'auto', 'cpu' or 'cuda'; found 'gpu'"),
         ("bank: {selection: best}", "bank.selection: Input should be 'diverse', 'score' or 'random'; found 'best'"),
         ("mix: {sampler: best}", "mix.sampler: Input should be 'uniform', 'score' or 'context'; found 'best'"),
+        ("mix: {max_uses: often}", "mix.max_uses: Input should be 'auto'; found 'often'"),
+        ("mix: {max_uses: often}", "mix.max_uses: Input should be a valid integer"),
         ("mix: {views: many}", "mix.views: Input should be a valid integer"),
         ("seed: 1.5", "seed: Input should be a valid integer"),
         ("model: {layers: 0}", "model.layers: 0 is not above 0"),

@@ -133,8 +133,25 @@ def test_the_summary_counts_what_is_in_the_shards(mixed_with, capsys):
     assert "<title>Mixed samples</title>" in (out / "reports" / "mixing.html").read_text()
 
 
+def test_a_limit_of_uses_reaches_shards_rejects_and_summary(mixed_with, capsys):
+    out, samples = mixed_with(max_uses=1, views=2)
+    printed = capsys.readouterr().out
+    summary = json.loads((out / "reports" / "mixing.json").read_text())
+    bank = PatchBank.open(str(out / "bank"))
+    limited = {name for name, entry in summary["concepts"].items() if entry["too_few"]}
+    assert limited == {name for name, entry in summary["concepts"].items() if entry["mentions"] > entry["patches"] > 0}
+    uses = Counter(patch.concept for sample in mixed_of(samples) for patch in sample.patches)
+    assert limited
+    assert all(uses[name] <= 1.5 * bank.counts[name] for name in limited)
+    rejected = summary["counts"]["rejected"]
+    assert rejected["rare_concept"] > 0
+    assert summary["counts"]["read"] == len(mixed_of(samples)) + sum(rejected.values())
+    assert "few patches for many mentions" in printed
+    assert "Few patches for many mentions" in (out / "reports" / "mixing.html").read_text()
+
+
 def test_settings_do_not_depend_on_workers(corpus, mixed_with):
-    settings = {"crops": True, "patches_per_word": 2, "samples_per_shard": 40}
+    settings = {"crops": True, "patches_per_word": 2, "samples_per_shard": 40, "max_uses": 3}
     out, _ = mixed_with(**settings)
     once = contents(out)
     mixed_with("--workers", "2", **settings)
@@ -146,7 +163,9 @@ def same(one, other):
     return plain[0] == plain[1]
 
 
-@pytest.mark.parametrize("settings", [{}, {"views": 3, "crops": True, "sampler": "score", "patches_per_word": 2}])
+@pytest.mark.parametrize(
+    "settings", [{"max_uses": 2}, {"views": 3, "crops": True, "sampler": "score", "patches_per_word": 2}]
+)
 def test_every_sample_is_reproduced_from_its_key(mixed_with, settings):
     out, samples = mixed_with(**settings)
     stored = {sample.key: (shard.name, sample) for shard in sorted((out / "shards").glob("mixed-*.tar"))
