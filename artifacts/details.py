@@ -97,7 +97,19 @@ class ShardsDetails:
     settings: Mapping[str, Any]
 
 
-AnyDetails = TaggedDetails | RegionsDetails | BankDetails | ShardsDetails
+@dataclass(frozen=True)
+class RunDetails:
+    """Of run/. `steps`: updates that the network was trained for; `samples`: in the shards."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    steps: int
+    samples: int
+    feature_dim: int
+    vocabulary: str
+    vocabulary_hash: str
+
+
+AnyDetails = TaggedDetails | RegionsDetails | BankDetails | ShardsDetails | RunDetails
 
 
 def to_json(record: Any) -> Any:

@@ -156,7 +156,8 @@ def _from_json(raw: dict[str, Any]) -> Manifest[AnyDetails]:
     name = raw.get("stage")
     stage = stages.find(name) if isinstance(name, str) else None
     if stage is None:
-        raise ValueError(f"stage {str(name)[:40]!r}; expected {', '.join(stages.NAMES)}")
+        known_names = ", ".join(each.name for each in stages.WITH_MANIFEST)
+        raise ValueError(f"stage {str(name)[:40]!r}; expected {known_names}")
     try:
         known: AnyDetails = details.from_json(stage.details, raw.get("details"))
     except ValueError as error:

@@ -2,12 +2,21 @@
 
 Other tables have an entry per stage, too: how it runs (pipeline/jobs/chain.py), how its files are checked
 (pipeline/verification/verify.py), and what its command says (pipeline/commands/run.py).
+
+Training is no stage: it has no units. But its folder has a manifest of the same form.
 """
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from vlmixer.artifacts.details import AnyDetails, BankDetails, RegionsDetails, ShardsDetails, TaggedDetails
+from vlmixer.artifacts.details import (
+    AnyDetails,
+    BankDetails,
+    RegionsDetails,
+    RunDetails,
+    ShardsDetails,
+    TaggedDetails,
+)
 
 Details = TypeVar("Details", bound=AnyDetails)
 Details_co = TypeVar("Details_co", bound=AnyDetails, covariant=True)
@@ -26,12 +35,15 @@ TAG = StageType("tag", "tagged", TaggedDetails)
 DETECT = StageType("detect", "regions", RegionsDetails)
 INDEX = StageType("index", "bank", BankDetails)
 MIX = StageType("mix", "shards", ShardsDetails)
+TRAIN = StageType("train", "run", RunDetails)
 
 STAGES: tuple[StageType[AnyDetails], ...] = (TAG, DETECT, INDEX, MIX)
 NAMES = tuple(stage.name for stage in STAGES)
 FOLDERS = tuple(stage.folder for stage in STAGES)
+WITH_MANIFEST: tuple[StageType[AnyDetails], ...] = (*STAGES, TRAIN)
+"""All whose folders have a manifest."""
 
 
 def find(name: str) -> StageType[AnyDetails] | None:
-    """The stage called `name`, None if there is none."""
-    return next((stage for stage in STAGES if stage.name == name), None)
+    """The stage called `name`, or training; None if there is none."""
+    return next((stage for stage in WITH_MANIFEST if stage.name == name), None)

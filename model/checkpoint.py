@@ -6,17 +6,17 @@ RUN/log.jsonl, tensorboard/     losses every few steps, see model.progress
 RUN/checkpoints/step-00000500/  model.safetensors, optimizer.pt, state.json; the last few and the best
 RUN/reference.safetensors       what is likely in the training data, see model.likelihood.Reference
 RUN/model.safetensors           the finished network; written after the last step
+RUN/manifest.json               the hashes of the files of the finished run, see model.finished; written last
 """
 
+import hashlib
 import io
-import json
 import math
 import os
 import pickle
-import re
 import shutil
 import uuid
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import safetensors.numpy
@@ -26,18 +26,18 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
-from vlmixer.artifacts import files, json_files, settings
+from vlmixer.artifacts import details, files, settings
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.model import finished
 from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.config import Settings
+from vlmixer.model.finished import CONFIG, MODEL, OPTIMIZER, REFERENCE, STATE, TOKENIZER
 from vlmixer.model.likelihood import Reference
 from vlmixer.model.network import Network
 from vlmixer.model.progress import say
 from vlmixer.model.tokenizer import Tokenizer
 
-CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
-REFERENCE = "reference.safetensors"
+CHECKPOINTS = "checkpoints"
 _DAMAGE = (
     UserError, OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, SafetensorError, EOFError,
     pickle.UnpicklingError,
@@ -54,7 +54,8 @@ class State:
 
     `loss`: mean over the steps since the previous checkpoint; the best checkpoint has the lowest. `shards`: content
     hash of the shards' manifest. Nothing else is needed: the samples and random numbers of later steps depend on the
-    seed and the step alone.
+    seed and the step alone. `files`: SHA-256 of the checkpoint's other files and of the run's tokenizer.json; empty in
+    checkpoints of earlier versions.
     """
 
     step: int
@@ -62,6 +63,7 @@ class State:
     loss: float
     shards: str
     config: dict[str, Any]
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,13 @@ class Checkpoint:
 def resolved(config: Settings) -> dict[str, Any]:
     """The content of a run's config.yaml: everything but the path of the output."""
     return {"seed": config.seed, "model": asdict(config.model), "train": asdict(config.train)}
+
+
+def lasting(config: Settings) -> dict[str, Any]:
+    """The settings that the finished network depends on: those that may not change when a run is resumed."""
+    content = resolved(config)
+    content["train"] = {key: value for key, value in content["train"].items() if key not in FREE}
+    return content
 
 
 def save_config(run: str, config: Settings, tokenizer: Tokenizer) -> None:
@@ -104,16 +113,11 @@ def folder_of(run: str, step: int) -> str:
     return files.join(run, CHECKPOINTS, f"step-{step:08d}")
 
 
-def is_step(name: str) -> bool:
-    """Whether a folder of this name is a checkpoint. All else there belongs to the user and is never touched."""
-    return re.fullmatch(r"step-\d{8}", name) is not None
-
-
 def checkpoints(run: str) -> list[str]:
     """The folders of the checkpoints of `run`, in order of their steps."""
     folder = files.join(run, CHECKPOINTS)
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    return [files.join(folder, name) for name in sorted(names) if is_step(name)]
+    return [files.join(folder, name) for name in sorted(names) if finished.is_step(name)]
 
 
 def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer, state: State, keep: int) -> None:
@@ -123,10 +127,16 @@ def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer
     # Serialised in memory first, because torch's own error for a full disk does not say so.
     packed = io.BytesIO()
     torch.save(optimizer.state_dict(), packed)
+    weights = safetensors.torch.save(_plain(network))
+    hashes = {
+        MODEL: hashlib.sha256(weights).hexdigest(),
+        OPTIMIZER: hashlib.sha256(packed.getbuffer()).hexdigest(),
+        TOKENIZER: files.sha256(files.join(run, TOKENIZER)),
+    }
     try:
-        files.publish_bytes(files.join(temporary, MODEL), safetensors.torch.save(_plain(network)))
+        files.publish_bytes(files.join(temporary, MODEL), weights)
         files.publish_bytes(files.join(temporary, OPTIMIZER), packed.getvalue())
-        files.publish_bytes(files.join(temporary, STATE), json.dumps(asdict(state), indent=1).encode())
+        files.publish_bytes(files.join(temporary, STATE), finished.packed_state(asdict(replace(state, files=hashes))))
     except UserError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -149,6 +159,7 @@ def load_checkpoint(run: str) -> Checkpoint | None:
     for folder in reversed(found):
         try:
             state = _state(folder)
+            _check_files(folder, state)
             network = safetensors.torch.load_file(files.join(folder, MODEL))
             optimizer = torch.load(files.join(folder, OPTIMIZER), map_location="cpu", weights_only=True)
             return Checkpoint(network, optimizer, state)
@@ -188,13 +199,19 @@ def restore(run: str, former: Checkpoint, network: Network, optimizer: torch.opt
 
 
 def _state(folder: str) -> State:
-    state = json_files.read(files.join(folder, STATE), State, advice="")
+    state = details.from_json(State, finished.read_state(folder))
     if not 0 <= state.step == int(folder[-8:]) or state.epoch < 0:
         raise ValueError(f"{STATE} says step {state.step} of epoch {state.epoch}")
     sections = [state.config.get(name) for name in ("model", "train")]
     if "seed" not in state.config or not all(isinstance(section, dict) for section in sections):
         raise ValueError(f"{STATE} lacks the settings of the run")
     return state
+
+
+def _check_files(folder: str, state: State) -> None:
+    """Raises ValueError if a file of the checkpoint is not the one that was written."""
+    for name in finished.changed_in_checkpoint(folder, state.files):
+        raise ValueError(f"{name} was changed")
 
 
 def _loss(folder: str) -> float:
@@ -205,7 +222,11 @@ def _loss(folder: str) -> float:
 
 
 def check_continuation(run: str, former: State, config: Settings, shards: str) -> None:
-    """Raises CallError, naming the settings that differ, if `config` or the shards are not those of the run."""
+    """Raises CallError, naming the settings that differ, if `config` or the shards are not those of the run, and
+    UserError if its tokenizer.json was changed."""
+    tokenizer = files.join(run, TOKENIZER)
+    if former.files and files.sha256(tokenizer) != former.files[TOKENIZER]:
+        raise UserError(f"{tokenizer}: was changed since the training began. Restore it, or give another --out.")
     if former.shards != shards:
         raise CallError(
             f"{run}: was trained on other shards. Give the same shards to continue, or another --out for a new run."
@@ -227,13 +248,9 @@ def check_continuation(run: str, former: State, config: Settings, shards: str) -
 def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     """The finished network of `run` (in evaluation mode, on the CPU), its tokenizer and its settings.
 
-    Raises UserError if the run is not finished or one of its files is damaged.
+    Raises UserError if the run is not finished or one of its files is not the one that the training wrote.
     """
-    if not os.path.isfile(files.join(run, MODEL)):
-        raise UserError(
-            f"{files.join(run, MODEL)}: no such file; there is no finished run. "
-            "Train first; give --resume if the run stopped."
-        )
+    finished.check(run)
     config = settings.build(Settings, settings.load_yaml(files.join(run, CONFIG)), where=files.join(run, CONFIG))
     tokenizer = tokenizers.load(files.join(run, TOKENIZER))
     network = Network(config.model, tokenizer.size, config.model.feature_dim or 0)

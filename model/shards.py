@@ -36,7 +36,8 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """A folder of shards, as its manifest describes it. `content_hash`: the manifest's. `vocabulary`: its name."""
+    """A folder of shards, as its manifest describes it: `bytes` in all, `content_hash` of the manifest, `vocabulary` by
+    name."""
 
     folder: str
     mixed: tuple[Shard, ...]
@@ -45,6 +46,7 @@ class ShardSet:
     vocabulary: str
     vocabulary_hash: str
     content_hash: str
+    bytes: int
     snapshot: Snapshot
 
     def samples(self) -> Iterator[Sample]:
@@ -106,6 +108,7 @@ def open_shards(folder: str) -> ShardSet:
         vocabulary=details.vocabulary,
         vocabulary_hash=details.vocabulary_hash,
         content_hash=content.content_hash,
+        bytes=sum(output.bytes for output in content.outputs),
         snapshot=Snapshot(folder, content),
     )
 

@@ -6,7 +6,6 @@ line to model.train.
 """
 
 import math
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +18,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.lock import locked
 from vlmixer.artifacts.rng import stable_hash
-from vlmixer.model import checkpoint, objectives
+from vlmixer.model import checkpoint, finished, objectives
 from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.bert import load_bert
 from vlmixer.model.checkpoint import State
@@ -93,12 +92,14 @@ def train(
     out: str | None = None,
     resume: bool = False,
     vocabulary_hash: str | None = None,
+    pipeline: str | None = None,
 ) -> str:
     """Train on the folder `shards` (default: train.shards, or OUT/shards) and write the folder `out` (default OUT/run).
 
     `resume`: continue a stopped run; a finished run is left as it is. `vocabulary_hash`: hash of the concept vocabulary
-    that the shards must have been made with. Returns the run's folder. Raises CallError or UserError for what the user
-    can correct, such as shards of another feature width or a loss that is not finite.
+    that the shards must have been made with. `pipeline`: the config of the whole pipeline, which evaluation needs, as
+    the text of RUN/pipeline.yaml; None leaves that file out. Returns the run's folder. Raises CallError or UserError
+    for what the user can correct, such as shards of another feature width or a loss that is not finite.
     """
     run = out or files.join(settings.out, "run")
     source = shards or settings.train.shards or files.join(settings.out, "shards")
@@ -110,7 +111,7 @@ def train(
     settings = checkpoint.with_feature_dim(settings, shard_set.feature_dim, source)
     with connected_ranks(device.type == "cuda") as ranks, locked(run) if ranks.first else nullcontext():
         try:
-            _train(run, settings, shard_set, resume, ranks, device)
+            _train(run, settings, shard_set, resume, ranks, device, pipeline)
         except RuntimeError as error:
             # PyTorch raises this in the main thread, wherever it is, when a process that reads ahead ends.
             if "DataLoader worker" not in str(error):
@@ -122,7 +123,15 @@ def train(
     return run
 
 
-def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, ranks: Ranks, device: torch.device) -> None:
+def _train(
+    run: str,
+    settings: Settings,
+    shard_set: ShardSet,
+    resume: bool,
+    ranks: Ranks,
+    device: torch.device,
+    pipeline: str | None,
+) -> None:
     config = settings.train
     readers = config.readers or ranks.world * max(config.workers, 1)
     settings = replace(settings, train=replace(config, readers=readers))
@@ -135,8 +144,10 @@ def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, rank
                 "another --out."
             )
         checkpoint.check_continuation(run, former.state, settings, shard_set.content_hash)
-        if os.path.exists(files.join(run, checkpoint.MODEL)):
+        if finished.is_sound(run):
             say(f"{run} is finished ({former.state.step} steps); nothing to do.")
+            if ranks.first:
+                finished.keep(run, pipeline)
             return
 
     tokenizer = _tokenizer(settings, shard_set, run if former else None)
@@ -153,6 +164,7 @@ def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, rank
     loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed, ranks.rank, ranks.world)
     start = former.state.step if former else 0
     if ranks.first:
+        finished.begin(run)
         if former is None:
             checkpoint.save_config(run, settings, tokenizer)
         checkpoint.sweep(run)
@@ -160,6 +172,7 @@ def _train(run: str, settings: Settings, shard_set: ShardSet, resume: bool, rank
         _loop(run, settings, shard_set, Losses(network, config, ranks), optimizer, loader, start, device, progress)
     if ranks.first:
         checkpoint.save_network(run, network, embed_reference(network, tokenizer, settings.model, shard_set))
+        finished.finish(run, checkpoint.lasting(settings), shard_set, config.steps, pipeline)
 
 
 def _loop(

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_locked(options: argparse.Namespace, config: "Config") -> None:
-    from vlmixer.artifacts import files
+    from vlmixer.artifacts import contents, files
     from vlmixer.pipeline.jobs.chain import run_stages
     from vlmixer.pipeline.jobs.engine import Engine
 
@@ -69,8 +69,9 @@ def _run_locked(options: argparse.Namespace, config: "Config") -> None:
     if options.stages == ("mix",):
         _print_mixing(config.out)
     if options.stages == stages.NAMES and config.train is not None:
-        folder = files.join(config.out, "run")
+        folder = files.join(config.out, stages.TRAIN.folder)
         if options.overwrite:
+            contents.take_off(config.out, stages.TRAIN.folder)
             files.remove(folder)
         train_run(config, folder, resume=True)
     if options.stages == stages.NAMES:

@@ -48,7 +48,6 @@ def train_run(config: "Config", folder: str, *, resume: bool) -> None:
     """Train into `folder`, with all processors. Raises CallError if it is a URL."""
     import torch
 
-    from vlmixer.artifacts import files
     from vlmixer.bank.concepts import load_vocabulary
     from vlmixer.model.config import Settings, TrainConfig
     from vlmixer.model.training import train
@@ -56,6 +55,6 @@ def train_run(config: "Config", folder: str, *, resume: bool) -> None:
     require_local(folder)
     torch.set_num_threads(os.cpu_count() or 1)
     settings = Settings(config.seed, config.out, config.vocabulary, config.model, config.train or TrainConfig())
-    train(settings, out=folder, resume=resume, vocabulary_hash=load_vocabulary(config.vocabulary).hash)
     # Evaluation needs the detector and the vocabulary, of which the trainer itself knows nothing.
-    files.publish_bytes(files.join(folder, "pipeline.yaml"), config.to_yaml().encode())
+    hashed = load_vocabulary(config.vocabulary).hash
+    train(settings, out=folder, resume=resume, vocabulary_hash=hashed, pipeline=config.to_yaml())

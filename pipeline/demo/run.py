@@ -124,5 +124,5 @@ def _evidence(config: Config) -> str:
 def _train(config: Config) -> None:
     assert config.train is not None
     torch.set_num_threads(os.cpu_count() or 1)
-    train(Settings(seed=config.seed, out=config.out, model=config.model, train=config.train), resume=True)
-    files.publish_bytes("run/pipeline.yaml", config.to_yaml().encode())
+    settings = Settings(seed=config.seed, out=config.out, model=config.model, train=config.train)
+    train(settings, resume=True, pipeline=config.to_yaml())

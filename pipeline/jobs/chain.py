@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import contents, files
 from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import Manifest
@@ -30,7 +30,7 @@ def run_stages(
     run = StageRun(config, load_vocabulary(config.vocabulary), engine, overwrite, tuple(import_paths))
     for stage in stages:
         LOG.info("%s", counts_line(STEPS[stage](run)))
-        files.publish_bytes(files.join(config.out, "config.yaml"), config.to_yaml().encode())
+        contents.publish_config(config.out, config.to_yaml())
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import contents, files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
 from vlmixer.artifacts.rejects import BAD, bad_count
-from vlmixer.artifacts.stages import Details, StageType
+from vlmixer.artifacts.stages import FOLDERS, Details, StageType
 from vlmixer.pipeline.units.plan import Plan
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import UnitResult
@@ -22,7 +22,7 @@ def finish_stage(
     extra_inputs: Sequence[Input] = (),
     extra_outputs: Sequence[Output] = (),
 ) -> Manifest[Details]:
-    """Publish the stage's manifest, made from the results of its units, and remove the work folder.
+    """Publish the stage's manifest, made from the results of its units, record it, and remove the work folder.
 
     Raises UserError if more than `max_bad_fraction` of the inputs were bad.
     """
@@ -57,6 +57,8 @@ def finish_stage(
     for folder in (stage.folder, stage.rejects):
         files.sweep_temporaries(folder)
     manifest.publish(stage.folder, finished)
+    made_from = {entry.name: entry.sha256 for entry in extra_inputs if entry.name in FOLDERS}
+    contents.put(stage.out, {**made_from, stage.type.folder: finished.content_hash})
     files.remove(stage.work)
     return finished
 

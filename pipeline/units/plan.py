@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vlmixer.artifacts import files, json_files, manifest
+from vlmixer.artifacts import contents, files, json_files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import SCHEMA_VERSION, Manifest
 from vlmixer.artifacts.stages import Details
@@ -66,6 +66,7 @@ def begin_stage(
         finished = manifest.read(stage.folder, stage.type)
         if finished.plan_hash != plan.hash:
             raise UserError(_changed(stage, stage.folder, _differences_when_finished(finished, plan)))
+        contents.put(stage.out, {stage.type.folder: finished.content_hash})  # unless a kill prevented it
         files.remove(stage.work)
         return finished
     begun, wanted = _begun(stage), plan.to_json()
@@ -93,7 +94,8 @@ def _any_done(stage: AnyStage, preparation: str | None) -> bool:
 
 
 def _clear(stage: AnyStage) -> None:
-    # The manifest goes first: without it nothing counts as finished, even if this is interrupted.
+    contents.take_off(stage.out, stage.type.folder)
+    # Then the manifest goes: without it nothing counts as finished, even if this is interrupted.
     files.remove(files.join(stage.folder, manifest.NAME))
     files.remove(stage.plan)
     files.remove(stage.work)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.manifest import Manifest, Output
-from vlmixer.artifacts.stages import FOLDERS, INDEX, MIX, STAGES, StageType
+from vlmixer.artifacts.stages import FOLDERS, INDEX, MIX, STAGES, TRAIN, StageType
 from vlmixer.bank import building
 from vlmixer.pipeline.verification.checks import read_tables
 from vlmixer.pipeline.verification.integrity import EVERYTHING, Depth, unchanged
@@ -21,8 +21,8 @@ def check_chain(out: str, manifests: Manifests, report: VerifyReport) -> None:
     hashes = {stage.folder: found.content_hash for stage, found in manifests.items() if found is not None}
     present = {stage.folder for stage in manifests}
     for stage, found in manifests.items():
-        for entry in found.inputs if found is not None and stage in (INDEX, MIX) else []:
-            if entry.name not in FOLDERS:  # the inputs of a merged bank are banks
+        for entry in found.inputs if found is not None and stage in (INDEX, MIX, TRAIN) else []:
+            if entry.name not in FOLDERS:  # the inputs of a merged bank are banks, and a run may have other shards
                 continue
             if entry.name not in present:
                 report.add(files.join(out, entry.name), f"missing; {stage.folder}/ was made from it")

@@ -7,15 +7,16 @@ them. Each stage has a checker in a file of its own.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import contents, files, manifest
 from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
-from vlmixer.artifacts.stages import DETECT, FOLDERS, INDEX, MIX, STAGES, TAG, StageType
-from vlmixer.pipeline.verification import bank, regions, shards, tagged
+from vlmixer.artifacts.stages import DETECT, FOLDERS, INDEX, MIX, TAG, TRAIN, WITH_MANIFEST, StageType
+from vlmixer.pipeline.verification import bank, regions, run, shards, tagged
 from vlmixer.pipeline.verification.chain import check_chain, check_reject_bytes, check_rejects
 from vlmixer.pipeline.verification.checks import StageFolder
 from vlmixer.pipeline.verification.integrity import EVERYTHING, Depth, unchanged
+from vlmixer.pipeline.verification.record import check_plain, check_record
 from vlmixer.pipeline.verification.report import VerifyReport
 
 CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
@@ -23,17 +24,20 @@ CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
     DETECT.name: regions.check,
     INDEX.name: bank.check,
     MIX.name: shards.check,
+    TRAIN.name: run.check,
 }
 
 
 def verify(folder: str, depth: Depth = EVERYTHING) -> VerifyReport:
-    """Check an output folder, or one stage's folder in it. Raises CallError if it is neither."""
+    """Check an output folder, or the folder of one stage or run. Raises CallError if it is neither."""
     report = VerifyReport()
-    paths = {stage: files.join(folder, stage.folder) for stage in STAGES}
+    paths = {stage: files.join(folder, stage.folder) for stage in WITH_MANIFEST}
     present = {stage: path for stage, path in paths.items() if files.is_folder(path)}
-    if present:
+    if present or files.has_file(files.join(folder, contents.NAME)):
         manifests = {stage: _check_stage(path, report, depth, stage) for stage, path in present.items()}
+        check_record(folder, {stage.folder: found for stage, found in manifests.items()}, report)
         check_chain(folder, manifests, report)
+        check_plain(files.join(folder, "rejects"), report)
         if depth == EVERYTHING:
             check_rejects(folder, manifests, report)
         else:
@@ -41,7 +45,9 @@ def verify(folder: str, depth: Depth = EVERYTHING) -> VerifyReport:
     elif files.exists(files.join(folder, manifest.NAME)):
         _check_stage(folder, report, depth)
     else:
-        raise CallError(f"{folder}: nothing to verify. Expected an output folder or one of {', '.join(FOLDERS)}.")
+        raise CallError(
+            f"{folder}: nothing to verify. Expected an output folder, one of {', '.join(FOLDERS)}, or a finished run."
+        )
     return report
 
 
@@ -61,7 +67,9 @@ def _check_stage(
     report.files += 1
     sizes = files.list_sizes(folder)
     for name in sorted(set(sizes) - {manifest.NAME, *(output.name for output in description.outputs)}):
-        report.add(files.join(folder, name), "not in the manifest")
+        if description.stage != TRAIN.name or not name.startswith(run.BESIDE):
+            report.add(files.join(folder, name), "not in the manifest")
+    check_plain(folder, report)
     sound = unchanged(folder, description.outputs, sizes, report, depth, description.stage)
     for kind, counts in description.counts.items():
         if not counts.add_up():

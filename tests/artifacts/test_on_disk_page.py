@@ -9,7 +9,7 @@ import pytest
 
 from vlmixer.artifacts import manifest, rejects, schemas
 from vlmixer.artifacts.manifest import Manifest
-from vlmixer.artifacts.stages import STAGES
+from vlmixer.artifacts.stages import WITH_MANIFEST
 
 PAGE = (Path(__file__).parents[2] / "docs" / "on-disk.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -80,7 +80,7 @@ def test_fields_of_manifests():
 
 def test_details_of_manifests():
     listed = {cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[3])) for cells in tables("manifest.json")[1]}
-    for stage in STAGES:
+    for stage in WITH_MANIFEST:
         assert {field.name for field in fields(stage.details)} <= listed.pop(stage.name)
     assert not listed
 

@@ -14,7 +14,7 @@ from tests.model.runs import SMALL, STEPS, Killed, damage, losses, settings, sto
 from tests.model.world import World, write_shards
 
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.model import checkpoint
+from vlmixer.model import checkpoint, finished
 from vlmixer.model.checkpoint import load_run
 from vlmixer.model.data import Loader
 from vlmixer.model.training import train
@@ -106,7 +106,7 @@ def test_what_users_keep_beside_the_checkpoints_is_neither_read_nor_touched(shar
     for name in (".DS_Store", "README.md", "model.tmp-backup"):
         (folder / name).write_text("mine")
     train(settings(shards, keep_checkpoints=1), out=stopped, resume=True)
-    assert {name for name in os.listdir(folder) if not checkpoint.is_step(name)} == mine
+    assert {name for name in os.listdir(folder) if not finished.is_step(name)} == mine
     assert losses(stopped) == losses(straight)
 
 

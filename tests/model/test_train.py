@@ -30,6 +30,7 @@ def test_a_run_leaves_what_is_needed_to_use_it(straight):
         "checkpoints",
         "config.yaml",
         "log.jsonl",
+        "manifest.json",
         "model.safetensors",
         "reference.safetensors",
         "tokenizer.json",

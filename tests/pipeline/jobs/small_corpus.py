@@ -136,7 +136,8 @@ def run(config: Path, out: Path | str, *arguments: str, command: str = "run", wo
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file of the four folders and of the rejects, by its path."""
+    """Every file of the four folders and of the rejects, and the record of them, by its path."""
     folders = ("tagged", "regions", "bank", "shards", "rejects")
     paths = [path for folder in folders for path in (out / folder).rglob("*") if path.is_file()]
+    paths += [path for path in (out / "contents.json",) if path.exists()]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}

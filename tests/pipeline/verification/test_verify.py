@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 from tests.pipeline.verification.rewriting import flip, rewrite_rows
@@ -13,10 +14,16 @@ from vlmixer.pipeline.commands.main import main
 FOLDERS = ("tagged", "regions", "bank", "shards", "rejects")
 
 
+def verified(out: Path) -> list[Path]:
+    """The files that a verification of a run without training reads."""
+    found = [path for name in FOLDERS for path in (out / name).rglob("*") if path.is_file()]
+    return [*found, out / "contents.json", out / "config.yaml"]
+
+
 def test_a_sound_run(small_run, capsys):
     assert main(["verify", str(small_run.folder / "out"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    stored = [path for name in FOLDERS for path in (small_run.folder / "out" / name).rglob("*") if path.is_file()]
+    stored = verified(small_run.folder / "out")
     assert report["sound"] is True
     assert report["problems"] == []
     assert report["files"] == len(stored)
@@ -134,9 +141,10 @@ def test_bytes_alone_read_no_record(out, capsys):
 def test_bytes_alone_find_changed_bytes(out, capsys):
     assert main(["verify", str(out), "--bytes", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    stored = [path for name in FOLDERS for path in (out / name).rglob("*") if path.is_file()]
+    stored = verified(out)
     assert report["files"] == len(stored)
-    assert report["bytes"] == sum(path.stat().st_size for path in stored if path.name != "manifest.json")
+    described = ("manifest.json", "contents.json", "config.yaml")
+    assert report["bytes"] == sum(path.stat().st_size for path in stored if path.name not in described)
     assert report["rows"] == {}
     chance = random.Random(1)
     changed = [out / "shards" / "mixed-000001.tar", sorted((out / "rejects").glob("*.parquet"))[0]]
