@@ -164,6 +164,27 @@ def test_berts_weights_load_by_name(network, tmp_path, rename):
         assert torch.equal(value, expected), name
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "text_encoder.bert."])
+def test_berts_weights_load_from_checkpoints_of_others(network, tmp_path, prefix):
+    weights = bert_weights(network)
+    renamed = {f"{prefix}{shorter(name)}": value for name, value in weights.items() if not name.startswith("cls.")}
+    renamed |= {
+        f"{prefix.removesuffix('bert.')}{name}": value for name, value in weights.items() if name.startswith("cls.")
+    }
+    torch.save({"state_dict": renamed, "epoch": 3}, tmp_path / "bert.ckpt")
+    load_bert(network, str(tmp_path / "bert.ckpt"), CONFIG)
+    for name, value in network.state_dict().items():
+        if name in weights:
+            assert torch.equal(value, weights[name][: len(value)]), name
+
+
+def test_robertas_weights_are_refused(network, tmp_path):
+    renamed = {f"roberta.{shorter(name)}": value for name, value in bert_weights(network).items()}
+    torch.save(renamed, tmp_path / "roberta.bin")
+    with pytest.raises(UserError, match="RoBERTa's weights, which count positions differently"):
+        load_bert(network, str(tmp_path / "roberta.bin"), CONFIG)
+
+
 def test_berts_weights_of_another_size_are_refused(network, tmp_path):
     path = str(tmp_path / "bert.safetensors")
     weights = bert_weights(network)

@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.model.weights import read_weights, wrong_classes
 from vlmixer.pipeline.image.classes import read_class_names
-from vlmixer.pipeline.image.detectors.weights import read_state
 
 DERIVED = ("pixel_mean", "pixel_std", "anchor_generator.cell_anchors", "num_batches_tracked")
 """Parts of names that old checkpoints contain and current models derive from their config."""
@@ -133,7 +133,18 @@ def load_weights(network: nn.Module, given: str | None, named: str, config: str,
         except OSError as error:
             raise UserError(f"images.weights: {path} could not be loaded: {error}. Give a file of weights.") from error
         return
-    state = {name: value for name, value in read_state(path).items() if not any(part in name for part in DERIVED)}
+    own = network.state_dict()
+    state = read_weights(path, "images.weights", own.keys())
+    state = {name: value for name, value in state.items() if not any(part in name for part in DERIVED)}
+    heads = {name: value.shape[0] for name, value in own.items() if "cls_score.weight" in name}
+    outputs = next(iter(heads.values()), 0)
+    number = wrong_classes(state, own, outputs) if outputs else None
+    if number is not None:
+        raise UserError(
+            f"images.weights: {path} has {number - 1} classes, {config} has {outputs - 1}. Set the number in the "
+            f"config, or images.detector_options.overrides: [MODEL.ROI_HEADS.NUM_CLASSES, {number - 1}]; and "
+            "images.detector_options.classes to their names."
+        )
     try:
         missing, unknown = network.load_state_dict(state, strict=False)
     except RuntimeError as error:

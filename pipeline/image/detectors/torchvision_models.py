@@ -19,9 +19,10 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.model.weights import read_weights, wrong_classes
 from vlmixer.pipeline.image.detectors.base import Detections, no_detections
 from vlmixer.pipeline.image.detectors.precision import InPrecision, Precision
-from vlmixer.pipeline.image.detectors.weights import class_names_in, read_state
+from vlmixer.pipeline.image.detectors.weights import class_names_in
 
 
 class TorchvisionDetector:
@@ -89,7 +90,15 @@ class TorchvisionDetector:
                     "Give a file of weights, or run once with a network connection."
                 ) from error
         network = get_model(name, weights=None, weights_backbone=None, num_classes=len(self.labels))
-        state = read_state(weights)
+        own = network.state_dict()
+        state = read_weights(weights, "images.weights", own.keys())
+        number = wrong_classes(state, own, len(self.labels))
+        if number is not None:
+            raise UserError(
+                f"images.weights: {weights} has {number} classes, images.detector_options.classes has "
+                f"{len(self.labels)} names, background counted. Give the {number} names that the weights were trained "
+                "with, background first."
+            )
         try:
             network.load_state_dict(state)
         except RuntimeError as error:

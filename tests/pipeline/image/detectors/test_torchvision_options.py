@@ -19,7 +19,8 @@ from vlmixer.pipeline.image.detectors.torchvision_models import (
 def test_pth_files_are_read_also_within_a_checkpoint(weights, make, tmp_path):
     state = load_file(weights / f"{SSD}.safetensors")
     (expected,) = make(SSD).detect([picture(60, 80)])
-    for content in (state, {"model": state, "epoch": 3}):
+    wrapped = {f"module._orig_mod.{name}": value for name, value in state.items()}
+    for content in (state, {"model": state, "epoch": 3}, {"state_dict": wrapped}):
         torch.save(content, tmp_path / "w.pth")
         spec = DetectorSpec(f"torchvision:{SSD}", str(tmp_path / "w.pth"), "cpu", THRESHOLDS[SSD], {"classes": CLASSES})
         assert equal(load_detector(spec).detect([picture(60, 80)])[0], expected)
@@ -34,7 +35,7 @@ def test_weights_that_do_not_fit(weights):
         TorchvisionDetector(SSD, str(weights / f"{FASTER}.safetensors"), classes=CLASSES)
     assert "Set images.detector_options.classes" in str(caught.value)
     assert len(str(caught.value)) < 1000
-    with pytest.raises(UserError, match=r"does not fit ssdlite.* with 91 classes"):
+    with pytest.raises(UserError, match=r"has 4 classes, images.detector_options.classes has 91 names"):
         TorchvisionDetector(SSD, str(weights / f"{SSD}.safetensors"))
 
 
