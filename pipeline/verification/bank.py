@@ -5,10 +5,12 @@ import numpy as np
 from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.details import BankDetails
 from vlmixer.artifacts.parquet import read_parquet
+from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank import building
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
 from vlmixer.pipeline.verification.report import VerifyReport
+from vlmixer.pipeline.verification.ties import Digests, of_id, of_record, of_record_and_origin
 
 
 def check(stage: StageFolder[BankDetails]) -> None:
@@ -21,28 +23,41 @@ def check(stage: StageFolder[BankDetails]) -> None:
     _check_tables(stage, bank)
     ids = UniqueKeys(lambda: stage.column([by_name[building.PATCHES]], "patch_id"))
     rows = crops_end = 0
+    patch_ids, as_in_samples, as_in_regions = Digests(), Digests(), Digests()
+    comparable = False
+    with report.reading(features):
+        comparable = _check_features(features, len(bank), bank.feature_dim, report)
     for concept in bank.concepts:
         patches = bank.patches(concept.name)
         if patches.first != rows or len(patches) != bank.counts[concept.name]:
             report.add(
                 files.join(stage.folder, building.PATCHES), f"{concept.name}: rows are not where concepts.parquet says"
             )
-        for record in patches:
+        own = bank.features(np.arange(patches.first, patches.first + len(patches))) if comparable else None
+        for place, record in enumerate(patches):
             ids.add(record.patch_id)
             check_box(stage.folder, record.patch_id, record.box, record.width, record.height, report)
             if record.crop_start != crops_end:
                 report.add(crops, f"{record.patch_id}: crops do not follow one another")
             crops_end = record.crop_start + record.crop_bytes
-            check_crop(crops, record.patch_id, bank.crop(record), report)
+            crop = bank.crop(record)
+            check_crop(crops, record.patch_id, crop, report)
+            patch_ids.add(of_id(record.patch_id))
+            if own is not None:
+                as_in_samples.add(of_record(record, own[place]))
+                as_in_regions.add(of_record_and_origin(record, own[place], crop))
         rows += len(patches)
+    stage.ties.patch_ids = patch_ids
+    stage.ties.patches = as_in_samples if comparable else None
+    # A bank made from other banks has patches of images that regions/ may lack.
+    made_here = any(entry.name == DETECT.folder for entry in stage.manifest.inputs)
+    stage.ties.regions = as_in_regions if made_here and comparable else None
     if crops_end != by_name[building.CROPS].bytes:
         report.add(crops, f"{by_name[building.CROPS].bytes} bytes, crops end at {crops_end}")
     if len(bank) != rows or by_name[building.PATCHES].rows != rows:
         report.add(files.join(stage.folder, building.CONCEPTS), f"counts {len(bank)} patches, there are {rows}")
     with report.reading(files.join(stage.folder, building.INDEX)):
         _ = bank.indexed
-    with report.reading(features):
-        _check_features(features, rows, bank.feature_dim, report)
     stage.check_count("regions", rows)
     stage.check_unique("patch_id", ids)
     report.rows["patches"] += rows
@@ -63,14 +78,14 @@ def _check_tables(stage: StageFolder[BankDetails], bank: PatchBank) -> None:
         stage.report.add(path, "concept_id is not what concepts.parquet says about the rows")
 
 
-def _check_features(path: str, patches: int, feature_dim: int, report: VerifyReport) -> None:
-    """Shape, dtype and values of features.npy, one block of rows at a time."""
+def _check_features(path: str, patches: int, feature_dim: int, report: VerifyReport) -> bool:
+    """Shape, dtype and values of features.npy, one block of rows at a time. Returns whether its rows can be read."""
     with files.open_read(path) as file:
         np.lib.format.read_magic(file)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         if shape != (patches, feature_dim) or dtype != np.float16 or fortran:
             report.add(path, f"{dtype} of shape {shape}, expected float16 of shape {(patches, feature_dim)}")
-            return
+            return False
         left = 2 * patches * feature_dim
         while block := file.read(2 * feature_dim * 4096):
             left -= len(block)
@@ -78,3 +93,4 @@ def _check_features(path: str, patches: int, feature_dim: int, report: VerifyRep
                 report.add(path, "features are not finite")
         if left:
             report.add(path, f"{abs(left)} bytes too {'few' if left > 0 else 'many'} for its shape {shape}")
+    return not left

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from vlmixer.artifacts import files, schemas
-from vlmixer.artifacts.details import AnyDetails
-from vlmixer.artifacts.manifest import Manifest, Output
-from vlmixer.artifacts.stages import FOLDERS, INDEX, MIX, STAGES, TRAIN, StageType
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.details import AnyDetails, RegionsDetails, ShardsDetails
+from vlmixer.artifacts.manifest import Counts, Manifest, Output
+from vlmixer.artifacts.stages import DETECT, FOLDERS, INDEX, MIX, STAGES, TRAIN, StageType
 from vlmixer.bank import building
 from vlmixer.pipeline.verification.checks import read_tables
 from vlmixer.pipeline.verification.integrity import EVERYTHING, Depth, unchanged
@@ -14,20 +14,49 @@ from vlmixer.pipeline.verification.report import VerifyReport
 
 Manifests = Mapping[StageType[AnyDetails], Manifest[AnyDetails] | None]
 """The manifests of the stages whose folders are there; None for a manifest that is missing or damaged."""
+NOTHING = Counts(0, 0)
 
 
-def check_chain(out: str, manifests: Manifests, report: VerifyReport) -> None:
-    """Whether each stage was made from what is in `out` now."""
+def check_chain(out: str, manifests: Manifests, report: VerifyReport) -> bool:
+    """Whether each stage was made from what is in `out` now. Returns whether the stages were."""
+    made_of_these = True
     hashes = {stage.folder: found.content_hash for stage, found in manifests.items() if found is not None}
     present = {stage.folder for stage in manifests}
     for stage, found in manifests.items():
         for entry in found.inputs if found is not None and stage in (INDEX, MIX, TRAIN) else []:
             if entry.name not in FOLDERS:  # the inputs of a merged bank are banks, and a run may have other shards
                 continue
+            made_of_these &= stage == TRAIN or hashes.get(entry.name) == entry.sha256
             if entry.name not in present:
                 report.add(files.join(out, entry.name), f"missing; {stage.folder}/ was made from it")
             elif entry.name in hashes and hashes[entry.name] != entry.sha256:
                 report.add(files.join(out, stage.folder), f"was made from another {entry.name}/ than the present one")
+    return made_of_these
+
+
+def check_counts(out: str, manifests: Manifests, report: VerifyReport) -> None:
+    """Whether each stage read as much as the stages before it wrote. For stages that were made of these."""
+    tagged, regions, bank, shards = (manifests.get(stage) for stage in STAGES)
+    made_here = bank is not None and any(entry.name == DETECT.folder for entry in bank.inputs)
+    if bank is not None and made_here and regions is not None and isinstance(regions.details, RegionsDetails):
+        _compare(out, INDEX, bank, "regions", sum(regions.details.regions.values()), report)
+    if shards is not None and isinstance(shards.details, ShardsDetails):
+        settings = shards.details.settings
+        if tagged is not None:
+            views = settings.get("views", 1) * tagged.counts.get("sentences", NOTHING).written
+            _compare(out, MIX, shards, "views", views, report)
+        if regions is not None:
+            images = regions.counts.get("images", NOTHING).written if settings.get("image_samples", True) else 0
+            _compare(out, MIX, shards, "images", images, report)
+
+
+def _compare(
+    out: str, stage: StageType[AnyDetails], found: Manifest[AnyDetails], kind: str, expected: int, report: VerifyReport
+) -> None:
+    read = found.counts.get(kind, NOTHING).read
+    if read != expected:
+        path = files.join(out, stage.folder, manifest.NAME)
+        report.add(path, f"{read} {kind} read, but there are {expected} in what it was made from")
 
 
 def check_rejects(out: str, manifests: Manifests, report: VerifyReport) -> None:

@@ -6,30 +6,33 @@ Everything here reports problems and raises nothing; see VerifyReport.reading.
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic
 
 import numpy as np
 import pyarrow as pa
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.manifest import Manifest, Output
+from vlmixer.artifacts.manifest import Counts, Manifest, Output
 from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.stages import Details
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 from vlmixer.pipeline.verification.report import UNREADABLE, VerifyReport
+from vlmixer.pipeline.verification.ties import Ties
 
 
 @dataclass(frozen=True)
 class StageFolder(Generic[Details]):
-    """A stage's folder to check. `outputs` are the files to read; their bytes are those of the manifest."""
+    """A stage's folder to check. `outputs` are the files to read; their bytes are those of the manifest. `ties`: what
+    the records of several stages must have in common."""
 
     folder: str
     manifest: Manifest[Details]
     outputs: Sequence[Output]
     report: VerifyReport
+    ties: Ties = field(default_factory=Ties)
 
     @property
     def complete(self) -> bool:
@@ -58,7 +61,7 @@ class StageFolder(Generic[Details]):
 
     def check_count(self, kind: str, found: int) -> None:
         """Compare a number of records with the manifest's count, if all files could be read."""
-        written = self.manifest.counts[kind].written
+        written = self.manifest.counts.get(kind, Counts(0, 0)).written
         if self.complete and found != written:
             self.report.add(self.folder, f"{found} {kind} found, the manifest counts {written}")
 

@@ -1,7 +1,8 @@
 """Checks regions/: ids, boxes, features and crops."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from vlmixer.artifacts import schemas
 from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.bank import building
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
+from vlmixer.pipeline.verification.ties import Digests, Ties, of_image, of_region
 
 
 def check(stage: StageFolder[RegionsDetails]) -> None:
@@ -17,11 +19,14 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
     ids = UniqueKeys(lambda: stage.column(stage.outputs, "patch_id"))
     images = UniqueKeys(lambda: _images(stage))
     schema = schemas.regions(stage.manifest.details.feature_dim)
+    found = Digests()
+    of_bank = _BankPatches(stage.ties)
     for output in stage.outputs:
         path = stage.path(output)
         with report.reading(path):
             for table in stage.tables(output, schema):
-                if not np.isfinite(building.feature_rows(table["feature"])).all():
+                features = building.feature_rows(table["feature"])
+                if not np.isfinite(features).all():
                     report.add(path, "features are not finite")
                 rows = table.drop_columns(["feature"]).to_pylist()
                 for image in dict.fromkeys(row["image_id"] for row in rows):
@@ -30,10 +35,46 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
                     ids.add(row["patch_id"])
                     check_box(path, row["patch_id"], row["box"], row["width"], row["height"], report)
                     check_crop(path, row["patch_id"], row["crop"], report)
+                digests = [of_region(row, feature) for row, feature in zip(rows, features, strict=True)]
+                of_bank.found([whole for _, whole in digests])
+                for digest in _digests_of_images(rows, [part for part, _ in digests]):
+                    found.add(digest)
+    stage.ties.images = found if stage.complete else None
+    if stage.complete and (missing := of_bank.missing()):
+        report.add(stage.folder, f"{missing} patches of bank/ are not here with the same feature, score, box and crop")
     stage.check_count("images", len(images))
     stage.check_unique("patch_id", ids)
     stage.check_unique("image_id", images)
     report.rows["regions"] += len(ids)
+
+
+def _digests_of_images(rows: Sequence[Mapping[str, Any]], regions: Sequence[int]) -> Iterator[int]:
+    """Digests of the images of a row group, which holds all the rows of an image."""
+    at = 0
+    for image_id, group in groupby(rows, key=lambda row: row["image_id"]):
+        own = list(group)
+        first = own[0]
+        yield of_image(image_id, first["source"], first["width"], first["height"], regions[at : at + len(own)])
+        at += len(own)
+
+
+class _BankPatches:
+    """The patches of the bank that have not been met in regions/ yet."""
+
+    def __init__(self, ties: Ties) -> None:
+        self._bank = ties.regions
+        self._met = Digests()
+
+    def found(self, regions: Sequence[int]) -> None:
+        """Take note of these regions."""
+        if self._bank is not None:
+            for digest, lacking in zip(regions, self._bank.lacks(regions), strict=True):
+                if not lacking:
+                    self._met.add(digest)
+
+    def missing(self) -> int:
+        """The number of patches that were not met."""
+        return 0 if self._bank is None else self._bank.count_not_in(self._met)
 
 
 def _images(stage: StageFolder[RegionsDetails]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.samples import MixedSample, Sample, read_samples
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_mention
 from vlmixer.pipeline.verification.report import UNREADABLE, VerifyReport
+from vlmixer.pipeline.verification.ties import Digests, Ties, of_id, of_image_sample, of_patch, of_sample
 
 
 def check(stage: StageFolder[ShardsDetails]) -> None:
@@ -23,22 +24,71 @@ def check(stage: StageFolder[ShardsDetails]) -> None:
     for output in tars:
         path = stage.path(output)
         rows = 0
+        asked = _Asked(stage.ties)
         with report.reading(path):
             _check_members(path, report)
             with files.open_read(path) as file:
                 for sample in read_samples(file, path):
                     rows += 1
+                    asked.add(sample)
                     keys.add(sample.key)
                     written["views" if isinstance(sample, MixedSample) else "images"] += 1
                     _check_sample(path, sample, stage.manifest.details.feature_dim, report)
+        asked.check(path, report)
         if rows != output.rows:
             report.add(path, f"{rows} samples, the manifest says {output.rows}")
     _check_offsets(stage)
     _check_sizes(stage)
-    for kind in stage.manifest.counts:
+    for kind in ("views", "images"):
         stage.check_count(kind, written[kind])
     stage.check_unique("key", keys)
     report.rows["samples"] += len(keys)
+
+
+class _Asked:
+    """The samples of a shard, compared with what they were made from all at once."""
+
+    def __init__(self, ties: Ties) -> None:
+        self._ties = ties
+        self._sentences: list[tuple[str, int]] = []
+        self._images: list[tuple[str, int]] = []
+        self._patches: list[tuple[str, int]] = []
+        self._ids: list[tuple[str, int]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Keep the digests of a sample."""
+        if not isinstance(sample, MixedSample):
+            if self._ties.images is not None:
+                self._images.append((sample.key, of_image_sample(sample)))
+            return
+        if self._ties.sentences is not None:
+            self._sentences.append((sample.key, of_sample(sample, narrowed=self._ties.narrowed)))
+        for patch, feature in zip(sample.patches, sample.features, strict=True):
+            if self._ties.patches is not None:
+                name = f"{sample.key}: patch {patch.patch_id}"
+                self._patches.append((name, of_patch(patch, feature)))
+                self._ids.append((name, of_id(patch.patch_id)))
+
+    def check(self, path: str, report: VerifyReport) -> None:
+        """Report the samples that differ from what they were made from."""
+        unknown = dict.fromkeys(_lacking(self._ids, self._ties.patch_ids))
+        for name in unknown:
+            report.add(path, f"{name} is not in bank/")
+        for name in _lacking(self._patches, self._ties.patches):
+            if name not in unknown:
+                report.add(path, f"{name} has another feature, concept, score, box or size in bank/")
+        for key in _lacking(self._sentences, self._ties.sentences):
+            report.add(path, f"{key}: tagged/ has no such sentence with this text and these mentions")
+        for key in _lacking(self._images, self._ties.images):
+            report.add(path, f"{key}: regions/ has no such image with these regions")
+
+
+def _lacking(asked: Sequence[tuple[str, int]], known: Digests | None) -> Iterator[str]:
+    """The names of those whose digests are not known."""
+    if known is not None and asked:
+        for (name, _), lacks in zip(asked, known.lacks([digest for _, digest in asked]), strict=True):
+            if lacks:
+                yield name
 
 
 def _keys(stage: StageFolder[ShardsDetails], tars: Sequence[Output]) -> Iterator[str]:

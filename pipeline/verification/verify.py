@@ -1,23 +1,25 @@
 """Re-reads an output folder: every byte against its manifest, every record against the format, counts against rows.
 
 Hashes find any change since the files were written; the checks of records would find a fault of the program that wrote
-them. Each stage has a checker in a file of its own.
+them, or of somebody who wrote the manifests anew. Each stage has a checker in a file of its own.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from vlmixer.artifacts import contents, files, manifest
-from vlmixer.artifacts.details import AnyDetails
+from vlmixer.artifacts.details import AnyDetails, ShardsDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.stages import DETECT, FOLDERS, INDEX, MIX, TAG, TRAIN, WITH_MANIFEST, StageType
 from vlmixer.pipeline.verification import bank, regions, run, shards, tagged
-from vlmixer.pipeline.verification.chain import check_chain, check_reject_bytes, check_rejects
+from vlmixer.pipeline.verification.chain import check_chain, check_counts, check_reject_bytes, check_rejects
 from vlmixer.pipeline.verification.checks import StageFolder
 from vlmixer.pipeline.verification.integrity import EVERYTHING, Depth, unchanged
 from vlmixer.pipeline.verification.record import check_plain, check_record
 from vlmixer.pipeline.verification.report import VerifyReport
+from vlmixer.pipeline.verification.ties import Ties
 
 CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
     TAG.name: tagged.check,
@@ -26,6 +28,8 @@ CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
     MIX.name: shards.check,
     TRAIN.name: run.check,
 }
+IN_THIS_ORDER = (TAG, INDEX, DETECT, MIX, TRAIN)
+"""regions/ is compared with bank/, and samples with all of them."""
 
 
 def verify(folder: str, depth: Depth = EVERYTHING) -> VerifyReport:
@@ -34,16 +38,25 @@ def verify(folder: str, depth: Depth = EVERYTHING) -> VerifyReport:
     paths = {stage: files.join(folder, stage.folder) for stage in WITH_MANIFEST}
     present = {stage: path for stage, path in paths.items() if files.is_folder(path)}
     if present or files.has_file(files.join(folder, contents.NAME)):
-        manifests = {stage: _check_stage(path, report, depth, stage) for stage, path in present.items()}
-        check_record(folder, {stage.folder: found for stage, found in manifests.items()}, report)
-        check_chain(folder, manifests, report)
+        found = {stage: _check_files(path, report, depth, stage) for stage, path in present.items()}
+        manifests = {stage: None if one is None else one.manifest for stage, one in found.items()}
+        check_record(folder, {stage.folder: description for stage, description in manifests.items()}, report)
+        made_of_these = check_chain(folder, manifests, report)
+        if made_of_these:
+            check_counts(folder, manifests, report)
         check_plain(files.join(folder, "rejects"), report)
+        if depth.records:
+            ties = _ties(manifests.get(MIX)) if made_of_these else None
+            for stage in IN_THIS_ORDER:
+                _check_records(found.get(stage), ties)
         if depth == EVERYTHING:
             check_rejects(folder, manifests, report)
         else:
             check_reject_bytes(folder, manifests, report, depth)
     elif files.exists(files.join(folder, manifest.NAME)):
-        _check_stage(folder, report, depth)
+        alone = _check_files(folder, report, depth)
+        if depth.records:
+            _check_records(alone, None)
     else:
         raise CallError(
             f"{folder}: nothing to verify. Expected an output folder, one of {', '.join(FOLDERS)}, or a finished run."
@@ -51,10 +64,12 @@ def verify(folder: str, depth: Depth = EVERYTHING) -> VerifyReport:
     return report
 
 
-def _check_stage(
+def _check_files(
     folder: str, report: VerifyReport, depth: Depth, expected: StageType[AnyDetails] | None = None
-) -> Manifest[AnyDetails] | None:
-    """Check one stage's folder, which must be that of `expected` if this is given. Returns its manifest, if sound."""
+) -> StageFolder[AnyDetails] | None:
+    """Check the manifest and the files of a stage's or run's folder, which must be that of `expected` if this is given.
+    Returns what to read records from, None if there is no sound manifest."""
+    check_plain(folder, report)
     try:
         description = manifest.read(folder)
     except UserError as error:
@@ -69,12 +84,21 @@ def _check_stage(
     for name in sorted(set(sizes) - {manifest.NAME, *(output.name for output in description.outputs)}):
         if description.stage != TRAIN.name or not name.startswith(run.BESIDE):
             report.add(files.join(folder, name), "not in the manifest")
-    check_plain(folder, report)
     sound = unchanged(folder, description.outputs, sizes, report, depth, description.stage)
     for kind, counts in description.counts.items():
         if not counts.add_up():
             report.add(files.join(folder, manifest.NAME), f"{kind} do not add up: {counts}")
-    if depth.records:
-        with report.reading(folder):
-            CHECKERS[description.stage](StageFolder(folder, description, sound, report))
-    return description
+    return StageFolder(folder, description, sound, report)
+
+
+def _ties(shards: Manifest[AnyDetails] | None) -> Ties:
+    """What records must have in common, still empty."""
+    settings = shards.details.settings if shards is not None and isinstance(shards.details, ShardsDetails) else {}
+    return Ties(narrowed=settings.get("phrases") == "head")
+
+
+def _check_records(stage: StageFolder[AnyDetails] | None, ties: Ties | None) -> None:
+    """Read the records of a stage, and compare them with those of others if `ties` are given."""
+    if stage is not None:
+        with stage.report.reading(stage.folder):
+            CHECKERS[stage.manifest.stage](stage if ties is None else replace(stage, ties=ties))

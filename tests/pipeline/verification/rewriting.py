@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlmixer.artifacts import manifest, schemas
+from vlmixer.artifacts import contents, manifest, schemas
+from vlmixer.artifacts.details import ShardsDetails
 
 
 def flip(path: Path, chance: random.Random) -> None:
@@ -24,6 +25,20 @@ def rewrite_manifest(folder: Path, **changes: Any) -> None:
     before = manifest.read(str(folder))
     outputs = [manifest.output_of(str(folder), entry.name, entry.rows) for entry in before.outputs]
     (folder / "manifest.json").write_bytes(replace(before, outputs=outputs, **changes).to_bytes())
+
+
+def reseal(out: Path) -> None:
+    """Write all manifests and the record anew, as somebody would who hides a change of the files."""
+    hashes: dict[str, str] = {}
+    for folder in ("tagged", "regions", "bank", "shards"):
+        before = manifest.read(str(out / folder))
+        inputs = [replace(entry, sha256=hashes.get(entry.name, entry.sha256)) for entry in before.inputs]
+        details = before.details
+        if isinstance(details, ShardsDetails):
+            details = replace(details, bank=hashes["bank"])
+        rewrite_manifest(out / folder, inputs=inputs, details=details)
+        hashes[folder] = manifest.read(str(out / folder)).content_hash
+    contents.put(str(out), hashes)
 
 
 def rewrite_rows(path: Path, change: Callable[[list[dict]], None]) -> None:
