@@ -7,6 +7,15 @@ command names the packages themselves and works anywhere.
 import re
 from importlib import metadata
 
+_PIPELINE = ("apache_beam", "inflect", "safetensors", "spacy", "torch", "torchvision", "zstandard")
+_MODULES = {**dict.fromkeys(_PIPELINE, "pipeline"), "tokenizers": "train"}
+"""The extra with each module that the core does without."""
+
+
+def extra_of(module: str) -> str | None:
+    """The extra that installs a module, such as "pipeline" for spacy.tokens; None if no extra does."""
+    return _MODULES.get(module.partition(".")[0])
+
 
 def install_command(*extras: str) -> str:
     """A `pip install` line with the packages of these extras, such as "pipeline" or "train"."""

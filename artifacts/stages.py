@@ -1,7 +1,8 @@
 """The table of stages, in the order in which they run: name, folder below OUT, type of the manifest's details.
 
-Other tables have an entry per stage, too: how it runs (pipeline/jobs/chain.py), how its files are checked
-(pipeline/verification/verify.py), and what its command says (pipeline/commands/run.py).
+Other tables have an entry per stage, too: how it runs (pipeline/jobs/chain.py), what it needs
+(pipeline/preflight/checks.py), how its files are checked (pipeline/verification/verify.py), and what its command says
+(pipeline/commands/run.py).
 
 Training is no stage: it has no units. But its folder has a manifest of the same form.
 """

@@ -9,6 +9,7 @@ RUN/model.safetensors           the finished network; written after the last ste
 RUN/manifest.json               the hashes of the files of the finished run, see model.finished; written last
 """
 
+import contextlib
 import hashlib
 import io
 import math
@@ -53,9 +54,10 @@ class State:
     """How far a checkpoint is: `step` updates done, in `epoch`. `config`: the seed, model and train sections.
 
     `loss`: mean over the steps since the previous checkpoint; the best checkpoint has the lowest. `shards`: content
-    hash of the shards' manifest. Nothing else is needed: the samples and random numbers of later steps depend on the
-    seed and the step alone. `files`: SHA-256 of the checkpoint's other files and of the run's tokenizer.json; empty in
-    checkpoints of earlier versions.
+    hash of the shards' manifest. `since`: if this one was saved because of an interrupt, the losses since the last
+    regular one; the next regular one needs them for its mean. Nothing else is needed: the samples and random numbers
+    of later steps depend on the seed and the step alone. `files`: SHA-256 of the checkpoint's other files and of the
+    run's tokenizer.json; empty in checkpoints of earlier versions.
     """
 
     step: int
@@ -63,6 +65,7 @@ class State:
     loss: float
     shards: str
     config: dict[str, Any]
+    since: list[float] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
 
@@ -146,7 +149,7 @@ def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer
     found = checkpoints(run)
     best = min(found, key=_loss)
     for place in found[:-keep]:
-        if place != best:
+        if place != best or _loss(place) == math.inf:
             shutil.rmtree(place)
 
 
@@ -198,6 +201,14 @@ def restore(run: str, former: Checkpoint, network: Network, optimizer: torch.opt
         ) from None
 
 
+def last_state(run: str) -> State | None:
+    """How far the last checkpoint of `run` is that has a readable state; None if there is none."""
+    for folder in reversed(checkpoints(run)):
+        with contextlib.suppress(*_DAMAGE):
+            return _state(folder)
+    return None
+
+
 def _state(folder: str) -> State:
     state = details.from_json(State, finished.read_state(folder))
     if not 0 <= state.step == int(folder[-8:]) or state.epoch < 0:
@@ -215,8 +226,10 @@ def _check_files(folder: str, state: State) -> None:
 
 
 def _loss(folder: str) -> float:
+    """The loss by which the best checkpoint is chosen. That of an interrupt is never the best."""
     try:
-        return _state(folder).loss
+        state = _state(folder)
+        return math.inf if state.since else state.loss
     except _DAMAGE:
         return math.inf
 

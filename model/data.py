@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.interrupts import leave_to_parent
 from vlmixer.artifacts.processes import end_when
 from vlmixer.artifacts.rng import generator
 from vlmixer.artifacts.samples import ImageSample, MixedSample
@@ -26,6 +27,18 @@ from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import View
 
 Kind = TypeVar("Kind", MixedSample, ImageSample)
+
+
+def readers_of(train: TrainConfig, world: int) -> int:
+    """The number of readers of `world` ranks. Raises UserError if they cannot be divided among ranks and workers."""
+    processes = world * max(train.workers, 1)
+    readers = train.readers or processes
+    if readers % processes:
+        raise UserError(
+            f"train.readers: {readers} cannot be shared evenly among {world} ranks with "
+            f"{max(train.workers, 1)} workers each. Give a multiple of {processes}, or fewer train.workers."
+        )
+    return readers
 
 
 class Loader:
@@ -43,13 +56,7 @@ class Loader:
     ) -> None:
         """Raises UserError if the readers cannot be divided among ranks and workers, or the samples among readers."""
         self._shards, self._tokenizer, self._model, self._train, self._seed = shards, tokenizer, model, train, seed
-        processes = world * max(train.workers, 1)
-        self._readers = train.readers or processes
-        if self._readers % processes:
-            raise UserError(
-                f"train.readers: {self._readers} cannot be shared evenly among {world} ranks with "
-                f"{max(train.workers, 1)} workers each. Give a multiple of {processes}, or fewer train.workers."
-            )
+        self._readers = readers_of(train, world)
         self._own = range(rank, self._readers, world)
         self._image_batch = round(train.batch_size * train.image_ratio) if shards.images else 0
         for reader in self._own:
@@ -153,6 +160,7 @@ class Loader:
 
 
 def _begin_worker(_: int) -> None:
+    leave_to_parent()
     parent = multiprocessing.parent_process()
     assert parent is not None
     end_when(lambda: not parent.is_alive())

@@ -3,20 +3,22 @@
 The training itself is in model.training.
 """
 
-import argparse
-import json
 import sys
-import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.model.config import load_settings
-from vlmixer.model.progress import say
-from vlmixer.model.training import train
+from vlmixer.artifacts import interrupts
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+# Everything else is imported later: only then is Ctrl-C handled from the first moment.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program. Returns the exit code: 0 done, 1 the work failed, 2 the call was wrong."""
+    """Run the program. Returns the exit code: 0 done, 1 the work failed, 2 the call was wrong, 130 after Ctrl-C."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog="python -m vlmixer.model.train", description="Train on a folder of shards.")
     parser.add_argument("config", help="the config file (YAML)")
     parser.add_argument("--out", help="folder for the run (default: OUT/run)")
@@ -25,6 +27,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the config")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
+    try:
+        interrupts.raise_interrupts()
+        return _train(options)
+    except BaseException as error:
+        # Ctrl-C while a library is imported may arrive as an error of the import.
+        if not isinstance(error, KeyboardInterrupt) and (options.debug or not interrupts.was_interrupted()):
+            raise
+        return interrupts.report(error, "Continue with --resume.")
+
+
+def _train(options: "Namespace") -> int:
+    """Train. Returns the exit code."""
+    import json
+    import traceback
+
+    from vlmixer.artifacts.errors import CallError, UserError
+    from vlmixer.model.config import load_settings
+    from vlmixer.model.progress import say
+    from vlmixer.model.training import train
+
     try:
         given = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
         train(load_settings(options.config, [*options.set, *given]), out=options.out, resume=options.resume)
@@ -37,4 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interrupts.exit_at_once()
+    code = main()
+    interrupts.exit_at_once()
+    sys.exit(code)

@@ -6,6 +6,7 @@ line to model.train.
 """
 
 import math
+import signal
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, interrupts
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.lock import locked
 from vlmixer.artifacts.rng import stable_hash
@@ -23,7 +24,7 @@ from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.bert import load_bert
 from vlmixer.model.checkpoint import State
 from vlmixer.model.config import Settings, TrainConfig
-from vlmixer.model.data import Batch, Loader
+from vlmixer.model.data import Batch, Loader, readers_of
 from vlmixer.model.embedding import embed_reference
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
@@ -105,7 +106,7 @@ def train(
     source = shards or settings.train.shards or files.join(settings.out, "shards")
     if files.is_url(run):
         raise CallError(f"{run}: training writes to a local folder only. Give one with --out, and copy it afterwards.")
-    device = _device(settings.train)
+    device = find_device(settings.train)
     shard_set = open_shards(source)
     _check_vocabulary(shard_set, settings, vocabulary_hash)
     settings = checkpoint.with_feature_dim(settings, shard_set.feature_dim, source)
@@ -133,8 +134,7 @@ def _train(
     pipeline: str | None,
 ) -> None:
     config = settings.train
-    readers = config.readers or ranks.world * max(config.workers, 1)
-    settings = replace(settings, train=replace(config, readers=readers))
+    settings = replace(settings, train=replace(config, readers=readers_of(config, ranks.world)))
     former = checkpoint.load_checkpoint(run)
     if former is not None:
         if not resume:
@@ -169,7 +169,9 @@ def _train(
             checkpoint.save_config(run, settings, tokenizer)
         checkpoint.sweep(run)
     with Progress(run, config.steps, start, tensorboard=config.tensorboard, quiet=not ranks.first) as progress:
-        _loop(run, settings, shard_set, Losses(network, config, ranks), optimizer, loader, start, device, progress)
+        module, state = Losses(network, config, ranks), former.state if former else None
+        with interrupts.noted() as stop:
+            _loop(run, settings, shard_set, module, optimizer, loader, state, device, progress, stop)
     if ranks.first:
         checkpoint.save_network(run, network, embed_reference(network, tokenizer, settings.model, shard_set))
         finished.finish(run, checkpoint.lasting(settings), shard_set, config.steps, pipeline)
@@ -182,18 +184,23 @@ def _loop(
     module: Losses,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
-    start: int,
+    former: State | None,
     device: torch.device,
     progress: Progress,
+    stop: interrupts.Noted,
 ) -> None:
-    """All steps from `start` on, with log lines and checkpoints."""
+    """All steps after those of the `former` state, with log lines and checkpoints.
+
+    Raises Interrupted, after a checkpoint, if any rank was asked to stop.
+    """
     config, ranks, network = settings.train, module.ranks, module.network
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     # A batch without images leaves the head for tags unused.
     losses_of: nn.Module = DistributedDataParallel(module, find_unused_parameters=True) if ranks.world > 1 else module
+    start = former.step if former else 0
     batches = loader.batches(start * config.accumulate)
     saved = start or None
-    since_saved: list[float] = []
+    since_saved = list(former.since) if former else []
     for step in range(start, config.steps):
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
@@ -217,7 +224,8 @@ def _loop(
             losses += found.detach() / config.accumulate
             samples, items, epoch = samples + batch.samples, items + batch.items, batch.epoch
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-        sums = ranks.total(torch.cat([losses / ranks.world, losses.new_tensor([samples, items])])).tolist()
+        counted = losses.new_tensor([samples, items, stop.number])
+        sums = ranks.total(torch.cat([losses / ranks.world, counted])).tolist()
         values = dict(zip(LOSSES, sums, strict=False))
         values = {"loss": module.total(losses.new_tensor(sums[: len(LOSSES)])).item()} | values
         # Checked before the update, so that the weights stay those of the last sound step.
@@ -227,15 +235,21 @@ def _loop(
 
         done = step + 1
         since_saved.append(values["loss"])
-        progress.count(int(sums[-2]), int(sums[-1]), waited)
+        progress.count(int(sums[-3]), int(sums[-2]), waited)
         if done % config.log_every == 0 or done == config.steps:
             progress.report(done, epoch, values | {"learning_rate": rate, "gradient_norm": norm.item()})
-        if done % config.checkpoint_every == 0 or done == config.steps:
+        due = done % config.checkpoint_every == 0 or done == config.steps
+        if due or sums[-1]:
             mean = sum(since_saved) / len(since_saved)
-            state = State(done, epoch, mean, shard_set.content_hash, checkpoint.resolved(settings))
+            since_saved = [] if due else since_saved
+            content = checkpoint.resolved(settings)
+            state = State(done, epoch, mean, shard_set.content_hash, content, since=since_saved)
             if ranks.first:
                 checkpoint.save_checkpoint(run, network, optimizer, state, config.keep_checkpoints)
-            saved, since_saved = done, []
+            saved = done
+        if sums[-1]:
+            message = f"{run}: checkpoint saved at step {done} of {config.steps}."
+            raise interrupts.Interrupted(message, stop.number or signal.SIGTERM)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -263,7 +277,8 @@ def _tokenizer(settings: Settings, shard_set: ShardSet, former_run: str | None) 
     return tokenizers.learn(shard_set.texts(), settings.model.vocabulary_size)
 
 
-def _device(config: TrainConfig) -> torch.device:
+def find_device(config: TrainConfig) -> torch.device:
+    """The device that the config asks for. Raises UserError if it is not there."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device: cuda, but PyTorch finds no CUDA device here. Set it to auto or cpu.")
     name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device

@@ -1,7 +1,8 @@
 """The `vlmixer` command: reads the call, sets up logging, and turns errors into messages and exit codes.
 
-Exit codes: 0 done, 1 the work failed, 2 the call was wrong; 130 after Ctrl-C and 141 if nobody reads stdout any more
-(`| head`), as shells report programs that end by these signals. Results go to stdout, everything else to stderr.
+Exit codes: 0 done, 1 the work failed, 2 the call was wrong; as shells report programs that end by these signals, 130
+after Ctrl-C, 143 after SIGTERM in training, and 141 if nobody reads stdout any more (`| head`). Results go to stdout,
+everything else to stderr.
 
 Each group of subcommands has a file of its own here, with its parsers and handlers. These files import heavy packages
 where they use them, so that `vlmixer bank stats` does not wait for Beam or torch.
@@ -11,13 +12,13 @@ import argparse
 import logging
 import os
 import select
-import signal
 import sys
 from collections.abc import Sequence
 
 from vlmixer import __version__
+from vlmixer.artifacts import interrupts
 from vlmixer.artifacts.errors import CallError, UserError, explain
-from vlmixer.artifacts.extras import install_command
+from vlmixer.artifacts.extras import extra_of, install_command
 from vlmixer.pipeline.commands import bank, demo, evaluate, plan, run, show, train, verify
 
 GROUPS = (demo, run, plan, verify, show, bank, train, evaluate)
@@ -25,9 +26,6 @@ GROUPS = (demo, run, plan, verify, show, bank, train, evaluate)
 
 EXTRAS = {"demo": ("pipeline", "train"), "train": ("train",), "eval": ("pipeline", "train")}
 """The extras of subcommands; the others need the extra of the missing module."""
-PIPELINE = ("apache_beam", "inflect", "safetensors", "spacy", "torch", "torchvision", "zstandard")
-MODULES = {**dict.fromkeys(PIPELINE, "pipeline"), "tokenizers": "train"}
-"""The extra with each module that the core does without."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,11 +34,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _limit_threads()
     _set_up_logging(options.debug)
     try:
+        interrupts.raise_interrupts()
+        return _do(options)
+    except BaseException as error:
+        # Ctrl-C while a library is imported may arrive as an error of the import.
+        if not isinstance(error, KeyboardInterrupt) and (options.debug or not interrupts.was_interrupted()):
+            raise
+        return interrupts.report(error, options.resume_hint)
+
+
+def _do(options: argparse.Namespace) -> int:
+    """Do the work. Returns the exit code."""
+    try:
         code: int = options.do(options)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return _interrupted(options.resume_hint)
     except BrokenPipeError:
         if not _stdout_is_closed():
             raise
@@ -52,25 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {shown}", file=sys.stderr)
         return 2 if isinstance(shown, CallError) else 1
     except ModuleNotFoundError as error:
-        if options.debug or error.name is None or error.name.partition(".")[0] not in MODULES:
+        extra = extra_of(error.name or "")
+        if options.debug or extra is None:
             raise
-        print(f"error: {_not_installed(error.name, options.command)}", file=sys.stderr)
+        install = install_command(*EXTRAS.get(options.command, (extra,)))
+        print(
+            f"error: `vlmixer {options.command}` needs packages that are not installed: {error.name}. Run `{install}`.",
+            file=sys.stderr,
+        )
         return 2
-
-
-def _not_installed(module: str, command: str) -> str:
-    """What to do about a missing module of an extra."""
-    extras = EXTRAS.get(command) or (MODULES[module.partition(".")[0]],)
-    return f"`vlmixer {command}` needs packages that are not installed: {module}. Run `{install_command(*extras)}`."
-
-
-def _interrupted(hint: str) -> int:
-    """Say so in one line, which a second Ctrl-C does not disturb."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # If the interrupt went through an `eval`, Python would end by the signal; another `eval` clears its note of that.
-    eval("None")
-    print(f"interrupted. {hint}".rstrip(), file=sys.stderr)
-    return 130
 
 
 def _stdout_is_closed() -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive, default=default_workers(), metavar="N",
         help="number of local processes (default: one per processor, fewer if memory is short)",
     )  # fmt: skip
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """--dry-run."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check config, inputs, models and disk space; run and write nothing"
+    )
+
+
+def print_checked(found: Sequence[str]) -> None:
+    """What the checks of --dry-run found."""
+    print(*found, "nothing stands in the way; nothing was written", sep="\n")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import argparse
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.stages import NAMES
 from vlmixer.pipeline.commands.options import (
     Subcommands,
     above_zero,
@@ -38,10 +39,13 @@ def run(options: argparse.Namespace) -> int:
     """Probe and print the estimate."""
     from vlmixer.pipeline.config import load_config
     from vlmixer.pipeline.planning.plan_run import plan_run
+    from vlmixer.pipeline.preflight.call import TRAIN, Call
+    from vlmixer.pipeline.preflight.preflight import check
 
     if options.scale and (options.sentences or options.images):
         raise CallError("--scale contradicts --sentences and --images. Give one of them.")
     config = load_config(options.config, options.set, options.out)
+    check(Call(config, (*NAMES, TRAIN) if config.train else NAMES, import_paths(options.config)))
     report = plan_run(
         config,
         scale=options.scale,

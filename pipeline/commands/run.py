@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING
 
 from vlmixer.artifacts import stages
 from vlmixer.artifacts.errors import WriteError
-from vlmixer.pipeline.commands.options import Subcommands, add_config, add_workers, common, import_paths
-from vlmixer.pipeline.commands.train import require_local, train_run
+from vlmixer.pipeline.commands.options import (
+    Subcommands,
+    add_config,
+    add_dry_run,
+    add_workers,
+    common,
+    import_paths,
+    print_checked,
+)
+from vlmixer.pipeline.commands.train import train_run
 
 if TYPE_CHECKING:
-    from vlmixer.pipeline.config import Config
+    from vlmixer.pipeline.jobs.engine import Engine
+    from vlmixer.pipeline.preflight.call import Call
 
 LOG = logging.getLogger("vlmixer")
 RESUME_HINT = "Rerun the same command to resume."
@@ -31,6 +40,7 @@ def add(commands: Subcommands) -> None:
     add_config(staged)
     add_workers(staged)
     staged.add_argument("--overwrite", action="store_true", help="discard earlier results and start over")
+    add_dry_run(staged)
     whole = commands.add_parser(
         "run", parents=[staged], help="tag, detect, index, mix, and train if the config has a `train` section",
         epilog="Arguments after -- go to Beam: vlmixer run CONFIG.yaml -- --runner=FlinkRunner …",
@@ -47,28 +57,42 @@ def run(options: argparse.Namespace) -> int:
     from vlmixer.artifacts import files
     from vlmixer.artifacts.lock import locked
     from vlmixer.pipeline.config import load_config
+    from vlmixer.pipeline.jobs.engine import Engine
+    from vlmixer.pipeline.preflight.call import TRAIN, Call
+    from vlmixer.pipeline.preflight.preflight import check
 
     config = load_config(options.config, options.set, options.out)
-    if options.stages == stages.NAMES and config.train is not None:
-        require_local(config.out)
+    engine = Engine(options.workers, options.beam_args)
+    trains = options.stages == stages.NAMES and config.train is not None
+    call = Call(
+        config,
+        (*options.stages, TRAIN) if trains else options.stages,
+        import_paths(options.config),
+        engine.remote,
+        options.overwrite,
+    )
+    found = check(call)
+    if options.dry_run:
+        print_checked(found)
+        return 0
     _log_to(config.out)
     with locked(files.join(config.out, "logs")):
-        _run_locked(options, config)
+        _run_locked(options, call, engine)
     return 0
 
 
-def _run_locked(options: argparse.Namespace, config: "Config") -> None:
+def _run_locked(options: argparse.Namespace, call: "Call", engine: "Engine") -> None:
     from vlmixer.artifacts import contents, files
     from vlmixer.pipeline.jobs.chain import run_stages
-    from vlmixer.pipeline.jobs.engine import Engine
+    from vlmixer.pipeline.preflight.call import TRAIN
 
-    engine = Engine(options.workers, options.beam_args)
-    run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=import_paths(options.config))
+    config = call.config
+    run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=call.import_paths)
     if options.stages == ("tag",):
         _print_tagging(config.out)
     if options.stages == ("mix",):
         _print_mixing(config.out)
-    if options.stages == stages.NAMES and config.train is not None:
+    if TRAIN in call.stages:
         folder = files.join(config.out, stages.TRAIN.folder)
         if options.overwrite:
             contents.take_off(config.out, stages.TRAIN.folder)

@@ -5,8 +5,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from vlmixer.artifacts.errors import CallError
-from vlmixer.pipeline.commands.options import Subcommands, add_config, common
+from vlmixer.pipeline.commands.options import Subcommands, add_config, add_dry_run, common, print_checked
 
 if TYPE_CHECKING:
     from vlmixer.pipeline.config import Config
@@ -21,38 +20,36 @@ def add(commands: Subcommands) -> None:
         "--init", metavar="PATH",
         help="start from BERT weights in Hugging Face's layout (.safetensors); the same as model.init",
     )  # fmt: skip
-    train.set_defaults(do=run, resume_hint="Add --resume to continue from the last checkpoint.")
+    add_dry_run(train)
+    train.set_defaults(do=run, resume_hint="Add --resume to continue.")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train as the config says."""
     from vlmixer.artifacts import files
     from vlmixer.pipeline.config import load_config
+    from vlmixer.pipeline.preflight.call import TRAIN, Call
+    from vlmixer.pipeline.preflight.preflight import check
 
     init = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
     config = load_config(options.config, [*options.set, *init])
-    train_run(config, options.out or files.join(config.out, "run"), resume=options.resume)
+    folder = options.out or files.join(config.out, "run")
+    found = check(Call(config, (TRAIN,), run=folder))
+    if options.dry_run:
+        print_checked(found)
+        return 0
+    train_run(config, folder, resume=options.resume)
     return 0
 
 
-def require_local(folder: str) -> None:
-    """Raises CallError if the folder of a training run is a URL."""
-    if "://" in folder:
-        raise CallError(
-            f"{folder}: training writes checkpoints, which needs a local folder. Leave training out of the run "
-            "(--set train=null), then call `vlmixer train CONFIG.yaml --set train.shards=URL/shards --out FOLDER`."
-        )
-
-
 def train_run(config: "Config", folder: str, *, resume: bool) -> None:
-    """Train into `folder`, with all processors. Raises CallError if it is a URL."""
+    """Train into `folder`, with all processors."""
     import torch
 
     from vlmixer.bank.concepts import load_vocabulary
     from vlmixer.model.config import Settings, TrainConfig
     from vlmixer.model.training import train
 
-    require_local(folder)
     torch.set_num_threads(os.cpu_count() or 1)
     settings = Settings(config.seed, config.out, config.vocabulary, config.model, config.train or TrainConfig())
     # Evaluation needs the detector and the vocabulary, of which the trainer itself knows nothing.

@@ -10,19 +10,16 @@ import apache_beam as beam
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.details import RegionsDetails, to_json
-from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
 from vlmixer.pipeline.config import MACHINES, Config, ImageSettings
 from vlmixer.pipeline.image.decoding import decoders
-from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_features, load_finder
-from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe_detector, detector_spec, packages_of
+from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_finder
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, detector_spec, packages_of
+from vlmixer.pipeline.image.inputs import plan_inputs
 from vlmixer.pipeline.image.photos import Photo, PhotoReader, in_batches
-from vlmixer.pipeline.image.readers.base import ImageCorpus
-from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
-from vlmixer.pipeline.image.readers.features import photos_by_id, plan_features
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.regions_table import regions_table
 from vlmixer.pipeline.image.survey import SurveyRows
@@ -174,25 +171,6 @@ def run_detect(
         not_images=len(corpus.set_aside),
     )
     return finish_stage(stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction)
-
-
-def plan_inputs(
-    spec: DetectorSpec, inputs: Sequence[str], photos_file: str
-) -> tuple[ImageCorpus, dict[str, str] | None]:
-    """The corpus, and for region features the photos of `inputs` by id, which are to be written to `photos_file`.
-
-    The photos are None for other detectors, and if there are no inputs. Raises CallError.
-    """
-    if not spec.name.startswith(TSV):
-        if not inputs:
-            raise CallError("images.inputs: empty; expected files, folders or globs with images.")
-        return plan_corpus(inputs), None
-    corpus = plan_features(spec.name.removeprefix(TSV), spec.options.get("predictions"), photos_file if inputs else "")
-    load_features(spec)
-    if not inputs:
-        return corpus, None
-    photos = plan_corpus(inputs)
-    return replace(corpus, inputs=[*corpus.inputs, *photos.inputs]), photos_by_id(photos)
 
 
 def machine_hints(settings: ImageSettings) -> dict[str, str]:

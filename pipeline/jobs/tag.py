@@ -15,7 +15,7 @@ import apache_beam as beam
 
 from vlmixer.artifacts import files, json_files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
-from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
 from vlmixer.artifacts.parquet import read_parquet
@@ -27,9 +27,10 @@ from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.tagging import EXAMPLES, Examples, write_tagging_report
 from vlmixer.pipeline.text.candidates import CandidateFiles
+from vlmixer.pipeline.text.inputs import find_inputs
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.readers.base import TextSlice
-from vlmixer.pipeline.text.readers.formats import can_split, is_side_file
+from vlmixer.pipeline.text.readers.formats import can_split
 from vlmixer.pipeline.text.readers.reader import SentenceReader, SourceSentence
 from vlmixer.pipeline.text.readers.slices import source_id
 from vlmixer.pipeline.text.sentences import SentenceSplitter
@@ -93,9 +94,8 @@ def run_tag(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, sizes: TagSizes = SIZES
 ) -> Manifest[TaggedDetails]:
     """Run the stage, or resume it. Raises UserError, CallError."""
-    if not config.text.inputs:
-        raise CallError("text.inputs: empty; expected files, folders or globs with sentences.")
-    inputs = _without_side_files(files.expand(config.text.inputs, key="text.inputs"), config.text.inputs)
+    inputs, aside = find_inputs(config.text.inputs)
+    _log_set_aside(aside)
     # `auto` is resolved here, so that its warning is given once and not by every worker.
     text = replace(config.text, spacy_model=resolve_model(config.text.spacy_model))
     nlp = load_spacy(text.spacy_model)
@@ -329,14 +329,12 @@ def _why(stage: Stage[TaggedDetails], results: Sequence[UnitResult[Any]]) -> str
     return "".join(lines[:SHOWN])
 
 
-def _without_side_files(inputs: Sequence[FileStat], named: Sequence[str]) -> list[FileStat]:
-    """The inputs without files of folders and globs whose names say that they hold no sentences (README.md …)."""
-    aside = [entry.name for entry in inputs if is_side_file(entry.name) and entry.name not in named]
-    if not aside or len(aside) == len(inputs):
-        return list(inputs)
-    shown = ", ".join(aside[:SHOWN]) + (", …" if len(aside) > SHOWN else "")
-    LOG.info("tag: %d files are set aside by their names; to read one, name it in text.inputs: %s", len(aside), shown)
-    return [entry for entry in inputs if entry.name not in set(aside)]
+def _log_set_aside(names: Sequence[str]) -> None:
+    if names:
+        shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        LOG.info(
+            "tag: %d files are set aside by their names; to read one, name it in text.inputs: %s", len(names), shown
+        )
 
 
 def _log_files_that_cannot_be_split(inputs: Sequence[FileStat], sizes: TagSizes) -> None:

@@ -214,18 +214,19 @@ def _longest(*found: list[Match]) -> list[Match]:
     return kept
 
 
-def resolve_model(model: str) -> str:
-    """The pipeline's name. `auto` gives the default one if it is installed, else the rules, with a warning."""
+def resolve_model(model: str, *, warn: bool = True) -> str:
+    """The pipeline's name. `auto` gives the default one if it is installed, else the rules. warn: whether to say so."""
     if model != "auto":
         return model
     if importlib.util.find_spec(DEFAULT_MODEL) is not None:
         return DEFAULT_MODEL
-    LOG.warning(
-        "text.spacy_model: auto, but %s is not installed. The built-in rules decide which words are meant, "
-        "which is less exact. To install it: python -m spacy download %s",
-        DEFAULT_MODEL,
-        DEFAULT_MODEL,
-    )
+    if warn:
+        LOG.warning(
+            "text.spacy_model: auto, but %s is not installed. The built-in rules decide which words are meant, "
+            "which is less exact. To install it: python -m spacy download %s",
+            DEFAULT_MODEL,
+            DEFAULT_MODEL,
+        )
     return RULES
 
 

@@ -29,12 +29,21 @@ class Killed(BaseException):
 
 def stop_after(monkeypatch, steps):
     """Let training be killed when it asks for its batch number `steps`."""
+
+    def kill():
+        raise Killed
+
+    call_at(monkeypatch, steps, kill)
+
+
+def call_at(monkeypatch, number, do):
+    """Call `do` when training asks for its batch `number`, counted from 0."""
     whole = Loader.batches
 
     def batches(self, start):
         for step, batch in enumerate(whole(self, start), start):
-            if step == steps:
-                raise Killed
+            if step == number:
+                do()
             yield batch
 
     monkeypatch.setattr(Loader, "batches", batches)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from tests.model.runs import SMALL, STEPS, Killed, damage, losses, settings, stop_after
+from tests.model.runs import SMALL, STEPS, Killed, call_at, damage, losses, settings, stop_after
 from tests.model.world import World, write_shards
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.interrupts import Interrupted
 from vlmixer.model import checkpoint, finished
 from vlmixer.model.checkpoint import load_run
 from vlmixer.model.data import Loader
@@ -33,6 +35,26 @@ def test_a_stopped_and_resumed_run_is_bit_for_bit_the_run_that_was_not(shards, s
     train(settings(shards), out=run, resume=True)
     assert losses(run) == losses(straight)
     for name in ("model.safetensors", "config.yaml", "tokenizer.json", "checkpoints/step-00000012/state.json"):
+        assert Path(run, name).read_bytes() == Path(straight, name).read_bytes(), name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_loses_no_step_and_ends_like_one_that_was_not(
+    shards, straight, tmp_path, monkeypatch, number
+):
+    run = str(tmp_path / "run")
+    for step in (6, 9):  # interrupted while its batch is read: the step is done, then a checkpoint saved
+        with monkeypatch.context() as patch:
+            call_at(patch, step, lambda: signal.raise_signal(number))
+            with pytest.raises(Interrupted, match=rf"run: checkpoint saved at step {step + 1} of 12") as raised:
+                train(settings(shards), out=run, resume=True)
+        assert raised.value.number == number
+        last = checkpoint.last_state(run)
+        assert last is not None
+        assert last.step == step + 1
+    train(settings(shards), out=run, resume=True)
+    assert losses(run) == losses(straight)
+    for name in ("model.safetensors", "checkpoints/step-00000012/state.json"):
         assert Path(run, name).read_bytes() == Path(straight, name).read_bytes(), name
 
 

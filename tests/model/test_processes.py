@@ -66,6 +66,23 @@ def test_a_killed_worker_ends_the_training_with_a_line(reading_ahead):
     assert "Continue with --resume." in said
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_saves_a_checkpoint(reading_ahead, tmp_path, number, code):
+    """The process that reads ahead gets the signal, too, as from a terminal or a cluster."""
+    process, worker = reading_ahead
+    for each in (worker, process.pid):
+        os.kill(each, number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == code
+    (folder,) = (tmp_path / "run" / "checkpoints").iterdir()
+    step = int(folder.name.removeprefix("step-"))
+    *before, last = said.splitlines()
+    assert last == (
+        f"interrupted: {tmp_path / 'run'}: checkpoint saved at step {step} of 1000000. Continue with --resume."
+    )
+    assert all(line.startswith("train: step ") for line in before)
+
+
 @pytest.mark.parametrize("world", [None, "", "1"])
 def test_one_process_is_the_default(monkeypatch, world):
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):

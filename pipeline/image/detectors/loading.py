@@ -171,6 +171,11 @@ def _import_class(spec: DetectorSpec) -> Any:
             f"images.detector: no module {module_name!r} among the installed packages, nor in "
             f"{' or '.join(spec.import_paths) or 'any folder'}. Expected pkg.module:Class."
         ) from None
+    except Exception as error:  # The module may be anyone's code.
+        raise UserError(
+            f"images.detector: importing {module_name} failed: {type(error).__name__}: {error}. Correct the module; "
+            "--debug shows the traceback."
+        ) from error
     if not hasattr(module, class_name):
         raise CallError(f"images.detector: {module.__file__} has no class {class_name!r}.")
     return getattr(module, class_name)
