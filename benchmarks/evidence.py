@@ -216,8 +216,8 @@ def perfect_tags(gallery: Gallery) -> list[RetrievalScore]:
     return [score_matrix("perfect tags", matrix, overlap, owner, True, 1000, 0)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_corpora(parser: argparse.ArgumentParser) -> None:
+    """The options that say what to train on and what to measure with."""
     parser.add_argument("--text", required=True)
     parser.add_argument("--images", required=True, nargs="+")
     parser.add_argument("--test", required=True, nargs="+", metavar="CAPTIONS.jsonl[@PART]")
@@ -227,12 +227,13 @@ def main() -> None:
     parser.add_argument("--spacy-model", default="auto")
     parser.add_argument("--classes")
     parser.add_argument("--part", choices=PARTS, default="all")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of mix, model or train"
     )
-    options = parser.parse_args()
+
+
+def prepare(options: argparse.Namespace) -> tuple[Config, list[tuple[str, str, Gallery]]]:
+    """Run the stages in --out, or what is left of them. Returns their config; and each list, its part and gallery."""
     logging.basicConfig(level=logging.ERROR)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -244,6 +245,24 @@ def main() -> None:
     for number, (path, part) in enumerate(lists_of(options)):
         folder = out / "-".join(["gallery", str(GALLERY_THRESHOLD), *([str(number)] if number else [])])
         galleries.append((path, part, load_gallery(path, options.classes, config, folder).part(part)))
+    return config, galleries
+
+
+def measure(run: str, gallery: Gallery) -> RetrievalReport:
+    """Retrieval among the photos of `gallery`."""
+    captions = [list(group) for group in gallery.captions]
+    concepts = [[set(found) for found in group] for group in gallery.concepts]
+    return retrieval(run, gallery.images, captions, concepts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_corpora(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    options = parser.parse_args()
+    out: Path = options.out
+    _, galleries = prepare(options)
     lists: list[dict[str, list[RetrievalReport]]] = [{} for _ in galleries]
     for seed in options.seeds:
         for name in options.only:
@@ -252,9 +271,7 @@ def main() -> None:
             run = run_variant(name, replace(asked, seed=seed, out=str(out)))
             sections = []
             for reports, (path, part, gallery) in zip(lists, galleries, strict=True):
-                captions = [list(group) for group in gallery.captions]
-                concepts = [[set(found) for found in group] for group in gallery.concepts]
-                reports.setdefault(name, []).append(retrieval(run, gallery.images, captions, concepts))
+                reports.setdefault(name, []).append(measure(run, gallery))
                 note = (
                     f"{'/'.join(Path(path).parts[-2:])}, part {part}; regions from score {GALLERY_THRESHOLD} on; "
                     f"{' '.join(options.set) or 'default settings'}."
