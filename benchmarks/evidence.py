@@ -248,6 +248,12 @@ def prepare(options: argparse.Namespace) -> tuple[Config, list[tuple[str, str, G
     return config, galleries
 
 
+def training_settings(options: argparse.Namespace) -> Settings:
+    """The settings of the network and of its training."""
+    asked = [assignment for assignment in options.set if not assignment.startswith("mix.")]
+    return settings.build(Settings, settings.override({}, asked), where="--set")
+
+
 def measure(run: str, gallery: Gallery) -> RetrievalReport:
     """Retrieval among the photos of `gallery`."""
     captions = [list(group) for group in gallery.captions]
@@ -266,9 +272,7 @@ def main() -> None:
     lists: list[dict[str, list[RetrievalReport]]] = [{} for _ in galleries]
     for seed in options.seeds:
         for name in options.only:
-            given = [assignment for assignment in options.set if not assignment.startswith("mix.")]
-            asked = settings.build(Settings, settings.override({}, given), where="--set")
-            run = run_variant(name, replace(asked, seed=seed, out=str(out)))
+            run = run_variant(name, replace(training_settings(options), seed=seed, out=str(out)))
             sections = []
             for reports, (path, part, gallery) in zip(lists, galleries, strict=True):
                 reports.setdefault(name, []).append(measure(run, gallery))

@@ -22,9 +22,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for imports of `benchmarks`
 
-from benchmarks.evidence import IMPORT_PATHS, Gallery, add_corpora, measure, prepare
+from benchmarks.evidence import IMPORT_PATHS, Gallery, add_corpora, measure, prepare, training_settings
 
-from vlmixer.artifacts import files, settings, stages
+from vlmixer.artifacts import files, stages
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.model.config import Settings
 from vlmixer.model.training import train
@@ -164,7 +164,7 @@ def main() -> None:
     config, lists = prepare(options)
     galleries = [gallery for _, _, gallery in lists]
     titles = [f"{Path(path).parts[-2]} {part}" for path, part, _ in lists]
-    asked = settings.build(Settings, settings.override({}, options.set), where="--set")
+    asked = training_settings(options)
     whole = point("steps", asked.train.steps, config, galleries, asked, options.seeds)
     counts = {
         "sentences": len((options.out / "text.txt").read_text(encoding="utf-8").splitlines()),
