@@ -40,7 +40,7 @@ class DemoSize:
     photos: int = 1500
     sentences: int = 20_000
     pairs: int = 200
-    train_steps: int = 400
+    train_steps: int = 200
 
 
 FULL = DemoSize()

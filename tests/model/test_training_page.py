@@ -46,7 +46,7 @@ def test_the_configs_are_read(folder, monkeypatch):
     alone, base = blocks("yaml")
     Path("train.yaml").write_text(alone)
     settings = load_settings("train.yaml")
-    assert (settings.out, settings.train.shards, settings.train.steps) == ("out/", "out/shards", 2000)
+    assert (settings.out, settings.train.shards, settings.train.steps) == ("out/", "out/shards", 1000)
     changes = ["train.steps=2", "train.batch_size=8", "train.learning_rate=5e-4", "train.workers=0"]
     assert main(["train.yaml", "--out", "run-2", *(part for change in changes for part in ("--set", change))]) == 0
     assert Path("run-2/model.safetensors").exists()
