@@ -18,7 +18,7 @@ from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.stages import Details, Details_co, StageType
 
 NAME = "manifest.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 AGAIN = "Remove the folder and run the stage again."
 
 

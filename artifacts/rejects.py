@@ -4,12 +4,17 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vlmixer.artifacts import schemas
+from vlmixer.artifacts.parquet import open_parquet
 
 BAD = {
     "not_utf8": "bytes that are not valid UTF-8",
@@ -48,49 +53,142 @@ UNUSED = {
 REASONS = BAD | UNUSED
 
 
+VOLUMINOUS = frozenset({"empty_line", "no_mention", "duplicate", "not_meant"})
+"""Unused inputs that a sound corpus has by the million. A RejectFile lists some of each, and counts the rest."""
+LISTED = 100
+"""Of each voluminous reason and source, per unit of work."""
+BATCH = 10_000
+"""Rows that are held in memory before they are written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One input that was not used. `key`: which one of `source` (a byte position, a row, or "")."""
+    """Inputs that were not used: one, or `number` of them that are not listed each.
+
+    key: which one of `source` (a byte position, a row, or "").
+    """
 
     source: str
     key: str
     reason: str
     detail: str = ""
-
-    def __post_init__(self) -> None:
-        if self.reason not in REASONS:
-            raise ValueError(f"unknown reject reason {self.reason!r}; known: {', '.join(REASONS)}")
+    number: int = 1
 
 
-@dataclass
 class RejectLog:
-    """The rejects of one unit of work. Their number is bounded by the unit."""
+    """The rejects of a piece of work, kept in memory as `rejects`."""
 
-    stage: str
-    rejects: list[Reject] = field(default_factory=list)
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.rejects: list[Reject] = []
+        self._counts: Counter[str] = Counter()
 
     def add(self, source: str, key: object, reason: str, detail: str = "") -> None:
         """Record one input that is not used."""
-        # Details may quote messages of other software; characters that UTF-8 cannot encode become question marks.
-        self.rejects.append(Reject(source, str(key), reason, detail[:300].encode(errors="replace").decode()))
+        if reason not in REASONS:
+            raise ValueError(f"unknown reject reason {reason!r}; known: {', '.join(REASONS)}")
+        self._counts[reason] += 1
+        if self._lists(source, reason):
+            # Details may quote messages of other software; characters that UTF-8 cannot encode become question marks.
+            self._keep(Reject(source, str(key), reason, detail[:300].encode(errors="replace").decode()))
+
+    @property
+    def total(self) -> int:
+        """Number of rejects."""
+        return self._counts.total()
 
     def counts(self) -> dict[str, int]:
         """Rejects by reason, sorted by reason."""
-        return dict(sorted(Counter(reject.reason for reject in self.rejects).items()))
+        return dict(sorted(self._counts.items()))
 
     def publish(self, path: str) -> int:
-        """Write the Parquet file `path` of rejects/ and return the number of rows. Without rows no file is written."""
+        """Write the Parquet file `path` of rejects and return the number of rows. Without rows no file is written."""
         if self.rejects:
-            columns = {
-                "stage": [self.stage] * len(self.rejects),
-                "source": [reject.source for reject in self.rejects],
-                "key": [reject.key for reject in self.rejects],
-                "reason": [reject.reason for reject in self.rejects],
-                "detail": [reject.detail for reject in self.rejects],
-            }
             with schemas.writing_parquet(path, schemas.REJECTS) as writer:
-                writer.write_table(pa.table(columns, schema=schemas.REJECTS))
+                writer.write_table(_table(self.stage, self.rejects))
         return len(self.rejects)
+
+    def _lists(self, source: str, reason: str) -> bool:
+        """Whether the next reject of this source and reason is listed by itself."""
+        return True
+
+    def _keep(self, reject: Reject) -> None:
+        self.rejects.append(reject)
+
+
+class RejectFile(RejectLog):
+    """The rejects of a unit of work, written to the Parquet file `path` as they come.
+
+    Memory is bounded by `batch`, however many there are. Of the reasons VOLUMINOUS, the first `listed` of each source
+    have a row each, and one row counts the others. Use it in a `with` block, at whose end the file appears; it does not
+    if there are no rejects, or if the block raises.
+    """
+
+    def __init__(
+        self, stage: str, path: str, *, list_all: bool = False, listed: int = LISTED, batch: int = BATCH
+    ) -> None:
+        """list_all: give each input a row, whatever its reason."""
+        super().__init__(stage)
+        self.path = path
+        self.rows = 0
+        self._list_all, self._most, self._batch = list_all, listed, batch
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._writer: pq.ParquetWriter | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            for (source, reason), number in sorted(self._seen.items()):
+                if number > self._most:
+                    rest = number - self._most
+                    self._keep(Reject(source, "", reason, "not listed each (rejects: sample)", rest))
+            self._write()
+        self._open.__exit__(kind, error, trace)
+
+    def _lists(self, source: str, reason: str) -> bool:
+        if self._list_all or reason not in VOLUMINOUS:
+            return True
+        self._seen[source, reason] += 1
+        return self._seen[source, reason] <= self._most
+
+    def _keep(self, reject: Reject) -> None:
+        self.rejects.append(reject)
+        if len(self.rejects) >= self._batch:
+            self._write()
+
+    def _write(self) -> None:
+        if self.rejects:
+            if self._writer is None:
+                self._writer = self._open.enter_context(schemas.writing_parquet(self.path, schemas.REJECTS))
+            self._writer.write_table(_table(self.stage, self.rejects))
+            self.rows += len(self.rejects)
+            self.rejects.clear()
+
+
+def read_rejects(path: str) -> Iterator[Reject]:
+    """The rows of a file of rejects, some of them in memory at a time. Raises UserError if the file is damaged."""
+    with schemas.damage_named(path) as file:
+        parquet = open_parquet(file)
+        for group in range(parquet.num_row_groups):
+            for row in parquet.read_row_group(group, use_threads=False).to_pylist():
+                yield Reject(row["source"], row["key"], row["reason"], row["detail"], row["number"])
+
+
+def _table(stage: str, rejects: Sequence[Reject]) -> pa.Table:
+    columns = {
+        "stage": [stage] * len(rejects),
+        "source": [reject.source for reject in rejects],
+        "key": [reject.key for reject in rejects],
+        "reason": [reject.reason for reject in rejects],
+        "detail": [reject.detail for reject in rejects],
+        "number": [reject.number for reject in rejects],
+    }
+    return pa.table(columns, schema=schemas.REJECTS)
 
 
 def bad_count(counts: Iterable[tuple[str, int]]) -> int:

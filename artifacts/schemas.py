@@ -87,6 +87,7 @@ REJECTS = pa.schema(
         pa.field("key", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("number", pa.int64(), nullable=False),
     ]
 )
 

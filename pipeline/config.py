@@ -100,6 +100,8 @@ class Config:
     out: str = "out"
     vocabulary: str = "coco"
     max_bad_fraction: float = 0.05
+    rejects: Literal["sample", "all"] = "sample"
+    """Whether each unused input of a voluminous reason (artifacts/rejects.py) is listed, or some of each source."""
     text: TextSettings = field(default_factory=TextSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
     bank: BankSettings = field(default_factory=BankSettings)

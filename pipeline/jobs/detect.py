@@ -11,7 +11,6 @@ import apache_beam as beam
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.details import RegionsDetails, to_json
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
-from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
 from vlmixer.pipeline.config import MACHINES, Config, ImageSettings
@@ -56,10 +55,12 @@ class DetectRegions(beam.PTransform):
         vocabulary: Vocabulary,
         out: str,
         hints: Mapping[str, str] | None = None,
+        *,
+        list_all: bool = False,
     ) -> None:
-        """hints: Beam's resource hints for the step that runs the detector."""
+        """hints: Beam's resource hints for the step that runs the detector. list_all: see Stage."""
         super().__init__()
-        self._worker = DetectWorker(settings, detector, vocabulary, Stage(DETECT, out))
+        self._worker = DetectWorker(settings, detector, vocabulary, Stage(DETECT, out, list_all))
         self._hints = hints
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
@@ -89,14 +90,16 @@ class DetectWorker:
         return load_finder(self.detector, self.vocabulary)
 
     def run(self, unit: Unit[tuple[SurveyRows, ...]], resource: RegionFinder) -> UnitResult[FoundRegions]:
-        log = RejectLog("detect")
-        reader = PhotoReader(self.stage.work, resource.source(self.settings.max_megapixels * 1e6), log)
-        photos = reader.photos(unit.content, decode_ahead=self.detector.device == "cuda")
         images = regions = 0
         concepts: Counter[str] = Counter()
         schema = schemas.regions(resource.feature_dim)
         name = f"{unit.name}.parquet"
-        with schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer:
+        with (
+            self.stage.reject_file(unit.name) as log,
+            schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer,
+        ):
+            reader = PhotoReader(self.stage.work, resource.source(self.settings.max_megapixels * 1e6), log)
+            photos = reader.photos(unit.content, decode_ahead=self.detector.device == "cuda")
             for batch in in_batches(photos, IMAGES_PER_BATCH[self.detector.device]):
                 kept: list[tuple[Photo, list[Region]]] = []
                 for photo, found in detect_batch(resource, batch, self.settings, log):
@@ -114,7 +117,7 @@ class DetectWorker:
             counts={"images": Counts(reader.read, images, log.counts())},
             inputs=(Input(f"{reader.read} images of {unit.name}", reader.bytes, reader.sha256),),
             outputs=(manifest.output_of(self.stage.folder, name, regions),),
-            rejects=self.stage.publish_rejects(unit.name, log),
+            rejects=self.stage.listed(log),
             details=FoundRegions(
                 images=images,
                 concepts=dict(sorted(concepts.items())),
@@ -128,13 +131,14 @@ def run_detect(
     config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
 ) -> Manifest[RegionsDetails]:
     """Run the stage, or resume it. Raises UserError, CallError."""
-    stage = Stage(DETECT, config.out)
+    stage = Stage(DETECT, config.out, config.rejects == "all")
     spec = detector_spec(config.images, import_paths, remote=engine.remote)
     corpus, photos = plan_inputs(spec, config.images.inputs, files.join(stage.work, PHOTOS))
     identity = describe_detector(spec)
     settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
         "detector": to_json(identity),
         "vocabulary": vocabulary.hash,
+        "rejects": config.rejects,
     }
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
     versions = manifest.versions([*PACKAGES, *decoders(), *packages_of(spec)])
@@ -150,7 +154,7 @@ def run_detect(
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left:
             hints = machine_hints(config.images) if engine.remote else None
-            transform = DetectRegions(config.images, spec, vocabulary, config.out, hints)
+            transform = DetectRegions(config.images, spec, vocabulary, config.out, hints, list_all=stage.list_all)
             engine.run(
                 stage, left, tuple[SurveyRows, ...], lambda units: units | "DetectRegions" >> transform, label="detect"
             )

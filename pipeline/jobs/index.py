@@ -20,7 +20,6 @@ from apache_beam.typehints.decorators import no_annotations
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import BankDetails, BankSelection
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
-from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT, INDEX
 from vlmixer.bank import building, selection
 from vlmixer.bank.building import ConceptCounts
@@ -179,14 +178,14 @@ class GatherWorker:
         return read_cuts(self.stage)
 
     def run(self, unit: Unit[Group], resource: dict[int, Cut]) -> UnitResult[None]:
-        log = RejectLog("index")
-        found = read_candidates(unit.content, self.ranking, resource, self.feature_dim, log)
+        with self.stage.reject_file(unit.name) as log:
+            found = read_candidates(unit.content, self.ranking, resource, self.feature_dim, log)
         path, schema = _file(self.stage, unit.name), candidates_schema(self.feature_dim)
         write_concepts(path, schema, list(found), found.values())
         return UnitResult(
             details=None,
-            counts={"regions": Counts(len(log.rejects), 0, log.counts())},
-            rejects=self.stage.publish_rejects(unit.name, log),
+            counts={"regions": Counts(log.total, 0, log.counts())},
+            rejects=self.stage.listed(log),
         )
 
 
@@ -214,7 +213,6 @@ class ConceptWorker:
 
     def run(self, unit: Unit[tuple[int, ...]], resource: ConceptFiles) -> UnitResult[ChosenCounts]:
         concepts = unit.content
-        log = RejectLog("index")
         patches: dict[int, int] = {}
         near_duplicates: dict[int, int] = {}
         read = 0
@@ -229,10 +227,11 @@ class ConceptWorker:
                 yield found.table
 
         schema = building.chosen_schema(self.feature_dim)
-        write_concepts(_file(self.stage, unit.name), schema, concepts, chosen())
+        with self.stage.reject_file(unit.name) as log:
+            write_concepts(_file(self.stage, unit.name), schema, concepts, chosen())
         return UnitResult(
             counts={"regions": Counts(read, sum(patches.values()), log.counts())},
-            rejects=self.stage.publish_rejects(unit.name, log),
+            rejects=self.stage.listed(log),
             details=ChosenCounts(patches, near_duplicates),
         )
 

@@ -117,20 +117,20 @@ class ShardWorker:
         return PatchBank.open(files.join(self.stage.out, INDEX.folder))
 
     def run(self, unit: Unit[MixedShard | ImageShard], resource: PatchBank) -> UnitResult[TallyCounts]:
-        log = RejectLog("mix")
         tally = MixTally()
         samples: Iterator[Sample]
-        if isinstance(unit.content, MixedShard):
-            kind = "views"
-            samples = self._mixed(unit.content, resource, log, tally)
-        else:
-            kind = "images"
-            regions = files.join(self.stage.out, DETECT.folder)
-            samples = read_image_samples(unit.content, regions, self.layout.seed, crops=self.settings.crops)
         name = f"{unit.name}.tar"
         offsets: list[int] = []
-        with files.publishing(files.join(self.stage.folder, name)) as file:
-            written = write_shard(file, samples, offsets)
+        with self.stage.reject_file(unit.name) as log:
+            if isinstance(unit.content, MixedShard):
+                kind = "views"
+                samples = self._mixed(unit.content, resource, log, tally)
+            else:
+                kind = "images"
+                regions = files.join(self.stage.out, DETECT.folder)
+                samples = read_image_samples(unit.content, regions, self.layout.seed, crops=self.settings.crops)
+            with files.publishing(files.join(self.stage.folder, name)) as file:
+                written = write_shard(file, samples, offsets)
         files.publish_bytes(files.join(self.stage.folder, f"{name}.idx"), np.array(offsets, "<u8").tobytes())
         if kind == "views":
             with files.publishing(_uses_file(self.stage, unit.name)) as file:
@@ -140,7 +140,7 @@ class ShardWorker:
         return UnitResult(
             counts={kind: Counts(written + sum(rejected.values()), written, rejected)},
             outputs=tuple(manifest.output_of(self.stage.folder, each, written) for each in (name, f"{name}.idx")),
-            rejects=self.stage.publish_rejects(unit.name, log),
+            rejects=self.stage.listed(log),
             details=tally.counts(),
         )
 

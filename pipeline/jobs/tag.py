@@ -5,10 +5,10 @@ vocabulary, mark duplicates among them, tag the rest. Sentences travel between p
 memory is bounded by a unit. How sentences are read and tagged is the business of pipeline/text/.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -18,8 +18,7 @@ from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
-from vlmixer.artifacts.parquet import read_parquet
-from vlmixer.artifacts.rejects import BAD, REASONS, RejectLog, bad_count
+from vlmixer.artifacts.rejects import BAD, REASONS, RejectLog, bad_count, read_rejects
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
@@ -27,7 +26,7 @@ from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.tagging import EXAMPLES, Examples, write_tagging_report
 from vlmixer.pipeline.text.candidates import CandidateFiles
-from vlmixer.pipeline.text.inputs import find_inputs
+from vlmixer.pipeline.text.inputs import find_inputs, log_files_that_cannot_be_split, log_set_aside
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split
@@ -65,7 +64,6 @@ from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Wor
 if TYPE_CHECKING:
     from spacy.language import Language
 
-LOG = logging.getLogger("vlmixer")
 SIZES = TagSizes()
 SHOWN = 3
 """Bad inputs that an error names."""
@@ -82,9 +80,12 @@ class TagSentences(beam.PTransform):
         buckets: int,
         out: str,
         sizes: TagSizes = SIZES,
+        *,
+        list_all: bool = False,
     ) -> None:
+        """list_all: see Stage."""
         super().__init__()
-        self._worker = TagWorker(settings, vocabulary, matcher, buckets, Stage(TAG, out), sizes)
+        self._worker = TagWorker(settings, vocabulary, matcher, buckets, Stage(TAG, out, list_all), sizes)
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         return units | "TagUnits" >> DoUnits(self._worker.stage, self._worker)
@@ -95,14 +96,15 @@ def run_tag(
 ) -> Manifest[TaggedDetails]:
     """Run the stage, or resume it. Raises UserError, CallError."""
     inputs, aside = find_inputs(config.text.inputs)
-    _log_set_aside(aside)
+    log_set_aside(aside)
     # `auto` is resolved here, so that its warning is given once and not by every worker.
     text = replace(config.text, spacy_model=resolve_model(config.text.spacy_model))
     nlp = load_spacy(text.spacy_model)
     tagger = describe_model(nlp)
     settings = asdict(replace(text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
+    settings["rejects"] = config.rejects
     plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(packages(text)))
-    stage = Stage(TAG, config.out)
+    stage = Stage(TAG, config.out, config.rejects == "all")
     finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is None:
         finished = _do_stage(config, text, nlp, vocabulary, inputs, plan, stage, engine, sizes)
@@ -128,7 +130,7 @@ def _do_stage(
     sizes: TagSizes,
 ) -> Manifest[TaggedDetails]:
     """All passes, or what is left of them."""
-    _log_files_that_cannot_be_split(inputs, sizes)
+    log_files_that_cannot_be_split(inputs, sizes.find_bytes // 8)
     # The matcher is made once and sent to the workers: deriving all forms of the words takes seconds.
     matcher = make_matcher(vocabulary, text.stop_words, nlp)
     buckets = sizes.buckets(inputs)
@@ -142,7 +144,7 @@ def _do_stage(
     left = pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
         if left:
-            transform = TagSentences(text, vocabulary, matcher, buckets, config.out, sizes)
+            transform = TagSentences(text, vocabulary, matcher, buckets, config.out, sizes, list_all=stage.list_all)
             engine.run(stage, left, Candidates, lambda units: units | "TagSentences" >> transform, label="tag")
     tagged = read_results(stage, [unit.name for unit in parts], FoundMentions)
     results: list[UnitResult[FoundSentences | FoundMentions]] = [*found, *tagged]
@@ -183,20 +185,20 @@ class FindWorker:
         return SentenceSplitter(self.language) if self.settings.split == "sentences" else None
 
     def run(self, unit: Unit[tuple[TextSlice, ...]], resource: SentenceSplitter | None) -> UnitResult[FoundSentences]:
-        log = RejectLog("tag")
-        reader = SentenceReader(
-            log,
-            field=self.settings.field,
-            min_characters=self.settings.min_characters,
-            max_characters=self.settings.max_characters,
-            splitter=resource,
-        )
-        candidates = self._candidates(reader.sentences(unit.content), log)
-        count = CandidateFiles(self.stage.work).write(unit.name, candidates, self.buckets, self.sizes.rows_per_batch)
+        with self.stage.reject_file(unit.name) as log:
+            reader = SentenceReader(
+                log,
+                field=self.settings.field,
+                min_characters=self.settings.min_characters,
+                max_characters=self.settings.max_characters,
+                splitter=resource,
+            )
+            found = self._candidates(reader.sentences(unit.content), log)
+            count = CandidateFiles(self.stage.work).write(unit.name, found, self.buckets, self.sizes.rows_per_batch)
         return UnitResult(
             counts={"sentences": Counts(reader.read - count, 0, log.counts())},
             inputs=tuple(reader.inputs),
-            rejects=self.stage.publish_rejects(unit.name, log),
+            rejects=self.stage.listed(log),
             details=FoundSentences(candidates=count),
         )
 
@@ -240,14 +242,16 @@ class TagWorker:
         return make_tagger(self.settings, self.vocabulary, self.matcher)
 
     def run(self, unit: Unit[Candidates], resource: Tagger) -> UnitResult[FoundMentions]:
-        log = RejectLog("tag")
         examples = Examples()
         mentions: Counter[str] = Counter()
         not_meant: Counter[str] = Counter()
         read = written = 0
         name = f"{unit.name}.parquet"
         batches = CandidateFiles(self.stage.work).read(unit.content, self.buckets, self.sizes.rows_per_batch)
-        with schemas.writing_parquet(files.join(self.stage.folder, name), schemas.TAGGED) as writer:
+        with (
+            self.stage.reject_file(unit.name) as log,
+            schemas.writing_parquet(files.join(self.stage.folder, name), schemas.TAGGED) as writer,
+        ):
             for sentences, duplicates in batches:
                 read += len(sentences)
                 for sentence in _where(sentences, duplicates):
@@ -272,7 +276,7 @@ class TagWorker:
         return UnitResult(
             counts={"sentences": Counts(read, written, log.counts())},
             outputs=(manifest.output_of(self.stage.folder, name, written),),
-            rejects=self.stage.publish_rejects(unit.name, log),
+            rejects=self.stage.listed(log),
             details=FoundMentions(dict(sorted(mentions.items())), dict(sorted(not_meant.items()))),
         )
 
@@ -317,35 +321,9 @@ def _has_sentence(counts: Counts) -> bool:
 
 def _why(stage: Stage[TaggedDetails], results: Sequence[UnitResult[Any]]) -> str:
     """The first bad inputs, each on a line of its own with what was found."""
-    lines = []
-    for name in (output.name for result in results for output in result.rejects):
-        with files.open_read(files.join(stage.rejects, name)) as file:
-            rows = read_parquet(file, ["source", "reason", "detail"]).to_pylist()
-        lines += [
-            f"\n{row['source']}: {row['detail'] or REASONS[row['reason']]}" for row in rows if row["reason"] in BAD
-        ]
-        if len(lines) >= SHOWN:
-            break
-    return "".join(lines[:SHOWN])
-
-
-def _log_set_aside(names: Sequence[str]) -> None:
-    if names:
-        shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-        LOG.info(
-            "tag: %d files are set aside by their names; to read one, name it in text.inputs: %s", len(names), shown
-        )
-
-
-def _log_files_that_cannot_be_split(inputs: Sequence[FileStat], sizes: TagSizes) -> None:
-    whole = [entry.name for entry in inputs if entry.size > sizes.find_bytes // 8 and not can_split(entry.name)]
-    if whole:
-        LOG.info(
-            "tag: %d files cannot be split (packed, .json or .tar): one worker reads each of them. All workers share "
-            "the tagging. %s",
-            len(whole),
-            ", ".join(whole[:3]) + (", …" if len(whole) > 3 else ""),
-        )
+    paths = [files.join(stage.rejects, output.name) for result in results for output in result.rejects]
+    bad = (reject for path in paths for reject in read_rejects(path) if reject.reason in BAD)
+    return "".join(f"\n{each.source}: {each.detail or REASONS[each.reason]}" for each in islice(bad, SHOWN))
 
 
 def _sum_counters(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:

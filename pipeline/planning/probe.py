@@ -159,7 +159,6 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
     launcher = {name: _launcher(runs, name) for name in stages.NAMES}
     indexing = launcher[INDEX.name]  # includes the places, which are listed outside units
     launcher[INDEX.name] = replace(indexing, fixed=max(indexing.fixed - places * regions, 0.0))
-    rejects = large.reject_files
     return Measured(
         seconds=seconds,
         start=start,
@@ -183,7 +182,7 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
         bank_bytes=fit([(run.written(INDEX.name, "regions"), run.bytes(INDEX.name)) for run in runs.warm(INDEX.name)]),
         mixed_bytes=large.bytes(MIX.name, MIXED) / max(mixed, 1),
         image_sample_bytes=large.bytes(MIX.name, IMAGES) / max(image_samples, 1),
-        reject_bytes=sum(entry.bytes for entry in rejects) / max(sum(entry.rows for entry in rejects), 1),
+        reject_bytes=large.reject_bytes,
     )
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import AnyDetails, RegionsDetails
-from vlmixer.artifacts.manifest import Manifest, Output
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config
@@ -89,13 +90,19 @@ class ProbeRun:
 
     def rejects(self, kind: UnitKind) -> int:
         """Inputs that units of a kind rejected."""
-        entries = self.manifests[kind.stage].rejects
-        return sum(entry.rows for entry in entries if kind.includes(entry.name.removeprefix(f"{kind.stage}-")))
+        found = 0
+        for entry in self.manifests[kind.stage].rejects:
+            if kind.includes(entry.name.removeprefix(f"{kind.stage}-")):
+                with files.open_read(files.join(self.folder, "rejects", entry.name)) as file:
+                    found += sum(read_parquet(file, ["number"])["number"].to_pylist())
+        return found
 
     @property
-    def reject_files(self) -> list[Output]:
-        """The reject files of all stages."""
-        return [entry for manifest in self.manifests.values() for entry in manifest.rejects]
+    def reject_bytes(self) -> float:
+        """Bytes of all files of rejects, per rejected input."""
+        found = self.manifests.values()
+        inputs = sum(sum(counts.rejected.values()) for each in found for counts in each.counts.values())
+        return sum(entry.bytes for each in found for entry in each.rejects) / max(inputs, 1)
 
 
 def run_sample(

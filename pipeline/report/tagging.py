@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.manifest import Counts, Manifest
-from vlmixer.artifacts.parquet import read_parquet
-from vlmixer.artifacts.rejects import BAD, REASONS
+from vlmixer.artifacts.rejects import BAD, REASONS, read_rejects
 from vlmixer.artifacts.samples import Mention
-from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.report.pages import write_page
 from vlmixer.pipeline.report.sentences import Kind, Mark, TextSpan, cut_into_spans
@@ -217,9 +215,7 @@ def _unreadable(folder: str, finished: Manifest[TaggedDetails]) -> Iterator[str]
     for output in finished.rejects:
         path = files.join(folder, output.name)
         if files.exists(path):
-            with damage_named(path) as file:
-                rows = read_parquet(file, ["source", "reason"]).to_pylist()
-            yield from (row["source"] for row in rows if row["reason"] == "unreadable_file")
+            yield from (reject.source for reject in read_rejects(path) if reject.reason == "unreadable_file")
 
 
 def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:

@@ -1,11 +1,16 @@
-"""What `text.inputs` names."""
+"""What `text.inputs` names: the files that are read, and what the user is told about them."""
 
+import logging
 from collections.abc import Sequence
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files import FileStat
-from vlmixer.pipeline.text.readers.formats import is_side_file
+from vlmixer.pipeline.text.readers.formats import can_split, is_side_file
+
+LOG = logging.getLogger("vlmixer")
+SHOWN = 3
+"""Files that a line names."""
 
 
 def find_inputs(patterns: Sequence[str]) -> tuple[list[FileStat], list[str]]:
@@ -22,3 +27,25 @@ def find_inputs(patterns: Sequence[str]) -> tuple[list[FileStat], list[str]]:
         return found, []
     names = set(aside)
     return [entry for entry in found if entry.name not in names], aside
+
+
+def log_set_aside(names: Sequence[str]) -> None:
+    """Say which files are not read."""
+    if names:
+        LOG.info(
+            "tag: %d files are set aside by their names; to read one, name it in text.inputs: %s",
+            len(names),
+            ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else ""),
+        )
+
+
+def log_files_that_cannot_be_split(inputs: Sequence[FileStat], large: int) -> None:
+    """Say which files of more than `large` bytes only one worker can read."""
+    whole = [entry.name for entry in inputs if entry.size > large and not can_split(entry.name)]
+    if whole:
+        LOG.info(
+            "tag: %d files cannot be split (packed, .json or .tar): one worker reads each of them. All workers share "
+            "the tagging. %s",
+            len(whole),
+            ", ".join(whole[:SHOWN]) + (", …" if len(whole) > SHOWN else ""),
+        )

@@ -5,7 +5,7 @@ from typing import Any, Generic
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.manifest import Output
-from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.rejects import RejectFile
 from vlmixer.artifacts.stages import Details_co, StageType
 
 
@@ -15,6 +15,8 @@ class Stage(Generic[Details_co]):
 
     type: StageType[Details_co]
     out: str
+    list_all: bool = False
+    """Whether rejects of voluminous reasons are all listed (artifacts/rejects.py)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", files.absolute(self.out))
@@ -48,11 +50,15 @@ class Stage(Generic[Details_co]):
         """The file of a unit's result."""
         return files.join(self.work, f"{unit}.json")
 
-    def publish_rejects(self, unit: str, log: RejectLog) -> tuple[Output, ...]:
-        """Write the unit's rejects, if there are any."""
-        name = f"{self.name}-{unit}.parquet"
-        rows = log.publish(files.join(self.rejects, name))
-        return (manifest.output_of(self.rejects, name, rows),) if rows else ()
+    def reject_file(self, unit: str) -> RejectFile:
+        """The file for a unit's rejects, to be used in a `with` block."""
+        path = files.join(self.rejects, f"{self.name}-{unit}.parquet")
+        return RejectFile(self.name, path, list_all=self.list_all)
+
+    def listed(self, log: RejectFile) -> tuple[Output, ...]:
+        """The file of a unit's rejects, if it has any, when its block has ended."""
+        name = log.path.rpartition("/")[2]
+        return (manifest.output_of(self.rejects, name, log.rows),) if log.rows else ()
 
 
 AnyStage = Stage[Any]

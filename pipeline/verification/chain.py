@@ -1,7 +1,7 @@
 """Checks across stages: whether each was made from what is there now, and the rejects against all manifests' counts."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.details import AnyDetails, RegionsDetails, ShardsDetails
@@ -66,9 +66,7 @@ def check_rejects(out: str, manifests: Manifests, report: VerifyReport) -> None:
     for stage, found in manifests.items():
         if found is None:
             continue
-        listed = Counter(
-            _reasons(folder, unchanged(folder, found.rejects, sizes, report, EVERYTHING, "rejects"), report)
-        )
+        listed = _reasons(folder, unchanged(folder, found.rejects, sizes, report, EVERYTHING, "rejects"), report)
         left_out = [output for output in found.outputs if output.name == building.LEFT_OUT]
         listed.update(_reasons(files.join(out, stage.folder), left_out, report))
         counted: Counter[str] = Counter()
@@ -84,13 +82,16 @@ def check_rejects(out: str, manifests: Manifests, report: VerifyReport) -> None:
             report.add(files.join(folder, name), "not in the manifest")
 
 
-def _reasons(folder: str, outputs: list[Output], report: VerifyReport) -> Iterator[str]:
-    """The reason of every row of files of rejects."""
+def _reasons(folder: str, outputs: list[Output], report: VerifyReport) -> Counter[str]:
+    """The inputs in files of rejects, by reason."""
+    found: Counter[str] = Counter()
     for output in outputs:
         path = files.join(folder, output.name)
         with report.reading(path):
             for table in read_tables(path, output, schemas.REJECTS, report):
-                yield from table["reason"].to_pylist()
+                for reason, number in zip(table["reason"].to_pylist(), table["number"].to_pylist(), strict=True):
+                    found[reason] += number
+    return found
 
 
 def check_reject_bytes(out: str, manifests: Manifests, report: VerifyReport, depth: Depth) -> None:

@@ -53,7 +53,7 @@ def test_equal_manifests_are_equal_bytes_whatever_the_order_of_keys():
 def test_the_content_hash_covers_every_field():
     changes: list[dict[str, Any]] = [
         {"stage": "mix"}, {"config_hash": "c1"}, {"plan_hash": "p1"}, {"versions": {}}, {"inputs": []},
-        {"outputs": []}, {"rejects": []}, {"counts": {}}, {"details": tagged(tagger="other")}, {"schema_version": 3},
+        {"outputs": []}, {"rejects": []}, {"counts": {}}, {"details": tagged(tagger="other")}, {"schema_version": 9},
     ]  # fmt: skip
     assert len({small(**change).content_hash for change in [{}, *changes]}) == len(changes) + 1
 
@@ -75,7 +75,7 @@ def test_a_flipped_bit_in_any_byte_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"schema_version": 2}', small().to_bytes()[:-1],
+    [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"schema_version": 3}', small().to_bytes()[:-1],
      small().to_bytes() + b" ", small().to_bytes().replace(b"rules", b"\\ud800"),
      small().to_bytes().replace(b'"not_split": 0', b'"not_split": NaN'),
      small().to_bytes().replace(b'"rows": 2', b'"lines": 2')],
@@ -123,7 +123,7 @@ def test_the_manifest_of_another_stage_is_a_wrong_call(tmp_path):
 
 def test_another_schema_version_is_refused_with_both_versions(tmp_path):
     published(tmp_path, small(schema_version=7).to_bytes())
-    with pytest.raises(UserError, match=r"manifest\.json: written with schema version 7, this program reads 2"):
+    with pytest.raises(UserError, match=r"manifest\.json: written with schema version 7, this program reads 3"):
         manifest.read(str(tmp_path))
 
 

@@ -2,7 +2,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from vlmixer.artifacts import files, schemas
-from vlmixer.artifacts.rejects import BAD, REASONS, UNUSED, RejectLog, bad_count
+from vlmixer.artifacts.rejects import (
+    BAD,
+    REASONS,
+    UNUSED,
+    VOLUMINOUS,
+    Reject,
+    RejectFile,
+    RejectLog,
+    bad_count,
+    read_rejects,
+)
 
 
 def test_an_unknown_reason_is_a_programming_error():
@@ -36,9 +46,9 @@ def test_the_log_is_published_row_by_row(tmp_path):
     assert log.publish(path) == 3
     assert pq.read_schema(path) == schemas.REJECTS
     assert pq.read_table(path).to_pylist() == [
-        {"stage": "tag", "source": "a.txt", "key": "17", "reason": "not_utf8", "detail": "byte 3"},
-        {"stage": "tag", "source": "a.txt", "key": "", "reason": "empty_file", "detail": ""},
-        {"stage": "tag", "source": "b.txt", "key": "0", "reason": "not_utf8", "detail": ""},
+        {"stage": "tag", "source": "a.txt", "key": "17", "reason": "not_utf8", "detail": "byte 3", "number": 1},
+        {"stage": "tag", "source": "a.txt", "key": "", "reason": "empty_file", "detail": "", "number": 1},
+        {"stage": "tag", "source": "b.txt", "key": "0", "reason": "not_utf8", "detail": "", "number": 1},
     ]
 
 
@@ -54,3 +64,58 @@ def test_details_are_cut_and_always_writable(tmp_path):
     (row,) = pq.read_table(tmp_path / "x.parquet").to_pylist()
     assert row["detail"].startswith("half a pair: ? xxx")
     assert len(row["detail"]) == 300
+
+
+def test_a_file_lists_some_of_each_voluminous_reason_and_source_and_counts_the_others(tmp_path):
+    path = str(tmp_path / "tag-find-00000.parquet")
+    with RejectFile("tag", path, listed=2) as log:
+        for place in range(5):
+            log.add("a.txt", place, "no_mention")
+            log.add("a.txt", place, "not_utf8", "bad")
+            log.add("b.txt", place, "no_mention")
+        log.add("b.txt", 9, "duplicate")
+    assert log.counts() == {"duplicate": 1, "no_mention": 10, "not_utf8": 5}
+    rows = list(read_rejects(path))
+    assert [row for row in rows if row.reason == "no_mention"] == [
+        Reject("a.txt", "0", "no_mention"), Reject("b.txt", "0", "no_mention"), Reject("a.txt", "1", "no_mention"),
+        Reject("b.txt", "1", "no_mention"),
+        Reject("a.txt", "", "no_mention", "not listed each (rejects: sample)", 3),
+        Reject("b.txt", "", "no_mention", "not listed each (rejects: sample)", 3),
+    ]  # fmt: skip
+    assert [row.key for row in rows if row.reason == "not_utf8"] == ["0", "1", "2", "3", "4"]
+    assert sum(row.number for row in rows) == log.total == 16
+    assert log.rows == len(rows)
+
+
+def test_a_file_lists_all_if_asked(tmp_path):
+    path = str(tmp_path / "x.parquet")
+    with RejectFile("tag", path, list_all=True, listed=2) as log:
+        for reason in sorted(VOLUMINOUS):
+            for place in range(5):
+                log.add("a.txt", place, reason)
+    assert [(row.key, row.number) for row in read_rejects(path)] == [(str(place), 1) for place in range(5)] * 4
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])
+def test_a_file_is_written_in_batches(tmp_path, count):
+    path = str(tmp_path / "x.parquet")
+    with RejectFile("tag", path, batch=3) as log:
+        for place in range(count):
+            log.add("a.txt", place, "not_utf8")
+            assert len(log.rejects) < 3
+    assert log.rows == count
+    assert files.list_files(str(tmp_path)) == (["x.parquet"] if count else [])
+    if count:
+        assert [row.key for row in read_rejects(path)] == [str(place) for place in range(count)]
+        assert pq.ParquetFile(path).num_row_groups == -(-count // 3)
+
+
+def test_no_file_is_left_if_the_work_fails(tmp_path):
+    def fail():
+        with RejectFile("tag", str(tmp_path / "x.parquet"), batch=1) as log:
+            log.add("a.txt", 0, "not_utf8")
+            raise KeyError("work")
+
+    with pytest.raises(KeyError, match="work"):
+        fail()
+    assert files.list_files(str(tmp_path)) == []
