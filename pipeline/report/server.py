@@ -25,14 +25,17 @@ try:
     from starlette.concurrency import run_in_threadpool
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
+
+    from vlmixer.pipeline.report.connections import Limits, limited
 except ModuleNotFoundError as error:
     raise UserError(f"`bank serve` needs starlette and uvicorn. Run `{install_command('serve')}`.") from error
 
 LOG = logging.getLogger(__name__)
 
+LIMITS = Limits()
 MAX_BODY = 1 << 20
 """Maximum bytes of a request's body. A feature of 4,096 numbers takes some 80 kB."""
 MAX_CONTEXT = 32
@@ -127,6 +130,8 @@ def _answering(answer: Callable[[Request, Any], Response], max_body: int) -> Cal
         try:
             body = await _body(request, max_body) if request.method == "POST" else None
             response = await run_in_threadpool(answer, request, body)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
         except Refused as refused:
             response = JSONResponse({"error": str(refused)}, refused.status)
         except CallError as error:
@@ -206,10 +211,23 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def make_server(bank: PatchBank, host: str, port: int, *, max_k: int, max_body: int = MAX_BODY) -> "uvicorn.Server":
+def make_server(
+    bank: PatchBank, host: str, port: int, *, max_k: int, max_body: int = MAX_BODY, limits: Limits = LIMITS
+) -> "uvicorn.Server":
     """The server, not started."""
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     app = make_app(bank, max_k=max_k, hosts=hosts, max_body=max_body)
+    # Requests beyond the number of threads (40, anyio's) wait; how many there are is limited by the connections.
     return uvicorn.Server(
-        uvicorn.Config(app, host=host, port=port, log_level="warning", limit_concurrency=64, timeout_keep_alive=5)
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=limited(limits),
+            ws="none",
+            proxy_headers=False,
+            access_log=False,
+            log_level="warning",
+            timeout_keep_alive=5,
+        )
     )
