@@ -110,7 +110,7 @@ def test_damaged_details_are_one_line_that_names_the_key(tmp_path, damage, messa
 
 def test_an_unknown_stage_is_damage(tmp_path):
     published(tmp_path, small(stage="bake").to_bytes())
-    with pytest.raises(UserError, match=r"damaged \(stage 'bake'; expected tag, detect, index, mix\)"):
+    with pytest.raises(UserError, match=r"damaged \(stage 'bake'; expected tag, detect, index, mix, train\)"):
         manifest.read(str(tmp_path))
 
 
