@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.bank.records import Hit, PatchRecord
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Like = Union[np.ndarray, str, os.PathLike[str], "Image.Image"]
-"""What patches can be compared with: a feature, (D,) float; the id of a patch; a picture, or the path of one."""
+Like = Union[ArrayLike, str, os.PathLike[str], "Image.Image", PatchRecord, Hit]
+"""What patches can be compared with: a feature, (D,) float; a patch, or its id; a picture, or the path of one."""
 
 Embed = Callable[["Image.Image", str | None], np.ndarray]
 """Returns the feature, (D,) float, of what a picture shows, made by the bank's own detector. The second argument is the
@@ -31,6 +33,20 @@ def checked_k(k: int) -> int:
     return count
 
 
+def as_array(like: Any) -> np.ndarray:
+    """An array of `like`; tensors may require gradients, be on a device, or be of a type that NumPy lacks.
+
+    Raises CallError for what is neither a tensor nor numbers.
+    """
+    if hasattr(like, "detach"):
+        like = like.detach().cpu()
+        like = like.float() if like.is_floating_point() else like
+    found = np.asarray(like)
+    if found.dtype.kind not in "fiu":
+        raise CallError(f"like: expected a patch, its id, a feature or a picture, found {type(like).__name__}.")
+    return found
+
+
 def as_picture(like: Any) -> "Image.Image | None":
     """`like` as an RGB image, if it is one: an image, the path of one, or (height, width, 3) uint8."""
     from PIL import Image, ImageOps
@@ -43,7 +59,7 @@ def as_picture(like: Any) -> "Image.Image | None":
             raise CallError(f"{os.fspath(like)}: cannot be read as a picture ({error}).") from error
     if isinstance(like, Image.Image):
         return like
-    pixels = np.asarray(like)
+    pixels = as_array(like)
     if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
         return Image.fromarray(pixels)
     return None

@@ -31,7 +31,7 @@ from vlmixer.bank.concepts import Concept, Vocabulary
 from vlmixer.bank.crops import CropFile
 from vlmixer.bank.features import FeatureFile
 from vlmixer.bank.index import IndexFile, short
-from vlmixer.bank.query import Embed, Like, as_picture, checked_k
+from vlmixer.bank.query import Embed, Like, as_array, as_picture, checked_k
 from vlmixer.bank.records import ConceptPatches, Hit, Hits, PatchRecord
 from vlmixer.bank.show import figures
 
@@ -154,6 +154,8 @@ class PatchBank:
 
     def concept_named(self, word: str) -> Concept:
         """The concept that `word` names, with or without its qualifier. Raises CallError, with near words, if none."""
+        if not isinstance(word, str):
+            raise CallError(f"concept: expected its name, found {word!r}.")
         wanted = word if word in self._words else " ".join(word.lower().replace("_", " ").split())
         if wanted in self._words:
             return self._words[wanted]
@@ -215,7 +217,7 @@ class PatchBank:
     ) -> Hits:
         """The k best patches of a concept, or of all concepts if none is named; fewer if there are fewer.
 
-        like: a feature, (D,) float; the id of a patch; or, if the bank was opened with `embed`, a picture: an image,
+        like: a feature, (D,) float; a patch, or its id; or, if the bank was opened with `embed`, a picture: an image,
         the path of one, or its pixels, (height, width, 3) uint8. The most similar patches come first. Without `like`
         the patches are in bank order.
         context: a concept, or several; patches whose image has more of them come first.
@@ -256,7 +258,7 @@ class PatchBank:
         is less; after the patches of a smaller concept the rows are -1. Raises CallError and UserError as `search`.
         """
         k = checked_k(k)
-        query = np.asarray(like)
+        query = as_array(like)
         if query.ndim != 2 or query.shape[1] != self.feature_dim:
             raise UserError(
                 f"the query has features of shape {query.shape}, expected (n, {self.feature_dim}). "
@@ -279,6 +281,10 @@ class PatchBank:
 
     def _vector(self, like: Like, concept: str | None) -> np.ndarray:
         """(D,): the feature to compare with."""
+        if isinstance(like, Hit):
+            like = like.patch
+        if isinstance(like, PatchRecord):
+            like = like.patch_id
         if isinstance(like, str):
             row = pc.index(self._patch_ids, like).as_py()
             if row >= 0:
@@ -287,7 +293,7 @@ class PatchBank:
                 raise CallError(f"{self.folder}: no patch, and no file, {like!r}.")
         picture = as_picture(like)
         if picture is None:
-            vector = np.asarray(like)
+            vector = as_array(like)
             if vector.shape != (self.feature_dim,):
                 raise UserError(
                     f"the query has a feature of shape {vector.shape}, expected ({self.feature_dim},). "

@@ -10,6 +10,7 @@ Listings are never cached, because other processes write to the same store.
 from vlmixer.artifacts.files.paths import absolute, is_url, join, parent
 from vlmixer.artifacts.files.patterns import FileStat, expand
 from vlmixer.artifacts.files.reading import (
+    beside,
     exists,
     fetched,
     has_file,
@@ -41,6 +42,7 @@ __all__ = [
     "TEMPORARY",
     "FileStat",
     "absolute",
+    "beside",
     "create",
     "exists",
     "expand",

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO
 
-from vlmixer.artifacts.files.paths import is_url, join, scheme
+from vlmixer.artifacts.files.paths import is_url, join, parent, scheme
 from vlmixer.artifacts.files.stores import OBJECT_STORES, allowed, reaching
 
 PARALLEL_READS = 32
@@ -158,6 +158,15 @@ def size(path: str) -> int:
             raise OSError(errno.EINVAL, str(error), path) from None
     with reaching(path) as (filesystem, inner):
         return int(filesystem.size(inner))
+
+
+def beside(path: str, name: str) -> str:
+    """Where the file or folder `name` next to `path` is: also next to what `path` is a link to, if it is only there."""
+    near = join(parent(path), name)
+    if is_url(path) or os.path.lexists(near):
+        return near
+    real = join(os.path.dirname(os.path.realpath(path)), name)
+    return real if os.path.exists(real) else near
 
 
 def list_files(folder: str) -> list[str]:

@@ -12,7 +12,6 @@ from vlmixer.pipeline.commands.options import (
     add_page_or_json,
     add_trust,
     common,
-    import_paths,
     positive,
     print_json,
     require_page_or_json,
@@ -70,7 +69,7 @@ def stats(options: argparse.Namespace) -> int:
     from vlmixer.bank.stats import bank_stats
 
     bank = _open_bank(options.bank)
-    tagged = options.tagged or files.join(files.parent(options.bank), "tagged")
+    tagged = options.tagged or files.beside(options.bank, "tagged")
     mentions = None
     if options.tagged or files.exists(files.join(tagged, manifest.NAME)):
         mentions = manifest.read(tagged, stages.TAG).details.mentions
@@ -102,6 +101,9 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
     add_page_or_json(parser)
     parser.add_argument("--save", metavar="DIR", help="write the crops, and a patches.jsonl with their sources")
     parser.add_argument("--to-wds", metavar="DIR", help="write the crops as a small WebDataset")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="with --save and --to-wds: replace what an earlier query wrote there"
+    )
     parser.set_defaults(do=query)
 
 
@@ -130,10 +132,10 @@ def _write_hits(options: argparse.Namespace, bank: "PatchBank", hits: "Sequence[
     from vlmixer.pipeline.report.bank import write_hits_page
 
     if options.save:
-        save_hits(hits, options.save)
+        save_hits(hits, options.save, overwrite=options.overwrite)
         LOG.info("%d crops: %s", len(hits), options.save)
     if options.to_wds:
-        shards = write_webdataset(hits, options.to_wds)
+        shards = write_webdataset(hits, options.to_wds, overwrite=options.overwrite)
         LOG.info("%d crops in %d shards: %s", len(hits), len(shards), options.to_wds)
     if options.html:
         asked = [options.concept or "any concept"]
@@ -159,13 +161,13 @@ def _bank_and_picture(options: argparse.Namespace) -> "tuple[PatchBank, Image]":
     from vlmixer.pipeline.image.decoding import ImageRejected, decode
     from vlmixer.pipeline.image.embedding import embedder
 
-    config = options.config or files.join(files.parent(options.bank), "config.yaml")
+    config = options.config or files.beside(options.bank, "config.yaml")
     try:
         limit = load_config(config).images.max_megapixels * 1e6 if files.exists(config) else 1e8
         picture = Image.fromarray(decode(files.read_bytes(options.like), max_pixels=limit))
     except ImageRejected as rejected:
         raise CallError(f"{options.like}: not usable as an image: {rejected}") from None
-    embed = embedder(options.bank, options.config, import_paths(config), trust_detector=options.trust_detector)
+    embed = embedder(options.bank, options.config, trust_detector=options.trust_detector)
     return PatchBank.open(options.bank, embed=embed), picture
 
 

@@ -12,10 +12,10 @@ from vlmixer.pipeline.commands.options import (
     add_set,
     add_trust,
     common,
-    import_paths,
     positive,
     print_json,
 )
+from vlmixer.pipeline.image.detectors.places import import_paths
 
 if TYPE_CHECKING:
     from vlmixer.pipeline.config import Config

@@ -1,10 +1,8 @@
-"""What several subcommands share: argument types, groups of arguments, JSON on stdout, import paths."""
+"""What several subcommands share: argument types, groups of arguments, JSON on stdout."""
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from vlmixer.artifacts.errors import CallError
@@ -105,15 +103,3 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         "--trust-detector", action="store_true",
         help="let the config that came with the folder name a detector class, which runs code",
     )  # fmt: skip
-
-
-def import_paths(config: str) -> tuple[str, ...]:
-    """Folders in which a detector of the user's own may be: the working folder, the config file's folder, and in a
-    checkout the repository, so that `examples.…` is found from anywhere.
-
-    The loader appends them to `sys.path`, in the command and in its workers, so that nothing in them hides an installed
-    package.
-    """
-    checkout = Path(__file__).resolve().parents[2]
-    examples = [str(checkout)] if (checkout / "examples").is_dir() else []
-    return tuple(dict.fromkeys([os.getcwd(), str(Path(config).resolve().parent), *examples]))

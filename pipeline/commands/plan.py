@@ -10,10 +10,10 @@ from vlmixer.pipeline.commands.options import (
     add_config,
     add_json,
     common,
-    import_paths,
     positive,
     print_json,
 )
+from vlmixer.pipeline.image.detectors.places import import_paths
 
 
 def add(commands: Subcommands) -> None:

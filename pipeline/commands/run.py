@@ -15,10 +15,10 @@ from vlmixer.pipeline.commands.options import (
     add_dry_run,
     add_workers,
     common,
-    import_paths,
     print_checked,
 )
 from vlmixer.pipeline.commands.train import train_run
+from vlmixer.pipeline.image.detectors.places import import_paths
 
 if TYPE_CHECKING:
     from vlmixer.pipeline.jobs.engine import Engine

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
             f"{options.folder}: nothing to show. Expected an output folder that has shards/, or a folder of shards."
         )
     manifest.read(shards)  # raises for another schema version
-    folder = files.join(files.parent(shards), "bank")
+    folder = files.beside(shards, "bank")
     bank = PatchBank.open(folder) if files.exists(files.join(folder, manifest.NAME)) else None
     # The bank knows synonyms, and near names of unknown words.
     concept = bank.concept_named(options.concept).name if bank and options.concept else options.concept

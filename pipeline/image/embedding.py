@@ -12,6 +12,7 @@ from vlmixer.bank.concepts import Concept, Vocabulary
 from vlmixer.bank.query import Embed
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import load_config
+from vlmixer.pipeline.image.detectors import places
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
 from vlmixer.pipeline.trust import require_harmless
 
@@ -22,7 +23,7 @@ LOW_SCORE = 0.05
 def embedder(
     folder: str,
     config: str | None = None,
-    import_paths: Sequence[str] = (),
+    import_paths: Sequence[str] | None = None,
     score_threshold: float = LOW_SCORE,
     *,
     trust_detector: bool = False,
@@ -30,12 +31,13 @@ def embedder(
     """The `embed` argument of `PatchBank.open(folder, embed=…)`, with which the bank can be searched for pictures.
 
     config: a config file that names the bank's detector and its weights; None for the config.yaml next to the bank,
-    which `vlmixer run` writes. import_paths: folders of the user's own detector. score_threshold: of the detections
-    that count. trust_detector: whether the config next to the bank may name a class to import. Raises CallError if
-    there is no such config or if it names code, UserError if the bank was built with another detector.
+    which `vlmixer run` writes. import_paths: folders of the user's own detector; None for those of the command.
+    score_threshold: of the detections that count. trust_detector: whether the config next to the bank may name a class
+    to import. Raises CallError if there is no such config or if it names code, UserError if the bank was built with
+    another detector.
     """
     bank = PatchBank.open(folder)
-    path = config or files.join(files.parent(folder), "config.yaml")
+    path = config or files.beside(folder, "config.yaml")
     if config is None and not files.exists(path):
         raise CallError(f"{path}: not found, so the bank's detector is unknown. Give --config CONFIG.yaml.")
     settings = load_config(path)
@@ -48,7 +50,7 @@ def embedder(
         resolve_device(images.device),
         score_threshold,
         images.detector_options,
-        tuple(import_paths),
+        tuple(places.import_paths(path) if import_paths is None else import_paths),
     )
     wanted, found = to_json(bank.manifest.details.detector), to_json(describe_detector(spec))
     differing = sorted(key for key in {*wanted, *found} - {"device"} if wanted.get(key) != found.get(key))

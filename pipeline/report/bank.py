@@ -154,7 +154,7 @@ def make_card(record: PatchRecord, picture: str, image: str, similarity: float |
 def image_path(bank: PatchBank, record: PatchRecord) -> str:
     """The file that should be, or contain, the patch's image. Its name is relative to the folder in which the bank was
     made: the working folder or, often, the bank's OUT."""
-    next_to_bank = files.join(files.parent(bank.folder), record.source)
+    next_to_bank = files.beside(bank.folder, record.source)
     relative = not files.is_url(record.source) and not Path(record.source).is_absolute()
     return next_to_bank if relative and not Path(record.source).is_file() else record.source
 

@@ -7,8 +7,9 @@ files read are the bank's own and the images of its patches.
 import json
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -119,8 +120,25 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK, ma
         Route("/crops/{patch_id}", _answering(crop, max_body)),
         Route("/images/{patch_id}", _answering(image, max_body)),
     ]
+    errors = {404: _nowhere, 405: _other_method}
     # Refuses pages of other sites whose host name points to this machine (DNS rebinding).
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
+    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=errors)
+
+
+def _nowhere(request: Request, error: Exception) -> Response:
+    known = "/api/bank, /api/concepts/ID, /api/search, /crops/ID, /images/ID"
+    return _refusal(f"{request.url.path[:200]}: no such address. There are /, {known}.", 404)
+
+
+def _other_method(request: Request, error: Exception) -> Response:
+    allowed = getattr(error, "headers", None) or {}
+    expected = ", ".join(sorted(allowed.get("Allow", "another method").split(", ")))
+    return _refusal(f"{request.method}: expected {expected} here.", 405, allowed)
+
+
+def _refusal(why: str, status: int, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    return JSONResponse({"error": why}, status, {**HEADERS, **headers})
 
 
 def _answering(answer: Callable[[Request, Any], Response], max_body: int) -> Callable[[Request], Any]:

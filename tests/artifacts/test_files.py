@@ -172,3 +172,19 @@ def test_a_file_name_that_is_not_valid_utf8_is_a_call_error(tmp_path):
         pass
     with pytest.raises(CallError, match=r"text\.inputs: the name of the file .*caf.*Rename it"):
         files.expand([str(tmp_path)], key="text.inputs")
+
+
+def test_what_is_beside_a_path_is_found_through_links(tmp_path, monkeypatch):
+    (tmp_path / "out" / "bank").mkdir(parents=True)
+    (tmp_path / "out" / "config.yaml").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "out" / "bank")
+    found = str(tmp_path / "out" / "config.yaml")
+    for path in ("out/bank", "out/bank/", "link", "link/"):
+        assert os.path.realpath(files.beside(str(tmp_path / path), "config.yaml")) == found
+    monkeypatch.chdir(tmp_path / "out" / "bank")
+    assert os.path.realpath(files.beside(".", "config.yaml")) == found
+    monkeypatch.chdir(tmp_path)
+    assert files.beside("link", "tagged") == "./tagged"
+    (tmp_path / "config.yaml").touch()
+    assert files.beside("link", "config.yaml") == "./config.yaml"
+    assert files.beside("gs://a/bank", "config.yaml") == "gs://a/config.yaml"

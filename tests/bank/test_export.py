@@ -5,6 +5,7 @@ import pytest
 import webdataset
 from tests.bank.small import Given, jpeg, small_bank
 
+from vlmixer.artifacts.errors import CallError
 from vlmixer.bank.export import save_hits, write_webdataset
 
 
@@ -46,5 +47,36 @@ def test_a_webdataset_of_the_hits(bank_of_dogs, tmp_path):
 
 def test_no_hits_make_an_empty_set(tmp_path):
     assert write_webdataset([], str(tmp_path / "none")) == {}
-    save_hits([], str(tmp_path / "none"))
-    assert (tmp_path / "none" / "patches.jsonl").read_text() == ""
+    save_hits([], str(tmp_path / "no crops"))
+    assert (tmp_path / "no crops" / "patches.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("write", [save_hits, write_webdataset])
+def test_a_used_folder_is_refused_or_replaced(bank_of_dogs, tmp_path, write):
+    folder, first, second = tmp_path / "crops", bank_of_dogs.search("dog", k=3), bank_of_dogs.search("dog", k=2)
+    write(first, str(folder))
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(CallError, match=r"crops: not empty\. Give a new folder, or --overwrite"):
+        write(second, str(folder))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+    (folder / "mine.jpg").write_bytes(b"mine")
+    write(second, str(folder), overwrite=True)
+    write(second, str(tmp_path / "fresh"))
+    fresh = {path.name: path.read_bytes() for path in (tmp_path / "fresh").iterdir()}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == fresh | {"mine.jpg": b"mine"}
+    with pytest.raises(CallError, match=r"mine\.jpg: is a file"):
+        write(second, str(folder / "mine.jpg"))
+
+
+def test_overwriting_removes_nothing_that_a_foreign_list_names(bank_of_dogs, tmp_path):
+    (tmp_path / "precious.jpg").write_bytes(b"mine")
+    folder = tmp_path / "crops"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "a.jpg").write_bytes(b"mine")
+    (folder / "config.yaml").write_text("mine")
+    names = ["../precious.jpg", "inner/a.jpg", "config.yaml", ["a.jpg"], None, str(tmp_path / "precious.jpg")]
+    lines = [*(json.dumps({"file": name}) for name in names), "no json", "[]"]
+    (folder / "patches.jsonl").write_text("\n".join(lines))
+    save_hits(bank_of_dogs.search("dog", k=1), str(folder), overwrite=True)
+    assert (tmp_path / "precious.jpg").read_bytes() == (folder / "inner" / "a.jpg").read_bytes() == b"mine"
+    assert (folder / "config.yaml").read_text() == "mine"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.bank.numbered import DIM, ROWS, all_features, cosines
 
@@ -158,3 +159,36 @@ def test_a_picture_is_given_as_an_image_a_path_or_pixels(folder, bank, tmp_path,
         knowing.search("dog", like=tmp_path / "nowhere.png")
     with pytest.raises(CallError, match=r"no patch, and no file, 'photo\.jpg'"):
         knowing.search("dog", like="photo.jpg")
+
+
+def test_search_like_whatever_stands_for_a_feature(bank):
+    feature = all_features()[3]
+    expected = bank.search("dog", like=feature, k=5)
+    tensor = torch.tensor(feature.astype(np.float32))
+    for like in (feature.tolist(), tensor, tensor.requires_grad_(), bank.record(3), expected[0], bank.patch("dog-3")):
+        assert bank.search("dog", like=like, k=5) == expected
+    rounded = bank.search("dog", like=tensor.to(torch.bfloat16), k=5)
+    assert rounded.similarities == pytest.approx(expected.similarities, abs=0.01)
+    assert bank.search_batch(tensor[None], "dog", k=5) == [expected]
+
+
+@pytest.mark.parametrize("like", [b"bytes", ["a", "b"], {"x": 1}, object()])
+def test_what_stands_for_no_feature_is_named(bank, like):
+    with pytest.raises(
+        CallError, match=f"expected a patch, its id, a feature or a picture, found {type(like).__name__}"
+    ):
+        bank.search("dog", like=like)
+
+
+@pytest.mark.parametrize("arguments", [{"concept": 5}, {"concept": "dog", "context": [5]}])
+def test_names_are_text(bank, arguments):
+    with pytest.raises(CallError, match="concept: expected its name, found 5"):
+        bank.search(**arguments)
+
+
+def test_pixels_and_tensors_of_pixels_are_pictures(folder):
+    seen = []
+    bank = PatchBank.open(folder, embed=lambda picture, concept: seen.append(picture.size) or all_features()[3])
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    assert bank.search("dog", like=pixels) == bank.search("dog", like=torch.tensor(pixels))
+    assert seen == [(30, 20), (30, 20)]

@@ -1,6 +1,7 @@
 """`vlmixer bank stats`, `show` and `query`."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -125,9 +126,10 @@ def test_bank_stats_tell_what_the_text_wants(answer, call, out, tmp_path):
     mentions = {entry["concept"]: entry["mentions"] for entry in stats["concepts"]}
     assert mentions["dog"] > 0
     assert stats["wanted"] == {}
-    (tmp_path / "alone").symlink_to(out / "bank")
-    alone = answer("bank", "stats", tmp_path / "alone")
-    assert alone["wanted"] is None
+    (tmp_path / "linked").symlink_to(out / "bank")
+    assert answer("bank", "stats", tmp_path / "linked") == stats
+    shutil.copytree(out / "bank", tmp_path / "alone")
+    assert answer("bank", "stats", tmp_path / "alone")["wanted"] is None
     assert answer("bank", "stats", tmp_path / "alone", "--tagged", out / "tagged") == stats
     code, _, said = call("bank", "stats", out / "bank", "--tagged", out / "regions")
     assert code == 2
@@ -178,3 +180,14 @@ def test_a_folder_without_a_bank(call, out, inner, said):
     assert (code, printed) == (2, "")
     assert said in error
     assert inner or f"{out}/bank?" in error
+
+
+def test_a_used_folder_is_refused(call, out, tmp_path):
+    for option in ("--save", "--to-wds"):
+        arguments = ["bank", "query", out / "bank", "-k", 2, option, tmp_path / option]
+        assert call(*arguments, "--concept", "kite")[0] == 0
+        code, printed, said = call(*arguments, "--concept", "dog")
+        assert (code, printed) == (2, "")
+        assert said.count("\n") == 1
+        assert "not empty" in said
+        assert call(*arguments, "--concept", "dog", "--overwrite")[0] == 0

@@ -1,5 +1,8 @@
 """Searching a bank for a picture: only with the bank's own detector, and what of a picture is taken."""
 
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import yaml
@@ -73,6 +76,13 @@ def test_another_detector_is_refused(small_run, out, tmp_path):
 
 
 def test_without_a_config_the_detector_is_not_known(out, tmp_path):
-    (tmp_path / "bank").symlink_to(out / "bank")
+    shutil.copytree(out / "bank", tmp_path / "bank")
     with pytest.raises(CallError, match=r"config\.yaml: not found.*--config"):
         embedder(str(tmp_path / "bank"))
+
+
+def test_a_detector_is_found_where_the_command_finds_it(small_run, out, monkeypatch):
+    """In the folder of the config, or in the working folder."""
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(small_run.folder)])
+    found = embedder(str(out / "bank"), str(small_run.folder / "config.yaml"))
+    assert found(photo("dog"), None).shape == (PatchBank.open(str(out / "bank")).feature_dim,)

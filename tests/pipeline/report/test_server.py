@@ -99,6 +99,21 @@ def test_what_the_bank_is(ask):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/nothing", "/api/concepts/dog", "/favicon.ico", "/x/y"])
+def test_an_unknown_address_is_an_answer_in_json(ask, path):
+    status, content, headers = ask(path)
+    assert status == 404
+    assert content["error"].startswith(f"{path}: no such address. There are /, /api/bank, /api/concepts/ID, ")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_another_method_is_an_answer_in_json(ask):
+    status, content, headers = ask("/api/search")
+    assert (status, content, headers["Allow"]) == (405, {"error": "GET: expected POST here."}, "POST")
+    assert ask("/api/bank", {}, "POST")[0] == 405
+    assert ask("/", {}, "DELETE")[:2] == (405, {"error": "DELETE: expected GET, HEAD here."})
+
+
 def test_patches_of_a_concept(ask):
     _, content, _ = ask("/api/concepts/0?k=3")
     assert ids(content) == ["d-0", "d-1", "d-2"]
