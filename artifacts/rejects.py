@@ -29,6 +29,7 @@ BAD = {
     "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
     "too_large_file": "more bytes than an image within the pixel limit can need",
     "missing_photo": "region features whose photo is not among the inputs",
+    "ambiguous_photo": "region features whose id fits several photos among the inputs",
     "bad_record": "a line of region features whose parts contradict each other",
     "failed_in_detector": "the detector raises an exception for this image alone",
     "bad_feature": "the detector returned a feature that is not finite",

@@ -122,10 +122,11 @@ def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> DetectorFi
 
 def load_features(spec: DetectorSpec) -> FeatureLines:
     """The region features that the config names in place of a detector. Raises CallError."""
-    unknown = sorted(set(spec.options) - {"predictions", "classes"})
+    options = ("predictions", "classes", "sizes", "dtype")
+    unknown = sorted(set(spec.options) - set(options))
     if unknown:
         raise CallError(
-            f"images.detector_options: tsv knows predictions and classes, not {', '.join(map(repr, unknown))}."
+            f"images.detector_options: tsv knows {', '.join(options)}, not {', '.join(map(repr, unknown))}."
         )
     return FeatureLines(spec.name.removeprefix(TSV), **spec.options)
 

@@ -13,7 +13,7 @@ from vlmixer.pipeline.image.readers.features import photos_by_id, plan_features
 
 def plan_inputs(
     spec: DetectorSpec, inputs: Sequence[str], photos_file: str
-) -> tuple[ImageCorpus, dict[str, str] | None]:
+) -> tuple[ImageCorpus, dict[str, list[str]] | None]:
     """The corpus, and for region features the photos of `inputs` by id, which are to be written to `photos_file`.
 
     The photos are None for other detectors, and if there are no inputs. Raises CallError.

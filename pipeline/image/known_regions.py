@@ -1,9 +1,10 @@
 """Parses lines of region features, in the formats of VinVL, bottom-up attention and LXMERT, as detections.
 
 VinVL: `features.tsv` (id, number of boxes, base64 of float32; or id, JSON with num_boxes and features) and
-`predictions.tsv` (id, JSON with image_h, image_w, objects of rect, class, conf). Bottom-up attention: image_id,
-image_w, image_h, num_boxes, boxes, features. LXMERT's: img_id, img_h, img_w, objects_id, objects_conf, attrs_id,
-attrs_conf, num_boxes, boxes, features. Each line is checked: its counts must agree with its contents.
+`predictions.tsv` (id, JSON with image_h, image_w, objects of rect, class, conf); or one file (id, JSON of
+objects with a feature each, as scene_graph_benchmark writes it, with or without the image's size). Bottom-up attention:
+image_id, image_w, image_h, num_boxes, boxes, features. LXMERT's: img_id, img_h, img_w, objects_id, objects_conf,
+attrs_id, attrs_conf, num_boxes, boxes, features. Each line is checked: its counts must agree with its contents.
 """
 
 import base64
@@ -19,8 +20,17 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.image.classes import read_class_names
 from vlmixer.pipeline.image.detectors.base import Detections
+from vlmixer.pipeline.image.plausibility import DTYPES, wrong_features, wrong_numbers
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
-from vlmixer.pipeline.image.readers.features import MAX_LINE_BYTES, line_id, lines_by_id, predictions_of, read_part
+from vlmixer.pipeline.image.readers.features import (
+    MAX_LINE_BYTES,
+    labels_of,
+    line_id,
+    longest_by_id,
+    predictions_of,
+    read_part,
+    sizes_of,
+)
 
 COLUMNS = (2, 3, 6, 10)
 PROBED_LINES = 100
@@ -32,7 +42,10 @@ class BadRecord(ValueError):
 
 @dataclass(frozen=True)
 class KnownRegions:
-    """What a line says: the image's size in pixels, its regions, and the class names that their labels index."""
+    """What a line says: the image's size in pixels, its regions, and the class names that their labels index.
+
+    width, height: 0 if the line does not say; its photo does.
+    """
 
     width: int
     height: int
@@ -43,22 +56,39 @@ class KnownRegions:
 class FeatureLines:
     """Parses the lines of the files that match `pattern`.
 
-    predictions: the file with the classes, if the config names it. classes: the names that objects_id index, a list or
-    a text file. `feature_dim` is the width of the features. Raises CallError if the first line has no known format or
-    its classes are unknown.
+    predictions: the file with the classes, if the config names it. classes: the names that numbers of classes index, a
+    list, a text file or a label map; without it, the label map next to the file. sizes: the file with the images'
+    sizes, lines of an id and [{height, width}]; without it, hw.tsv next to the file. dtype: the type of the features.
+    `feature_dim` is the width of the features. Raises CallError if the first line has no known format, its classes are
+    unknown, or its numbers cannot be what they should be.
     """
 
     def __init__(
-        self, pattern: str, predictions: str | None = None, classes: Sequence[str] | str | None = None
+        self,
+        pattern: str,
+        predictions: str | None = None,
+        classes: Sequence[str] | str | None = None,
+        sizes: str | None = None,
+        dtype: str = "float32",
     ) -> None:
-        self._classes = None if classes is None else read_class_names(classes)
+        if dtype not in DTYPES:
+            raise CallError(f"images.detector_options.dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}.")
         first = files.expand([pattern], key="images.detector: tsv")[0].name
+        names = classes or labels_of(first) or None
+        self._classes = None if names is None else read_class_names(names)
+        place = sizes or sizes_of(first)
+        self._sizes = read_sizes(place) if place else {}
+        self._dtype = dtype
         self.feature_dim = self._probe(first, predictions_of(first, predictions))
 
     def parse(self, ref: ImageRef, data: bytes) -> KnownRegions | Unreadable:
         """What the line says, or why it cannot be used. data: as FeatureReader reads it."""
         try:
             known = self._parse(data[: ref.size], data[ref.size :])
+            if not known.width and not ref.photo:
+                raise BadRecord(
+                    "no image size in the line; give the photos in images.inputs, or an hw.tsv next to the file"
+                )
             width = known.detections.features.shape[1]
             if len(known.detections.scores) and width != self.feature_dim:
                 raise BadRecord(f"features of {width} numbers, those of the first line have {self.feature_dim}")
@@ -67,30 +97,35 @@ class FeatureLines:
         return known
 
     def _probe(self, name: str, predictions: str) -> int:
-        """The width of the features, from the first line that has a box."""
+        """The width of the features, from the first usable line that has a box. Others may be half-written."""
         places: dict[str, tuple[int, int]] | None = None
+        fault = ""
         with files.open_read(name) as file:
             for row in range(PROBED_LINES):
                 line = file.readline(MAX_LINE_BYTES)
-                self._check_columns(name, line, predictions)
+                if not line:
+                    break
+                columns = len(line.rstrip(b"\r\n").split(b"\t"))
+                if columns not in COLUMNS:
+                    fault = fault or (
+                        f"a line of {name} has {columns} columns; expected 3 or 2 (VinVL), 6 (bottom-up attention) or "
+                        "10 (LXMERT)"
+                    )
+                    continue
+                self._check_classes(name, columns, predictions)
                 if predictions and places is None:
-                    places = dict(lines_by_id(predictions))
+                    places = longest_by_id(predictions)
                 place = (places or {}).get(line_id(line))
                 try:
                     found = self._parse(line, read_part(predictions, place) if place else b"").detections
                 except BadRecord as error:
-                    raise CallError(f"images.detector: line {row + 1} of {name} is not usable: {error}.") from None
+                    fault = fault or f"line {row + 1} of {name} is not usable: {error}"
+                    continue
                 if len(found.scores):
                     return int(found.features.shape[1])
-        raise CallError(f"images.detector: the first {PROBED_LINES} lines of {name} have no box.")
+        raise CallError(f"images.detector: {fault or f'the first {PROBED_LINES} lines of {name} have no box'}.")
 
-    def _check_columns(self, name: str, line: bytes, predictions: str) -> None:
-        columns = len(line.rstrip(b"\r\n").split(b"\t"))
-        if columns not in COLUMNS:
-            raise CallError(
-                f"images.detector: a line of {name} has {columns} columns; expected 3 or 2 (VinVL), 6 "
-                "(bottom-up attention) or 10 (LXMERT)."
-            )
+    def _check_classes(self, name: str, columns: int, predictions: str) -> None:
         if columns == 10 and self._classes is None:
             raise CallError(
                 f"images.detector_options.classes: {name} has numbers of classes. Give their names: a list, or a text "
@@ -109,19 +144,20 @@ class FeatureLines:
                 return self._lxmert(fields)
             if len(fields) == 6:
                 width, height, count = (int(float(field)) for field in fields[1:4])
-                boxes = _floats(fields[4], count, "boxes", 4)
-                objects = _objects(prediction)["objects"]
-                return self._known(width, height, boxes, _floats(fields[5], count, "features"), objects)
+                boxes, features = _boxes(fields[4], count), self._features(fields[5], count)
+                return self._known(width, height, boxes, features, _objects(prediction)["objects"])
             if len(fields) == 3:
-                count, features = int(fields[1]), fields[2]
-                return self._vinvl(_objects(prediction), _floats(features, count, "features"))
+                return self._vinvl(line, _objects(prediction), self._features(fields[2], int(fields[1])))
             if len(fields) == 2:
                 record = json.loads(fields[1])
+                record = {"objects": record} if isinstance(record, list) else record
                 if "features" in record:
-                    packed = _floats(str(record["features"]).encode(), int(record["num_boxes"]), "features")
-                    return self._vinvl(_objects(prediction), packed)
-                rows = [_floats(one["feature"].encode(), 1, "feature") for one in record["objects"]]
-                return self._vinvl(record, np.concatenate(rows) if rows else np.zeros((0, 1), np.float32))
+                    packed = self._features(str(record["features"]).encode(), int(record["num_boxes"]))
+                    return self._vinvl(line, _objects(prediction), packed)
+                parts = [_decoded(one["feature"].encode(), "feature") for one in record["objects"]]
+                if len({len(part) for part in parts}) > 1:
+                    raise BadRecord("features of different widths")
+                return self._vinvl(line, record, self._numbers(b"".join(parts), len(parts)))
         except BadRecord:
             raise
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
@@ -135,34 +171,61 @@ class FeatureLines:
         names = self._classes or []
         if count and not 0 <= labels.min() <= labels.max() < len(names):
             raise BadRecord(f"objects_id up to {labels.max()}, there are {len(names)} classes")
-        boxes, features = _floats(fields[8], count, "boxes", 4), _floats(fields[9], count, "features")
+        boxes, features = _boxes(fields[8], count), self._features(fields[9], count)
+        if wrong := wrong_numbers(boxes, scores, width, height):
+            raise BadRecord(wrong)
         return KnownRegions(width, height, Detections(boxes, scores, labels, features), tuple(names))
 
-    def _vinvl(self, record: Mapping[str, Any], features: np.ndarray) -> KnownRegions:
+    def _vinvl(self, line: bytes, record: Mapping[str, Any], features: np.ndarray) -> KnownRegions:
         objects = record["objects"]
         boxes = np.array([one["rect"] for one in objects], np.float32).reshape(len(objects), 4)
-        return self._known(int(record["image_w"]), int(record["image_h"]), boxes, features, objects)
+        width, height = self._sizes.get(line_id(line), (0, 0))
+        if "image_w" in record or "image_h" in record:
+            width, height = int(record["image_w"]), int(record["image_h"])
+            if width < 1 or height < 1:
+                raise BadRecord(f"an image of {width}×{height}")
+        return self._known(width, height, boxes, features, objects)
+
+    def _features(self, field: bytes, count: int) -> np.ndarray:
+        """The base64 field as (count, width) float32."""
+        return self._numbers(_decoded(field, "features"), count)
+
+    def _numbers(self, data: bytes, count: int) -> np.ndarray:
+        """The bytes as (count, width) float32."""
+        size = np.dtype(DTYPES[self._dtype]).itemsize
+        if count < 0 or len(data) % size or (count and len(data) // size % count) or (not count and data):
+            raise BadRecord(f"features: {len(data)} bytes for {count} boxes in {self._dtype}")
+        if not count:
+            return np.zeros((0, 1), np.float32)
+        if wrong := wrong_features(data, self._dtype):
+            raise BadRecord(wrong)
+        return np.frombuffer(data, DTYPES[self._dtype]).astype(np.float32).reshape(count, -1)
 
     def _known(
         self, width: int, height: int, boxes: np.ndarray, features: np.ndarray, objects: Sequence[Mapping[str, Any]]
     ) -> KnownRegions:
         if not len(objects) == len(boxes) == len(features):
             raise BadRecord(f"{len(boxes)} boxes, {len(features)} features, {len(objects)} objects with classes")
-        if width < 1 or height < 1:
-            raise BadRecord(f"an image of {width}×{height}")
         classes = [self._name(one["class"]) for one in objects]
         names = tuple(dict.fromkeys(classes))
         places = {name: place for place, name in enumerate(names)}
         labels = np.array([places[name] for name in classes], np.int64)
         scores = np.array([one["conf"] for one in objects], np.float32)
+        # Without a size, what can be said at all. Boxes are compared with the photo's size when it is read.
+        reach = (width, height) if width else (2**31, 2**31)
+        if wrong := wrong_numbers(boxes, scores, *reach):
+            raise BadRecord(wrong)
         return KnownRegions(width, height, Detections(boxes, scores, labels, features), names)
 
     def _name(self, value: Any) -> str:
-        if isinstance(value, int) and self._classes is not None and 0 <= value < len(self._classes):
-            return self._classes[value]
-        if not isinstance(value, str):
-            raise BadRecord(f"a class {value!r}, expected a name")
-        return value
+        if isinstance(value, str) and not value.isdecimal():
+            return value
+        if self._classes is None:
+            raise BadRecord(f"a class {value!r}, expected a name; set images.detector_options.classes to the label map")
+        number = int(value) if isinstance(value, str | int) or value == int(value) else -1
+        if not 0 <= number < len(self._classes) or not self._classes[number]:
+            raise BadRecord(f"a class {value!r}, there are {len(self._classes)} names in the label map")
+        return self._classes[number]
 
 
 def _objects(prediction: bytes) -> Mapping[str, Any]:
@@ -176,27 +239,58 @@ def _objects(prediction: bytes) -> Mapping[str, Any]:
 
 def _numbers(field: bytes, dtype: Any, count: int, what: str) -> np.ndarray:
     """The base64 field as `count` numbers."""
-    try:
-        data = base64.b64decode(field, validate=True)
-    except binascii.Error as error:
-        raise BadRecord(f"{what}: not valid base64: {error}") from None
+    data = _decoded(field, what)
     size = np.dtype(dtype).itemsize
     if len(data) != count * size:
         raise BadRecord(f"{what}: {len(data)} bytes for {count} boxes")
     return np.frombuffer(data, dtype).copy()
 
 
-def _floats(field: bytes, count: int, what: str, width: int | None = None) -> np.ndarray:
-    """The base64 field as (count, width) float32. width: None for whatever the field holds."""
+def _decoded(field: bytes, what: str) -> bytes:
     try:
-        data = base64.b64decode(field, validate=True)
+        return base64.b64decode(field, validate=True)
     except binascii.Error as error:
         raise BadRecord(f"{what}: not valid base64: {error}") from None
-    if count < 0 or len(data) % 4 or (count and len(data) // 4 % count) or (not count and data):
-        raise BadRecord(f"{what}: {len(data)} bytes for {count} boxes")
-    values = np.frombuffer(data, "<f4").astype(np.float32)
-    if not count:
-        return np.zeros((0, width or 1), np.float32)
-    if width is not None and len(values) != count * width:
-        raise BadRecord(f"{what}: {len(values)} numbers for {count} boxes")
-    return values.reshape(count, -1)
+
+
+def _boxes(field: bytes, count: int) -> np.ndarray:
+    """The base64 field as (count, 4) float32. The number of bytes shows the type."""
+    data = _decoded(field, "boxes")
+    for code in DTYPES.values():
+        if len(data) == count * 4 * np.dtype(code).itemsize:
+            return np.frombuffer(data, code).astype(np.float32).reshape(count, 4)
+    raise BadRecord(f"boxes: {len(data)} bytes for {count} boxes")
+
+
+def read_sizes(path: str) -> dict[str, tuple[int, int]]:
+    """(width, height) by id, from lines of an id and JSON with `height` and `width`, in a list or not, or "h w".
+
+    Raises CallError that names the line.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    number = 0
+    try:
+        with files.open_read(path) as file:
+            for line in file:
+                number += 1
+                identity, _, text = line.decode("utf-8-sig").partition("\t")
+                if line.strip():
+                    found[identity.strip()] = _size(text)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise CallError(
+            f"images.detector_options.sizes: {path}, line {number}: {error!r}. Expected an id, a tab and "
+            '[{"height": …, "width": …}] in each line.'
+        ) from None
+    return found
+
+
+def _size(text: str) -> tuple[int, int]:
+    if text.lstrip()[:1] in ("[", "{"):
+        value: Any = json.loads(text)
+        value = value[0] if isinstance(value, list) else value
+        width, height = int(value["width"]), int(value["height"])
+    else:
+        height, width = map(int, text.split())
+    if min(width, height) < 1:
+        raise ValueError(f"a size of {width}×{height}")
+    return width, height

@@ -11,6 +11,7 @@ from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions
+from vlmixer.pipeline.image.plausibility import wrong_numbers
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.corpus import read_images
 from vlmixer.pipeline.image.readers.features import MAX_LINE_BYTES
@@ -86,6 +87,11 @@ class FeatureSource:
         photo = decode_photo(ref, data, self.max_pixels)
         if isinstance(photo, Unreadable):
             return photo
+        if not known.width:
+            known = replace(known, width=photo.width, height=photo.height)
+            found = known.detections
+            if wrong := wrong_numbers(found.boxes, found.scores, photo.width, photo.height):
+                return Unreadable("bad_record", f"the photo {ref.photo}: {wrong}")
         if (photo.width, photo.height) != (known.width, known.height):
             sizes = f"{photo.width}×{photo.height}, the features are for {known.width}×{known.height}"
             return Unreadable("bad_record", f"the photo {ref.photo} is {sizes}")

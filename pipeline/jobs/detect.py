@@ -40,7 +40,7 @@ IMAGES_PER_ROW_GROUP = 8
 MAX_LABELS_NAMED = 10
 MAX_FILES_NAMED = 3
 PHOTOS = "photos.map"
-"""JSON in the work folder: the photos that belong to region features, by id."""
+"""JSON in the work folder: the photos that may belong to region features, by id."""
 PACKAGES = ("vlmixer", "numpy", "pyarrow")
 """What the bytes of regions/ depend on, besides the detector's own packages. Pillow decodes images and writes crops."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.bank import building
+from vlmixer.pipeline.image.plausibility import MAX_SPREAD_HALF, spread
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
 from vlmixer.pipeline.verification.ties import Digests, Ties, of_image, of_region
 
@@ -28,12 +29,18 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
                 features = building.feature_rows(table["feature"])
                 if not np.isfinite(features).all():
                     report.add(path, "features are not finite")
+                elif spread(features) > MAX_SPREAD_HALF:
+                    report.add(path, "features are noise: they were read as another type than they were written in")
+                elif len(features) and not features.any():
+                    report.add(path, "features are all 0")
                 rows = table.drop_columns(["feature"]).to_pylist()
                 for image in dict.fromkeys(row["image_id"] for row in rows):
                     images.add(image)
                 for row in rows:
                     ids.add(row["patch_id"])
                     check_box(path, row["patch_id"], row["box"], row["width"], row["height"], report)
+                    if not 0 <= row["score"] <= 1:
+                        report.add(path, f"{row['patch_id']}: score {row['score']:g} is not from 0 to 1")
                     check_crop(path, row["patch_id"], row["crop"], report)
                 digests = [of_region(row, feature) for row, feature in zip(rows, features, strict=True)]
                 of_bank.found([whole for _, whole in digests])

@@ -3,7 +3,7 @@ them. Finds the lines, their predictions and photos; pipeline/image/known_region
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlmixer.artifacts import files, json_files
@@ -22,6 +22,7 @@ from vlmixer.pipeline.image.readers.base import (
 MAX_LINE_BYTES = 64 << 20
 MAX_ID_BYTES = 1000
 NO_PREDICTION = (-1, -1)
+LABEL_MAP = re.compile(r"(?i).*label_?map.*\.json|VG-SGG-dicts.*\.json")
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,26 @@ class FeatureReader:
         """Digests are of ids, so that a line is a duplicate if its id is. Raises UserError if an index file next to the
         features contradicts them."""
         (file,) = piece.files
-        photos = json_files.read(piece.photos, dict[str, str], advice="Run the stage again.") if piece.photos else None
-        predictions = dict(lines_by_id(file.companion)) if file.companion else None
+        photos = _read_photos(piece.photos) if piece.photos else None
+        predictions = longest_by_id(file.companion) if file.companion else None
         starts, ids = [], []
-        for identity, (start, size) in lines_by_id(file.name):
+        lines = list(lines_by_id(file.name))
+        longest: dict[str, int] = {}
+        for identity, (_, size) in lines:
+            longest[identity] = max(size, longest.get(identity, 0))
+        for identity, (start, size) in lines:
             starts.append(start)
             ids.append(identity)
             ref = ImageRef(
                 file.name, identity, self.format, start, size, (file.number, start), predictions=file.companion,
-                prediction=(predictions or {}).get(identity, NO_PREDICTION), photo=(photos or {}).get(identity, ""),
+                prediction=(predictions or {}).get(identity, NO_PREDICTION),
             )  # fmt: skip
-            yield with_name_digest(_checked(ref, predictions is not None, photos is not None))
+            if size < longest[identity]:  # what an interrupted writer left
+                detail = f"half-written: {size} bytes, another line of this id has {longest[identity]}"
+                ref = replace(ref, key=f"{identity}@{start}", reason="bad_record", detail=detail)
+                yield with_name_digest(ref)
+            else:
+                yield with_name_digest(_checked(ref, predictions is not None, photos))
         _check_index(file.name, starts, ids)
 
     def read(self, refs: Sequence[ImageRef], max_bytes: float) -> Iterator[bytes | Unreadable]:
@@ -71,21 +81,31 @@ class FeatureReader:
                 yield data
 
 
-def _checked(ref: ImageRef, with_predictions: bool, with_photos: bool) -> ImageRef:
+def _read_photos(path: str) -> dict[str, list[str]]:
+    return json_files.read(path, dict[str, list[str]], advice="Run the stage again.")
+
+
+def _checked(ref: ImageRef, with_predictions: bool, photos: Mapping[str, Sequence[str]] | None) -> ImageRef:
     if ref.size > MAX_LINE_BYTES:
         return replace(ref, reason="bad_record", detail=f"a line of {ref.size} bytes")
     if with_predictions and ref.prediction == NO_PREDICTION:
         return replace(ref, reason="bad_record", detail=f"{ref.predictions} has no line for it")
-    if with_photos and not ref.photo:
+    if photos is None:
+        return ref
+    fitting = photos.get(ref.key, ())
+    if len(fitting) > 1:
+        return replace(ref, reason="ambiguous_photo", detail=f"it could be {' or '.join(fitting[:3])}")
+    if not fitting:
         return replace(ref, reason="missing_photo", detail="no photo among images.inputs has this name")
-    return ref
+    return replace(ref, photo=fitting[0])
 
 
 def plan_features(pattern: str, predictions: str | None, photos: str = "") -> ImageCorpus:
     """One piece per file. predictions: the file with classes, if the config names it. photos: the file that will hold
     the photos by id, "" without photos.
 
-    Raises CallError if no file matches, or if the predictions do not exist.
+    Files with sizes and label maps next to them are inputs, too. Raises CallError if no file matches, or if the
+    predictions do not exist.
     """
     found = files.expand([pattern], key="images.detector: tsv")
     inputs: dict[str, FileStat] = {entry.name: entry for entry in found}
@@ -96,6 +116,8 @@ def plan_features(pattern: str, predictions: str | None, photos: str = "") -> Im
             raise CallError(f"images.detector_options.predictions: no such file: {other}.")
         if other:
             inputs.setdefault(other, FileStat(other, files.size(other)))
+        for beside in filter(None, (sizes_of(entry.name), labels_of(entry.name))):
+            inputs.setdefault(beside, FileStat(beside, files.size(beside)))
         file = InputFile(number, entry.name, entry.size, other)
         pieces.append(InputPiece(FeatureReader.format, (file,), 0, entry.size, photos))
     return ImageCorpus(list(inputs.values()), pieces, [])
@@ -111,18 +133,38 @@ def predictions_of(path: str, given: str | None) -> str:
     return neighbour if neighbour != path and files.exists(neighbour) else ""
 
 
-def photos_by_id(corpus: ImageCorpus) -> dict[str, str]:
-    """Paths of photos by the ids that lines may have: the name without its ending, and the number at its end."""
+def sizes_of(path: str) -> str:
+    """The file with the images' sizes next to a features file: NAME.hw.tsv for NAME.tsv or NAME.….tsv, or hw.tsv; ""
+    without."""
+    folder, base = files.parent(path), path.rpartition("/")[2]
+    names = (f"{base.partition('.')[0]}.hw.tsv", "hw.tsv")
+    return next((place for name in names if files.exists(place := files.join(folder, name))), "")
+
+
+def labels_of(path: str) -> str:
+    """The label map next to a local features file, labelmap.json or the like; "" without, or if there are several."""
+    folder = files.parent(path)
+    if files.is_url(folder):
+        return ""
+    found = [name for name in sorted(os.listdir(folder)) if LABEL_MAP.fullmatch(name)]
+    return files.join(folder, found[0]) if len(found) == 1 else ""
+
+
+def photos_by_id(corpus: ImageCorpus) -> dict[str, list[str]]:
+    """Paths of photos by the ids that lines may have: the name with or without its ending, and the number at its end.
+
+    An id that several photos fit has all of them.
+    """
     if any(piece.format != FILES for piece in corpus.pieces):
         raise CallError("images.inputs: with a detector tsv:FILE, give photos as files, folders or globs.")
-    paths = sorted(file.name for piece in corpus.pieces for file in piece.files)
-    found: dict[str, str] = {}
-    for path in paths:
-        stem = os.path.splitext(path.rpartition("/")[2])[0]
-        found.setdefault(stem, path)
+    found: dict[str, list[str]] = {}
+    for path in sorted(file.name for piece in corpus.pieces for file in piece.files):
+        name = path.rpartition("/")[2]
+        stem = os.path.splitext(name)[0]
         number = re.search(r"(?:^|\D)(\d+)$", stem)
-        if number:
-            found.setdefault(str(int(number[1])), path)
+        numbers = {number[1], str(int(number[1]))} if number else set()
+        for identity in sorted({name, stem} | numbers):
+            found.setdefault(identity, []).append(path)
     return found
 
 
@@ -139,6 +181,15 @@ def lines_by_id(name: str) -> Iterator[tuple[str, tuple[int, int]]]:
             if line.strip():
                 yield line_id(line), (at, len(line))
             at += len(line)
+
+
+def longest_by_id(name: str) -> dict[str, tuple[int, int]]:
+    """(first byte, bytes) by id; of several lines of an id the longest one, the others being half-written."""
+    found: dict[str, tuple[int, int]] = {}
+    for identity, place in lines_by_id(name):
+        if place[1] > found.get(identity, (0, 0))[1]:
+            found[identity] = place
+    return found
 
 
 def read_part(name: str, part: tuple[int, int]) -> bytes:

@@ -274,7 +274,7 @@ def test_index_files_of_another_version_are_noticed(corpus: Corpus, known: Regio
         ("f.tsv", "1\t2\tAAAA\n", {"predictions": "no/such.tsv"}, "no such file: no/such.tsv"),
         ("f.tsv", "\t".join("1" * 10) + "\n", {}, "has numbers of classes. Give their names"),
         ("f.tsv", "\t".join("1" * 10) + "\n", {"classes": ["dog"]}, "is not usable"),
-        ("f.tsv", "1\t2\tAAAA\n", {"colour": 1}, "tsv knows predictions and classes, not 'colour'"),
+        ("f.tsv", "1\t2\tAAAA\n", {"colour": 1}, "tsv knows predictions, classes, sizes, dtype, not 'colour'"),
         ("missing.tsv", None, {}, "nothing matches"),
     ],
 )
