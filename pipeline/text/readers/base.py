@@ -4,7 +4,6 @@ A format finds texts in a file and says where. Whether a text makes a usable sen
 """
 
 import codecs
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple, Protocol
@@ -33,7 +32,7 @@ class TextSlice:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read a file. `field` names the text in structured records.
+    """How to read a file. `field` names the text in structured records, see `fields`.
 
     running_text: plain text is read by paragraphs, not by lines.
     """
@@ -93,25 +92,3 @@ def decode_text(position: int, data: bytes | None, options: ReadOptions) -> str 
         return (data.removeprefix(codecs.BOM_UTF8) if position == 0 else data).decode()
     except UnicodeDecodeError as error:
         return Unusable("not_utf8", str(error))
-
-
-def text_of(record: object, field: str) -> str | list[Any] | Unusable:
-    """The text or texts that a record holds in its field."""
-    found = record.get(field) if isinstance(record, dict) else None
-    if isinstance(found, str) or (isinstance(found, list) and found):
-        return found
-    return wrong_type(field, found)
-
-
-def text_of_json(text: str, field: str) -> str | list[Any] | Unusable:
-    """The text or texts that a JSON object holds in its field."""
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return Unusable("not_json", str(error))
-    return text_of(record, field)
-
-
-def wrong_type(field: str, found: object) -> Unusable:
-    """The reject of a field that holds something other than text."""
-    return Unusable("missing_field", f"{field!r} is {type(found).__name__}, expected text")

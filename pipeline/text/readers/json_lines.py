@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import IO
 
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text, text_of_json
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text
+from vlmixer.pipeline.text.readers.fields import text_of_json
 from vlmixer.pipeline.text.readers.lines import lines
 
 

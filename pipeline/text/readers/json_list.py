@@ -1,4 +1,5 @@
-"""JSON files: COCO captions, {"annotations": [{"caption": …}, …]}, or a list of texts or objects at the top.
+"""JSON files: COCO captions, {"annotations": [{"caption": …}, …]}, a list of texts or objects at the top, or whatever
+else a path in `text.field` leads to: `images.*.sentences.*.raw`.
 
 Many files with this ending hold JSON lines, or one object with a caption; these are read, too.
 """
@@ -7,14 +8,15 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any
 
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, text_of
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable
+from vlmixer.pipeline.text.readers.fields import EACH, field_path, suggested, text_at, text_of
 from vlmixer.pipeline.text.readers.json_lines import JsonLines
-from vlmixer.pipeline.text.readers.json_stream import BLOCK_CHARACTERS, BrokenJson, json_records
+from vlmixer.pipeline.text.readers.json_stream import BLOCK_CHARACTERS, BrokenJson, json_at, json_records, json_sample
 from vlmixer.pipeline.text.readers.packing import head_of, unpack
 
 _EXPECTED = (
-    'expected a list that is not empty, at the top or as "annotations"; convert other layouts to JSON lines (.jsonl) '
-    "with the text in the field that text.field names"
+    'expected a list that is not empty, at the top or as "annotations"; give the way to the texts as text.field, with '
+    "* for each item of a list or value of an object, or convert the file to JSON lines (.jsonl)"
 )
 
 
@@ -39,11 +41,25 @@ class JsonList:
             yield Record(0, text_of(single, options.field))
             return
         row = -1
+        path = field_path(options.field)
+        if len(path) > 1 or path == (EACH,):
+            stream = json_at(unpack(text_slice.name, file), path, self._block, limit)
+            for row, (item, rest) in enumerate(stream):
+                yield Record(row, text_at(item, rest, options.field))
+            if row < 0:
+                yield Record(-1, Unusable("missing_field", self._refusal(text_slice.name, file, options)))
+            return
         for row, item in enumerate(json_records(unpack(text_slice.name, file), "annotations", self._block, limit)):
             yield Record(row, item if isinstance(item, str) else text_of(item, options.field))
         if row < 0:
-            keys = "" if single is None else f"found an object with the keys {', '.join(map(repr, single))[:200]}; "
-            yield Record(-1, Unusable("unreadable_file", keys + _EXPECTED))
+            yield Record(-1, Unusable("unreadable_file", self._refusal(text_slice.name, file, options)))
+
+    def _refusal(self, name: str, file: IO[bytes], options: ReadOptions) -> str:
+        """What the file holds instead of the field, and what to write."""
+        file.seek(0)
+        keys, sample = json_sample(unpack(name, file), self._block, options.max_line_bytes)
+        found = f"found an object with the keys {', '.join(map(repr, keys))[:150]}; " if keys else ""
+        return f"nothing at {options.field!r}; {found}{suggested(sample) or _EXPECTED}"
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         raise NotImplementedError("JSON files are not split")

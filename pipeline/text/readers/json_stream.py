@@ -2,7 +2,8 @@
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import IO, Any
 
 from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
@@ -38,15 +39,77 @@ def _records(stream: "_Stream", key: str) -> Iterator[Any]:
     else:
         stream.take("{")
         for name in stream.names():
-            if stream.next() != "[":
-                stream.value()
-            elif name == key:
+            if name == key and stream.next() == "[":
                 yield from stream.items()
             else:
-                for _ in stream.items():
-                    pass
+                stream.skip()
     if stream.next(at_end=""):
         raise ValueError(f"{stream.next()!r} follows the end")
+
+
+def json_at(
+    file: IO[bytes], path: Sequence[str], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_LINE_BYTES
+) -> Iterator[tuple[Any, Sequence[str]]]:
+    """(value, rest of the path) of the values that the path's beginning leads to. "*": each item or value.
+
+    Lists on the way are read item by item, whether the path has a * for them or not. Raises BrokenJson as
+    `json_records` does.
+    """
+    stream = _Stream(file, block, max_characters)
+    try:
+        yield from _walk(stream, path)
+        if stream.next(at_end=""):
+            raise ValueError(f"{stream.next()!r} follows the end")
+    except (ValueError, RecursionError) as error:
+        raise BrokenJson(str(error)) from None
+
+
+def json_sample(
+    file: IO[bytes], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_LINE_BYTES, most: int = 20
+) -> tuple[list[str], Any]:
+    """The first names of the object at the top ([] for a list), and a small value like the file's: of lists, the first
+    item. Reads only as much of the file as that takes; what is broken or too long is left out."""
+    stream = _Stream(file, block, max_characters)
+    keys: list[str] = []
+    sample: Any = None
+    try:
+        if stream.next() == "[":
+            return [], list(islice(stream.items(), 1))
+        stream.take("{")
+        sample = {}
+        for name in stream.names():
+            keys.append(name)
+            if stream.next() == "[":
+                items = stream.items()
+                sample[name] = list(islice(items, 1))
+                for _ in items if len(keys) < most else ():
+                    pass
+            else:
+                sample[name] = stream.value()
+            if len(keys) == most:
+                break
+    except (ValueError, RecursionError):
+        pass
+    return keys, sample
+
+
+def _walk(stream: "_Stream", path: Sequence[str]) -> Iterator[tuple[Any, Sequence[str]]]:
+    start = stream.next()
+    if start == "[":
+        rest = path[1:] if path[:1] == ("*",) else path
+        for item in stream.items():
+            yield item, rest
+    elif start != "{" or not path:
+        yield stream.value(), path
+    else:
+        stream.take("{")
+        for name in stream.names():
+            if path[0] == "*":
+                yield stream.value(), path[1:]
+            elif name == path[0]:
+                yield from _walk(stream, path[1:])
+            else:
+                stream.skip()
 
 
 class _Stream:
@@ -98,6 +161,18 @@ class _Stream:
                     self._at = end
                     return value
             wanted *= 2
+
+    def skip(self) -> None:
+        """Go past the next value, however long it is."""
+        if self.next() == "[":
+            for _ in self.items():
+                pass
+        elif self.next() == "{":
+            self.take("{")
+            for _ in self.names():
+                self.skip()
+        else:
+            self.value()
 
     def items(self) -> Iterator[Any]:
         """Go past the list that comes next, item by item."""

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts.parquet import open_parquet
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, text_of
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable
+from vlmixer.pipeline.text.readers.fields import field_path, suggested_column, text_of
 
 ROWS_PER_BATCH = 4096
 
@@ -23,32 +24,34 @@ class ParquetColumn:
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
         table = open_parquet(file)
         columns = table.schema_arrow.names
-        if options.field not in columns:
+        column = options.field if options.field in columns else field_path(options.field)[0]
+        if column not in columns:
             if text_slice.start == 0:
+                advice = suggested_column(columns) or "write text.field: COLUMN"
                 rows = table.metadata.num_rows
-                detail = f"no column {options.field!r} in: {', '.join(columns)}; {rows} rows"
+                detail = f"no column {options.field!r} in: {', '.join(columns)}; {rows} rows; {advice}"
                 yield Record(-1, Unusable("missing_field", detail))
             return
-        if (count := columns.count(options.field)) > 1:
+        if (count := columns.count(column)) > 1:
             if text_slice.start == 0:
-                yield Record(-1, Unusable("missing_field", f"{count} columns {options.field!r}; expected one"))
+                yield Record(-1, Unusable("missing_field", f"{count} columns {column!r}; expected one"))
             return
         row = 0
         for group in range(table.num_row_groups):
             begin = begin_of(table.metadata.row_group(group))
             if begin >= text_slice.start and (text_slice.end < 0 or begin < text_slice.end):
-                yield from _row_group(table, group, row, options.field)
+                yield from _row_group(table, group, row, column, options.field)
             row += table.metadata.row_group(group).num_rows
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         return text_slice.size * records // int(open_parquet(file).metadata.num_rows)
 
 
-def _row_group(table: pq.ParquetFile, group: int, row: int, field: str) -> Iterator[Record]:
-    for batch in table.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=[field], use_threads=False):
+def _row_group(table: pq.ParquetFile, group: int, row: int, column: str, field: str) -> Iterator[Record]:
+    for batch in table.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=[column], use_threads=False):
         for value in batch.column(0):
             try:
-                yield Record(row, text_of({field: value.as_py()}, field))
+                yield Record(row, text_of({column: value.as_py()}, field))
             except UnicodeDecodeError as error:
                 yield Record(row, Unusable("not_utf8", str(error)))
             row += 1

@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from typing import IO
 
 from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text
+from vlmixer.pipeline.text.readers.fields import column_number
 from vlmixer.pipeline.text.readers.json_lines import JsonLines
 from vlmixer.pipeline.text.readers.lines import lines, paragraphs
 from vlmixer.pipeline.text.readers.packing import head_of
 from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, delimiter_of, is_json_lines, is_table
-from vlmixer.pipeline.text.readers.table import TextTable
-
-_TABLE = (
-    "a table: all lines have tabs, and the first line has no column {field!r}. Expected plain sentences, or the names "
-    "of the columns in the first line and text.field to be one of them"
-)
+from vlmixer.pipeline.text.readers.table import TextTable, refusal
 
 
 class PlainText:
@@ -31,13 +27,15 @@ class PlainText:
         head = head_of(text_slice.name, file, HEAD_BYTES)
         first = text_slice.start == 0
         delimiter = delimiter_of(head, options.field)
+        if column_number(options.field) is not None and is_table(head):
+            delimiter = "\t"
         if is_json_lines(head):
             yield from JsonLines().read(text_slice, file, options)
         elif delimiter is not None:
             # A table cannot be split: who reads the beginning reads all of it.
             yield from TextTable(delimiter).read(text_slice, file, options) if first else ()
         elif is_table(head):
-            yield from (Record(-1, Unusable("missing_field", _TABLE.format(field=options.field))),) if first else ()
+            yield from (Record(-1, Unusable("missing_field", refusal(head, "\t"))),) if first else ()
         else:
             find = paragraphs if options.running_text else lines
             for position, data in find(text_slice, file, options.max_line_bytes):

@@ -12,7 +12,8 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Input
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.pipeline.text.readers import packing
-from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, ReadOptions, Record, TextSlice, Unusable, wrong_type
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, ReadOptions, Record, TextSlice, Unusable
+from vlmixer.pipeline.text.readers.fields import wrong_type
 from vlmixer.pipeline.text.readers.formats import can_split, format_of
 from vlmixer.pipeline.text.readers.slices import source_id
 from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, unreadable

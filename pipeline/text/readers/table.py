@@ -1,12 +1,18 @@
-"""Tables of delimited text, .csv and .tsv: the column that `text.field` names in the first line."""
+"""Tables of delimited text: the column that `text.field` names in the first line, or, without header, `column 2`.
+
+A cell may hold a JSON list of texts.
+"""
 
 import codecs
 import csv
-from collections.abc import Iterator
-from typing import IO
+import json
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
 
 from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable
-from vlmixer.pipeline.text.readers.packing import unpack
+from vlmixer.pipeline.text.readers.fields import column_number, suggested_column
+from vlmixer.pipeline.text.readers.packing import head_of, unpack
+from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, delimiter_of
 
 
 class TextTable:
@@ -20,25 +26,72 @@ class TextTable:
         self._delimiter = delimiter
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
+        head = head_of(text_slice.name, file, HEAD_BYTES)
+        delimiter = delimiter_of(head, options.field) or self._delimiter
         # Invalid UTF-8 becomes lone surrogates, which spoil only the row that holds them.
         text = codecs.getreader("utf-8-sig")(unpack(text_slice.name, file), "surrogateescape")
-        rows = csv.reader(text, delimiter=self._delimiter, strict=False)
+        column = column_number(options.field)
+        if column is not None:
+            for number, line in enumerate(text):
+                if row := _cells(line.rstrip("\r\n"), delimiter):
+                    yield Record(number, _cell(row, column, column + 1))
+            return
+        rows = csv.reader(text, delimiter=delimiter, strict=False)
         header = [cell.strip() for cell in next(rows, [])]
         count = header.count(options.field)
         if count != 1:
             found = "no column" if count == 0 else f"{count} columns"
             detail = (
-                f"{found} {options.field!r} in the first line: {', '.join(header)[:200]}; expected the names of the "
-                "columns there, and text.field to be one of them"
+                f"{found} {options.field!r} in the first line: {', '.join(header)[:100]}; {_advice(head, delimiter)}"
             )
             yield Record(-1, Unusable("missing_field", detail))
             return
-        column = header.index(options.field)
         for number, row in enumerate(rows):
-            if column < len(row):
-                yield Record(number, row[column])
-            elif row:
-                yield Record(number, Unusable("missing_field", f"{len(row)} columns, expected {len(header)}"))
+            if row:
+                yield Record(number, _cell(row, header.index(options.field), len(header)))
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         raise NotImplementedError("tables are not split")
+
+
+def refusal(head: bytes, delimiter: str) -> str:
+    """What to write for a table whose columns are not known. head: its first bytes."""
+    return f"a table: {_advice(head, delimiter)}"
+
+
+def _advice(head: bytes, delimiter: str) -> str:
+    lines = head.decode("utf-8-sig", "replace").splitlines()[:20]
+    delimiter = next((one for one in (delimiter, *"\t,;|") if lines and one in lines[0]), delimiter)
+    rows = [row for line in lines if (row := _cells(line, delimiter))]
+    names = [cell.strip() for cell in rows[0]] if rows else []
+    if advice := suggested_column(names):
+        return advice
+    most = max((len(row) for row in rows), default=0)
+    likeness = [sum(_words(row[column]) for row in rows if column < len(row)) for column in range(most)]
+    if likeness and max(likeness) >= 2 * len(rows):
+        return f"if it has no header, write text.field: column {likeness.index(max(likeness)) + 1}"
+    return "expected the names of the columns there, and text.field to be one of them; or text.field: column N"
+
+
+def _words(cell: str) -> int:
+    return 0 if "://" in cell else len(cell.split())
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a line. Between tabs, quotation marks are part of the text."""
+    if not line.strip():
+        return []
+    return line.split(delimiter) if delimiter == "\t" else next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _cell(row: Sequence[str], column: int, width: int) -> str | list[Any] | Unusable:
+    if column >= len(row):
+        return Unusable("missing_field", f"{len(row)} columns, expected {width}")
+    cell = row[column].strip() if row[column][:1] == " " else row[column]
+    if cell.startswith('["') and cell.endswith('"]'):
+        try:
+            found = json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
+        return found if isinstance(found, list) and found else cell
+    return cell

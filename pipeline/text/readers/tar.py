@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from vlmixer.artifacts.tars import open_tar
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text, text_of_json
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text
+from vlmixer.pipeline.text.readers.fields import text_of_json
 from vlmixer.pipeline.text.readers.packing import ERRORS, unpack
 
 _NAME = re.compile(r"(.+?)((?:\.[a-zA-Z_][^./]*)+)", re.DOTALL)

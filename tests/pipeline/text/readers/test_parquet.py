@@ -71,7 +71,7 @@ def test_a_parquet_file_without_the_column_does_not_cost_the_others(tmp_path):
     result = Result([good[0], odd, good[1]])
     assert result.texts == ["one", "two"]
     assert result.rejects == [("", "missing_field")]
-    assert result.details == ["no column 'caption' in: text, n; 7 rows"]
+    assert result.details == ["no column 'caption' in: text, n; 7 rows; write text.field: text"]
 
 
 def test_running_text_in_parquet(read):
