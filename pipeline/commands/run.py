@@ -117,6 +117,7 @@ def _print_summary(out: str) -> None:
         "", "next:",
         f"  vlmixer show {out} --html samples.html    look at mixed samples",
         f"  vlmixer bank serve {files.join(out, stages.INDEX.folder)}    search the patches",
+        f"  vlmixer rejects {out}    what was not used, and why",
         f"  vlmixer verify {out}    check all files",
         sep="\n",
     )  # fmt: skip
