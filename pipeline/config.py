@@ -135,6 +135,12 @@ def load_config(path: str, assignments: Iterable[str] = (), out: str | None = No
     )
 
 
+def is_for_training_alone(path: str, assignments: Iterable[str] = ()) -> bool:
+    """Whether the config at `path` says nothing of how the shards were made. Raises CallError."""
+    content = settings.override(settings.load_yaml(path), assignments)
+    return not content.keys() & {"vocabulary", "text", "images", "bank", "mix"}
+
+
 def _expanded(stop_words: Iterable[str]) -> tuple[str, ...]:
     """The words with HARDLY_VISUAL in place of `default`, without repeats."""
     words = (HARDLY_VISUAL if word == DEFAULT_STOP_WORDS else (word,) for word in stop_words)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vlmixer.pipeline.commands.options import Subcommands, add_config, add_dry_run, common, print_checked
@@ -27,23 +28,28 @@ def add(commands: Subcommands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train as the config says."""
     from vlmixer.artifacts import files
-    from vlmixer.pipeline.config import load_config
+    from vlmixer.pipeline.config import is_for_training_alone, load_config
     from vlmixer.pipeline.preflight.call import TRAIN, Call
     from vlmixer.pipeline.preflight.preflight import check
 
     init = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
-    config = load_config(options.config, [*options.set, *init])
+    assignments = [*options.set, *init]
+    config = load_config(options.config, assignments)
     folder = options.out or files.join(config.out, "run")
     found = check(Call(config, (TRAIN,), run=folder))
     if options.dry_run:
         print_checked(found)
         return 0
-    train_run(config, folder, resume=options.resume)
+    alone = is_for_training_alone(options.config, assignments)
+    train_run(config, folder, resume=options.resume, alone=alone)
     return 0
 
 
-def train_run(config: "Config", folder: str, *, resume: bool) -> None:
-    """Train into `folder`, with all processors."""
+def train_run(config: "Config", folder: str, *, resume: bool, alone: bool = False) -> None:
+    """Train into `folder`, with all processors.
+
+    alone: the config says nothing of the shards, so any vocabulary will do, and evaluation will need another config.
+    """
     import torch
 
     from vlmixer.bank.concepts import load_vocabulary
@@ -51,7 +57,11 @@ def train_run(config: "Config", folder: str, *, resume: bool) -> None:
     from vlmixer.model.training import train
 
     torch.set_num_threads(os.cpu_count() or 1)
-    settings = Settings(config.seed, config.out, config.vocabulary, config.model, config.train or TrainConfig())
+    settings = Settings(config.seed, config.out, None, config.model, config.train or TrainConfig())
+    if alone:
+        train(settings, out=folder, resume=resume)
+        return
+    settings = replace(settings, vocabulary=config.vocabulary)
     # Evaluation needs the detector and the vocabulary, of which the trainer itself knows nothing.
     hashed = load_vocabulary(config.vocabulary).hash
     train(settings, out=folder, resume=resume, vocabulary_hash=hashed, pipeline=config.to_yaml())

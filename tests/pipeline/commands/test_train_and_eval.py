@@ -28,6 +28,17 @@ def test_train_writes_a_line_a_step(trained):
     assert (trained / "pipeline.yaml").exists()
 
 
+def test_train_takes_a_config_for_training_alone(call, small_run, tmp_path):
+    (tmp_path / "train.yaml").write_text(f"out: {tmp_path / 'out'}\ntrain: {{shards: {small_run.folder}/out/shards}}\n")
+    assignments = [part for text in TINY for part in ("--set", text)]
+    assert call("train", tmp_path / "train.yaml", *assignments)[0] == 0
+    assert (tmp_path / "out" / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "out" / "run" / "pipeline.yaml").exists()
+    code, _, said = call("train", tmp_path / "train.yaml", "--out", tmp_path / "other", "--set", "vocabulary=coco")
+    assert code == 1
+    assert "vocabulary: coco, but " in said
+
+
 def test_train_refuses_a_finished_run_without_resume(call, small_run, trained):
     assignments = [part for text in [*TINY, f"out={small_run.folder / 'out'}"] for part in ("--set", text)]
     code, _, said = call("train", small_run.write_config(), "--out", trained, *assignments)
