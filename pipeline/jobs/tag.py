@@ -8,8 +8,7 @@ memory is bounded by a unit. How sentences are read and tagged is the business o
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
@@ -18,13 +17,14 @@ from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
-from vlmixer.artifacts.rejects import BAD, REASONS, RejectLog, bad_count, read_rejects
+from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.tagging import EXAMPLES, Examples, write_tagging_report
+from vlmixer.pipeline.text.bad_inputs import check_unreadable, has_sentence, why
 from vlmixer.pipeline.text.candidates import CandidateFiles
 from vlmixer.pipeline.text.inputs import find_inputs, log_files_that_cannot_be_split, log_set_aside
 from vlmixer.pipeline.text.matching import Matcher
@@ -65,8 +65,6 @@ if TYPE_CHECKING:
     from spacy.language import Language
 
 SIZES = TagSizes()
-SHOWN = 3
-"""Bad inputs that an error names."""
 
 
 class TagSentences(beam.PTransform):
@@ -138,6 +136,7 @@ def _do_stage(
     find = FindWorker(text, matcher, language_of(nlp), buckets, stage, sizes)
     _do(engine, stage, find_units, tuple[TextSlice, ...], find, "tag: read")
     found = read_results(stage, [unit.name for unit in find_units], FoundSentences)
+    check_unreadable(stage, found, sum(entry.size for entry in inputs), config.max_bad_fraction)
     marks = duplicates_units(buckets, len(find_units))
     _do(engine, stage, marks, Bucket, DuplicatesWorker(stage), "tag: duplicates")
     parts = sizes.part_units([result.details.candidates for result in found])
@@ -149,8 +148,8 @@ def _do_stage(
     tagged = read_results(stage, [unit.name for unit in parts], FoundMentions)
     results: list[UnitResult[FoundSentences | FoundMentions]] = [*found, *tagged]
     counts = [result.counts["sentences"] for result in results]
-    if not any(_has_sentence(each) for each in counts):
-        raise UserError(f"text.inputs: the files hold no sentence at all.{_why(stage, results)}")
+    if not any(has_sentence(each) for each in counts):
+        raise UserError(f"text.inputs: the files hold no sentence at all.{why(stage, results)}")
     details = TaggedDetails(
         tagger=describe_model(nlp),
         vocabulary=vocabulary.name,
@@ -199,7 +198,7 @@ class FindWorker:
             counts={"sentences": Counts(reader.read - count, 0, log.counts())},
             inputs=tuple(reader.inputs),
             rejects=self.stage.listed(log),
-            details=FoundSentences(candidates=count),
+            details=FoundSentences(count, reader.unreadable_bytes),
         )
 
     def _candidates(self, sentences: Iterable[SourceSentence], log: RejectLog) -> Iterator[SourceSentence]:
@@ -312,18 +311,6 @@ def _do(
 
 def _where(sentences: Sequence[SourceSentence], wanted: Sequence[bool]) -> list[SourceSentence]:
     return [sentence for sentence, is_wanted in zip(sentences, wanted, strict=True) if is_wanted]
-
-
-def _has_sentence(counts: Counts) -> bool:
-    """Whether anything was read besides bad inputs and blank lines."""
-    return counts.read > bad_count(counts.rejected.items()) + counts.rejected.get("empty_line", 0)
-
-
-def _why(stage: Stage[TaggedDetails], results: Sequence[UnitResult[Any]]) -> str:
-    """The first bad inputs, each on a line of its own with what was found."""
-    paths = [files.join(stage.rejects, output.name) for result in results for output in result.rejects]
-    bad = (reject for path in paths for reject in read_rejects(path) if reject.reason in BAD)
-    return "".join(f"\n{each.source}: {each.detail or REASONS[each.reason]}" for each in islice(bad, SHOWN))
 
 
 def _sum_counters(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:

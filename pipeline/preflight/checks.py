@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.rejects import BAD, REASONS, RejectLog
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
 from vlmixer.pipeline.image.detectors.loading import TSV, is_shipped, resolve_device
@@ -38,7 +39,7 @@ def text_inputs(call: Call) -> str:
     log = RejectLog(TAG.name)
     reader = SentenceReader(log, field=call.config.text.field)
     spread = found[:: -(-len(found) // FILES_TRIED)]
-    if not any(reader.sample(TextSlice(entry.name, entry.size), TRIED)[0] for entry in spread if entry.size):
+    if not any(_has_sentence(reader, entry) for entry in spread if entry.size):
         bad = [reject for reject in log.rejects if reject.reason in BAD]
         if bad and not call.is_finished(TAG.name):
             first = bad[0]
@@ -47,6 +48,14 @@ def text_inputs(call: Call) -> str:
                 f"{first.source}: {first.detail or REASONS[first.reason]}"
             )
     return f"text: {len(found):,} files, {format_bytes(sum(entry.size for entry in found))}"
+
+
+def _has_sentence(reader: SentenceReader, entry: FileStat) -> bool:
+    try:
+        return bool(reader.sample(TextSlice(entry.name, entry.size), TRIED)[0])
+    except OSError as error:
+        reader.log.add(entry.name, "", "unreadable_file", f"{type(error).__name__}: {error}")
+        return False
 
 
 def spacy_pipeline(call: Call) -> str:

@@ -108,9 +108,10 @@ class Candidates:
 
 @dataclass(frozen=True)
 class FoundSentences:
-    """What a unit of the first pass found: the number of candidates."""
+    """What a unit of the first pass found: the number of candidates, and the bytes of files that cannot be read."""
 
     candidates: int
+    unreadable_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,13 @@ class SentenceReader:
         self.splitter = splitter
         self.read = 0
         self.inputs: list[Input] = []
+        self._lost: dict[TextSlice, int] = {}
         self._options = ReadOptions(field, splitter is not None, max_line_bytes)
+
+    @property
+    def unreadable_bytes(self) -> int:
+        """Size of the slices that could not be read, or not to their end."""
+        return sum(self._lost.values())
 
     def sentences(self, slices: Sequence[TextSlice]) -> Iterator[SourceSentence]:
         """The usable sentences of the slices, in order."""
@@ -83,10 +89,13 @@ class SentenceReader:
                 self.inputs.append(_describe(text_slice))
                 with files.open_read(name) as file:
                     for record in self._records(text_slice, file):
+                        if isinstance(record.content, Unusable) and record.content.reason == "unreadable_file":
+                            self._lost[text_slice] = text_slice.bytes
                         yield from self._sentences_of(name, record)
                 if self.read == before and text_slice.bytes == text_slice.size:
                     self._reject(name, "", "empty_file")
             except _errors(name) as error:
+                self._lost[text_slice] = text_slice.bytes
                 self._reject(name, text_slice.start or "", "unreadable_file", f"{type(error).__name__}: {error}")
 
     def sample(self, text_slice: TextSlice, limit: int) -> tuple[list[str], int]:
@@ -113,7 +122,9 @@ class SentenceReader:
             problem = unreadable(packing.head_of(text_slice.name, file, HEAD_BYTES))
         if problem is None:
             yield from format_of(text_slice.name).read(text_slice, file, self._options)
-        elif text_slice.start == 0:
+            return
+        self._lost[text_slice] = text_slice.bytes
+        if text_slice.start == 0:
             yield Record(-1, Unusable("unreadable_file", problem))
 
     def _sentences_of(self, source: str, record: Record) -> Sequence[SourceSentence]:

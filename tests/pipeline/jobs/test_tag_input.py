@@ -141,7 +141,13 @@ def test_bad_files_among_good_ones_are_counted_and_named(tmp_path, capsys):
     (tmp_path / "broken.json").write_bytes(b'["a horse", "two horses", ')
     paths = sorted(path for path in tmp_path.iterdir())
     out = tmp_path / "out"
-    assert run(write_config(tmp_path, paths), out, command="tag") == 0
+    # Two inputs of more than 500, but a tenth of the bytes.
+    assert run(write_config(tmp_path, paths), out, "--set", "max_bad_fraction=0.05", command="tag") == 1
+    said = capsys.readouterr().err
+    assert "% of the text cannot be read, by bytes, but max_bad_fraction allows only 5%" in said
+    assert f"\n{tmp_path / 'broken.json'}: " in said
+    assert f"\n{tmp_path / 'cut.txt.gz'}: " in said
+    assert run(write_config(tmp_path, paths), out, "--set", "max_bad_fraction=0.3", command="tag") == 0
     found = counts(out)
     assert found["rejected"] == {"empty_file": 1, "missing_field": 1, "unreadable_file": 2}
     assert {Path(row["source"]).name: row["reason"] for row in reject_rows(out)} == {
@@ -152,7 +158,8 @@ def test_bad_files_among_good_ones_are_counted_and_named(tmp_path, capsys):
     assert {"a dog on day 499", "a kite", "a horse", "two horses"} <= texts
     summary = report_numbers(out)
     assert [Path(name).name for name in summary["unreadable"]] == ["broken.json", "cut.txt.gz"]
-    table = capsys.readouterr().out
+    table, said = capsys.readouterr()
+    assert "% of the text cannot be read, by bytes:\n" in said
     assert f"not readable: {tmp_path / 'cut.txt.gz'}" in table
     assert "2 unreadable_file: " in table
     assert is_sound(out)
