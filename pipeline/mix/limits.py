@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from vlmixer.pipeline.mix.settings import CutMixSettings
 
-AUTO_USES = 20
-"""`max_uses: auto` allows a patch this many uses per patch that its concept has (ours)."""
+AUTO_USES = 100
+"""`max_uses: auto` allows a patch this many uses per patch that its concept has (ours, measured)."""
 
 
 class Limit(NamedTuple):

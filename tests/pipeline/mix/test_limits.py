@@ -19,10 +19,10 @@ PATCHES = {"pizza": 1, "giraffe": 2, "dog": 100, "unicorn": 0}
 @pytest.mark.parametrize(
     ("mentions", "settings", "expected"),
     [
-        ({"pizza": 20, "giraffe": 40, "dog": 2000}, {}, {}),
-        ({"pizza": 435}, {}, {"pizza": Limit(20 / 435, 1.0)}),
-        ({"giraffe": 50, "unicorn": 9}, {}, {"giraffe": Limit(1.0, 0.8)}),
-        ({"giraffe": 469}, {}, {"giraffe": Limit(80 / 469, 0.5)}),
+        ({"pizza": 100, "giraffe": 200, "dog": 10_000}, {}, {}),
+        ({"pizza": 435}, {}, {"pizza": Limit(100 / 435, 1.0)}),
+        ({"giraffe": 250, "unicorn": 9}, {}, {"giraffe": Limit(1.0, 0.8)}),
+        ({"giraffe": 469}, {}, {"giraffe": Limit(400 / 469, 0.5)}),
         ({"dog": 10_000_000}, {"max_uses": None}, {}),
         ({"pizza": 10_000_000}, {"max_uses": None}, {}),
         ({"dog": 1000}, {"max_uses": 5}, {"dog": Limit(0.5, 0.01)}),
@@ -37,7 +37,7 @@ def test_limits_follow_from_mentions_and_patches(mentions, settings, expected):
 
 
 def test_views_count_as_mentions():
-    assert patch_limits({"pizza": 10}, PATCHES, CutMixSettings(), views=4) == {"pizza": Limit(0.5, 1.0)}
+    assert patch_limits({"pizza": 50}, PATCHES, CutMixSettings(), views=4) == {"pizza": Limit(0.5, 1.0)}
 
 
 @pytest.mark.parametrize(
