@@ -3,6 +3,7 @@
 `bad` inputs are faulty. `unused` ones are in order, but not needed. Only bad inputs count towards `max_bad_fraction`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -29,6 +30,8 @@ BAD = {
     "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
     "too_large_file": "more bytes than an image within the pixel limit can need",
     "missing_photo": "region features whose photo is not among the inputs",
+    "timeout": "the server did not send the whole image within images.url_timeout",
+    "no_connection": "the server cannot be reached, or the URL is not one",
     "ambiguous_photo": "region features whose id fits several photos among the inputs",
     "bad_record": "a line of region features whose parts contradict each other",
     "failed_in_detector": "the detector raises an exception for this image alone",
@@ -49,9 +52,13 @@ UNUSED = {
     "kept_phrase": "only phrases are mentioned, and they are not replaced (mix.phrases: keep)",
     "near_duplicate": "a region too similar to a better one of its concept",
     "over_limit": "a region beyond max_patches_per_concept",
+    "not_downloaded": "a row without bytes, whose download failed before",
+    "not_allowed": "the server asks that the image is not collected (X-Robots-Tag)",
     "taken_down": "a patch of an image that was dropped from the bank",
 }
 REASONS = BAD | UNUSED
+HTTP = re.compile(r"http_[45]\d\d")
+"""Reasons that are answers of web servers. 429 and 5xx are bad: later the image may be there. The others are unused."""
 
 
 VOLUMINOUS = frozenset({"empty_line", "no_mention", "duplicate", "not_meant"})
@@ -86,7 +93,7 @@ class RejectLog:
 
     def add(self, source: str, key: object, reason: str, detail: str = "") -> None:
         """Record one input that is not used."""
-        if reason not in REASONS:
+        if reason not in REASONS and not HTTP.fullmatch(reason):
             raise ValueError(f"unknown reject reason {reason!r}; known: {', '.join(REASONS)}")
         self._counts[reason] += 1
         if self._lists(source, reason):
@@ -194,4 +201,14 @@ def _table(stage: str, rejects: Sequence[Reject]) -> pa.Table:
 
 def bad_count(counts: Iterable[tuple[str, int]]) -> int:
     """The number of bad inputs among counted rejects, (reason, number)."""
-    return sum(number for reason, number in counts if reason in BAD)
+    return sum(number for reason, number in counts if is_bad(reason))
+
+
+def is_bad(reason: str) -> bool:
+    """Whether inputs with this reason count towards `max_bad_fraction`."""
+    return reason in BAD or reason == "http_429" or reason.startswith("http_5")
+
+
+def meaning(reason: str) -> str:
+    """The reason in words."""
+    return REASONS.get(reason) or f"the server answered {reason.removeprefix('http_')}"

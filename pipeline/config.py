@@ -14,6 +14,7 @@ from pydantic import Field
 
 from vlmixer.artifacts import files, settings
 from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.files.http import FetchPolicy
 from vlmixer.bank.concepts import HARDLY_VISUAL
 from vlmixer.model.config import ModelConfig, TrainConfig
 from vlmixer.pipeline.mix.settings import MixSettings
@@ -71,12 +72,23 @@ class ImageSettings:
     """Longest side of a stored crop, in pixels."""
     max_megapixels: float = 100.0
     """Images with more pixels are rejected before they are decoded."""
+    url_timeout: float = 10.0
+    """Seconds for one image behind http:// or https://, from connecting to its last byte."""
+    url_retries: int = 2
+    """Further attempts if a server is busy (429) or fails (5xx)."""
+    respect_robots: bool = True
+    """Whether images are refused whose server asks so (X-Robots-Tag: noai, noindex, …)."""
     drop_duplicates: bool = True
     """Whether to use only the first of images with the same bytes. Reads every image once more."""
 
 
-MACHINES = ("worker_accelerator", "worker_ram")
-"""Settings of images that choose the machines. No result depends on them."""
+def fetch_policy(settings: ImageSettings) -> FetchPolicy:
+    """How images behind URLs are fetched."""
+    return FetchPolicy(settings.url_timeout, settings.url_retries, respect_robots=settings.respect_robots)
+
+
+MACHINES = ("worker_accelerator", "worker_ram", "url_timeout", "url_retries")
+"""Settings of images that choose the machines and the patience with servers. They may change between runs."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,8 @@ def _check_ranges(config: Config, path: str) -> None:
         ("images.min_regions", config.images.min_regions, 0, config.images.max_regions),
         ("images.max_regions", config.images.max_regions, 1, 1e6),
         ("images.crop_size", config.images.crop_size, 8, 4096),
+        ("images.url_timeout", config.images.url_timeout, 0.01, 3600),
+        ("images.url_retries", config.images.url_retries, 0, 100),
         ("images.max_megapixels", config.images.max_megapixels, 0.001, 178),  # Pillow's own limit
         ("bank.max_patches_per_concept", config.bank.max_patches_per_concept, 1, 1e9),
         ("bank.duplicate_similarity", config.bank.duplicate_similarity, 0, 1),

@@ -13,6 +13,7 @@ from fsspec.core import url_to_fs
 
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.extras import install_command
+from vlmixer.artifacts.files.http import time_limits
 from vlmixer.artifacts.files.paths import scheme
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
@@ -28,8 +29,6 @@ CREDENTIALS = {
     "AWS_ENDPOINT_URL, too, for a store that is not Amazon's",
     "gs": "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key file",
 }
-CONNECT_SECONDS, READ_SECONDS, REQUEST_SECONDS = 30, 60, 300
-"""Limits for connecting, for waiting for the next bytes, and for a whole request. Those of s3fs are less."""
 NO_BUCKET = "bucket does not exist"
 """What drivers say if the bucket is missing, in a FileNotFoundError as for any file."""
 
@@ -67,10 +66,7 @@ def _time_limits(kind: str) -> dict[str, Any]:
     option = {"http": "client_kwargs", "https": "client_kwargs", "gs": "session_kwargs", "gcs": "session_kwargs"}
     if kind not in option:
         return {}
-    from aiohttp import ClientTimeout
-
-    limits = ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-    return {option[kind]: {"timeout": limits, **conf.get(kind, {}).get(option[kind], {})}}
+    return {option[kind]: {"timeout": time_limits(), **conf.get(kind, {}).get(option[kind], {})}}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Protocol
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import Vocabulary
-from vlmixer.pipeline.config import ImageSettings
+from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.detectors.base import Detections, Detector
 from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, load_detector, resolve_device
 from vlmixer.pipeline.image.known_regions import FeatureLines
@@ -23,7 +23,7 @@ class RegionFinder(Protocol):
         """Width of a region's feature."""
         ...
 
-    def source(self, max_pixels: float) -> PhotoSource:
+    def source(self, settings: ImageSettings) -> PhotoSource:
         """The source of the photos that it accepts."""
         ...
 
@@ -51,8 +51,8 @@ class DetectorFinder:
     def feature_dim(self) -> int:
         return self.detector.feature_dim
 
-    def source(self, max_pixels: float) -> PhotoSource:
-        return ImageSource(max_pixels)
+    def source(self, settings: ImageSettings) -> PhotoSource:
+        return ImageSource(settings.max_megapixels * 1e6, fetch_policy(settings))
 
     def detect(self, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
         results = detect_each(self.detector, photos, log)
@@ -80,8 +80,8 @@ class FeatureFinder:
     def feature_dim(self) -> int:
         return self.lines.feature_dim
 
-    def source(self, max_pixels: float) -> PhotoSource:
-        return FeatureSource(self.lines, max_pixels)
+    def source(self, settings: ImageSettings) -> PhotoSource:
+        return FeatureSource(self.lines, settings.max_megapixels * 1e6, fetch_policy(settings))
 
     def detect(self, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
         return [None if photo.known is None else photo.known.detections for photo in photos]

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from vlmixer.artifacts.ahead import ahead
+from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions
@@ -47,12 +48,13 @@ class PhotoSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Photos from files of images. max_pixels: larger images are not decoded."""
+    """Photos from files of images. max_pixels: larger images are not decoded. fetch: for those behind URLs."""
 
     max_pixels: float
+    fetch: FetchPolicy = PATIENT
 
     def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[bytes, Photo | Unreadable]]:
-        for ref, data in read_images(refs, max_file_bytes(self.max_pixels)):
+        for ref, data in read_images(refs, max_file_bytes(self.max_pixels), self.fetch):
             if isinstance(data, Unreadable):
                 yield b"", data
             else:
@@ -65,6 +67,7 @@ class FeatureSource:
 
     lines: FeatureLines
     max_pixels: float
+    fetch: FetchPolicy = PATIENT
 
     def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[bytes, Photo | Unreadable]]:
         for ref, line in read_images(refs, MAX_LINE_BYTES):
@@ -77,7 +80,7 @@ class FeatureSource:
             elif not ref.photo:
                 yield line, Photo(ref, known.width, known.height, None, known)
             else:
-                ((_, data),) = read_images([ImageRef(ref.photo)], max_file_bytes(self.max_pixels))
+                ((_, data),) = read_images([ImageRef(ref.photo)], max_file_bytes(self.max_pixels), self.fetch)
                 if isinstance(data, Unreadable):
                     yield line, data
                 else:

@@ -98,7 +98,7 @@ class DetectWorker:
             self.stage.reject_file(unit.name) as log,
             schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer,
         ):
-            reader = PhotoReader(self.stage.work, resource.source(self.settings.max_megapixels * 1e6), log)
+            reader = PhotoReader(self.stage.work, resource.source(self.settings), log)
             photos = reader.photos(unit.content, decode_ahead=self.detector.device == "cuda")
             for batch in in_batches(photos, IMAGES_PER_BATCH[self.detector.device]):
                 kept: list[tuple[Photo, list[Region]]] = []
@@ -149,7 +149,7 @@ def run_detect(
     report_set_aside(corpus.set_aside)
     if photos is not None:
         files.publish_bytes(files.join(stage.work, PHOTOS), manifest.canonical(photos))
-    units = survey_images(corpus.pieces, stage, engine, drop_duplicates=config.images.drop_duplicates)
+    units = survey_images(corpus.pieces, stage, engine, config.images)
     left = pending(stage, units)
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.details import RegionsDetails
+from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.manifest import Counts
+from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
@@ -34,10 +36,12 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class SurveyWorker:
-    """Surveys a piece of the corpus. contents: whether images with equal bytes are to be found, or only equal names."""
+    """Surveys a piece of the corpus. contents: whether images with equal bytes are to be found, or only equal names.
+    fetch: for images behind URLs."""
 
     stage: Stage[RegionsDetails]
     contents: bool
+    fetch: FetchPolicy = PATIENT
 
     def load(self) -> None:
         return None
@@ -46,7 +50,7 @@ class SurveyWorker:
         rows = 0
         pending: list[ImageRef] = []
         with schemas.writing_parquet(files.join(self.stage.work, part_name(unit.name)), SURVEY_SCHEMA) as writer:
-            for ref in survey(unit.content, contents=self.contents):
+            for ref in survey(unit.content, contents=self.contents, fetch=self.fetch):
                 pending.append(ref)
                 rows += 1
                 if len(pending) == ROWS_PER_GROUP:
@@ -63,7 +67,7 @@ def part_name(unit: str) -> str:
 
 
 def survey_images(
-    pieces: Sequence[InputPiece], stage: Stage[RegionsDetails], engine: Engine, *, drop_duplicates: bool
+    pieces: Sequence[InputPiece], stage: Stage[RegionsDetails], engine: Engine, settings: ImageSettings
 ) -> list[Unit[tuple[SurveyRows, ...]]]:
     """The units of detection. Surveys the pieces that are not surveyed yet."""
     surveys = [Unit(SURVEY_UNITS.name(number), piece) for number, piece in enumerate(pieces)]
@@ -71,7 +75,7 @@ def survey_images(
     left = pending(stage, surveys)
     if left:
         with progress(stage, "detect: survey", names, "images"):
-            do = DoUnits(stage, SurveyWorker(stage, drop_duplicates))
+            do = DoUnits(stage, SurveyWorker(stage, settings.drop_duplicates, fetch_policy(settings)))
             engine.run(stage, left, InputPiece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
     parts = [
         SurveyPart(part_name(name), result.details.rows, one_unit(piece))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.files import FileStat
-from vlmixer.artifacts.rejects import BAD, REASONS, RejectLog
+from vlmixer.artifacts.rejects import RejectLog, is_bad, meaning
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
 from vlmixer.pipeline.image.detectors.loading import TSV, is_shipped, resolve_device
 from vlmixer.pipeline.image.readers.base import Unreadable
@@ -40,12 +40,12 @@ def text_inputs(call: Call) -> str:
     reader = SentenceReader(log, field=call.config.text.field)
     spread = found[:: -(-len(found) // FILES_TRIED)]
     if not any(_has_sentence(reader, entry) for entry in spread if entry.size):
-        bad = [reject for reject in log.rejects if reject.reason in BAD]
+        bad = [reject for reject in log.rejects if is_bad(reject.reason)]
         if bad and not call.is_finished(TAG.name):
             first = bad[0]
             raise CallError(
                 f"text.inputs: no sentence could be read from the beginning of {len(spread)} of {len(found)} files. "
-                f"{first.source}: {first.detail or REASONS[first.reason]}"
+                f"{first.source}: {first.detail or meaning(first.reason)}"
             )
     return f"text: {len(found):,} files, {format_bytes(sum(entry.size for entry in found))}"
 
@@ -81,7 +81,7 @@ def image_inputs(call: Call) -> str:
     results = [result for _, result in source.photos([ref for ref in refs if "://" not in ref.source])]
     wrong = [result for result in results if isinstance(result, Unreadable)]
     if wrong and len(wrong) == len(refs) == TRIED and not call.is_finished(DETECT.name):
-        why = wrong[0].detail or REASONS[wrong[0].reason]
+        why = wrong[0].detail or meaning(wrong[0].reason)
         raise CallError(f"images.inputs: none of {TRIED} images tried can be used; the first is {refs[0].name}: {why}")
     return f"images: {found}"
 

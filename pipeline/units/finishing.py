@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from vlmixer.artifacts import contents, files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
-from vlmixer.artifacts.rejects import BAD, bad_count
+from vlmixer.artifacts.rejects import bad_count, is_bad
 from vlmixer.artifacts.stages import FOLDERS, Details, StageType
 from vlmixer.pipeline.units.plan import Plan
 from vlmixer.pipeline.units.stage import Stage
@@ -33,7 +33,7 @@ def finish_stage(
     for kind, entry in counts.items():
         bad = bad_count(entry.rejected.items())
         if entry.read and bad > max_bad_fraction * entry.read:
-            reasons = ", ".join(f"{number} {reason}" for reason, number in entry.rejected.items() if reason in BAD)
+            reasons = ", ".join(f"{number} {reason}" for reason, number in entry.rejected.items() if is_bad(reason))
             raise UserError(
                 f"{stage.folder}: {bad} of {entry.read} {kind} were bad ({reasons}), but max_bad_fraction allows only "
                 f"{max_bad_fraction:.0%}. See {stage.rejects}/{stage.name}-*.parquet. Fix the inputs, or raise "

@@ -11,6 +11,7 @@ from itertools import groupby, islice
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.readers.base import (
     FILES,
@@ -25,7 +26,7 @@ from vlmixer.pipeline.image.readers.base import (
 from vlmixer.pipeline.image.readers.bookkeeping import bookkeeping_files, is_side_file
 from vlmixer.pipeline.image.readers.features import FeatureReader
 from vlmixer.pipeline.image.readers.image_files import FileReader
-from vlmixer.pipeline.image.readers.lists import ListReader, is_list
+from vlmixer.pipeline.image.readers.lists import ListReader, UrlTableReader, is_list
 from vlmixer.pipeline.image.readers.parquet import ParquetReader
 from vlmixer.pipeline.image.readers.records import record_files
 from vlmixer.pipeline.image.readers.tars import TarReader
@@ -35,6 +36,7 @@ READERS: tuple[ImageReader, ...] = (
     TarReader(),
     ParquetReader(),
     FeatureReader(),
+    UrlTableReader(),
     FileReader(),
 )
 """A file goes to the first reader that takes it."""
@@ -84,11 +86,11 @@ def plan(patterns: Sequence[str], readers: Sequence[ImageReader] = READERS) -> I
     return ImageCorpus(list(found.values()), pieces, sorted(set_aside))
 
 
-def survey(piece: InputPiece, *, contents: bool) -> Iterator[ImageRef]:
+def survey(piece: InputPiece, *, contents: bool, fetch: FetchPolicy = PATIENT) -> Iterator[ImageRef]:
     """The references of a piece. contents: whether `digest` is of the bytes, which are then read, or of the name."""
     if not piece.reason:
         empty = True
-        for ref in _BY_FORMAT[piece.format].survey(piece, contents=contents):
+        for ref in _reader(piece.format, fetch).survey(piece, contents=contents):
             yield ref
             empty = False
         if not empty or piece.start or piece.stop < piece.files[0].size:
@@ -99,16 +101,23 @@ def survey(piece: InputPiece, *, contents: bool) -> Iterator[ImageRef]:
     yield with_name_digest(ref)
 
 
+def _reader(name: str, fetch: FetchPolicy) -> ImageReader:
+    reader = _BY_FORMAT[name]
+    return replace(reader, fetch=fetch) if isinstance(reader, FileReader | ListReader | UrlTableReader) else reader
+
+
 def one_unit(piece: InputPiece) -> bool:
     """Whether one unit of work takes all images of the piece, since they are read in one go."""
     return not piece.reason and _BY_FORMAT[piece.format].one_unit_per_piece
 
 
-def read_images(refs: Sequence[ImageRef], max_bytes: float) -> Iterator[tuple[ImageRef, bytes | Unreadable]]:
+def read_images(
+    refs: Sequence[ImageRef], max_bytes: float, fetch: FetchPolicy = PATIENT
+) -> Iterator[tuple[ImageRef, bytes | Unreadable]]:
     """The bytes of each reference, in order. A file that holds many images is opened once for a run of them."""
     for name, group in groupby(refs, key=lambda ref: ref.format):
         run = list(group)
-        readable = _BY_FORMAT[name].read([ref for ref in run if not ref.reason], max_bytes)
+        readable = _reader(name, fetch).read([ref for ref in run if not ref.reason], max_bytes)
         for ref in run:
             yield ref, Unreadable(ref.reason, ref.detail) if ref.reason else next(readable)
 

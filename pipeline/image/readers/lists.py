@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.pipeline.image.readers.base import (
     ImageRef,
     InputFile,
@@ -17,6 +18,7 @@ from vlmixer.pipeline.image.readers.base import (
     unreadable_piece,
 )
 from vlmixer.pipeline.image.readers.image_files import FILES_PER_PIECE, URLS_PER_PIECE, FileReader, with_digest
+from vlmixer.pipeline.image.readers.parquet import URL_TABLE, rows_of
 from vlmixer.pipeline.image.readers.records import URL_FIELDS, provenance
 
 ENDINGS = (".txt", ".jsonl", ".ndjson")
@@ -29,6 +31,7 @@ class ListReader:
 
     paths_per_piece: int = FILES_PER_PIECE
     urls_per_piece: int = URLS_PER_PIECE
+    fetch: FetchPolicy = PATIENT
     format = "list"
     one_unit_per_piece = False
     holds_images = False
@@ -62,11 +65,47 @@ class ListReader:
         entries = _entries(piece)
         first = next(entries, None)
         if first is not None:
-            yield with_digest(first, contents=contents)
-            yield from map_ahead(entries, lambda ref: with_digest(ref, contents=contents), first.source)
+            yield with_digest(first, self.fetch, contents=contents)
+            yield from map_ahead(entries, lambda ref: with_digest(ref, self.fetch, contents=contents), first.source)
 
     def read(self, refs: Sequence[ImageRef], max_bytes: float) -> Iterator[bytes | Unreadable]:
-        yield from FileReader().read(refs, max_bytes)
+        yield from FileReader(fetch=self.fetch).read(refs, max_bytes)
+
+
+@dataclass(frozen=True)
+class UrlTableReader:
+    """Reads Parquet files with a column of URLs and none of image bytes, such as LAION's, as lists. ParquetReader
+    plans them."""
+
+    fetch: FetchPolicy = PATIENT
+    format = URL_TABLE
+    one_unit_per_piece = False
+    holds_images = False
+
+    def takes(self, name: str, *, as_list: bool) -> bool:
+        return False
+
+    def plan(self, inputs: Sequence[InputFile]) -> list[InputPiece]:
+        return []
+
+    def count(self, piece: InputPiece) -> int:
+        return piece.stop - piece.start
+
+    def survey(self, piece: InputPiece, *, contents: bool) -> Iterator[ImageRef]:
+        (file,) = piece.files
+
+        def ref_of(row: tuple[int, bytes | None, dict[str, Any]]) -> ImageRef:
+            url, rights = provenance(row[2])
+            if not files.is_url(url):
+                blank = ImageRef(file.name, str(row[0]), order=(file.number, row[0]))
+                return replace(blank, reason="missing_field", detail="no URL in this row")
+            return ImageRef(url, order=(file.number, row[0]), url=url, license=rights)
+
+        rows = rows_of(file.name, piece.start, piece.stop, images=False, records=True)
+        yield from map_ahead(map(ref_of, rows), lambda ref: with_digest(ref, self.fetch, contents=contents), "http://")
+
+    def read(self, refs: Sequence[ImageRef], max_bytes: float) -> Iterator[bytes | Unreadable]:
+        yield from FileReader(fetch=self.fetch).read(refs, max_bytes)
 
 
 def is_list(name: str) -> bool:

@@ -1,6 +1,6 @@
 """Parquet files with a column of image bytes: plain, as Hugging Face datasets write it, or from img2dataset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
@@ -28,6 +28,11 @@ IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", 
 ROWS_PER_PIECE = 1000
 ROWS_AT_ONCE = 16
 READ_BUFFER = 1 << 20
+STATUS_FIELDS = ("status", "error_message")
+"""How img2dataset says that a download failed."""
+URL_TABLE = "url table"
+"""The format of pieces of a Parquet file that has URLs and no images; lists.py reads them."""
+URLS_PER_PIECE = 256
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,16 @@ class ParquetReader:
                 rows = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
                 column = image_column(parquet.schema_arrow)
                 columns = ", ".join(parquet.schema_arrow.names)
+                urls = any(name.lower() in URL_FIELDS for name in parquet.schema_arrow.names)
         except (OSError, pa.ArrowException) as error:
             return [unreadable_piece(self.format, file, "unreadable_file", f"{type(error).__name__}: {error}")]
-        if not column:
+        if not column and not urls:
             return [unreadable_piece(self.format, file, "missing_field", f"no column of image bytes among: {columns}")]
+        if not column:
+            starts = range(0, sum(rows), URLS_PER_PIECE)
+            if not starts:
+                return [unreadable_piece(self.format, file, "empty_file", "no rows")]
+            return [InputPiece(URL_TABLE, (file,), at, min(at + URLS_PER_PIECE, sum(rows))) for at in starts]
         cuts, at = [0], 0
         for group in rows:
             inside = range(at + self.rows_per_piece, at + group, self.rows_per_piece)
@@ -79,11 +90,12 @@ class ParquetReader:
             return ImageRef(file.name, str(row), self.format, position=row, order=(file.number, row))
 
         try:
-            for row, data, record in _rows(file.name, piece.start, piece.stop, images=contents, records=True):
+            for row, data, record in rows_of(file.name, piece.start, piece.stop, images=contents, records=True):
                 url, rights = provenance(record)
                 ref = replace(at(row), url=url, license=rights)
                 if data is None and contents:
-                    yield with_name_digest(replace(ref, reason="missing_field", detail="no bytes in this row"))
+                    lacking = _without_bytes(record)
+                    yield with_name_digest(replace(ref, reason=lacking.reason, detail=lacking.detail))
                 else:
                     yield replace(ref, digest=content_digest(iter([data]))[0]) if data else with_name_digest(ref)
                 row += 1
@@ -97,6 +109,15 @@ class ParquetReader:
     def read(self, refs: Sequence[ImageRef], max_bytes: float) -> Iterator[bytes | Unreadable]:
         for source, run in groupby(refs, key=lambda ref: ref.source):
             yield from _read(source, [ref.position for ref in run], max_bytes)
+
+
+def _without_bytes(record: Mapping[str, Any]) -> Unreadable:
+    """Of a row without bytes. A row that says where the image was, or how its download ended, was not downloaded."""
+    told = {name.lower(): value for name, value in record.items() if value is not None}
+    said = [str(told[name]) for name in STATUS_FIELDS if name in told]
+    if said or any(name in told for name in URL_FIELDS):
+        return Unreadable("not_downloaded", ": ".join(said) or "no bytes in this row")
+    return Unreadable("missing_field", "no bytes in this row")
 
 
 def image_column(schema: pa.Schema) -> str:
@@ -122,7 +143,7 @@ def has_images(path: str) -> bool:
         return False
 
 
-def _rows(
+def rows_of(
     name: str, start: int, stop: int, *, images: bool, records: bool
 ) -> Iterator[tuple[int, bytes | None, dict[str, Any]]]:
     """(row, bytes or None, fields of provenance) for rows start … stop-1, read as a stream.
@@ -133,7 +154,8 @@ def _rows(
         parquet = open_parquet(file, buffer_size=READ_BUFFER)
         image = image_column(parquet.schema_arrow)
         top = image.partition(".")[0]
-        fields = [column for column in parquet.schema_arrow.names if column.lower() in (*URL_FIELDS, *LICENSE_FIELDS)]
+        wanted = (*URL_FIELDS, *LICENSE_FIELDS, *STATUS_FIELDS)
+        fields = [column for column in parquet.schema_arrow.names if column.lower() in wanted]
         columns = [*([image] if images or not records else []), *(fields if records else [])]
         groups, at, first = [], 0, None
         for group in range(parquet.num_row_groups):
@@ -163,12 +185,12 @@ def _read(source: str, wanted: Sequence[int], max_bytes: float) -> Iterator[byte
     done = 0
     fault = Unreadable("unreadable_file", "the file has fewer rows than when the run began")
     try:
-        for row, data, _ in _rows(source, wanted[0], wanted[-1] + 1, images=True, records=False):
+        for row, data, record in rows_of(source, wanted[0], wanted[-1] + 1, images=True, records=True):
             if done == len(wanted) or row != wanted[done]:
                 continue
             done += 1
             if data is None:
-                yield Unreadable("missing_field", "no bytes in this row")
+                yield _without_bytes(record)
             else:
                 yield data if len(data) <= max_bytes else too_large(len(data))
     except UserError:
