@@ -210,5 +210,7 @@ def is_bad(reason: str) -> bool:
 
 
 def meaning(reason: str) -> str:
-    """The reason in words."""
-    return REASONS.get(reason) or f"the server answered {reason.removeprefix('http_')}"
+    """The reason in words; "" for one that is not known."""
+    if HTTP.fullmatch(reason):
+        return f"the server answered {reason.removeprefix('http_')}"
+    return REASONS.get(reason, "")

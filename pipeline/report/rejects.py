@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.parquet import open_parquet
-from vlmixer.artifacts.rejects import BAD, REASONS
+from vlmixer.artifacts.rejects import is_bad, meaning
 from vlmixer.artifacts.stages import MIX, STAGES
 
 FOLDER = "rejects"
@@ -112,9 +112,8 @@ def read_rejects(out: str, *, reason: str | None = None, stage: str | None = Non
     counts = []
     for kind in kinds:
         most = dict(sorted(sources[kind].items(), key=lambda entry: (-entry[1], entry[0]))[:SOURCES_SHOWN])
-        meaning = REASONS.get(kind[1], "")
         other = len(sources[kind]) - len(most)
-        counts.append(ReasonCount(*kind, meaning, kind[1] in BAD, numbers[kind], most, other))
+        counts.append(ReasonCount(*kind, meaning(kind[1]), is_bad(kind[1]), numbers[kind], most, other))
     return RejectReport(tuple(counts), tuple(first))
 
 
