@@ -27,10 +27,10 @@ def add(commands: Subcommands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Count, list and print."""
     from vlmixer.artifacts import files
-    from vlmixer.artifacts.rejects import REASONS
+    from vlmixer.artifacts.rejects import HTTP, REASONS
     from vlmixer.pipeline.report.rejects import FOLDER, read_rejects
 
-    if options.reason is not None and options.reason not in REASONS:
+    if options.reason is not None and options.reason not in REASONS and not HTTP.fullmatch(options.reason):
         near = difflib.get_close_matches(options.reason, REASONS, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(REASONS)}."
         raise CallError(f"--reason {options.reason}: no such reason; {hint}")

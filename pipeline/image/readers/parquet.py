@@ -22,14 +22,18 @@ from vlmixer.pipeline.image.readers.base import (
     unreadable_piece,
     with_name_digest,
 )
-from vlmixer.pipeline.image.readers.records import LICENSE_FIELDS, URL_FIELDS, provenance
+from vlmixer.pipeline.image.readers.records import (
+    LICENSE_FIELDS,
+    STATUS_FIELDS,
+    URL_FIELDS,
+    failed_download,
+    provenance,
+)
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "img", "content")
 ROWS_PER_PIECE = 1000
 ROWS_AT_ONCE = 16
 READ_BUFFER = 1 << 20
-STATUS_FIELDS = ("status", "error_message")
-"""How img2dataset says that a download failed."""
 URL_TABLE = "url table"
 """The format of pieces of a Parquet file that has URLs and no images; lists.py reads them."""
 URLS_PER_PIECE = 256
@@ -113,10 +117,8 @@ class ParquetReader:
 
 def _without_bytes(record: Mapping[str, Any]) -> Unreadable:
     """Of a row without bytes. A row that says where the image was, or how its download ended, was not downloaded."""
-    told = {name.lower(): value for name, value in record.items() if value is not None}
-    said = [str(told[name]) for name in STATUS_FIELDS if name in told]
-    if said or any(name in told for name in URL_FIELDS):
-        return Unreadable("not_downloaded", ": ".join(said) or "no bytes in this row")
+    if (said := failed_download(record)) or provenance(record)[0]:
+        return Unreadable("not_downloaded", said or "no bytes in this row")
     return Unreadable("missing_field", "no bytes in this row")
 
 

@@ -10,6 +10,8 @@ from vlmixer.pipeline.image.formats import ENDINGS
 
 URL_FIELDS = ("url", "image_url", "original_url", "coco_url", "flickr_url")
 LICENSE_FIELDS = ("license", "licence", "license_url", "licence_url", "rights")
+STATUS_FIELDS = ("status", "error_message")
+"""How img2dataset says that a download failed."""
 MAX_RECORD_BYTES = 1 << 20
 
 
@@ -25,6 +27,13 @@ def provenance(record: Any) -> tuple[str, str]:
         return str(found).encode(errors="replace").decode()
 
     return first(URL_FIELDS), first(LICENSE_FIELDS)
+
+
+def failed_download(record: Any) -> str:
+    """How the download of the image failed, as its record says; "" if it did not, or the record does not say."""
+    found = {str(name).lower(): value for name, value in record.items()} if isinstance(record, Mapping) else {}
+    said = [str(found[name]) for name in STATUS_FIELDS if found.get(name)]
+    return "" if said[:1] == ["success"] else ": ".join(said)
 
 
 def parse_provenance(data: bytes) -> tuple[str, str] | None:

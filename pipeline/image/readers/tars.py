@@ -1,7 +1,9 @@
 """WebDataset tars. Members of one name up to its first dot are one sample; a sample's .json member gives its origin."""
 
+import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import IO
@@ -21,7 +23,7 @@ from vlmixer.pipeline.image.readers.base import (
     too_large,
     with_name_digest,
 )
-from vlmixer.pipeline.image.readers.records import MAX_RECORD_BYTES, parse_provenance
+from vlmixer.pipeline.image.readers.records import MAX_RECORD_BYTES, failed_download, parse_provenance
 
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 BLOCK_BYTES = 1 << 20
@@ -112,7 +114,10 @@ def _images(
     if not images:
         names = ", ".join(_printable(member.name) for member in members)
         ref = replace(blank, key=_printable(members[0].name), order=(archive.number, members[0].offset))
-        yield with_name_digest(replace(ref, reason="no_image", detail=names))
+        if failed := _failed_download(members, file):
+            yield with_name_digest(replace(ref, reason="not_downloaded", detail=failed))
+        else:
+            yield with_name_digest(replace(ref, reason="no_image", detail=names))
         return
     url, rights = _provenance(members, file)
     for member in images:
@@ -133,6 +138,16 @@ def _images(
             yield with_name_digest(ref)
         else:
             yield replace(ref, digest=content_digest(_blocks(file, member.offset_data, member.size))[0])
+
+
+def _failed_download(members: Sequence[tarfile.TarInfo], file: IO[bytes]) -> str:
+    """How the download of the sample failed, as img2dataset's record says; "" if it does not."""
+    for member in members:
+        if _ending(member, first=True) == "json" and member.isfile() and member.size <= MAX_RECORD_BYTES:
+            file.seek(member.offset_data)
+            with suppress(ValueError, RecursionError):
+                return failed_download(json.loads(file.read(member.size)))
+    return ""
 
 
 def _provenance(members: Sequence[tarfile.TarInfo], file: IO[bytes]) -> tuple[str, str]:

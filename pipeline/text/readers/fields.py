@@ -20,6 +20,8 @@ USUAL = (
 """Names that texts usually have, the likeliest first."""
 MAX_LOOKED_AT = 400
 _COLUMN = re.compile(r"column (\d+)")
+_ID = re.compile(r".*\d.*|.*\.\w{2,5}", re.DOTALL)
+"""Keys of a map from ids or file names, not of a record."""
 
 
 @lru_cache(maxsize=64)
@@ -134,6 +136,9 @@ def _ways(value: object, path: tuple[str, ...], left: list[int]) -> Iterator[tup
         for item in value[:3]:
             # A list of texts is read without a *.
             yield from _ways(item, path if isinstance(item, str) and path else (*path, EACH), left)
+    elif isinstance(value, Mapping) and len(value) > 1 and all(map(_ID.fullmatch, value)):
+        for inner in list(value.values())[:3]:
+            yield from _ways(inner, (*path, EACH), left)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             if isinstance(key, str) and "." not in key:

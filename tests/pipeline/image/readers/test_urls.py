@@ -1,12 +1,13 @@
 """Lists of URLs, and what img2dataset says of downloads that failed."""
 
+import json
 from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.artifacts.test_http import LONG, QUICK, Server
-from tests.pipeline.image.readers.made import jpeg, refs
+from tests.pipeline.image.readers.made import jpeg, refs, write_tar
 
 from vlmixer.pipeline.image.readers.base import Unreadable
 from vlmixer.pipeline.image.readers.corpus import plan, read_images, survey
@@ -78,3 +79,14 @@ def test_rows_whose_download_failed_are_not_bad(tmp_path):
         ]
     pq.write_table(table.select(["jpg"]), tmp_path / "bare.parquet")
     assert [ref.reason for ref in refs(tmp_path / "bare.parquet")] == ["", "missing_field", "missing_field"]
+
+
+def test_samples_of_a_tar_whose_download_failed_are_not_bad(tmp_path):
+    said = {"status": "failed_to_download", "error_message": "HTTP Error 404: Not Found", "url": "http://x/2"}
+    members = [("0.jpg", jpeg(1)), ("0.json", b'{"status": "success"}'), ("1.json", json.dumps(said).encode()),
+               ("1.txt", b"a dog"), ("2.json", b"{"), ("3.txt", b"a cat")]  # fmt: skip
+    found = refs(write_tar(tmp_path / "00000.tar", members))
+    assert [(ref.reason, ref.detail) for ref in found] == [
+        ("", ""), ("not_downloaded", "failed_to_download: HTTP Error 404: Not Found"), ("no_image", "2.json"),
+        ("no_image", "3.txt"),
+    ]  # fmt: skip

@@ -49,7 +49,7 @@ def test_layouts_that_are_read(read, name, content):
         ("a.csv", b"caption,caption\none,two\n", "2 columns 'caption'"),
         ("karpathy.json", json.dumps({"images": [{"sentences": [{"raw": "x"}]}], "dataset": "coco"}).encode(),
          "the keys 'images', 'dataset'"),
-        ("names.json", b'{"1.jpg": "a dog", "2.jpg": "a cat"}', "give the way to the texts as text.field, with *"),
+        ("names.json", b'{"1.jpg": "a dog", "2.jpg": "a cat"}', 'write text.field: "*"'),
         ("a.tar", tar([]), "no members"),
     ],
 )  # fmt: skip
