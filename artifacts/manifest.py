@@ -86,6 +86,11 @@ class Manifest(Generic[Details_co]):
         """The SHA-256 of everything in the manifest."""
         return digest(self._to_json())
 
+    @property
+    def parts(self) -> list[Output]:
+        """The outputs with the records themselves, of tagged/ and regions/: part-00000.parquet, …"""
+        return [output for output in self.outputs if output.name.startswith("part-")]
+
     def to_bytes(self) -> bytes:
         """The file's bytes."""
         content = self._to_json()

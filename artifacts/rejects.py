@@ -158,6 +158,11 @@ class RejectFile(RejectLog):
             self._write()
         self._open.__exit__(kind, error, trace)
 
+    def keep(self, reject: Reject) -> None:
+        """Copy a row of another file."""
+        self._counts[reject.reason] += reject.number
+        self._keep(reject)
+
     def _lists(self, source: str, reason: str) -> bool:
         if self._list_all or reason not in VOLUMINOUS:
             return True

@@ -75,7 +75,7 @@ def make_corpus(out: Path, folder: Path, sentences: int | None, copies: int = 1)
     outputs: list[manifest.Output] = []
     for copy in range(copies):
         left = sentences
-        for part in (entry for entry in tagged.outputs if entry.name.endswith(".parquet")):
+        for part in tagged.parts:
             table = pq.read_table(out / "tagged" / part.name).slice(0, left)
             left = None if left is None else left - len(table)
             if not len(table):

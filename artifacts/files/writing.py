@@ -130,6 +130,19 @@ def sweep_temporaries(folder: str) -> None:
             remove(join(folder, name))
 
 
+def link(source: str, target: str) -> None:
+    """Give a local file a second name, unless this exists; where the file system cannot, copy it."""
+    with writing(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError:
+        with open(source, "rb") as file, publishing(target) as copy:
+            shutil.copyfileobj(file, copy)
+
+
 def remove(path: str) -> None:
     """Remove a file, or a folder with all its content. Nothing happens if there is none."""
     if is_url(path):

@@ -210,7 +210,7 @@ def drop(options: argparse.Namespace) -> int:
     from vlmixer.bank.changing import affected_samples, drop_images
     from vlmixer.bank.matching import ImageNames, is_ambiguous, sample_images
 
-    names = _image_names(options.images)
+    names = image_names(options.images)
     tars = []
     if options.shards:
         tars = [name for name in files.list_files(options.shards) if name.endswith(".tar")]
@@ -238,13 +238,14 @@ def drop(options: argparse.Namespace) -> int:
     return 1 if missing or dropped.ambiguous else 0
 
 
-def _image_names(path: str) -> list[str]:
+def image_names(path: str) -> list[str]:
+    """The lines of a file that lists images. Raises CallError if it cannot be read."""
     from vlmixer.artifacts import files
 
     try:
         lines = files.read_bytes(path).decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise CallError(f"{path}: expected a UTF-8 text file with one image per line ({error}).") from None
+        raise CallError(f"{path}: expected a UTF-8 text file with one name per line ({error}).") from None
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -19,9 +19,9 @@ from vlmixer import __version__
 from vlmixer.artifacts import interrupts
 from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import extra_of, install_command
-from vlmixer.pipeline.commands import bank, demo, evaluate, plan, rejects, run, show, train, verify
+from vlmixer.pipeline.commands import bank, demo, drop, evaluate, plan, rejects, run, show, train, verify
 
-GROUPS = (demo, run, plan, rejects, verify, show, bank, train, evaluate)
+GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, evaluate)
 """Files of subcommands, in the order of `vlmixer --help`. Each has a function `add` that takes the subparsers."""
 
 EXTRAS = {"demo": ("pipeline", "train"), "train": ("train",), "eval": ("pipeline", "train")}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmixer.artifacts import stages
-from vlmixer.artifacts.errors import WriteError
+from vlmixer.artifacts.errors import CallError, WriteError
 from vlmixer.pipeline.commands.options import (
     Subcommands,
     add_config,
@@ -45,10 +45,14 @@ def add(commands: Subcommands) -> None:
         "run", parents=[staged], help="tag, detect, index, mix, and train if the config has a `train` section",
         epilog="Arguments after -- go to Beam: vlmixer run CONFIG.yaml -- --runner=FlinkRunner …",
     )  # fmt: skip
+    whole.add_argument(
+        "--extend", action="store_true",
+        help="take added, changed and removed input files into a finished result; photos are not detected again",
+    )  # fmt: skip
     whole.set_defaults(do=run, stages=stages.NAMES, resume_hint=RESUME_HINT)
     for stage in stages.NAMES:
         commands.add_parser(stage, parents=[staged], help=WHAT_STAGES_DO[stage]).set_defaults(
-            do=run, stages=(stage,), resume_hint=RESUME_HINT
+            do=run, stages=(stage,), extend=False, resume_hint=RESUME_HINT
         )
 
 
@@ -61,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
     from vlmixer.pipeline.preflight.call import TRAIN, Call
     from vlmixer.pipeline.preflight.preflight import check
 
+    if options.extend and options.overwrite:
+        raise CallError("--extend keeps what is done, --overwrite discards it. Give one of the two.")
     config = load_config(options.config, options.set, options.out)
     engine = Engine(options.workers, options.beam_args)
     trains = options.stages == stages.NAMES and config.train is not None
@@ -69,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         (*options.stages, TRAIN) if trains else options.stages,
         import_paths(options.config),
         engine.remote,
-        options.overwrite,
+        options.overwrite or options.extend,
     )
     found = check(call)
     if options.dry_run:
@@ -84,10 +90,19 @@ def run(options: argparse.Namespace) -> int:
 def _run_locked(options: argparse.Namespace, call: "Call", engine: "Engine") -> None:
     from vlmixer.artifacts import contents, files
     from vlmixer.pipeline.jobs.chain import run_stages
+    from vlmixer.pipeline.jobs.extend import extend
     from vlmixer.pipeline.preflight.call import TRAIN
+    from vlmixer.pipeline.replacing import next_result
 
     config = call.config
-    run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=call.import_paths)
+    next_result.finish(config.out)
+    if options.extend:
+        redone = extend(config, engine, call.import_paths)
+        LOG.info("redone: %s", ", ".join(f"{stage.folder}/" for stage in redone) or "nothing; the result is up to date")
+        for name in next_result.trained_before(config.out) if redone else ():
+            LOG.info("%s: a network that was trained on the shards as they were", files.join(config.out, name))
+    else:
+        run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=call.import_paths)
     if options.stages == ("tag",):
         _print_tagging(config.out)
     if options.stages == ("mix",):

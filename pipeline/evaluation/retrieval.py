@@ -1,6 +1,5 @@
 """Retrieval on true pairs: finds regions in the images of a list and concepts in its captions, and measures."""
 
-import hashlib
 import json
 import os
 from collections import defaultdict
@@ -108,8 +107,8 @@ def _use_all_cores() -> None:
 def _regions(path: str, finder: DetectorFinder, config: Config) -> tuple[bytes, ImageRegions | str]:
     """A digest of the file's content, and what the detector finds in the image, or why the image cannot be used."""
     log = RejectLog("eval")
-    ((data, photo),) = ImageSource(config.images.max_megapixels * 1e6).photos([ImageRef(path)])
-    digest = hashlib.blake2b(data, digest_size=16).digest()
+    ((content, photo),) = ImageSource(config.images.max_megapixels * 1e6).photos([ImageRef(path)])
+    digest = content.sha256
     if not isinstance(photo, Photo):
         return digest, f"{photo.reason} {photo.detail}".strip()
     for _, found in detect_batch(finder, [photo], config.images, log):

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
-from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions
 from vlmixer.pipeline.image.plausibility import wrong_numbers
@@ -28,7 +28,7 @@ class Photo:
     """An image to find regions in, or one whose regions are known.
 
     pixels: (height, width, 3) uint8, upright RGB; None if the regions are known and there is no photo. known: what is
-    known of its regions.
+    known of its regions. earlier: what an earlier run found in it.
     """
 
     ref: ImageRef
@@ -36,13 +36,56 @@ class Photo:
     height: int
     pixels: np.ndarray | None
     known: KnownRegions | None = None
+    earlier: "EarlierRegions | None" = None
+
+
+@dataclass(frozen=True)
+class EarlierRegions:
+    """The rows of regions/ that an earlier run wrote for an image; None, and the reason, if it has none."""
+
+    rows: pa.Table | None
+    reason: str = ""
+    detail: str = ""
+
+
+class Content(NamedTuple):
+    """The number of bytes that were read of an image, and their SHA-256."""
+
+    size: int
+    sha256: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> "Content":
+        """That of these bytes."""
+        return cls(len(data), hashlib.sha256(data).digest())
+
+
+NOTHING = Content.of(b"")
+
+
+@dataclass
+class MetImage:
+    """An image that was read, and what became of it.
+
+    rows: of the survey, with it; row: its row there. width, height: pixels, 0 if it was not decoded. reason: why it is
+    not used, one of artifacts.rejects.REASONS; "" if it has regions.
+    """
+
+    ref: ImageRef
+    rows: SurveyRows
+    row: int
+    content: Content
+    width: int = 0
+    height: int = 0
+    reason: str = ""
+    detail: str = ""
 
 
 class PhotoSource(Protocol):
     """Turns references to images into photos."""
 
-    def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[bytes, Photo | Unreadable]]:
-        """For each reference, in order: the bytes that were read, and the photo or why there is none."""
+    def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[Content, Photo | Unreadable]]:
+        """For each reference, in order: what was read, and the photo or why there is none."""
         ...
 
 
@@ -53,12 +96,12 @@ class ImageSource:
     max_pixels: float
     fetch: FetchPolicy = PATIENT
 
-    def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[bytes, Photo | Unreadable]]:
+    def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[Content, Photo | Unreadable]]:
         for ref, data in read_images(refs, max_file_bytes(self.max_pixels), self.fetch):
             if isinstance(data, Unreadable):
-                yield b"", data
+                yield NOTHING, data
             else:
-                yield data, decode_photo(ref, data, self.max_pixels)
+                yield Content.of(data), decode_photo(ref, data, self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -69,22 +112,22 @@ class FeatureSource:
     max_pixels: float
     fetch: FetchPolicy = PATIENT
 
-    def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[bytes, Photo | Unreadable]]:
+    def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[Content, Photo | Unreadable]]:
         for ref, line in read_images(refs, MAX_LINE_BYTES):
             if isinstance(line, Unreadable):
-                yield b"", line
+                yield NOTHING, line
                 continue
             known = self.lines.parse(ref, line)
             if isinstance(known, Unreadable):
-                yield line, known
+                yield Content.of(line), known
             elif not ref.photo:
-                yield line, Photo(ref, known.width, known.height, None, known)
+                yield Content.of(line), Photo(ref, known.width, known.height, None, known)
             else:
                 ((_, data),) = read_images([ImageRef(ref.photo)], max_file_bytes(self.max_pixels), self.fetch)
                 if isinstance(data, Unreadable):
-                    yield line, data
+                    yield Content.of(line), data
                 else:
-                    yield line + data, self._with_pixels(ref, known, data)
+                    yield Content.of(line + data), self._with_pixels(ref, known, data)
 
     def _with_pixels(self, ref: ImageRef, known: KnownRegions, data: bytes) -> Photo | Unreadable:
         photo = decode_photo(ref, data, self.max_pixels)
@@ -102,17 +145,18 @@ class FeatureSource:
 
 
 class PhotoReader:
-    """Reads the photos of a unit and counts them; records in `log` the images that cannot be used.
+    """Reads the photos of a unit.
 
-    folder: where the parts of the survey are. After the iteration `read` is the number of images met, `bytes` their
-    size, `class_names` the classes of known regions, and `sha256` the hash over one line NAME\\0SHA256 per image.
+    folder: where the parts of the survey are. After the iteration, `met` has all images of the unit in order, those
+    that cannot be used with a reason; `bytes` is their size, `class_names` are the classes of known regions, and
+    `sha256` is the hash over one line NAME\\0SHA256 per image.
     """
 
-    def __init__(self, folder: str, source: PhotoSource, log: RejectLog) -> None:
+    def __init__(self, folder: str, source: PhotoSource) -> None:
         self.folder = folder
         self.source = source
-        self.log = log
-        self.read = self.bytes = 0
+        self.met: list[MetImage] = []
+        self.bytes = 0
         self.class_names: set[str] = set()
         self._digest = hashlib.sha256()
 
@@ -124,29 +168,31 @@ class PhotoReader:
     def photos(self, rows: Sequence[SurveyRows], *, decode_ahead: bool) -> Iterator[Photo]:
         """The usable images, in order. decode_ahead: in a thread, while the accelerator works."""
         items = self._items(rows)
-        for ref, data, result in ahead(items, PHOTOS_AHEAD) if decode_ahead else items:
-            self.read += 1
-            self.bytes += len(data)
-            self._digest.update(f"{ref.name}\0{hashlib.sha256(data).hexdigest()}\n".encode())
+        for met, result in ahead(items, PHOTOS_AHEAD) if decode_ahead else items:
+            self.met.append(met)
+            self.bytes += met.content.size
+            self._digest.update(f"{met.ref.name}\0{met.content.sha256.hex()}\n".encode())
             if isinstance(result, Unreadable):
-                self.log.add(ref.source, ref.key, result.reason, result.detail)
+                met.reason, met.detail = result.reason, result.detail
                 continue
+            met.width, met.height = result.width, result.height
             if result.known is not None:
                 self.class_names.update(result.known.names)
             yield result
 
-    def _items(self, rows: Sequence[SurveyRows]) -> Iterator[tuple[ImageRef, bytes, Photo | Unreadable]]:
+    def _items(self, rows: Sequence[SurveyRows]) -> Iterator[tuple[MetImage, Photo | Unreadable]]:
         for run in rows:
             first = dict(run.duplicates)
             refs = run.read(self.folder)
-            for row, (ref, (data, result)) in enumerate(
+            for row, (ref, (content, result)) in enumerate(
                 zip(refs, self.source.photos(refs), strict=True), start=run.start
             ):
+                met = MetImage(ref, run, row, content)
                 # Last, because a copy of a broken image counts as broken.
                 if row in first and isinstance(result, Photo):
-                    yield ref, data, Unreadable("duplicate", f"the same bytes as {first[row]}")
+                    yield met, Unreadable("duplicate", f"the same bytes as {first[row]}")
                 else:
-                    yield ref, data, result
+                    yield met, result
 
 
 def decode_photo(ref: ImageRef, data: bytes, max_pixels: float) -> Photo | Unreadable:

@@ -14,7 +14,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.duplicates import find_duplicates
-from vlmixer.pipeline.image.readers.base import ImageRef
+from vlmixer.pipeline.image.readers.base import FILES, ImageRef
 from vlmixer.pipeline.image.readers.references import refs_of
 from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
 
@@ -46,12 +46,15 @@ SIZES = DetectSizes()
 
 @dataclass(frozen=True)
 class SurveyRows:
-    """Rows start … stop-1 of a part of the survey. duplicates: (row, name of the first image with the same content)."""
+    """Rows start … stop-1 of a part of the survey. duplicates: (row, name of the first image with the same content).
+    reader, one_unit: see SurveyPart."""
 
     part: str
     start: int
     stop: int
     duplicates: tuple[tuple[int, str], ...] = ()
+    reader: str = FILES
+    one_unit: bool = False
 
     def read(self, folder: str) -> list[ImageRef]:
         """The references. folder: where the parts are."""
@@ -60,11 +63,13 @@ class SurveyRows:
 
 @dataclass(frozen=True)
 class SurveyPart:
-    """A file of the survey and its number of references. one_unit: whether one unit must take all of them."""
+    """A file of the survey and its number of references. one_unit: whether one unit must take all of them. reader: the
+    format of the piece of the corpus that it surveys."""
 
     name: str
     rows: int
     one_unit: bool
+    reader: str = FILES
 
 
 def divide(folder: str, parts: Sequence[SurveyPart], sizes: DetectSizes = SIZES) -> list[tuple[SurveyRows, ...]]:
@@ -84,7 +89,7 @@ def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
     room = 0
     for part in parts:
         if part.one_unit:
-            units += [[SurveyRows(part.name, 0, part.rows)]] if part.rows else []
+            units += [[SurveyRows(part.name, 0, part.rows, (), part.reader, True)]] if part.rows else []
             room = 0
             continue
         at = 0
@@ -93,7 +98,7 @@ def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
                 units.append([])
                 room = size
             stop = min(at + room, part.rows)
-            units[-1].append(SurveyRows(part.name, at, stop))
+            units[-1].append(SurveyRows(part.name, at, stop, (), part.reader))
             room -= stop - at
             at = stop
     return units

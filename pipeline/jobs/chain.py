@@ -8,7 +8,7 @@ from vlmixer.artifacts import contents, files
 from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import Manifest
-from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
+from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG, StageType
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.detectors.loading import TSV, is_file_name
@@ -35,19 +35,32 @@ def run_stages(
 
 @dataclass(frozen=True)
 class StageRun:
-    """The arguments with which a stage is run."""
+    """The arguments with which a stage is run. earlier: the output folder of a run with other inputs, whose results are
+    taken over; "" without."""
 
     config: Config
     vocabulary: Vocabulary
     engine: Engine
     overwrite: bool
     import_paths: tuple[str, ...]
+    earlier: str = ""
+
+    def earlier_stage(self, stage: StageType[AnyDetails]) -> str:
+        """The folder of a stage in `earlier`, "" without."""
+        return files.join(self.earlier, stage.folder) if self.earlier else ""
 
 
 STEPS: Mapping[str, Callable[[StageRun], Manifest[AnyDetails]]] = {
-    TAG.name: lambda run: run_tag(run.config, run.vocabulary, run.engine, overwrite=run.overwrite),
+    TAG.name: lambda run: run_tag(
+        run.config, run.vocabulary, run.engine, overwrite=run.overwrite, earlier=run.earlier_stage(TAG)
+    ),
     DETECT.name: lambda run: run_detect(
-        run.config, run.vocabulary, run.engine, overwrite=run.overwrite, import_paths=run.import_paths
+        run.config,
+        run.vocabulary,
+        run.engine,
+        overwrite=run.overwrite,
+        import_paths=run.import_paths,
+        earlier=run.earlier_stage(DETECT),
     ),
     INDEX.name: lambda run: run_index(run.config, run.vocabulary, run.engine, overwrite=run.overwrite),
     MIX.name: lambda run: run_mix(run.config, run.engine, overwrite=run.overwrite),

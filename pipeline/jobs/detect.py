@@ -3,30 +3,35 @@ makes the units; what happens to an image is in pipeline/image."""
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import apache_beam as beam
 
-from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts import dropped, files, manifest
 from vlmixer.artifacts.details import RegionsDetails, to_json
-from vlmixer.artifacts.manifest import Counts, Input, Manifest
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
-from vlmixer.pipeline.config import MACHINES, Config, ImageSettings
+from vlmixer.pipeline.config import MACHINES, Config, ImageSettings, fetch_policy
 from vlmixer.pipeline.image.decoding import decoders
 from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_finder
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, detector_spec, packages_of
+from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe_detector, detector_spec, packages_of
+from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
-from vlmixer.pipeline.image.photos import Photo, PhotoReader, in_batches
+from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, record_path
+from vlmixer.pipeline.image.photos import Photo, PhotoReader
+from vlmixer.pipeline.image.record import IMAGES, join_units, write_inputs
 from vlmixer.pipeline.image.regions import Region
-from vlmixer.pipeline.image.regions_table import regions_table
 from vlmixer.pipeline.image.survey import SurveyRows
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.survey import survey_images
 from vlmixer.pipeline.units.finishing import finish_stage
-from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
+from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import read_results
 from vlmixer.pipeline.units.stage import Stage
@@ -34,9 +39,6 @@ from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 LOG = logging.getLogger("vlmixer")
 
-IMAGES_PER_BATCH = {"cpu": 8, "cuda": 32}
-"""By device. An accelerator works faster on more images at a time; a CPU does not."""
-IMAGES_PER_ROW_GROUP = 8
 MAX_LABELS_NAMED = 10
 MAX_FILES_NAMED = 3
 PHOTOS = "photos.map"
@@ -57,10 +59,12 @@ class DetectRegions(beam.PTransform):
         hints: Mapping[str, str] | None = None,
         *,
         list_all: bool = False,
+        earlier: str = "",
     ) -> None:
-        """hints: Beam's resource hints for the step that runs the detector. list_all: see Stage."""
+        """hints: Beam's resource hints for the step that runs the detector. list_all: see Stage. earlier: see
+        DetectWorker."""
         super().__init__()
-        self._worker = DetectWorker(settings, detector, vocabulary, Stage(DETECT, out, list_all))
+        self._worker = DetectWorker(settings, detector, vocabulary, Stage(DETECT, out, list_all), earlier)
         self._hints = hints
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
@@ -68,72 +72,68 @@ class DetectRegions(beam.PTransform):
 
 
 @dataclass(frozen=True)
-class FoundRegions:
-    """What a unit found: images with regions, regions by concept, width of the features, labels without a concept."""
-
-    images: int
-    concepts: dict[str, int]
-    feature_dim: int
-    unmapped: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class DetectWorker:
-    """Detects the regions of a unit's images."""
+    """Detects the regions of a unit's images. earlier: regions/ of a run whose results are taken over for images that
+    are the same, "" without."""
 
     settings: ImageSettings
     detector: DetectorSpec
     vocabulary: Vocabulary
     stage: Stage[RegionsDetails]
+    earlier: str = ""
 
-    def load(self) -> RegionFinder:
-        return load_finder(self.detector, self.vocabulary)
+    def load(self) -> "_Loaded":
+        return _Loaded(self)
 
-    def run(self, unit: Unit[tuple[SurveyRows, ...]], resource: RegionFinder) -> UnitResult[FoundRegions]:
-        images = regions = 0
-        concepts: Counter[str] = Counter()
-        schema = schemas.regions(resource.feature_dim)
-        name = f"{unit.name}.parquet"
-        with (
-            self.stage.reject_file(unit.name) as log,
-            schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer,
-        ):
-            reader = PhotoReader(self.stage.work, resource.source(self.settings), log)
-            photos = reader.photos(unit.content, decode_ahead=self.detector.device == "cuda")
-            for batch in in_batches(photos, IMAGES_PER_BATCH[self.detector.device]):
-                kept: list[tuple[Photo, list[Region]]] = []
-                for photo, found in detect_batch(resource, batch, self.settings, log):
-                    if not found:
-                        log.add(photo.ref.source, photo.ref.key, "no_region")
-                        continue
-                    images += 1
-                    regions += len(found)
-                    concepts.update(region.concept for region in found)
-                    kept.append((photo, found))
-                for start in range(0, len(kept), IMAGES_PER_ROW_GROUP):
-                    group = kept[start : start + IMAGES_PER_ROW_GROUP]
-                    writer.write_table(regions_table(group, schema, self.settings.crop_size))
-        return UnitResult(
-            counts={"images": Counts(reader.read, images, log.counts())},
-            inputs=(Input(f"{reader.read} images of {unit.name}", reader.bytes, reader.sha256),),
-            outputs=(manifest.output_of(self.stage.folder, name, regions),),
-            rejects=self.stage.listed(log),
-            details=FoundRegions(
-                images=images,
-                concepts=dict(sorted(concepts.items())),
-                feature_dim=resource.feature_dim,
-                unmapped=tuple(resource.unmapped(reader.class_names)),
-            ),
+    def run(self, unit: Unit[tuple[SurveyRows, ...]], resource: "_Loaded") -> UnitResult[FoundRegions]:
+        reader = PhotoReader(self.stage.work, resource.source)
+        return resource.writer.write(unit, reader, lambda: resource.unmapped(reader.class_names))
+
+
+class _Loaded:
+    """What a worker process holds: the region finder, loaded at the first photo that needs it if there are earlier
+    results, and these."""
+
+    def __init__(self, worker: DetectWorker) -> None:
+        self._worker = worker
+        self._earlier = EarlierImages(worker.earlier) if worker.earlier else None
+        settings = worker.settings
+        dim = self.finder.feature_dim if self._earlier is None else self._earlier.feature_dim
+        self.source = (
+            KnownSource(self._earlier, settings.max_megapixels * 1e6, fetch_policy(settings))
+            if self._earlier
+            else self.finder.source(settings)
         )
+        self.writer = PartWriter(worker.stage, worker.detector.device, settings.crop_size, dim, self._find)
+
+    @cached_property
+    def finder(self) -> RegionFinder:
+        return load_finder(self._worker.detector, self._worker.vocabulary)
+
+    def _find(self, photos: Sequence[Photo], log: RejectLog) -> Iterator[tuple[Photo, list[Region]]]:
+        return detect_batch(self.finder, photos, self._worker.settings, log)
+
+    def unmapped(self, class_names: set[str]) -> Sequence[str]:
+        """The labels without a concept. class_names: those met in known regions."""
+        return self.finder.unmapped(class_names) if self._earlier is None else self._earlier.unmapped
 
 
 def run_detect(
-    config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
+    config: Config,
+    vocabulary: Vocabulary,
+    engine: Engine,
+    *,
+    overwrite: bool,
+    import_paths: Sequence[str],
+    earlier: str = "",
 ) -> Manifest[RegionsDetails]:
-    """Run the stage, or resume it. Raises UserError, CallError."""
+    """Run the stage, or resume it. Raises UserError, CallError.
+
+    earlier: regions/ of an earlier run, whose results are taken over for images that are the same; "" without.
+    """
     stage = Stage(DETECT, config.out, config.rejects == "all")
     spec = detector_spec(config.images, import_paths, remote=engine.remote)
-    corpus, photos = plan_inputs(spec, config.images.inputs, files.join(stage.work, PHOTOS))
+    corpus, photos = plan_inputs(spec, config.images.inputs, files.join(stage.work, PHOTOS), dropped.read(config.out))
     identity = describe_detector(spec)
     settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
         "detector": to_json(identity),
@@ -143,6 +143,10 @@ def run_detect(
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
     versions = manifest.versions([*PACKAGES, *decoders(), *packages_of(spec)])
     plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], versions)
+    if earlier:
+        check_extendable(manifest.read(earlier, DETECT), plan, earlier)
+        # Region features are read in a moment; taking them over would cost as much.
+        earlier = "" if spec.name.startswith(TSV) else _with_record(earlier)
     finished = begin_stage(stage, plan, overwrite=overwrite, preparation="survey")
     if finished is not None:
         return finished
@@ -154,7 +158,9 @@ def run_detect(
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left:
             hints = machine_hints(config.images) if engine.remote else None
-            transform = DetectRegions(config.images, spec, vocabulary, config.out, hints, list_all=stage.list_all)
+            transform = DetectRegions(
+                config.images, spec, vocabulary, config.out, hints, list_all=stage.list_all, earlier=earlier
+            )
             engine.run(
                 stage, left, tuple[SurveyRows, ...], lambda units: units | "DetectRegions" >> transform, label="detect"
             )
@@ -174,7 +180,22 @@ def run_detect(
         images_by_part=tuple(result.details.images for result in results),
         not_images=len(corpus.set_aside),
     )
-    return finish_stage(stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction)
+    record = [
+        join_units(stage.folder, [record_path(stage, unit.name) for unit in units]),
+        write_inputs(stage.folder, plan.inputs),
+    ]
+    return finish_stage(
+        stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction, extra_outputs=record
+    )
+
+
+def _with_record(folder: str) -> str:
+    """The folder. Raises UserError if it has no record of its images."""
+    if not files.has_file(files.join(folder, IMAGES)):
+        raise UserError(
+            f"{folder}: has no {IMAGES}, as an older version of this program wrote it. Run detect with --overwrite."
+        )
+    return folder
 
 
 def machine_hints(settings: ImageSettings) -> dict[str, str]:

@@ -257,7 +257,7 @@ def run_index(
     if finished is not None:
         return finished
     feature_dim = regions.details.feature_dim
-    groups = sizes.plan_groups(regions.outputs)
+    groups = sizes.plan_groups(regions.parts)
     numbers = [vocabulary.ids[name] for name in regions.details.regions]
     concepts = [unit.name for unit in sizes.plan_concepts(numbers)]
     names = [*(group.unit for group in groups), *concepts]

@@ -198,12 +198,12 @@ def _do_stage(
     """All passes, or those that are left."""
     sentences = upstream.tagged.counts["sentences"].written
     layout = sizes.layout(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
-    parts = [part for part in upstream.tagged.outputs if part.name.endswith(".parquet") and part.rows]
+    parts = [part for part in upstream.tagged.parts if part.rows]
     shuffles = sizes.plan_shuffles(parts, config.mix.views)
     images: list[Unit[ImageShard]] = []
     if config.mix.image_samples:
         regions = upstream.regions
-        found = list(zip([entry.name for entry in regions.outputs], regions.details.images_by_part, strict=True))
+        found = list(zip([entry.name for entry in regions.parts], regions.details.images_by_part, strict=True))
         images = plan_image_shards(found, config.mix.samples_per_shard)
     shards: list[Unit[MixedShard | ImageShard]] = [*plan_mixed_shards(layout), *images]
     planned: list[Unit[object]] = [*shuffles, *plan_buckets(layout, len(shuffles)), *shards]

@@ -7,8 +7,9 @@ them into the units of the second half.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts import dropped, files, schemas
 from vlmixer.artifacts.details import RegionsDetails
+from vlmixer.artifacts.dropped import Dropped
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.pipeline.config import ImageSettings, fetch_policy
@@ -36,21 +37,23 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class SurveyWorker:
-    """Surveys a piece of the corpus. contents: whether images with equal bytes are to be found, or only equal names.
-    fetch: for images behind URLs."""
+    """Surveys a piece of the corpus, and passes over images that were dropped from OUT. contents: whether images with
+    equal bytes are to be found, or only equal names. fetch: for images behind URLs."""
 
     stage: Stage[RegionsDetails]
     contents: bool
     fetch: FetchPolicy = PATIENT
 
-    def load(self) -> None:
-        return None
+    def load(self) -> Dropped:
+        return dropped.read(self.stage.out)
 
-    def run(self, unit: Unit[InputPiece], resource: None) -> UnitResult[Surveyed]:
+    def run(self, unit: Unit[InputPiece], resource: Dropped) -> UnitResult[Surveyed]:
         rows = 0
         pending: list[ImageRef] = []
         with schemas.writing_parquet(files.join(self.stage.work, part_name(unit.name)), SURVEY_SCHEMA) as writer:
             for ref in survey(unit.content, contents=self.contents, fetch=self.fetch):
+                if resource.has_image(ref.image_id):
+                    continue
                 pending.append(ref)
                 rows += 1
                 if len(pending) == ROWS_PER_GROUP:
@@ -78,7 +81,7 @@ def survey_images(
             do = DoUnits(stage, SurveyWorker(stage, settings.drop_duplicates, fetch_policy(settings)))
             engine.run(stage, left, InputPiece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
     parts = [
-        SurveyPart(part_name(name), result.details.rows, one_unit(piece))
+        SurveyPart(part_name(name), result.details.rows, one_unit(piece), piece.format)
         for name, result, piece in zip(names, read_results(stage, names, Surveyed), pieces, strict=True)
     ]
     return [Unit(DETECT_UNITS.name(number), rows) for number, rows in enumerate(divide(stage.work, parts))]

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
+import pyarrow as pa
 
-from vlmixer.artifacts import files, json_files, manifest, schemas
+from vlmixer.artifacts import dropped, files, json_files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.files import FileStat
@@ -32,6 +33,7 @@ from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split
 from vlmixer.pipeline.text.readers.reader import SentenceReader, SourceSentence
 from vlmixer.pipeline.text.readers.slices import source_id
+from vlmixer.pipeline.text.record import NOT_MEANT, EarlierSentences, join_units, record_table, tag_new, write_unit
 from vlmixer.pipeline.text.sentences import SentenceSplitter
 from vlmixer.pipeline.text.tables import tagged_table
 from vlmixer.pipeline.text.tagger import (
@@ -55,7 +57,7 @@ from vlmixer.pipeline.text.units import (
     duplicates_units,
 )
 from vlmixer.pipeline.units.finishing import finish_stage
-from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
+from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import read_results
 from vlmixer.pipeline.units.stage import Stage
@@ -80,19 +82,29 @@ class TagSentences(beam.PTransform):
         sizes: TagSizes = SIZES,
         *,
         list_all: bool = False,
+        earlier: str = "",
     ) -> None:
-        """list_all: see Stage."""
+        """list_all: see Stage. earlier: see TagWorker."""
         super().__init__()
-        self._worker = TagWorker(settings, vocabulary, matcher, buckets, Stage(TAG, out, list_all), sizes)
+        self._worker = TagWorker(settings, vocabulary, matcher, buckets, Stage(TAG, out, list_all), sizes, earlier)
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         return units | "TagUnits" >> DoUnits(self._worker.stage, self._worker)
 
 
 def run_tag(
-    config: Config, vocabulary: Vocabulary, engine: Engine, *, overwrite: bool, sizes: TagSizes = SIZES
+    config: Config,
+    vocabulary: Vocabulary,
+    engine: Engine,
+    *,
+    overwrite: bool,
+    sizes: TagSizes = SIZES,
+    earlier: str = "",
 ) -> Manifest[TaggedDetails]:
-    """Run the stage, or resume it. Raises UserError, CallError."""
+    """Run the stage, or resume it. Raises UserError, CallError.
+
+    earlier: tagged/ of an earlier run, whose results are taken over for sentences that are the same; "" without.
+    """
     inputs, aside = find_inputs(config.text.inputs)
     log_set_aside(aside)
     # `auto` is resolved here, so that its warning is given once and not by every worker.
@@ -103,9 +115,12 @@ def run_tag(
     settings["rejects"] = config.rejects
     plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(packages(text)))
     stage = Stage(TAG, config.out, config.rejects == "all")
+    if earlier:
+        check_extendable(manifest.read(earlier, TAG), plan, earlier)
+        earlier = earlier if files.has_file(files.join(earlier, NOT_MEANT)) else ""  # of an older version
     finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is None:
-        finished = _do_stage(config, text, nlp, vocabulary, inputs, plan, stage, engine, sizes)
+        finished = _do_stage(config, text, nlp, vocabulary, inputs, plan, stage, engine, sizes, earlier)
     write_tagging_report(config.out, finished, vocabulary.names)
     return finished
 
@@ -126,6 +141,7 @@ def _do_stage(
     stage: Stage[TaggedDetails],
     engine: Engine,
     sizes: TagSizes,
+    earlier: str,
 ) -> Manifest[TaggedDetails]:
     """All passes, or what is left of them."""
     log_files_that_cannot_be_split(inputs, sizes.find_bytes // 8)
@@ -143,7 +159,9 @@ def _do_stage(
     left = pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
         if left:
-            transform = TagSentences(text, vocabulary, matcher, buckets, config.out, sizes, list_all=stage.list_all)
+            transform = TagSentences(
+                text, vocabulary, matcher, buckets, config.out, sizes, list_all=stage.list_all, earlier=earlier
+            )
             engine.run(stage, left, Candidates, lambda units: units | "TagSentences" >> transform, label="tag")
     tagged = read_results(stage, [unit.name for unit in parts], FoundMentions)
     results: list[UnitResult[FoundSentences | FoundMentions]] = [*found, *tagged]
@@ -165,7 +183,10 @@ def _do_stage(
         results,
         details=details,
         max_bad_fraction=config.max_bad_fraction,
-        extra_outputs=[_publish_examples(stage, parts, len(details.mentions))],
+        extra_outputs=[
+            _publish_examples(stage, parts, len(details.mentions)),
+            join_units(stage.folder, [_record_path(stage, unit.name) for unit in parts]),
+        ],
     )
 
 
@@ -228,7 +249,10 @@ class DuplicatesWorker:
 
 @dataclass(frozen=True)
 class TagWorker:
-    """Third pass: tags candidates and writes a part of tagged/."""
+    """Third pass: tags candidates and writes a part of tagged/. Passes over sentences that were dropped from OUT.
+
+    earlier: tagged/ of a run whose results are taken over for sentences that are the same, "" without.
+    """
 
     settings: TextSettings
     vocabulary: Vocabulary
@@ -236,12 +260,19 @@ class TagWorker:
     buckets: int
     stage: Stage[TaggedDetails]
     sizes: TagSizes = SIZES
+    earlier: str = ""
 
-    def load(self) -> Tagger:
-        return make_tagger(self.settings, self.vocabulary, self.matcher)
+    def load(self) -> tuple[Tagger, EarlierSentences | None]:
+        tagger = make_tagger(self.settings, self.vocabulary, self.matcher)
+        return tagger, EarlierSentences(self.earlier) if self.earlier else None
 
-    def run(self, unit: Unit[Candidates], resource: Tagger) -> UnitResult[FoundMentions]:
+    def run(
+        self, unit: Unit[Candidates], resource: tuple[Tagger, EarlierSentences | None]
+    ) -> UnitResult[FoundMentions]:
+        tagger, earlier = resource
+        without = dropped.read(self.stage.out)
         examples = Examples()
+        record: list[pa.Table] = []
         mentions: Counter[str] = Counter()
         not_meant: Counter[str] = Counter()
         read = written = 0
@@ -255,11 +286,17 @@ class TagWorker:
                 read += len(sentences)
                 for sentence in _where(sentences, duplicates):
                     # The first pass lets some sentences through in which nothing is found: these are not duplicates.
-                    reason = "duplicate" if resource.finds(sentence.text) else "no_mention"
+                    reason = "duplicate" if tagger.finds(sentence.text) else "no_mention"
                     log.add(sentence.source, sentence.key, reason)
                 fresh = _where(sentences, [not duplicate for duplicate in duplicates])
+                # As if they had not been read. Only here, so that no other sentence moves to another batch.
+                there = [sentence for sentence in fresh if not without.has_sentence(sentence.text)]
+                read -= len(fresh) - len(there)
+                fresh = there
                 kept: list[tuple[SourceSentence, Tagged]] = []
-                for sentence, found in zip(fresh, resource.tag([each.text for each in fresh]), strict=True):
+                tagged = tag_new(fresh, tagger, earlier)
+                record.append(record_table(tagged))
+                for sentence, found in tagged:
                     examples.add(sentence.sentence_id, sentence.text, found)
                     mentions.update(mention.concept for mention in found.mentions)
                     not_meant.update(mention.concept for mention in found.not_meant)
@@ -272,6 +309,7 @@ class TagWorker:
                 if kept:
                     writer.write_table(tagged_table(kept))
         files.publish_bytes(_examples_path(self.stage, unit.name), manifest.canonical(examples.to_json()))
+        write_unit(_record_path(self.stage, unit.name), record)
         return UnitResult(
             counts={"sentences": Counts(read, written, log.counts())},
             outputs=(manifest.output_of(self.stage.folder, name, written),),
@@ -288,6 +326,10 @@ def _publish_examples(stage: Stage[TaggedDetails], parts: Sequence[Unit[Candidat
         examples.merge(json_files.read(path, Examples, advice="Run `vlmixer tag … --overwrite`."))
     files.publish_bytes(files.join(stage.folder, EXAMPLES), manifest.canonical(examples.to_json()))
     return manifest.output_of(stage.folder, EXAMPLES, concepts)
+
+
+def _record_path(stage: Stage[TaggedDetails], unit: str) -> str:
+    return files.join(stage.work, f"{unit}.record")
 
 
 def _examples_path(stage: Stage[TaggedDetails], unit: str) -> str:

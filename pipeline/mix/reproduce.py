@@ -144,7 +144,7 @@ def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
     def order(some_id: str) -> tuple[int, str]:
         return places.get(some_id.partition("-")[0], len(places)), some_id
 
-    parts = [output.name for output in tagged.outputs if output.name.endswith(".parquet") and output.rows]
+    parts = [output.name for output in tagged.parts if output.rows]
     parts.sort(key=lambda name: (len(name), name))  # by number, however many digits it has
     number = bisect_right(parts, order(sentence_id), key=lambda name: order(_ids(folder, name)[0].as_py())) - 1
     if number >= 0:
@@ -165,7 +165,7 @@ def _ids(folder: str, part: str) -> pa.ChunkedArray:
 
 def _image_sample(out: str, key: str, shards: Manifest[ShardsDetails]) -> ReproducedSample:
     folder = files.join(out, "regions")
-    for output in manifest.read(folder).outputs:
+    for output in manifest.read(folder).parts:
         with damage_named(files.join(folder, output.name)) as file:
             parquet = open_parquet(file)
             ids = parquet.read(columns=["image_id"], use_threads=False)["image_id"]

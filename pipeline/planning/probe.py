@@ -216,7 +216,7 @@ def _time_places(config: Config, vocabulary: Vocabulary, run: ProbeRun) -> float
     limit = selection.candidate_limit(config.bank.selection, config.bank.max_patches_per_concept)
     folder = files.join(run.folder, DETECT.folder)
     ranking = Ranking(config.bank.selection, limit, config.seed, vocabulary.ids, folder)
-    outputs = run.manifests[DETECT.name].outputs
+    outputs = run.manifests[DETECT.name].parts
     before = time.thread_time()
     for group in IndexSizes().plan_groups(outputs):
         list_places(group, ranking)

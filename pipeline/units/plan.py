@@ -51,27 +51,35 @@ class _Begun:
     versions: dict[str, str]
 
 
+class PlanChanged(UserError):
+    """A stage was begun or finished with another plan. inputs_only: whether only its inputs differ."""
+
+    def __init__(self, message: str, *, inputs_only: bool) -> None:
+        super().__init__(message)
+        self.inputs_only = inputs_only
+
+
 def begin_stage(
     stage: Stage[Details], plan: Plan, *, overwrite: bool, preparation: str | None = None
 ) -> Manifest[Details] | None:
     """Prepare the stage for work. Returns its manifest if it is finished, None if there is work to do.
 
     If no unit is done yet, the stage takes the new plan. preparation: units whose names begin so do not count as done.
-    Raises UserError, which names what changed, if the stage was begun or finished with another plan and `overwrite` is
-    off.
+    Raises PlanChanged, which names what changed, if the stage was begun or finished with another plan and `overwrite`
+    is off.
     """
     if overwrite:
         _clear(stage)
     if files.exists(files.join(stage.folder, manifest.NAME)):
         finished = manifest.read(stage.folder, stage.type)
         if finished.plan_hash != plan.hash:
-            raise UserError(_changed(stage, stage.folder, _differences_when_finished(finished, plan)))
+            raise _changed(stage, stage.folder, _differences_when_finished(finished, plan))
         contents.put(stage.out, {stage.type.folder: finished.content_hash})  # unless a kill prevented it
         files.remove(stage.work)
         return finished
     begun, wanted = _begun(stage), plan.to_json()
     if begun is not None and begun != wanted and _any_done(stage, preparation):
-        raise UserError(_changed(stage, stage.work, _differences(begun, wanted)))
+        raise _changed(stage, stage.work, _differences(begun, wanted))
     if begun != wanted:
         _clear(stage)
         files.publish_bytes(stage.plan, manifest.canonical(plan.to_json(), indent=1))
@@ -105,12 +113,16 @@ def _clear(stage: AnyStage) -> None:
             files.remove(files.join(stage.rejects, name))
 
 
+INPUTS_WHILE_UNDER_WAY = "the input files"
+INPUTS_WHEN_FINISHED = "the input files or the results of an earlier stage"
+
+
 def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     found = []
     for part in ("settings", "versions"):
         found += [f"{part[:-1]} {change}" for change in _changed_keys(begun.get(part, {}), wanted[part])]
     if begun.get("inputs") != wanted["inputs"]:
-        found.append("the input files")
+        found.append(INPUTS_WHILE_UNDER_WAY)
     return found
 
 
@@ -121,7 +133,19 @@ def _differences_when_finished(finished: Manifest[Details], plan: Plan) -> list[
     wanted = plan.to_json()["settings"]
     found = [f"setting {change}" for change in _changed_keys(finished.settings, wanted)]
     settings_alone = manifest.digest([SCHEMA_VERSION, finished.settings, plan.inputs]) == finished.plan_hash
-    return found if settings_alone else [*found, "the input files or the results of an earlier stage"]
+    return found if settings_alone else [*found, INPUTS_WHEN_FINISHED]
+
+
+def check_extendable(earlier: Manifest[Details], plan: Plan, where: str) -> None:
+    """Raises UserError if more than the inputs differs from a finished stage, so that its results do not fit."""
+    wanted = plan.to_json()
+    found = [f"setting {change}" for change in _changed_keys(earlier.settings or {}, wanted["settings"])]
+    found += [f"version {change}" for change in _changed_keys(earlier.versions, wanted["versions"])]
+    if found:
+        raise UserError(
+            f"{where}: cannot be extended, because more than its inputs changed: {'; '.join(found)}. Undo the change, "
+            "or run with --overwrite to redo everything."
+        )
 
 
 def _changed_keys(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -141,10 +165,16 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]} … {text[-18:]}"
 
 
-def _changed(stage: AnyStage, where: str, differences: Sequence[str]) -> str:
-    return (
+def _changed(stage: AnyStage, where: str, differences: Sequence[str]) -> PlanChanged:
+    inputs_only = set(differences) <= {INPUTS_WHILE_UNDER_WAY, INPUTS_WHEN_FINISHED}
+    extend = ""
+    if inputs_only and where == stage.folder:
+        extend = "`vlmixer run … --extend` takes in new inputs and keeps what is done. Or use "
+    return PlanChanged(
         f"{where}: stage {stage.name!r} was run with something else: {'; '.join(differences)} changed since. "
-        f"Use another --out, undo the change, or run `vlmixer {stage.name} … --overwrite` to redo the stage."
+        f"{extend or 'Use '}another --out, undo the change, or run `vlmixer {stage.name} … --overwrite` to redo the "
+        "stage.",
+        inputs_only=inputs_only,
     )
 
 

@@ -43,6 +43,11 @@ class StageFolder(Generic[Details]):
         """The files to read whose names end so."""
         return [output for output in self.outputs if output.name.endswith(ending)]
 
+    @property
+    def parts(self) -> list[Output]:
+        """The parts to read (`Manifest.parts`)."""
+        return [output for output in self.outputs if output in self.manifest.parts]
+
     def path(self, output: Output) -> str:
         """The path of a file."""
         return files.join(self.folder, output.name)

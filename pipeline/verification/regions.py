@@ -1,5 +1,6 @@
-"""Checks regions/: ids, boxes, features and crops."""
+"""Checks regions/: ids, boxes, features and crops; and the record of all images against them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -10,19 +11,20 @@ from vlmixer.artifacts import schemas
 from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.bank import building
 from vlmixer.pipeline.image.plausibility import MAX_SPREAD_HALF, spread
+from vlmixer.pipeline.image.record import IMAGES, SCHEMA
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
 from vlmixer.pipeline.verification.ties import Digests, Ties, of_image, of_region
 
 
 def check(stage: StageFolder[RegionsDetails]) -> None:
     """Read every region."""
-    report = stage.report
-    ids = UniqueKeys(lambda: stage.column(stage.outputs, "patch_id"))
+    report, parts = stage.report, stage.parts
+    ids = UniqueKeys(lambda: stage.column(parts, "patch_id"))
     images = UniqueKeys(lambda: _images(stage))
     schema = schemas.regions(stage.manifest.details.feature_dim)
     found = Digests()
     of_bank = _BankPatches(stage.ties)
-    for output in stage.outputs:
+    for output in parts:
         path = stage.path(output)
         with report.reading(path):
             for table in stage.tables(output, schema):
@@ -53,6 +55,7 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
     stage.check_unique("patch_id", ids)
     stage.check_unique("image_id", images)
     report.rows["regions"] += len(ids)
+    _check_record(stage)
 
 
 def _digests_of_images(rows: Sequence[Mapping[str, Any]], regions: Sequence[int]) -> Iterator[int]:
@@ -86,4 +89,18 @@ class _BankPatches:
 
 def _images(stage: StageFolder[RegionsDetails]) -> Iterator[str]:
     """The image ids, once per run of rows of one image."""
-    return (image for image, _ in groupby(stage.column(stage.outputs, "image_id")))
+    return (image for image, _ in groupby(stage.column(stage.parts, "image_id")))
+
+
+def _check_record(stage: StageFolder[RegionsDetails]) -> None:
+    """The record must say of every image what the counts say. Results of older versions have no record."""
+    counts = stage.manifest.counts["images"]
+    for output in stage.named(IMAGES):
+        path = stage.path(output)
+        with stage.report.reading(path):
+            reasons = Counter(
+                reason for table in stage.tables(output, SCHEMA) for reason in table["reason"].to_pylist()
+            )
+            written = reasons.pop("", 0)
+            if (written, dict(reasons)) != (counts.written, counts.rejected):
+                stage.report.add(path, f"{written} images with regions, others {dict(reasons)}; the manifest differs")

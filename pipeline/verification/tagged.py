@@ -3,13 +3,15 @@
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.samples import Mention
+from vlmixer.pipeline.text.record import NOT_MEANT
+from vlmixer.pipeline.text.record import SCHEMA as NOT_MEANT_SCHEMA
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_mention
 from vlmixer.pipeline.verification.ties import Digests, of_sentence
 
 
 def check(stage: StageFolder[TaggedDetails]) -> None:
     """Read every sentence."""
-    parts = stage.named(".parquet")
+    parts = stage.parts
     ids = UniqueKeys(lambda: stage.column(parts, "sentence_id"))
     sentences, narrowed = Digests(), stage.ties.narrowed
     for output in parts:
@@ -26,3 +28,10 @@ def check(stage: StageFolder[TaggedDetails]) -> None:
     stage.check_count("sentences", len(ids))
     stage.check_unique("sentence_id", ids)
     stage.report.rows["sentences"] += len(ids)
+    for output in stage.named(NOT_MEANT):
+        path = stage.path(output)
+        with stage.report.reading(path):
+            for table in stage.tables(output, NOT_MEANT_SCHEMA):
+                for row in table.to_pylist():
+                    for mention in row["not_meant"]:
+                        check_mention(path, row["sentence_id"], row["text"], Mention(**mention), stage.report)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.dropped import Dropped
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
@@ -31,6 +32,7 @@ from vlmixer.pipeline.image.readers.parquet import ParquetReader
 from vlmixer.pipeline.image.readers.records import record_files
 from vlmixer.pipeline.image.readers.tars import TarReader
 
+NOTHING_DROPPED = Dropped()
 READERS: tuple[ImageReader, ...] = (
     ListReader(),
     TarReader(),
@@ -44,8 +46,12 @@ READERS: tuple[ImageReader, ...] = (
 _BY_FORMAT = {reader.format: reader for reader in READERS}
 
 
-def plan(patterns: Sequence[str], readers: Sequence[ImageReader] = READERS) -> ImageCorpus:
+def plan(
+    patterns: Sequence[str], readers: Sequence[ImageReader] = READERS, without: Dropped = NOTHING_DROPPED
+) -> ImageCorpus:
     """The pieces of all files that the patterns name. Reads names, sizes, the ends of Parquet files, and lists.
+
+    without: image files that are passed over as if they were not there.
 
     Files in a folder, and matches of a glob that ends in *, count as images if their endings or their first bytes are
     those of images; others are set aside. Raises CallError for patterns that match no image, and for packed tars.
@@ -55,6 +61,7 @@ def plan(patterns: Sequence[str], readers: Sequence[ImageReader] = READERS) -> I
     named: set[str] = set()
     for pattern in patterns:
         entries = files.expand([pattern], key="images.inputs")
+        entries = [entry for entry in entries if not without.has_image(ImageRef(entry.name).image_id)]
         found |= {entry.name: entry for entry in entries}
         if is_list(pattern):  # other text files in a folder may be anything
             lists |= {entry.name for entry in entries}

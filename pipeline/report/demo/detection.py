@@ -59,7 +59,7 @@ def gather_detection(regions: str, world_folder: str) -> tuple[tuple[SceneView, 
     views: list[SceneView] = []
     detections = right = 0
     columns = ["box", "concept", "score", "width", "height", "source"]
-    for part in manifest.read(regions).outputs:
+    for part in manifest.read(regions).parts:
         with files.open_read(files.join(regions, part.name)) as file:
             rows = read_parquet(file, columns).to_pylist()
         by_scene: dict[str, list[dict[str, Any]]] = {}

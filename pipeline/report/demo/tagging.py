@@ -57,7 +57,7 @@ def gather_tagging(tagged: str, world_folder: str, seed: int) -> TaggingPart:
 def _mentions(folder: str) -> dict[str, list[Mention]]:
     """The mentions of each tagged text."""
     mentions: dict[str, list[Mention]] = {}
-    for entry in (output for output in manifest.read(folder).outputs if output.name.endswith(".parquet")):
+    for entry in manifest.read(folder).parts:
         with files.open_read(files.join(folder, entry.name)) as file:
             for row in read_parquet(file, ["text", "mentions"]).to_pylist():
                 mentions[row["text"]] = [Mention(**mention) for mention in row["mentions"]]

@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.pipeline.image.photos import ImageSource, Photo, PhotoReader, in_batches
 from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.readers.references import refs_table
@@ -32,10 +31,9 @@ def survey(tmp_path):
 
 
 def read(folder, duplicates=(), *, decode_ahead=False):
-    log = RejectLog("detect")
-    reader = PhotoReader(str(folder), ImageSource(1e8), log)
+    reader = PhotoReader(str(folder), ImageSource(1e8))
     photos = list(reader.photos([SurveyRows("survey.parquet", 0, 6, duplicates)], decode_ahead=decode_ahead))
-    return photos, {reject.source.rpartition("/")[2]: reject.reason for reject in log.rejects}, reader
+    return photos, {met.ref.source.rpartition("/")[2]: met.reason for met in reader.met if met.reason}, reader
 
 
 def test_each_image_becomes_a_photo_or_a_reject(survey):
@@ -49,7 +47,7 @@ def test_each_image_becomes_a_photo_or_a_reject(survey):
         "empty.png": "empty_file",
         "missing.png": "unreadable_file",
     }
-    assert reader.read == len(photos) + len(rejects)
+    assert len(reader.met) == len(photos) + len(rejects)
     assert reader.bytes == len(png(1)) * 2 + len(png(2)) + len(b"broken")
 
 
@@ -58,7 +56,7 @@ def test_decoding_ahead_gives_the_same_photos_and_rejects(survey):
     assert [photo.ref for photo in one[0]] == [photo.ref for photo in other[0]]
     assert all(np.array_equal(mine.pixels, its.pixels) for mine, its in zip(one[0], other[0], strict=True))
     assert one[1] == other[1]
-    assert (one[2].read, one[2].bytes, one[2].sha256) == (other[2].read, other[2].bytes, other[2].sha256)
+    assert (len(one[2].met), one[2].bytes, one[2].sha256) == (len(other[2].met), other[2].bytes, other[2].sha256)
 
 
 def test_batches_are_full_at_a_number_of_photos_or_of_pixels():

@@ -37,7 +37,7 @@ def test_the_combiner_finds_the_cut_however_places_come_together():
 def test_places_of_a_group(tmp_path):
     rows = make_regions(tmp_path, images=25)
     ranking = Ranking("score", 3, 0, VOCABULARY.ids, str(tmp_path / "regions"))
-    (group,) = SIZES.plan_groups(manifest.read(str(tmp_path / "regions")).outputs)
+    (group,) = SIZES.plan_groups(manifest.read(str(tmp_path / "regions")).parts)
     found = list_places(group, ranking)
     assert {VOCABULARY.names[number]: places.total for number, places in found.items()} == {
         name: sum(row["concept"] == name for row in rows) for name in ("dog", "cat", "kite")

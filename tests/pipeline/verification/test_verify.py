@@ -54,7 +54,8 @@ def test_a_flipped_bit_in_every_file_is_found_and_named(out, problems):
 @pytest.mark.parametrize("folder", ["tagged", "regions", "bank", "shards"])
 def test_a_flipped_bit_alone_is_the_only_problem(out, problems, folder):
     chance = random.Random(folder)
-    path = chance.choice(sorted(path for path in (out / folder).iterdir() if path.name != "manifest.json"))
+    files = [path for path in (out / folder).rglob("*") if path.is_file()]
+    path = chance.choice(sorted(path for path in files if path.name != "manifest.json"))
     flip(path, chance)
     assert [file for file, _ in problems(out)] == [str(path.relative_to(out))]
 

@@ -1,0 +1,142 @@
+"""What an earlier run found in images, to be taken over for those that are the same."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.files.http import FetchPolicy
+from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.stages import DETECT
+from vlmixer.pipeline.image.photos import (
+    NOTHING,
+    Content,
+    EarlierRegions,
+    Photo,
+    decode_photo,
+    max_file_bytes,
+)
+from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
+from vlmixer.pipeline.image.readers.corpus import read_images
+from vlmixer.pipeline.image.record import IMAGES, NO_REGION, read_record, read_unit
+from vlmixer.pipeline.image.survey import DETECT_UNITS
+
+UNITS_HELD = 4
+GROUPS_HELD = 4
+
+
+class EarlierImages:
+    """The images of a finished stage `detect`, by id. Holds sixteen bytes per image."""
+
+    def __init__(self, folder: str) -> None:
+        """folder: regions/ of the earlier run. Raises UserError if the stage has not finished."""
+        description = manifest.read(folder, DETECT)
+        self.folder = folder
+        self.feature_dim = description.details.feature_dim
+        self.unmapped = description.details.labels_not_in_vocabulary
+        ids = _numbers(read_record(folder, ["image_id"])["image_id"].to_pylist())
+        self._order = np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+        self._unit = lru_cache(UNITS_HELD)(lambda number: read_unit(folder, number))
+        self._groups = lru_cache(UNITS_HELD)(self._read_groups)
+        self._group = lru_cache(GROUPS_HELD)(self._read_group)
+        with damage_named(files.join(folder, IMAGES)) as file:
+            metadata = open_parquet(file).metadata
+            rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        self._starts = np.cumsum([0, *rows])
+
+    def find(self, ref: ImageRef, content: Content) -> Photo | None:
+        """The photo with what was found in it, if `content`, which was read now, is what was read then. None if it is
+        not known, or if it could not be used."""
+        for unit, row in self._records(ref):
+            same_origin = (row["position"], row["url"], row["license"]) == (ref.position, ref.url, ref.license)
+            if same_origin and (row["bytes"], row["sha256"]) == content and row["reason"] in ("", NO_REGION):
+                return self._photo(ref, unit, row)
+        return None
+
+    def recall(self, ref: ImageRef) -> tuple[Content, Photo | Unreadable]:
+        """What was read of the image at this place among the inputs, and what became of it."""
+        for unit, row in self._records(ref):
+            if (row["input"], row["place"]) == ref.order:
+                content = Content(row["bytes"], row["sha256"])
+                if row["width"]:
+                    return content, self._photo(ref, unit, row)
+                return content, Unreadable(row["reason"], row["detail"])
+        raise UserError(
+            f"{self.folder}: {ref.name} is not in {IMAGES}. Run `vlmixer verify`, then detect with --overwrite."
+        )
+
+    def _records(self, ref: ImageRef) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The units that met the image, and its rows in their records. An image that is named twice has two."""
+        number = _numbers([ref.image_id])[0]
+        for at in range(int(np.searchsorted(self._sorted, number)), len(self._sorted)):
+            if self._sorted[at] != number:
+                return
+            place = int(self._order[at])
+            unit = int(np.searchsorted(self._starts, place, "right")) - 1
+            yield unit, self._unit(unit).slice(place - int(self._starts[unit]), 1).to_pylist()[0]
+
+    def _photo(self, ref: ImageRef, unit: int, row: Mapping[str, Any]) -> Photo:
+        rows = None if row["reason"] else self._rows(unit, ref.image_id)
+        found = EarlierRegions(rows, row["reason"], row["detail"])
+        return Photo(ref, row["width"], row["height"], None, earlier=found)
+
+    def _rows(self, unit: int, image_id: str) -> pa.Table:
+        """The image's rows of regions/."""
+        name = f"{DETECT_UNITS.name(unit)}.parquet"
+        table = self._group(name, self._groups(name)[image_id])
+        return table.filter(pc.equal(table["image_id"], image_id))
+
+    def _read_groups(self, name: str) -> dict[str, int]:
+        """The row group of each image of a part."""
+        with damage_named(files.join(self.folder, name)) as file:
+            parquet = open_parquet(file)
+            return {
+                image: number
+                for number in range(parquet.num_row_groups)
+                for image in dict.fromkeys(
+                    parquet.read_row_group(number, columns=["image_id"], use_threads=False)["image_id"].to_pylist()
+                )
+            }
+
+    def _read_group(self, name: str, number: int) -> pa.Table:
+        with damage_named(files.join(self.folder, name)) as file:
+            return open_parquet(file).read_row_group(number, use_threads=False)
+
+
+class KnownSource:
+    """Photos from files of images. What is known of an unchanged image is taken over; it is read, but not decoded."""
+
+    def __init__(self, earlier: EarlierImages, max_pixels: float, fetch: FetchPolicy) -> None:
+        self._earlier = earlier
+        self._max_pixels = max_pixels
+        self._fetch = fetch
+
+    def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[Content, Photo | Unreadable]]:
+        for ref, data in read_images(refs, max_file_bytes(self._max_pixels), self._fetch):
+            if isinstance(data, Unreadable):
+                yield NOTHING, data
+                continue
+            content = Content.of(data)
+            yield content, self._earlier.find(ref, content) or decode_photo(ref, data, self._max_pixels)
+
+
+class RecordedSource:
+    """Photos of an earlier run, without a look at their files."""
+
+    def __init__(self, earlier: EarlierImages) -> None:
+        self._earlier = earlier
+
+    def photos(self, refs: Sequence[ImageRef]) -> Iterator[tuple[Content, Photo | Unreadable]]:
+        return map(self._earlier.recall, refs)
+
+
+def _numbers(ids: Sequence[str]) -> np.ndarray:
+    """Image ids as numbers, (n,) uint64."""
+    return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64)

@@ -1,0 +1,114 @@
+"""Writes a part of regions/, its record and its rejects: of photos with regions that are found now, or were before."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts.details import RegionsDetails
+from vlmixer.artifacts.manifest import Counts, Input
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.pipeline.image.photos import Photo, PhotoReader, in_batches
+from vlmixer.pipeline.image.record import NO_REGION, write_unit
+from vlmixer.pipeline.image.regions import Region
+from vlmixer.pipeline.image.regions_table import regions_table
+from vlmixer.pipeline.image.survey import SurveyRows
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
+
+IMAGES_PER_BATCH = {"cpu": 8, "cuda": 32}
+"""By device. An accelerator works faster on more images at a time; a CPU does not."""
+IMAGES_PER_ROW_GROUP = 8
+
+FindRegions = Callable[[Sequence[Photo], RejectLog], Iterator[tuple[Photo, list[Region]]]]
+"""Gives each photo with its regions, in order; photos that cannot be used go into the log."""
+
+
+@dataclass(frozen=True)
+class FoundRegions:
+    """What a unit found: images with regions, regions by concept, width of the features, labels without a concept."""
+
+    images: int
+    concepts: dict[str, int]
+    feature_dim: int
+    unmapped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PartWriter:
+    """Writes the parts of one run. find: called with the photos whose regions are not known yet. number: gives the
+    place among the inputs of a file that had another one in the survey."""
+
+    stage: Stage[RegionsDetails]
+    device: str
+    crop_size: int
+    feature_dim: int
+    find: FindRegions
+    number: Callable[[int], int] | None = None
+
+    def write(
+        self, unit: Unit[tuple[SurveyRows, ...]], reader: PhotoReader, unmapped: Callable[[], Sequence[str]]
+    ) -> UnitResult[FoundRegions]:
+        """Write the part of a unit. unmapped: gives the labels without a concept, once all photos were read."""
+        found = RejectLog("detect")
+        rejected: dict[tuple[str, str], tuple[str, str]] = {}
+        images = regions = 0
+        concepts: Counter[str] = Counter()
+        schema = schemas.regions(self.feature_dim)
+        name = f"{unit.name}.parquet"
+        photos = reader.photos(unit.content, decode_ahead=self.device == "cuda")
+        with schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer:
+            for batch in in_batches(photos, IMAGES_PER_BATCH[self.device]):
+                tables: list[pa.Table] = []
+                for photo, table in self._tables(batch, schema, found):
+                    if table is None:
+                        reason = (photo.earlier.reason, photo.earlier.detail) if photo.earlier else (NO_REGION, "")
+                        rejected[photo.ref.source, photo.ref.key] = reason
+                    else:
+                        tables.append(table)
+                for start in range(0, len(tables), IMAGES_PER_ROW_GROUP):
+                    group = pa.concat_tables(tables[start : start + IMAGES_PER_ROW_GROUP]).combine_chunks()
+                    writer.write_table(group)
+                    concepts.update(group["concept"].to_pylist())
+                    regions += len(group)
+                images += len(tables)
+        rejected |= {(each.source, each.key): (each.reason, each.detail) for each in found.rejects}
+        with self.stage.reject_file(unit.name) as log:
+            for met in reader.met:
+                if not met.reason:
+                    met.reason, met.detail = rejected.get((met.ref.source, met.ref.key), ("", ""))
+                if met.reason:
+                    # In the order of the images, whatever the batches.
+                    log.add(met.ref.source, met.ref.key, met.reason, met.detail)
+                if self.number is not None:
+                    met.ref = replace(met.ref, order=(self.number(met.ref.order[0]), met.ref.order[1]))
+        write_unit(record_path(self.stage, unit.name), reader.met)
+        read = len(reader.met)
+        return UnitResult(
+            counts={"images": Counts(read, images, log.counts())},
+            inputs=(Input(f"{read} images of {unit.name}", reader.bytes, reader.sha256),),
+            outputs=(manifest.output_of(self.stage.folder, name, regions),),
+            rejects=self.stage.listed(log),
+            details=FoundRegions(images, dict(sorted(concepts.items())), self.feature_dim, tuple(unmapped())),
+        )
+
+    def _tables(
+        self, batch: Sequence[Photo], schema: pa.Schema, log: RejectLog
+    ) -> Iterator[tuple[Photo, pa.Table | None]]:
+        """Each photo with its rows of regions/; None for a photo without regions. Those in the log are left out."""
+        new = [photo for photo in batch if photo.earlier is None]
+        regions = {id(photo): found for photo, found in self.find(new, log)} if new else {}
+        for photo in batch:
+            if photo.earlier is not None:
+                rows = photo.earlier.rows
+                yield photo, None if rows is None else rows.cast(schema)
+            elif id(photo) in regions:
+                found = regions[id(photo)]
+                yield photo, regions_table([(photo, found)], schema, self.crop_size) if found else None
+
+
+def record_path(stage: Stage[RegionsDetails], unit: str) -> str:
+    """The file of the work folder with a unit's part of images.parquet."""
+    return files.join(stage.work, f"{unit}.images")

@@ -1,0 +1,1 @@
+"""Results that replace those of an output folder: with more inputs (`run --extend`) or without some (`drop`)."""
