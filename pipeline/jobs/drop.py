@@ -72,7 +72,7 @@ def drop(
         tagged = write_without(out, made, sentences)
         write_tagging_report(made, tagged, vocabulary.names)
     if DETECT in changed:
-        _write_regions(out, made, images, engine)
+        _write_regions(config, made, images, engine)
     there = replace(config, out=made, max_bad_fraction=ALL)
     if INDEX in changed:
         _build_bank(out, there, vocabulary, engine)
@@ -116,9 +116,9 @@ def _nothing_new(photos: Sequence[Photo], log: RejectLog) -> Iterator[tuple[Phot
     raise RuntimeError(f"not in the record: {photos[0].ref.name}")
 
 
-def _write_regions(out: str, made: str, gone: FoundImages, engine: Engine) -> Manifest[RegionsDetails]:
+def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine) -> Manifest[RegionsDetails]:
     """regions/ of the next result."""
-    regions, stage = files.join(out, DETECT.folder), Stage(DETECT, made)
+    regions, stage = files.join(config.out, DETECT.folder), Stage(DETECT, made, config.rejects == "all")
     present = manifest.read(regions, DETECT)
     inputs = remaining_inputs(regions, gone)
     plan = Plan(present.settings or {}, inputs.entries, present.versions)
@@ -129,7 +129,7 @@ def _write_regions(out: str, made: str, gone: FoundImages, engine: Engine) -> Ma
     units = [Unit(DETECT_UNITS.name(number), rows) for number, rows in enumerate(divide(stage.work, survey))]
     names = [unit.name for unit in units]
     if not units:
-        raise UserError(f"{regions}: no image would be left. Remove the folder {out} instead.")
+        raise UserError(f"{regions}: no image would be left. Remove the folder {config.out} instead.")
     worker = KeepWorker(files.absolute(regions), present.details.detector.device, inputs, stage)
     with progress(stage, "drop: regions", names, "images"):
         if left := pending(stage, units):
