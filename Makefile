@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-lowest lint format install clean
+.PHONY: demo test test-lowest lint format install lock audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/vlmixer demo --out demo-out
@@ -40,7 +40,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt tests/pipeline/readers.txt
+# Every file that is installed must have one of the SHA-256 in requirements.lock; setuptools, which builds, too.
+$(INSTALLED): pyproject.toml constraints.txt requirements.lock tests/pipeline/readers.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "vlmixer needs Python 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.11 …" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -50,9 +51,20 @@ ifeq ($(TORCH),cpu)
 	  { echo "Cannot install PyTorch from $(TORCH_INDEX). Give a mirror (make TORCH=cpu TORCH_INDEX=URL …)," \
 	    "or leave out TORCH=cpu to install the larger CUDA build." >&2; exit 1; }
 endif
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target .venv/readers -r tests/pipeline/readers.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --require-hashes --target .venv/readers -r tests/pipeline/readers.txt
 	touch $(INSTALLED)
+
+# After a change of pyproject.toml or constraints.txt: one file for all Python versions and systems, with the hashes of all
+# files that the index has. Compare it with `git diff`: of a version that stays, no hash may change.
+lock:
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 --generate-hashes \
+	  --constraint constraints.txt --extra all --extra dev --output-file requirements.lock pyproject.toml
+
+# Known vulnerabilities in the versions of requirements.lock.
+audit:
+	$(BIN)/uvx pip-audit@2.10.1 --disable-pip --require-hashes --requirement requirements.lock
 
 clean:
 	rm -rf .venv demo-out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -18,7 +18,7 @@ from vlmixer.pipeline.jobs import dataflow
 
 ROOT = Path(__file__).parents[2]
 STEPS = DockerfileParser(fileobj=io.BytesIO((ROOT / "docker" / "Dockerfile").read_bytes())).structure
-PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+PINS = dict(line.partition(";")[0].strip().split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
 TEMPLATE = json.loads((ROOT / "docker" / "flex-template.json").read_text())
 
 
