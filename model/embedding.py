@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlmixer.artifacts.progress import shown
 from vlmixer.artifacts.samples import ImageSample
 from vlmixer.model.config import ModelConfig
 from vlmixer.model.likelihood import EmbeddedImages, EmbeddedTexts, Reference
@@ -136,7 +137,8 @@ def _states(network: Network, views: Sequence[View]) -> Iterator[tuple[np.ndarra
     network.eval()
     device = next(network.parameters()).device
     order = np.argsort([len(view) for view in views], kind="stable")  # views of similar length go together
-    for first in range(0, len(order), VIEWS_PER_BATCH):
+    starts = range(0, len(order), VIEWS_PER_BATCH)
+    for first in shown(starts, len(starts), "embed", "batches"):
         batch = order[first : first + VIEWS_PER_BATCH]
         sequences = pad([views[number] for number in batch]).to(device)
         yield batch, sequences, network.bert(sequences)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.progress import shown
 from vlmixer.model.checkpoint import load_reference, load_run
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
 from vlmixer.model.likelihood import similarities
@@ -57,10 +58,11 @@ def retrieval(
         "tag overlap": overlap,
         "chance": np.zeros_like(overlap),
     }
-    scores = []
-    for text_first in (True, False):
-        for method, matrix in methods.items():
-            scores.append(score_matrix(method, matrix, overlap, owner, text_first, resamples, seed))
+    columns = [(text_first, method) for text_first in (True, False) for method in methods]
+    scores = [
+        score_matrix(method, methods[method], overlap, owner, text_first, resamples, seed)
+        for text_first, method in shown(columns, len(columns), "eval: scores", "columns")
+    ]
     folds, groups = fold_scores(methods, owner), group_scores(regions, overlap, owner, concepts)
     return RetrievalReport(len(images), len(texts), tuple(scores), folds, groups)
 

@@ -144,6 +144,12 @@ def load(path: str, lower_case: bool | None = None) -> Tokenizer:
     return Tokenizer(inner, path)
 
 
+def unknown_share(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """The share of [UNK] among the word pieces of the texts; 0 if there are none."""
+    ids = np.concatenate([pieces.ids for pieces in tokenizer.encode(texts)] or [np.zeros(0, np.int64)])
+    return float(np.mean(ids == tokenizer.unknown)) if len(ids) else 0.0
+
+
 def _config_lower_case(path: str) -> bool | None:
     """`do_lower_case` of the tokenizer_config.json next to a vocabulary, None if it does not say."""
     config = files.join(files.parent(path), "tokenizer_config.json")

@@ -112,6 +112,15 @@ def run_retrieval(options: argparse.Namespace) -> int:
     else:
         print(result.report.to_table())
     _warn(result.images, pairs.captions)
+    if result.trained_on:
+        LOG.warning(
+            "%d of %d images are among those that the run was trained on, so the scores may be too high. Take them out "
+            "of the list: %s%s",
+            len(result.trained_on),
+            len(result.images.found),
+            ", ".join(result.trained_on[:NAMED]),
+            ", …" if len(result.trained_on) > NAMED else "",
+        )
     return 0
 
 

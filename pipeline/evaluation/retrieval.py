@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.progress import shown
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.embedding import ImageRegions
@@ -18,6 +18,7 @@ from vlmixer.model.evaluate import retrieval
 from vlmixer.model.scoring import RetrievalReport
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.evaluation.pairs import ListCounts, PairList
+from vlmixer.pipeline.evaluation.seen import trained_on
 from vlmixer.pipeline.image.detection import DetectorFinder, detect_batch, load_with_concepts
 from vlmixer.pipeline.image.detectors.loading import detector_spec
 from vlmixer.pipeline.image.photos import ImageSource, Photo
@@ -37,15 +38,17 @@ class DetectedImages:
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """The scores, and what they were measured on."""
+    """The scores, and what they were measured on. trained_on: images that are among those of the run's training."""
 
     report: RetrievalReport
     counts: ListCounts
     images: DetectedImages
+    trained_on: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        found = {"skipped": self.images.skipped, "same_bytes": self.images.same_bytes}
+        images = self.images
+        found = {"skipped": images.skipped, "same_bytes": images.same_bytes, "trained_on": self.trained_on}
         return {**self.report.to_json(), "list": self.counts.to_json(), **found}
 
 
@@ -55,12 +58,12 @@ def evaluate_retrieval(
     config: Config,
     import_paths: Sequence[str],
     html: str | None = None,
-    shown: int = 24,
+    photos: int = 24,
 ) -> RetrievalResult:
     """Zero-shot retrieval of the run on a list of pairs.
 
     Regions come from the config's detector, and concepts of captions from its tagger. html: the page to write with
-    `shown` of the photos, None for no page. Raises UserError, CallError.
+    that number of `photos`, None for no page. Raises UserError, CallError.
     """
     images = detect_images(list(pairs.captions), config, import_paths)
     captions = [pairs.captions[path] for path in images.found]
@@ -77,8 +80,8 @@ def evaluate_retrieval(
     if html is not None:
         from vlmixer.pipeline.report.alignment import write_alignment_page
 
-        write_alignment_page(html, run, list(images.found), list(images.found.values()), captions, shown, config.seed)
-    return RetrievalResult(report, pairs.counts, images)
+        write_alignment_page(html, run, list(images.found), list(images.found.values()), captions, photos, config.seed)
+    return RetrievalResult(report, pairs.counts, images, trained_on(run, images.found))
 
 
 def detect_images(paths: Sequence[str], config: Config, import_paths: Sequence[str]) -> DetectedImages:
@@ -87,7 +90,7 @@ def detect_images(paths: Sequence[str], config: Config, import_paths: Sequence[s
     images: dict[str, ImageRegions] = {}
     skipped: dict[str, str] = {}
     contents: dict[bytes, list[str]] = defaultdict(list)
-    for path in tqdm(paths, desc="eval: images", unit="image", disable=None):
+    for path in shown(paths, len(paths), "eval: regions", "images"):
         digest, found = _regions(path, finder, config)
         if isinstance(found, str):
             skipped[path] = found

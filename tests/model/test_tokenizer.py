@@ -145,3 +145,8 @@ def test_texts_are_lower_cased_as_the_vocabulary_needs(tmp_path, vocabulary, con
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         tokenizers.load(str(tmp_path / "vocab.txt"))
+
+
+def test_the_share_of_unknown_pieces(tokenizer):
+    assert tokenizers.unknown_share(tokenizer, ["a dog", "two zebras"]) == 0.25
+    assert tokenizers.unknown_share(tokenizer, []) == 0

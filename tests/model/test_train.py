@@ -164,3 +164,12 @@ def test_the_programs_exit_codes(shards, tmp_path, capsys):
     assert main([path, "--set", "train.stps=3"]) == 2
     assert "did you mean 'steps'" in capsys.readouterr().err
     assert main([str(tmp_path / "none.yaml")]) == 2
+
+
+def test_a_vocabulary_that_does_not_know_the_texts_is_said(shards, tmp_path, caplog):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nein\nhund\n")
+    changed = settings(shards, steps=1)
+    changed = replace(changed, model=replace(changed.model, tokenizer=str(tmp_path / "vocab.txt")))
+    train(changed, out=str(tmp_path / "run"))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("model.tokenizer: 100.0% of the word pieces of the shards' texts are [UNK]")

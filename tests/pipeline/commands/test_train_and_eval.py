@@ -4,8 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.pipeline.jobs.small_corpus import run
+from tests.pipeline.jobs.small_corpus import quadrant_photo, run
 
 from vlmixer.pipeline.commands.main import main
 
@@ -78,6 +79,26 @@ def test_eval_retrieval(answer, small_run, trained, pairs):
     assert reason.startswith("unreadable_file")
     for score in report["scores"]:
         assert all(0 <= entry["value"] <= 100 for entry in score["recall"].values())
+
+
+def test_eval_retrieval_names_photos_that_were_trained_on(call, small_run, pairs, tmp_path):
+    out = Path(shutil.copytree(small_run.folder / "out", tmp_path / "out"))
+    config = small_run.write_config()
+    assignments = [part for text in [*TINY, f"out={out}"] for part in ("--set", text)]
+    assert call("train", config, *assignments)[0] == 0
+    # A photo under another name is the same photo; one that was drawn anew is not.
+    lines = pairs.read_text().splitlines()
+    (tmp_path / "0000.jpg").rename(tmp_path / "other.jpg")
+    quadrant_photo(np.random.default_rng(9), ["dog", "cat", "dog", "kite"]).save(tmp_path / "new.jpg")
+    names = [*("other.jpg" if number == 0 else f"{number:04d}.jpg" for number in (0, 1)), "new.jpg"]
+    captions = json.loads(lines[0])["captions"]
+    pairs.write_text("".join(json.dumps({"image": name, "captions": captions}) + "\n" for name in names))
+    code, printed, said = call(
+        "eval", "retrieval", "--run", out / "run", "--images", pairs, "--config", config, "--json"
+    )
+    assert code == 0
+    assert [Path(path).name for path in json.loads(printed)["trained_on"]] == ["other.jpg", "0001.jpg"]
+    assert "2 of 3 images are among those that the run was trained on" in said
 
 
 def test_eval_retrieval_with_the_config_of_the_run(call, small_run, trained, pairs, monkeypatch):
