@@ -24,7 +24,7 @@ class CropFile:
             self._check()
         else:
             data = self._mapped[start : start + size]
-        if len(data) != size:
+        if len(data) != size or start < 0:
             raise UserError(
                 f"{self.path}: ends before the crop of patch {patch_id}. Run `vlmixer verify` on the bank's folder, "
                 "then build the bank again."

@@ -8,6 +8,7 @@ import numpy as np
 from fsspec.utils import merge_offset_ranges
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.snapshot import unchecked
 
 MAX_GAP = 64 * 1024
@@ -27,26 +28,47 @@ class FeatureFile:
         path: str,
         check: Callable[[], None] = unchecked,
         *,
+        shape: tuple[int, int] | None = None,
         max_per_request: int = MAX_PER_REQUEST,
         parallel_requests: int = PARALLEL_REQUESTS,
     ) -> None:
-        """check: called after a local file was opened, and after each reading from a URL; raises if it was replaced."""
+        """check: called after a local file was opened, and after each reading from a URL; raises if it was replaced.
+        shape: what the array must have; None: any."""
         self.path = path
         self._check = check
+        self._shape = shape
         self._max_per_request, self._parallel_requests = max_per_request, parallel_requests
 
     @cached_property
     def _mapped(self) -> np.ndarray:
-        mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        try:
+            with files.open_read(self.path):  # a pipe or a device is refused
+                mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, OverflowError, EOFError, SyntaxError, TypeError) as error:
+            self._check()
+            raise self._damaged(str(error)) from None
         self._check()
+        if not isinstance(mapped, np.ndarray) or mapped.dtype != np.float16 or self._shape not in (None, mapped.shape):
+            raise self._damaged("not the bank's features")
         return mapped
+
+    def _damaged(self, what: str) -> UserError:
+        return UserError(
+            f"{self.path}: damaged ({what[:200]}). Run `vlmixer verify` on the bank's folder, then build "
+            "the bank again."
+        )
 
     @cached_property
     def _layout(self) -> tuple[int, int]:
         """Where the first row begins, in bytes, and how many values a row has."""
         head = io.BytesIO(files.read_ranges(self.path, [(0, HEADER)])[0])
-        np.lib.format.read_magic(head)
-        shape, _, _ = np.lib.format.read_array_header_1_0(head)
+        try:
+            np.lib.format.read_magic(head)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+        except (ValueError, EOFError, SyntaxError, TypeError) as error:
+            raise self._damaged(str(error)) from None
+        if dtype != np.float16 or len(shape) != 2 or self._shape not in (None, shape):
+            raise self._damaged("not the bank's features")
         return head.tell(), shape[1]
 
     def read(self, rows: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from vlmixer.bank.index import IndexFile, short
 from vlmixer.bank.query import Embed, Like, as_array, as_picture, checked_k
 from vlmixer.bank.records import ConceptPatches, Hit, Hits, PatchRecord
 from vlmixer.bank.show import figures
+from vlmixer.bank.tables import check_patches, check_schema, damaged, read_concepts
 
 CONCEPTS_HELD = 1024
 """Number of concepts whose patches stay in memory once they were read, about 0.3 kB per patch."""
@@ -48,8 +49,7 @@ class PatchBank:
         self.manifest = description
         self._embed = embed
         self._snapshot = Snapshot(folder, description)
-        with schemas.damage_named(files.join(folder, CONCEPTS)) as file:
-            table = open_parquet(file).read(use_threads=False).to_pylist()
+        table = read_concepts(files.join(folder, CONCEPTS))
         self.concepts = tuple(Concept(row["concept_id"], row["name"], tuple(row["synonyms"])) for row in table)
         self.counts = {row["name"]: int(row["count"]) for row in table}
         self.candidates = {row["name"]: int(row["candidates"]) for row in table}
@@ -62,7 +62,7 @@ class PatchBank:
         check = self._snapshot.check
         check()  # the list of concepts was read
         self._crops = CropFile(files.join(folder, CROPS), check)
-        self._features = FeatureFile(files.join(folder, FEATURES), check)
+        self._features = FeatureFile(files.join(folder, FEATURES), check, shape=(len(self), self.feature_dim))
         self._index = IndexFile(files.join(folder, INDEX), len(self), len(table), self.feature_dim, check)
         self._concept_patches = lru_cache(maxsize=CONCEPTS_HELD)(self._read_concept)
 
@@ -121,8 +121,16 @@ class PatchBank:
 
     @cached_property
     def _patches_file(self) -> pq.ParquetFile:
-        file = open_parquet(files.open_read(files.join(self.folder, PATCHES)))
+        path = files.join(self.folder, PATCHES)
+        try:
+            file = open_parquet(files.open_read(path))
+        except (OSError, pa.ArrowException) as error:
+            self._snapshot.check()
+            raise damaged(path, short(error)) from error
         self._snapshot.check()
+        check_schema(path, file, schemas.PATCHES)
+        if file.num_row_groups != (self._lengths > 0).sum() or file.metadata.num_rows != len(self):
+            raise damaged(path, f"{file.metadata.num_rows} patches, expected {len(self)}")
         return file
 
     @cached_property
@@ -136,16 +144,15 @@ class PatchBank:
         concept, first = self._names[number], int(self._firsts[number])
         if not self._lengths[number]:
             return ConceptPatches.none(concept, first)
+        path = files.join(self.folder, PATCHES)
         try:
             table = self._patches_file.read_row_group(int(self._row_groups[number]), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             self._snapshot.check()
-            raise UserError(
-                f"{files.join(self.folder, PATCHES)}: damaged ({short(error)}). Run `vlmixer verify` on the bank's "
-                "folder, then build the bank again."
-            ) from error
+            raise damaged(path, short(error)) from error
         if files.is_url(self.folder):
             self._snapshot.check()
+        check_patches(path, table, int(self._lengths[number]), number, len(self._names))
         return ConceptPatches(concept, first, table, self._names, self._crops)
 
     def patches(self, concept: str) -> ConceptPatches:
@@ -277,6 +284,8 @@ class PatchBank:
         if not most:
             return np.zeros((len(query), 0), np.int64), np.zeros((len(query), 0), np.float32)
         similarities, rows = self._index.search(query, lists, most)
+        if rows.size and rows.max() >= len(self):
+            raise damaged(files.join(self.folder, INDEX), f"row {rows.max()} of {len(self)} patches")
         return rows, similarities
 
     def _vector(self, like: Like, concept: str | None) -> np.ndarray:

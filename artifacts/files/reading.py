@@ -18,6 +18,8 @@ PARALLEL_READS = 32
 """Number of files behind URLs that are read in parallel."""
 BLOCK_BYTES = 16 << 20
 READAHEAD_BYTES = 4 << 20
+LARGE_BYTES = 1 << 36
+"""A local file that is larger, and of which next to nothing is on the disk, is not read: nobody wrote that much."""
 
 
 def open_read(path: str) -> IO[bytes]:
@@ -34,9 +36,12 @@ def open_read(path: str) -> IO[bytes]:
 def _open_local(path: str) -> io.BufferedReader:
     """A regular file: from a pipe or a device bytes may come for ever, or never."""
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
     except ValueError as error:  # a NUL byte in the name
         raise OSError(errno.EINVAL, str(error), path) from None
+    mode = status.st_mode
+    if status.st_size > LARGE_BYTES and status.st_blocks * 512 < status.st_size // 1000:
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, nearly all of them a hole", path)
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is refused by `open`
         raise OSError(errno.EINVAL, "a pipe or a device, expected a regular file", path)
     return open(path, "rb")

@@ -188,3 +188,34 @@ def test_what_is_beside_a_path_is_found_through_links(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").touch()
     assert files.beside("link", "config.yaml") == "./config.yaml"
     assert files.beside("gs://a/bank", "config.yaml") == "gs://a/config.yaml"
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (str(pipe), "/dev/zero"):
+        for read in (files.read_bytes, files.sha256, lambda name: files.read_ranges(name, [(0, 1)])):
+            with pytest.raises(OSError, match="expected a regular file"):
+                read(path)
+
+
+def test_a_name_with_a_nul_byte_is_an_error_of_the_file():
+    for read in (files.read_bytes, files.size):
+        with pytest.raises(OSError, match=r"null byte|embedded"):
+            read("a\0b")
+
+
+@pytest.mark.parametrize("url", ["nosuch://x", "zip://a::memory://b", "http://[::1"])
+def test_a_url_that_cannot_be_read_is_one_line(url):
+    with pytest.raises(CallError, match=r"text\.inputs: ") as raised:
+        files.expand([url], key="text.inputs")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_of_one_hole_is_not_read(tmp_path):
+    path = tmp_path / "hole"
+    path.write_bytes(b"a")
+    os.truncate(path, 1 << 40)
+    for read in (files.read_bytes, files.sha256):
+        with pytest.raises(OSError, match="1,099,511,627,776 bytes, nearly all of them a hole"):
+            read(str(path))

@@ -22,6 +22,9 @@ FILES = "files"
 FETCHED_AT_ONCE = 8
 """Images behind URLs that are fetched at the same time."""
 
+MAX_IMAGE_BYTES = 1 << 31
+"""More than photos.max_file_bytes of the most pixels that a config can allow."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -163,11 +166,14 @@ def with_name_digest(ref: ImageRef) -> ImageRef:
 
 
 def content_digest(blocks: Iterator[bytes]) -> tuple[bytes, int]:
-    """Sixteen bytes that are equal for equal contents, and the number of bytes read."""
+    """Sixteen bytes that are equal for equal contents, and the number of bytes read; the rest of a file that is larger
+    than any image can be is not read."""
     digest, length = hashlib.blake2b(digest_size=16), 0
     for block in blocks:
         digest.update(block)
         length += len(block)
+        if length > MAX_IMAGE_BYTES:
+            break
     return digest.digest(), length
 
 

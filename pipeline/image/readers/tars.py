@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import IO
 
 from vlmixer.artifacts import files
@@ -27,6 +27,8 @@ from vlmixer.pipeline.image.readers.records import MAX_RECORD_BYTES, failed_down
 
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 BLOCK_BYTES = 1 << 20
+MAX_MEMBERS = 1000
+"""Of a sample; the rest is not looked at."""
 BREAKS_OFF = Unreadable("unreadable_file", "the archive ends within it")
 
 
@@ -61,7 +63,7 @@ class TarReader:
                 seen: set[int] = set()
                 members = _Members(tar)
                 for _, sample in groupby(members, key=lambda member: member_key(member.name)):
-                    yield from _images(list(sample), archive, file, seen, contents=contents)
+                    yield from _images(list(islice(sample, MAX_MEMBERS)), archive, file, seen, contents=contents)
                 if members.error is not None:
                     raise members.error
         except UserError:

@@ -18,6 +18,9 @@ ZSTD_BLOCK = 256
 MAX_WINDOW = 1 << 31
 """Maximum window of Zstandard's frames: that of `zstd --long=31`, the largest it can write."""
 
+MAX_RATIO, RATIO_FROM = 1100, 1 << 30
+"""Unpacked bytes per packed byte, after this many: more than gzip can reach. Zstandard packs a terabyte into 30 kB."""
+
 _BUFFER = 1 << 16
 
 
@@ -69,19 +72,25 @@ class _ZstdFrames(io.RawIOBase):
         self._packed = b""
         self._frame: Any = None
         self._ready = memoryview(b"")
+        self._read = self._unpacked = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            self._packed = self._packed or self._file.read(ZSTD_BLOCK)
+            if not self._packed:
+                self._packed = self._file.read(ZSTD_BLOCK)
+                self._read += len(self._packed)
             if not self._packed:
                 if self._frame is not None:
                     raise EOFError("the file ends within a compressed frame")
                 return 0
             self._frame = self._frame or zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
             self._ready = memoryview(self._frame.decompress(self._packed))
+            self._unpacked += len(self._ready)
+            if self._unpacked > RATIO_FROM and self._unpacked > MAX_RATIO * self._read:
+                raise OSError(f"{self._unpacked:,} bytes from {self._read:,} packed ones: a decompression bomb")
             self._packed = self._frame.unused_data
             if self._frame.eof:
                 self._frame = None

@@ -9,15 +9,17 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
 
 from vlmixer.artifacts.tars import open_tar
 from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text
 from vlmixer.pipeline.text.readers.fields import text_of_json
-from vlmixer.pipeline.text.readers.packing import ERRORS, unpack
+from vlmixer.pipeline.text.readers.packing import ERRORS, is_packed, unpack
 
 _NAME = re.compile(r"(.+?)((?:\.[a-zA-Z_][^./]*)+)", re.DOTALL)
 _BLOCK = 1 << 16
+MAX_PADDING = 1 << 26
+"""Bytes of zeros after the archive's end."""
 
 
 class TarSamples:
@@ -32,7 +34,9 @@ class TarSamples:
         # Samples without text are held until the first one with text: without any, the tar is one reject.
         held: list[Record] | None = []
         empty = True
-        with open_tar(unpack(text_slice.name, file), "r|") as tar:
+        # A plain file goes past members by seeking: a header may say any size, and the file may be mostly a hole.
+        mode: Literal["r:", "r|"] = "r|" if is_packed(text_slice.name) else "r:"
+        with open_tar(unpack(text_slice.name, file), mode) as tar:
             for sample in _samples(tar, options):
                 empty = False
                 if held is None:
@@ -119,8 +123,11 @@ def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, options: ReadOptions, *
 
 
 def _follows(tar: tarfile.TarFile) -> bool:
-    """Whether anything but zeros follows the end of the archive."""
-    while block := tar.fileobj.read(_BLOCK):
+    """Whether anything but zeros follows the end of the archive, or more zeros than tar programs write."""
+    for _ in range(0, MAX_PADDING, _BLOCK):
+        block = tar.fileobj.read(_BLOCK)
         if block.strip(b"\0"):
             return True
-    return False
+        if not block:
+            return False
+    return True

@@ -1,6 +1,7 @@
 """Tars of WebDataset samples."""
 
 import gzip
+import tarfile
 
 import pytest
 from tests.pipeline.text.readers.helpers import tar, zst
@@ -81,3 +82,43 @@ def test_a_tar_with_a_broken_header_in_the_middle_is_not_taken_for_its_end(read)
 def test_long_names_in_a_tar(read):
     members = [(f"{'deep/' * 60}0.txt", b"one"), (f"{'x' * 200}.json", b'{"caption": "two"}')]
     assert read("a.tar", tar(members)).texts == ["one", "two"]
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """The header of a member, without its content."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+TEXT = tar([("0.txt", b"one")])[:1024]
+"""A member, without the end of an archive."""
+
+
+def test_a_member_that_says_a_terabyte_is_passed_by_seeking(read):
+    result = read("a.tar", TEXT + header("b.bin", 1 << 40) + bytes(5000))
+    assert result.texts == ["one"]
+    assert result.reasons == ["unreadable_file"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+@pytest.mark.parametrize("pack", ["tar", "tar.gz"])
+def test_names_and_fields_of_a_member_are_limited(read, kind, pack):
+    size = (1 << 20) + 1
+    result = read(
+        f"a.{pack}", (gzip.compress if pack == "tar.gz" else bytes)(TEXT + header("x", size, kind) + bytes(1 << 21))
+    )
+    assert result.texts == ["one"]
+    assert result.reasons == ["unreadable_file"]
+    assert "a member with 1,048,577 bytes of names and fields" in result.details[0]
+
+
+def test_thousands_of_headers_in_a_row(read):
+    field = header("x", 12, tarfile.XHDTYPE) + b"12 path=abc\n" + bytes(500)
+    result = read("a.tar", TEXT + 3000 * field + bytes(1024))
+    assert (result.texts, result.reasons) == (["one"], ["unreadable_file"])
+
+
+def test_zeros_without_end_after_the_archive(read):
+    result = read("a.tar", TEXT + bytes(1024 + (1 << 26) + (1 << 16)))
+    assert (result.texts, result.reasons) == (["one"], ["unreadable_file"])

@@ -1,0 +1,57 @@
+"""The tables of a bank, read and checked: whatever a file holds instead of what this program writes is one message.
+
+The checks are of what reading depends on: columns and types, and that the rows of concepts, patches and features are
+the same. `vlmixer verify` checks the rest.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlmixer.artifacts import schemas
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.parquet import open_parquet
+
+
+def read_concepts(path: str) -> list[dict[str, Any]]:
+    """The rows of the bank's concepts, schemas.CONCEPTS. Raises UserError if the file is damaged."""
+    with schemas.damage_named(path) as file:
+        parquet = open_parquet(file)
+        check_schema(path, parquet, schemas.CONCEPTS)
+        rows: list[dict[str, Any]] = parquet.read(use_threads=False).to_pylist()
+    first = 0
+    for number, row in enumerate(rows):
+        if row["concept_id"] != number or row["first"] != first or row["count"] < 0:
+            raise damaged(path, f"concept {number} does not begin where the one before ends")
+        first += row["count"]
+    return rows
+
+
+def check_schema(path: str, parquet: pq.ParquetFile, schema: pa.Schema) -> None:
+    """Raises UserError if the file does not have exactly these columns."""
+    if not parquet.schema_arrow.equals(schema):
+        raise damaged(path, "its columns are not a bank's")
+
+
+def check_patches(path: str, table: pa.Table, count: int, concept: int, concepts: int) -> None:
+    """Raises UserError if a row group does not hold the `count` patches of a concept (its id) of so many concepts."""
+    numbers = table["concept_id"].to_numpy()
+    context = table["context"].combine_chunks()
+    named = context.flatten().to_numpy(zero_copy_only=False)
+    boxes = table["box"].combine_chunks()
+    if (
+        len(table) != count
+        or any(column.null_count for column in table.columns)
+        or (numbers != concept).any()
+        or (len(named) and not 0 <= np.min(named) <= np.max(named) < concepts)
+        or boxes.flatten().null_count
+        or context.flatten().null_count
+    ):
+        raise damaged(path, f"its rows are not the {count} patches of concept {concept}")
+
+
+def damaged(path: str, what: str) -> UserError:
+    """The error for a file of a bank."""
+    return UserError(f"{path}: damaged ({what}). Run `vlmixer verify` on the bank's folder, then build the bank again.")
