@@ -9,6 +9,8 @@ MAX_SPREAD = 5.5
 has 50."""
 MAX_SPREAD_HALF = 6.0
 """The same for features that were stored as float16, which has fewer exponents."""
+MAX_SCORE = 1.001
+"""1, and what rounding adds."""
 DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 
 
@@ -45,7 +47,7 @@ def wrong_numbers(boxes: np.ndarray, scores: np.ndarray, width: int, height: int
     if not np.isfinite(boxes).all():
         return "boxes that are not finite"
     low, high = float(np.nanmin(scores)), float(np.nanmax(scores))
-    if low < 0 or high > 1:
+    if low < 0 or high > MAX_SCORE:
         return f"scores from {low:g} to {high:g}, expected 0 to 1"
     if boxes.max() <= 1 and min(width, height) > 2:
         return "boxes within 0 to 1, expected pixels; multiply them by the image's width and height"

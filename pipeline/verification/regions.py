@@ -10,7 +10,7 @@ import numpy as np
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.bank import building
-from vlmixer.pipeline.image.plausibility import MAX_SPREAD_HALF, spread
+from vlmixer.pipeline.image.plausibility import MAX_SCORE, MAX_SPREAD_HALF, spread
 from vlmixer.pipeline.image.record import IMAGES, SCHEMA
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
 from vlmixer.pipeline.verification.ties import Digests, Ties, of_image, of_region
@@ -41,7 +41,7 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
                 for row in rows:
                     ids.add(row["patch_id"])
                     check_box(path, row["patch_id"], row["box"], row["width"], row["height"], report)
-                    if not 0 <= row["score"] <= 1:
+                    if not 0 <= row["score"] <= MAX_SCORE:
                         report.add(path, f"{row['patch_id']}: score {row['score']:g} is not from 0 to 1")
                     check_crop(path, row["patch_id"], row["crop"], report)
                 digests = [of_region(row, feature) for row, feature in zip(rows, features, strict=True)]

@@ -86,6 +86,21 @@ def test_regions_that_are_not_sound(out, problems):
 
 
 @pytest.mark.parametrize(
+    ("feature", "said"),
+    [([6e-8, 1000, 6e-8, 1000, 6e-8, 1000], "read as another type"), ([0.0] * 6, "features are all 0")],
+)
+def test_numbers_that_were_read_wrongly(out, problems, feature, said):
+    def change(rows: list[dict]) -> None:
+        for row in rows:
+            row |= {"feature": [np.float16(number) for number in feature], "score": 2.0}
+
+    rewrite_rows(out / "regions" / "part-00000.parquet", change)
+    found = " ".join(what for _, what in problems(out / "regions"))
+    assert said in found
+    assert "score 2 is not from 0 to 1" in found
+
+
+@pytest.mark.parametrize(
     "name", ["tagged/part-00000.parquet", "regions/part-00000.parquet", "bank/concepts.parquet", "bank/patches.parquet",
              "bank/features.npy", "bank/index.faiss", "shards/mixed-000000.tar", "shards/sizes.json"],
 )  # fmt: skip
