@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import Vocabulary
@@ -160,29 +162,53 @@ def region_choice(settings: ImageSettings) -> RegionChoice:
 
 
 def detect_each(detector: Detector, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
-    """The detector's result for each photo. If it raises for all of them together, they are tried one by one."""
+    """The detector's result for each photo. If it raises for all of them together, they are tried one by one.
+
+    Raises UserError if it gives another number of results.
+    """
     try:
-        return list(detector.detect([photo.pixels for photo in photos if photo.pixels is not None]))
+        pixels = [photo.pixels for photo in photos if photo.pixels is not None]
+        found: list[Detections | None] = list(detector.detect(pixels))
     except Exception as error:  # A detector may be anyone's code: an exception for one image must not lose the others.
         if len(photos) == 1:
             log.add(photos[0].ref.source, photos[0].ref.key, "failed_in_detector", f"{type(error).__name__}: {error}")
             return [None]
+    else:
+        given = [result for result in found if isinstance(result, Detections)]
+        if not len(given) == len(found) == len(photos):
+            raise UserError(
+                f"{_who(detector)} gave {len(found)} results, {len(given)} of them Detections, for {len(photos)} "
+                f"images. {_SEE}"
+            )
+        return found
     # Not in the except block: the error keeps alive what the detector had in memory for all of them.
     return [result for photo in photos for result in detect_each(detector, [photo], log)]
 
 
 def check_detections(found: Detections, detector: Detector, labels: int) -> None:
-    """Raises UserError if a detector breaks the protocol: shapes that do not fit together, unknown labels."""
-    count = len(found.scores)
+    """Raises UserError if a detector breaks the protocol: no arrays of numbers, shapes that do not fit together,
+    unknown labels."""
+    kinds = {"boxes": "fiu", "scores": "fiu", "labels": "iu", "features": "fiu"}
+    for name, kind in kinds.items():
+        part = getattr(found, name, None)
+        if not isinstance(part, np.ndarray) or part.dtype.kind not in kind:
+            what = f"{part.dtype} values" if isinstance(part, np.ndarray) else type(part).__name__
+            raise UserError(f"{_who(detector)} gave {what} as {name}, expected a NumPy array of numbers. {_SEE}")
+    count = found.scores.size
     shapes = (found.boxes.shape, found.scores.shape, found.labels.shape, found.features.shape)
     expected = ((count, 4), (count,), (count,), (count, detector.feature_dim))
     if shapes != expected:
         raise UserError(
-            f"images.detector: {type(detector).__name__}.detect gave boxes, scores, labels, features of shapes "
-            f"{shapes}, expected {expected}. See the Detector protocol in pipeline/image/detectors/base.py."
+            f"{_who(detector)} gave boxes, scores, labels, features of shapes {shapes}, expected {expected}. {_SEE}"
         )
     if count and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < labels:
         raise UserError(
-            f"images.detector: {type(detector).__name__}.detect gave a label outside 0 … {labels - 1}; labels are "
-            "indices into the detector's `labels`."
+            f"{_who(detector)} gave a label outside 0 … {labels - 1}; labels are indices into the detector's `labels`."
         )
+
+
+_SEE = "See the Detector protocol in pipeline/image/detectors/base.py."
+
+
+def _who(detector: Detector) -> str:
+    return f"images.detector: {type(detector).__name__}.detect"

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -72,3 +73,47 @@ def test_a_detector_that_breaks_the_protocol_stops_the_stage():
     for label in (-1, 1):
         with pytest.raises(UserError, match=r"Picky\.detect gave a label outside 0 … 0"):
             check_detections(replace(one_region(), labels=np.array([label])), Picky(), 1)
+
+
+class Odd:
+    """Gives whatever it is told to."""
+
+    labels = ("dog",)
+    feature_dim = 3
+
+    def __init__(self, results: Any) -> None:
+        self.results = results
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        results: list[Detections] = self.results
+        return results
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_another_number_of_results_stops_the_stage(count: int) -> None:
+    with pytest.raises(UserError, match=rf"Odd\.detect gave {count} results, {count} of them Detections, for 3"):
+        detect_each(Odd([no_detections(3)] * count), PHOTOS, RejectLog("detect"))
+
+
+@pytest.mark.parametrize("other", [None, {}, (1, 2)])
+def test_results_of_another_type_stop_the_stage(other: object) -> None:
+    with pytest.raises(UserError, match=r"gave 3 results, 2 of them Detections, for 3 images"):
+        detect_each(Odd([no_detections(3), other, no_detections(3)]), PHOTOS, RejectLog("detect"))
+
+
+@pytest.mark.parametrize(
+    ("found", "what"),
+    [
+        (None, "gave NoneType as boxes"),
+        ((1, 2), "gave NoneType as boxes"),
+        (replace(one_region(), scores=cast(Any, [1.0])), "gave list as scores"),
+        (replace(one_region(), labels=np.zeros(1)), "gave float64 values as labels"),
+        (replace(one_region(), labels=np.array(["dog"])), "gave <U3 values as labels"),
+        (replace(one_region(), features=np.array([["x"] * 3])), "gave <U1 values as features"),
+        (replace(one_region(), features=np.array([None])), "gave object values as features"),
+        (replace(one_region(), scores=np.ones(1)[:, None]), "of shapes"),
+    ],
+)
+def test_results_that_are_no_arrays_stop_the_stage(found: Any, what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        check_detections(found, Odd([]), 1)
