@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vlmixer.bank.changing import Dropped
-    from vlmixer.bank.records import Hit
+    from vlmixer.bank.records import Hit, PatchRecord
     from vlmixer.bank.store import PatchBank
 
 LOG = logging.getLogger("vlmixer")
@@ -117,7 +117,8 @@ def query(options: argparse.Namespace) -> int:
         raise CallError(f"--like {like}: no such file. Give an image file, or the id of a patch of the bank.")
     context = [word.strip() for word in options.context.split(",") if word.strip()]
     hits = bank.search(options.concept, like=like, context=context, k=options.k)
-    _write_hits(options, bank, hits, context)
+    query = bank.patch(like) if isinstance(like, str) else like
+    _write_hits(options, bank, hits, context, query)
     if options.json:
         print_json({"hits": [hit.to_json() for hit in hits]})
     elif not options.html and not options.save and not options.to_wds:
@@ -126,7 +127,13 @@ def query(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_hits(options: argparse.Namespace, bank: "PatchBank", hits: "Sequence[Hit]", context: list[str]) -> None:
+def _write_hits(
+    options: argparse.Namespace,
+    bank: "PatchBank",
+    hits: "Sequence[Hit]",
+    context: list[str],
+    query: "Image | PatchRecord | None",
+) -> None:
     """The files that --save, --to-wds and --html ask for."""
     from vlmixer.bank.export import save_hits, write_webdataset
     from vlmixer.pipeline.report.bank import write_hits_page
@@ -141,7 +148,7 @@ def _write_hits(options: argparse.Namespace, bank: "PatchBank", hits: "Sequence[
         asked = [options.concept or "any concept"]
         asked += [f"like {options.like}"] if options.like else []
         asked += [f"with {word}" for word in context]
-        write_hits_page(options.html, bank, hits, title=", ".join(asked))
+        write_hits_page(options.html, bank, hits, title=", ".join(asked), query=query)
         LOG.info("%d patches: %s", len(hits), options.html)
 
 

@@ -3,7 +3,7 @@
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.commands.options import (
@@ -107,6 +107,7 @@ def run_retrieval(options: argparse.Namespace) -> int:
     result = evaluate_retrieval(options.run, pairs, config, places, options.html, options.n)
     if options.html:
         LOG.info("page: %s", options.html)
+    _keep_scores(options.run, result.report.to_json())
     if options.json:
         print_json(result.to_json())
     else:
@@ -122,6 +123,24 @@ def run_retrieval(options: argparse.Namespace) -> int:
             ", …" if len(result.trained_on) > NAMED else "",
         )
     return 0
+
+
+def _keep_scores(run: str, scores: Mapping[str, Any]) -> None:
+    """Put the scores on the page about the whole run, if RUN is the training of a finished OUT."""
+    from vlmixer.artifacts import files, manifest, stages
+    from vlmixer.artifacts.errors import WriteError
+    from vlmixer.pipeline.report.run import SCORES, write_run_report
+    from vlmixer.pipeline.report.stages import FOLDER
+
+    out, name = files.parent(run), run.rstrip("/").rpartition("/")[2]
+    finished = all(files.exists(files.join(out, stage.folder, manifest.NAME)) for stage in stages.STAGES)
+    if name != stages.TRAIN.folder or not finished:
+        return
+    try:
+        files.publish_bytes(files.join(out, FOLDER, SCORES), manifest.canonical(dict(scores), indent=1))
+        LOG.info("scores also in: %s", write_run_report(out))
+    except WriteError:
+        LOG.info("%s: cannot be written, so its report stays as it is", out)
 
 
 def run_foils(options: argparse.Namespace) -> int:

@@ -122,12 +122,14 @@ def _print_summary(out: str) -> None:
     from vlmixer.artifacts import files, manifest
     from vlmixer.pipeline.jobs.chain import counts_line
     from vlmixer.pipeline.report import mixing, tagging
+    from vlmixer.pipeline.report.run import write_run_report
     from vlmixer.pipeline.report.stages import StageReport
 
     for stage in stages.STAGES:
         print(counts_line(manifest.read(files.join(out, stage.folder))))
     pages = [StageReport(out, name).page for name in (tagging.REPORT, mixing.REPORT)]
-    print("", "pages:", *(f"  {page}" for page in pages if files.exists(page)), sep="\n")
+    pages = [write_run_report(out), *filter(files.exists, pages)]
+    print("", "pages:", *(f"  {page}" for page in pages), sep="\n")
     print(
         "", "next:",
         f"  vlmixer show {out} --html samples.html    look at mixed samples",

@@ -80,7 +80,8 @@ def evaluate_retrieval(
     if html is not None:
         from vlmixer.pipeline.report.alignment import write_alignment_page
 
-        write_alignment_page(html, run, list(images.found), list(images.found.values()), captions, photos, config.seed)
+        names, found = list(images.found), list(images.found.values())
+        write_alignment_page(html, run, names, found, captions, photos, config.seed, report.to_json())
     return RetrievalResult(report, pairs.counts, images, trained_on(run, images.found))
 
 

@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,7 @@ from vlmixer.model.embedding import ImageRegions, embed_images, embed_texts
 from vlmixer.model.likelihood import similarity
 from vlmixer.pipeline.image.decoding import decode
 from vlmixer.pipeline.report.pages import data_uri, write_page
+from vlmixer.pipeline.report.retrieval import read_scores
 
 PHOTO_SIDE = 480
 TOP_CAPTIONS = 5
@@ -71,11 +73,13 @@ def write_alignment_page(
     captions: Sequence[Sequence[str]],
     count: int = 24,
     seed: int = 0,
+    measured: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page at `path` for `count` photos, drawn at random from `seed`. Photos without a region, and those
     whose first caption is missing or has no word, are left out.
 
     names: the photos' paths. images: their regions. captions: the captions of each. All captions compete.
+    measured: for a table of scores, what RetrievalReport.to_json gives.
     """
     network, tokenizer, settings = load_run(run)
     texts = [caption for group in captions for caption in group]
@@ -127,6 +131,7 @@ def write_alignment_page(
         most=MAX_REGIONS,
         shade=colour_share,
         times=times_likelier,
+        scores=None if measured is None else read_scores(measured),
     )
 
 

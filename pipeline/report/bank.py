@@ -124,11 +124,18 @@ def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[B
 
 
 def write_hits_page(
-    path: str, bank: PatchBank, hits: Sequence[Hit], *, title: str, images_inside: int = IMAGES_INSIDE
+    path: str,
+    bank: PatchBank,
+    hits: Sequence[Hit],
+    *,
+    title: str,
+    query: Image.Image | PatchRecord | None = None,
+    images_inside: int = IMAGES_INSIDE,
 ) -> None:
     """Write a page of what a search of `bank` found, in its order.
 
-    images_inside: a page with more hits refers to the images' files. Raises UserError for a crop that is not a picture.
+    query: the picture or the patch that was searched for, which the page shows first. images_inside: a page with more
+    hits refers to the images' files. Raises UserError for a crop that is not a picture.
     """
     compared = any(hit.similarity != 1.0 for hit in hits)
     views = []
@@ -136,7 +143,8 @@ def write_hits_page(
         image = (len(hits) <= images_inside and image_uri(bank, hit.patch)) or file_uri(bank, hit.patch)
         card = make_card(hit.patch, crop_uri(bank, hit.patch, None), image)
         views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, hit.patch.source))
-    write_page(path, "hits.html", title=title, hits=views)
+    shown = crop_uri(bank, query, None) if isinstance(query, PatchRecord) else query and data_uri(_small(query), "webp")
+    write_page(path, "hits.html", title=title, hits=views, query=shown)
 
 
 def make_card(record: PatchRecord, picture: str, image: str, similarity: float | None = None) -> Card:
@@ -182,9 +190,15 @@ def small_image(bank: PatchBank, record: PatchRecord) -> bytes | None:
         image = Image.fromarray(decode(data, max_pixels=MAX_PIXELS))
     except (OSError, KeyError, tarfile.TarError, ImageRejected):
         return None
-    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
+    return _small(image)
+
+
+def _small(image: Image.Image) -> bytes:
+    """The image scaled to IMAGE_SIDE, as WebP."""
+    small = image.copy()
+    small.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75)
+    small.save(buffer, "WEBP", quality=75)
     return buffer.getvalue()
 
 

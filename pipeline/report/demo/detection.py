@@ -1,4 +1,4 @@
-"""The demo's pictures: some with the regions that were found, and the detector measured against the true boxes."""
+"""The demo's detector, measured against the true boxes of the pictures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,7 @@ from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.pipeline.demo.scoring import box_iou
 from vlmixer.pipeline.report.demo.share import Share
-from vlmixer.pipeline.report.pages import data_uri
 
-SHOWN = 12
-"""Pictures on the page."""
 OVERLAP = 0.5
 """Least intersection over union of a right detection."""
 
@@ -31,47 +28,21 @@ class DetectionScore:
     found: Share
 
 
-@dataclass(frozen=True)
-class SceneBox:
-    """A detection. Its place and size are percentages of the scene's width and height."""
-
-    label: str
-    score: float
-    left: float
-    top: float
-    width: float
-    height: float
-
-
-@dataclass(frozen=True)
-class SceneView:
-    """A scene with its detections. `picture` is a data URI."""
-
-    picture: str
-    width: int
-    height: int
-    boxes: tuple[SceneBox, ...]
-
-
-def gather_detection(regions: str, world_folder: str) -> tuple[tuple[SceneView, ...], DetectionScore]:
-    """The first scenes of regions/ (they are in the order of a hash), and the score of all."""
+def measure_detection(regions: str, world_folder: str) -> DetectionScore:
+    """The score over all scenes of regions/."""
     gold = _true_boxes(files.join(world_folder, "boxes.jsonl"))
-    views: list[SceneView] = []
     detections = right = 0
-    columns = ["box", "concept", "score", "width", "height", "source"]
     for part in manifest.read(regions).parts:
         with files.open_read(files.join(regions, part.name)) as file:
-            rows = read_parquet(file, columns).to_pylist()
+            rows = read_parquet(file, ["box", "concept", "source"]).to_pylist()
         by_scene: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_scene.setdefault(row["source"].rsplit("/", 1)[-1], []).append(row)
         for name, found in by_scene.items():
             detections += len(found)
             right += _count_right(found, gold[name])
-            if len(views) < SHOWN:
-                views.append(_scene_view(files.join(world_folder, "photos", name), found))
     things = sum(len(boxes) for boxes in gold.values())
-    return tuple(views), DetectionScore(Share(right, detections), Share(right, things))
+    return DetectionScore(Share(right, detections), Share(right, things))
 
 
 def _true_boxes(path: str) -> dict[str, list[Thing]]:
@@ -95,14 +66,3 @@ def _count_right(found: Sequence[Mapping[str, Any]], gold: Sequence[Thing]) -> i
             free[max(fits)[1]] = False
             right += 1
     return right
-
-
-def _scene_view(path: str, found: Sequence[Mapping[str, Any]]) -> SceneView:
-    width, height = found[0]["width"], found[0]["height"]
-    boxes = []
-    for row in found:
-        left, top, right, bottom = row["box"]
-        across, down = 100 / width, 100 / height
-        place = (left * across, top * down, (right - left) * across, (bottom - top) * down)
-        boxes.append(SceneBox(row["concept"], row["score"], *place))
-    return SceneView(data_uri(files.read_bytes(path)), width, height, tuple(boxes))

@@ -118,4 +118,6 @@ def test_a_run_ends_with_a_summary(call, small_run):
     lines = printed.splitlines()
     assert [line.partition(":")[0] for line in lines[:4]] == ["tag", "detect", "index", "mix"]
     assert f"  {out}/reports/tagging.html" in lines
+    assert f"  {out}/reports/run.html" in lines
+    assert "What the detector sees" in (out / "reports" / "run.html").read_text()
     assert any(f"vlmixer show {out} " in line for line in lines)

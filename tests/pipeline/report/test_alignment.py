@@ -53,7 +53,7 @@ def test_the_page_shows_photos_with_their_regions_captions_and_words(run, tmp_pa
         assert section.count("<td ") == len(words) * section.count("<span style")
         cells = re.findall(r"<td [^>]*>([\d,]+(?:\.\d)?) ×</td>", section)
         table = np.array([float(cell.replace(",", "")) for cell in cells]).reshape(len(words), -1)
-        drawn = re.findall(r"<span [^>]*?;((?:--w\d+:\d\.\d\d;)+)\"><b>(\d) ([\w'-]+)</b>", section)
+        drawn = re.findall(r"<span [^>]*?;((?:--w\d+:\d\.\d\d;)+)\"><b>(\d)<i> ([\w'-]+)</i></b>", section)
         assert [int(number) for _, number, _ in drawn] == list(range(1, table.shape[1] + 1))
         for column, (style, _, word) in zip(table.T, drawn, strict=True):
             assert column[words.index(word)] == column.max()

@@ -1,6 +1,7 @@
 """The demo's page, on a small drawn world whose stages' results are written here: what is known of them is exact."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from vlmixer.pipeline.demo import captions
 from vlmixer.pipeline.demo.categories import CATEGORIES
 from vlmixer.pipeline.demo.world import write_world
 from vlmixer.pipeline.report.demo.page import DemoReport, gather, write_report
-from vlmixer.pipeline.report.demo.retrieval import Recall, Retrieval, RetrievalRow, conclusion
+from vlmixer.pipeline.report.retrieval import Recall, Retrieval, RetrievalRow, conclusion
+from vlmixer.pipeline.report.run import SCORES as SCORES_FILE
+from vlmixer.pipeline.report.run import gather_run, write_run_report
 
 SEED, SENTENCES = 3, 120
 NAMES = [[category.name] for category in CATEGORIES]
@@ -262,3 +265,33 @@ def test_another_seeds_world_is_refused(out: Path) -> None:
 
 def test_the_same_folders_give_the_same_report(out: Path, report: DemoReport) -> None:
     assert gather(str(out), str(out / "world"), SCORES, SEED) == report
+
+
+def test_a_users_run_has_the_same_page_without_a_world(out: Path, report: DemoReport) -> None:
+    run = gather_run(str(out))
+    assert (run.counts, run.curves, run.mixed, run.scenes) == (
+        report.counts,
+        report.curves,
+        report.mixed,
+        report.scenes,
+    )
+    assert run.retrieval is None
+    assert [(concept.name, concept.count) for concept in run.concepts] == [("dog", 1), ("kite", 1)]
+    page = Path(write_run_report(str(out)))
+    assert page == out / "reports" / "run.html"
+    headings = ["The chain", "Sentences and their mentions", "What the detector sees", "The patch bank",
+                "Mixed sentences", "Training"]  # fmt: skip
+    assert re.findall(r"<h2>([A-Z][^<]+)</h2>", page.read_text()) == headings
+    (out / "reports" / SCORES_FILE).write_text(json.dumps(SCORES))
+    write_run_report(str(out))
+    assert re.findall(r"<h2>([A-Z][^<]+)</h2>", page.read_text()) == [*headings, "Retrieval on held-out pairs"]
+    (out / "reports" / SCORES_FILE).write_text("damaged")
+    assert gather_run(str(out)).retrieval is None
+
+
+def test_a_run_without_training_has_no_curves(out: Path, tmp_path: Path) -> None:
+    for name in ("tagged", "regions", "bank", "shards"):
+        (tmp_path / name).symlink_to(out / name)
+    run = gather_run(str(tmp_path))
+    assert (run.steps, run.curves) == (0, ())
+    assert "<h2>Training</h2>" not in Path(write_run_report(str(tmp_path))).read_text()

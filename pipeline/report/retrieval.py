@@ -1,4 +1,4 @@
-"""The demo's scores of retrieval, and what they say in a sentence."""
+"""The scores of retrieval as pages show them, and what they say in a sentence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
