@@ -106,14 +106,34 @@
       answer.replaceChildren(patches.element("h2", title), cards);
       answer.scrollIntoView({ block: "start", behavior: "smooth" });
     };
-    patches.actions.push(["More like this", (view) => look(`Like ${view.id}`, { like: view.id })]);
-    document.getElementById("ask").addEventListener("submit", (event) => {
+    // The address says what was asked for, so that an answer can be linked and the browser's "back" works.
+    const form = document.getElementById("ask");
+    const answerAddress = () => {
+      const asked = new URLSearchParams(location.search);
+      const context = (asked.get("context") || "").split(",").map((word) => word.trim()).filter(Boolean);
+      const concept = (asked.get("concept") || "").trim();
+      const like = asked.get("like");
+      form.elements.concept.value = concept;
+      form.elements.context.value = context.join(", ");
+      filter();
+      if (!concept && !like && !context.length) return answer.replaceChildren();
+      const named = [concept, like && `Like ${like}`, ...context.map((word) => `with ${word}`)].filter(Boolean);
+      return look(named.join(", "), { concept: concept || null, like: like || null, context });
+    };
+    const go = (asked) => {
+      const given = Object.entries(asked).filter(([, value]) => value);
+      const query = new URLSearchParams(given).toString();
+      if (`?${query}` !== location.search) history.pushState(null, "", query ? `?${query}` : location.pathname);
+      answerAddress();
+    };
+    patches.actions.push(["More like this", (view) => go({ like: view.id })]);
+    form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const asked = new FormData(event.target);
-      const context = asked.get("context").split(",").map((word) => word.trim()).filter(Boolean);
-      const concept = asked.get("concept").trim();
-      look([concept, ...context.map((word) => `with ${word}`)].join(", "), { concept: concept || null, context });
+      const asked = new FormData(form);
+      go({ concept: asked.get("concept").trim(), context: asked.get("context").trim() });
     });
+    addEventListener("popstate", answerAddress);
+    if (location.search) answerAddress();
   }
   // After a reload the browser may keep the text in the field.
   filter();

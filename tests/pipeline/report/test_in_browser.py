@@ -184,6 +184,32 @@ def test_the_served_page_draws_asks_and_finds_what_is_alike(address: str, page: 
     page.fill("[name=concept]", "boat")
     page.keyboard.press("Enter")
     expect(page.locator("#answer p")).to_have_text("The bank has no such patch.")
+    expect(page.locator("#ask")).to_be_in_viewport()
+
+
+def test_an_answer_of_the_served_page_can_be_linked(address: str, page: Page) -> None:
+    page.goto(address)
+    assert page.locator("[type=search]").count() == 1
+    page.fill("[name=concept]", "puppy")
+    page.fill("[name=context]", "hot air balloon")
+    page.click("#ask button")
+    assert page.url == f"{address}?concept=puppy&context=hot+air+balloon"
+    page.click("#answer .patch >> nth=2")
+    page.click("#viewer >> text=More like this")
+    expect(page.locator("#answer h2")).to_have_text("Like d-2")
+    assert page.url == f"{address}?like=d-2"
+    page.go_back()
+    expect(page.locator("#answer h2")).to_have_text("puppy, with hot air balloon")
+    assert page.input_value("[name=context]") == "hot air balloon"
+    page.goto(f"{address}?concept=dog&like=d-2")
+    expect(page.locator("#answer h2")).to_have_text("dog, Like d-2")
+    expect(page.locator("#answer figcaption >> nth=0")).to_have_text("dog 1.000")
+    assert page.input_value("[name=concept]") == "dog"
+    page.fill("[name=concept]", "")
+    page.fill("[name=context]", "")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer h2")).to_have_count(0)
+    assert page.url == address
 
 
 def test_a_served_page_tells_what_was_wrong_with_a_question(address: str, browser: Browser) -> None:
