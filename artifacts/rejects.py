@@ -124,6 +124,13 @@ class RejectLog:
         self.rejects.append(reject)
 
 
+class RejectCounts(RejectLog):
+    """The numbers of rejects, of which none is kept: memory does not grow with them."""
+
+    def _lists(self, source: str, reason: str) -> bool:
+        return False
+
+
 class RejectFile(RejectLog):
     """The rejects of a unit of work, written to the Parquet file `path` as they come.
 

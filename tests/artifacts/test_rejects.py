@@ -8,6 +8,7 @@ from vlmixer.artifacts.rejects import (
     UNUSED,
     VOLUMINOUS,
     Reject,
+    RejectCounts,
     RejectFile,
     RejectLog,
     bad_count,
@@ -119,3 +120,10 @@ def test_no_file_is_left_if_the_work_fails(tmp_path):
     with pytest.raises(KeyError, match="work"):
         fail()
     assert files.list_files(str(tmp_path)) == []
+
+
+def test_counts_alone_keep_nothing():
+    log = RejectCounts("tag")
+    for place in range(5):
+        log.add("a.txt", place, "not_utf8")
+    assert (log.counts(), log.total, log.rejects) == ({"not_utf8": 5}, 5, [])
