@@ -8,7 +8,7 @@ Listings are never cached, because other processes write to the same store.
 """
 
 from vlmixer.artifacts.files.paths import absolute, is_url, join, parent
-from vlmixer.artifacts.files.patterns import FileStat, expand
+from vlmixer.artifacts.files.patterns import RESULTS, FileStat, expand, stamp
 from vlmixer.artifacts.files.reading import (
     beside,
     exists,
@@ -40,6 +40,7 @@ from vlmixer.artifacts.files.writing import (
 )
 
 __all__ = [
+    "RESULTS",
     "TEMPORARY",
     "FileStat",
     "absolute",
@@ -69,6 +70,7 @@ __all__ = [
     "remove",
     "sha256",
     "size",
+    "stamp",
     "sweep_temporaries",
     "writing",
 ]

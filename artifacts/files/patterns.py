@@ -9,24 +9,32 @@ itself goes through the folders.
 import glob
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vlmixer.artifacts.errors import CallError
-from vlmixer.artifacts.files.paths import is_url, join, scheme
+from vlmixer.artifacts.files.paths import absolute, is_url, join, scheme
 from vlmixer.artifacts.files.stores import NO_BUCKET, OBJECT_STORES, allowed, reaching
 
 
 @dataclass(frozen=True)
 class FileStat:
-    """A file's name (as listed) and its size in bytes."""
+    """A file's name (as listed) and its size in bytes. `stamp` changes when the file does: see `stamp`."""
 
     name: str
     size: int
+    stamp: str = field(default="", compare=False)
+
+    @property
+    def name_and_size(self) -> dict[str, Any]:
+        """What a plan knows of the file."""
+        return {"name": self.name, "size": self.size}
 
 
-def expand(patterns: list[str] | tuple[str, ...], *, key: str) -> list[FileStat]:
+def expand(patterns: list[str] | tuple[str, ...], *, key: str, out: str = "") -> list[FileStat]:
     """The files that `patterns` match, sorted within a pattern, each once. A folder stands for all files below it.
+
+    out: an output folder. What it holds of a run is left out, unless a pattern begins there.
 
     Raises CallError, naming the config `key`, if a pattern matches nothing, a name is not valid UTF-8, or the store
     of a URL is unknown or does not answer.
@@ -45,8 +53,43 @@ def expand(patterns: list[str] | tuple[str, ...], *, key: str) -> list[FileStat]
         for match in matches:
             if not _is_utf8(match.name):
                 raise CallError(f"{key}: the name of the file {match.name!r} is not valid UTF-8. Rename it.")
-            found[match.name] = match
+            if not (out and _is_result(match.name, out) and not _is_result(pattern, out)):
+                found[match.name] = match
     return list(found.values())
+
+
+RESULTS = frozenset(
+    {"tagged", "regions", "bank", "shards", "rejects", "reports", "run", "run-before", "runs", "work", "logs",
+     "config.yaml", "contents.json", "dropped.json"}
+)  # fmt: skip
+"""What a run writes below its output folder. Inputs may be in that folder, too."""
+
+
+def _is_result(name: str, out: str) -> bool:
+    """Whether a file or folder is one that a run wrote to `out`."""
+    inside = absolute(name).removeprefix(join(absolute(out), ""))
+    return inside != absolute(name) and inside.partition("/")[0] in RESULTS
+
+
+def stamp(path: str) -> str:
+    """What changes when a local file does: its size and the time of its last change. "" if there is none, and for URLs.
+
+    Two files of one stamp may differ only if somebody set the time back.
+    """
+    if is_url(path):
+        return ""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _stamp_of(info: dict[str, Any]) -> str:
+    """The stamp of an object, from what its store says about it: the hash of its content, or the time of its upload."""
+    known = (info.get(name) for name in ("etag", "ETag", "md5Hash", "content_md5", "updated", "LastModified",
+                                         "last_modified", "mtime", "created"))  # fmt: skip
+    return f"{info.get('size')} {next((value for value in known if value), '')}"
 
 
 def _is_utf8(name: str) -> bool:
@@ -72,23 +115,28 @@ def _matches(pattern: str) -> list[FileStat]:
             elif literal or "**" not in pattern:
                 files += _files_below(path, entered)
         # A broken link has no size. It is passed on, to be rejected when it is read.
-        return [FileStat(path, os.path.getsize(path) if os.path.exists(path) else 0) for path in files]
+        return [_local(path) for path in files]
     with reaching(pattern) as (filesystem, inner), allowed(pattern, "list files"):
         try:
             info = filesystem.info(inner)
         except FileNotFoundError:
             info = None
         if info is not None and info["type"] == "file":
-            return [FileStat(filesystem.unstrip_protocol(inner), int(info["size"] or 0))]
+            return [FileStat(filesystem.unstrip_protocol(inner), int(info["size"] or 0), _stamp_of(info))]
         wanted = filesystem.glob if glob.has_magic(inner) and info is None else filesystem.find
         found = [
-            FileStat(filesystem.unstrip_protocol(name), int(info["size"] or 0))
+            FileStat(filesystem.unstrip_protocol(name), int(info["size"] or 0), _stamp_of(info))
             for name, info in sorted(wanted(inner, detail=True).items())
             if info["type"] == "file"
         ]
         if not found and scheme(pattern) in OBJECT_STORES:
             _want_bucket(filesystem, inner)
         return found
+
+
+def _local(path: str) -> FileStat:
+    found = stamp(path)
+    return FileStat(path, int(found.partition(" ")[0] or 0), found)
 
 
 def _literal_folders(pattern: str) -> str:

@@ -14,19 +14,20 @@ from vlmixer.pipeline.image.readers.features import photos_by_id, plan_features
 
 
 def plan_inputs(
-    spec: DetectorSpec, inputs: Sequence[str], photos_file: str, without: Dropped = NOTHING_DROPPED
+    spec: DetectorSpec, inputs: Sequence[str], photos_file: str, without: Dropped = NOTHING_DROPPED, out: str = ""
 ) -> tuple[ImageCorpus, dict[str, list[str]] | None]:
     """The corpus, and for region features the photos of `inputs` by id, which are to be written to `photos_file`.
 
-    The photos are None for other detectors, and if there are no inputs. without: see corpus.plan. Raises CallError.
+    The photos are None for other detectors, and if there are no inputs. without, out: see corpus.plan. Raises
+    CallError.
     """
     if not spec.name.startswith(TSV):
         if not inputs:
             raise CallError("images.inputs: empty; expected files, folders or globs with images.")
-        return plan_corpus(inputs, without=without), None
+        return plan_corpus(inputs, without=without, out=out), None
     corpus = plan_features(spec.name.removeprefix(TSV), spec.options.get("predictions"), photos_file if inputs else "")
     load_features(spec)
     if not inputs:
         return corpus, None
-    photos = plan_corpus(inputs, without=without)
+    photos = plan_corpus(inputs, without=without, out=out)
     return replace(corpus, inputs=[*corpus.inputs, *photos.inputs]), photos_by_id(photos)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.duplicates import find_duplicates
-from vlmixer.pipeline.image.readers.base import FILES, ImageRef
+from vlmixer.pipeline.image.readers.base import FILES, ImageRef, content_digest, read_errors
 from vlmixer.pipeline.image.readers.references import refs_of
+from vlmixer.pipeline.units.inputs import KnownInput
 from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
 
 SURVEY_UNITS = UnitKind("detect", "survey")
@@ -82,6 +84,23 @@ def divide(folder: str, parts: Sequence[SurveyPart], sizes: DetectSizes = SIZES)
     units = _cut(parts, sizes.images_of_unit(sum(part.rows for part in parts)))
     units.sort(key=lambda unit: stable_hash("unit", unit[0].part, unit[0].start))
     return [tuple(_with_duplicates(rows, duplicates) for rows in unit) for unit in units]
+
+
+def known_files(part: str) -> Iterator[KnownInput]:
+    """The local images of a part of the survey that are files of their own, as they were when they were surveyed."""
+    for row in _read(part, ["source", "key", "digest", "stamp"]).to_pylist():
+        if row["stamp"] and not row["key"]:
+            yield KnownInput(row["source"], row["stamp"], row["digest"])
+
+
+def same_content(finished: Manifest, known: KnownInput) -> bool | None:
+    """Whether an image has the bytes that were surveyed. None for files of other kinds: their bytes were not hashed."""
+    if not known.digest:
+        return None
+    try:
+        return content_digest(files.read_blocks(known.name))[0] == known.digest
+    except read_errors(known.name):
+        return False
 
 
 def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:

@@ -29,8 +29,13 @@ def run_stages(
         check_visible_to_workers(config, stages)
     run = StageRun(config, load_vocabulary(config.vocabulary), engine, overwrite, tuple(import_paths))
     for stage in stages:
-        LOG.info("%s", counts_line(STEPS[stage](run)))
-        contents.publish_config(config.out, config.to_yaml())
+        before = contents.read(config.out)
+        finished = STEPS[stage](run)
+        LOG.info("%s", counts_line(finished))
+        # If a later stage is refused, config.yaml stays that of the results.
+        if before is None or finished.content_hash not in before.folders.values():
+            contents.publish_config(config.out, config.to_yaml())
+    contents.publish_config(config.out, config.to_yaml())
 
 
 @dataclass(frozen=True)

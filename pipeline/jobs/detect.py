@@ -24,13 +24,15 @@ from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
 from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, record_path
 from vlmixer.pipeline.image.photos import Photo, PhotoReader
+from vlmixer.pipeline.image.readers.base import ImageCorpus
 from vlmixer.pipeline.image.record import IMAGES, join_units, write_inputs
 from vlmixer.pipeline.image.regions import Region
-from vlmixer.pipeline.image.survey import SurveyRows
+from vlmixer.pipeline.image.survey import SurveyRows, same_content
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.survey import survey_images
+from vlmixer.pipeline.jobs.survey import survey_images, surveyed_files
 from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import read_results
@@ -133,7 +135,13 @@ def run_detect(
     """
     stage = Stage(DETECT, config.out, config.rejects == "all")
     spec = detector_spec(config.images, import_paths, remote=engine.remote)
-    corpus, photos = plan_inputs(spec, config.images.inputs, files.join(stage.work, PHOTOS), dropped.read(config.out))
+
+    def look() -> tuple[ImageCorpus, dict[str, list[str]] | None]:
+        return plan_inputs(
+            spec, config.images.inputs, files.join(stage.work, PHOTOS), dropped.read(config.out), config.out
+        )
+
+    corpus, photos = look()
     identity = describe_detector(spec)
     settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
         "detector": to_json(identity),
@@ -142,12 +150,13 @@ def run_detect(
     }
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
     versions = manifest.versions([*PACKAGES, *decoders(), *packages_of(spec)])
-    plan = Plan(settings, [asdict(entry) for entry in corpus.inputs], versions)
+    plan = Plan(settings, [entry.name_and_size for entry in corpus.inputs], versions)
     if earlier:
         check_extendable(manifest.read(earlier, DETECT), plan, earlier)
         # Region features are read in a moment; taking them over would cost as much.
         earlier = "" if spec.name.startswith(TSV) else _with_record(earlier)
-    finished = begin_stage(stage, plan, overwrite=overwrite, preparation="survey")
+    watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, same_content)
+    finished = begin_stage(stage, plan, overwrite=overwrite, preparation="survey", inputs=watched)
     if finished is not None:
         return finished
     report_set_aside(corpus.set_aside)
@@ -165,6 +174,7 @@ def run_detect(
                 stage, left, tuple[SurveyRows, ...], lambda units: units | "DetectRegions" >> transform, label="detect"
             )
     results = read_results(stage, [unit.name for unit in units], FoundRegions)
+    watched.finish(stage, surveyed_files(stage, corpus.pieces))
     concepts: Counter[str] = Counter()
     for result in results:
         concepts.update(result.details.concepts)

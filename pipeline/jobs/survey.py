@@ -4,7 +4,7 @@ Writes OUT/work/detect/survey-*.parquet, which are removed when the stage is fin
 them into the units of the second half.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vlmixer.artifacts import dropped, files, schemas
@@ -16,9 +16,10 @@ from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
-from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS, SurveyPart, SurveyRows, divide
+from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS, SurveyPart, SurveyRows, divide, known_files
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.units.inputs import KnownInput
 from vlmixer.pipeline.units.plan import pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import read_results
@@ -67,6 +68,12 @@ class SurveyWorker:
 def part_name(unit: str) -> str:
     """The file that a unit of the survey writes."""
     return f"{unit}.parquet"
+
+
+def surveyed_files(stage: Stage[RegionsDetails], pieces: Sequence[InputPiece]) -> Iterator[KnownInput]:
+    """The images that are files of their own, also those that a list names, with digests of their content."""
+    for number in range(len(pieces)):
+        yield from known_files(files.join(stage.work, part_name(SURVEY_UNITS.name(number))))
 
 
 def survey_images(

@@ -16,7 +16,6 @@ import pyarrow as pa
 from vlmixer.artifacts import dropped, files, json_files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import TAG
@@ -31,7 +30,7 @@ from vlmixer.pipeline.text.inputs import find_inputs, log_files_that_cannot_be_s
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split
-from vlmixer.pipeline.text.readers.reader import SentenceReader, SourceSentence
+from vlmixer.pipeline.text.readers.reader import SentenceReader, SourceSentence, same_content
 from vlmixer.pipeline.text.readers.slices import source_id
 from vlmixer.pipeline.text.record import NOT_MEANT, EarlierSentences, join_units, record_table, tag_new, write_unit
 from vlmixer.pipeline.text.sentences import SentenceSplitter
@@ -57,6 +56,7 @@ from vlmixer.pipeline.text.units import (
     duplicates_units,
 )
 from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import read_results
@@ -105,7 +105,7 @@ def run_tag(
 
     earlier: tagged/ of an earlier run, whose results are taken over for sentences that are the same; "" without.
     """
-    inputs, aside = find_inputs(config.text.inputs)
+    inputs, aside = find_inputs(config.text.inputs, config.out)
     log_set_aside(aside)
     # `auto` is resolved here, so that its warning is given once and not by every worker.
     text = replace(config.text, spacy_model=resolve_model(config.text.spacy_model))
@@ -113,14 +113,15 @@ def run_tag(
     tagger = describe_model(nlp)
     settings = asdict(replace(text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
     settings["rejects"] = config.rejects
-    plan = Plan(settings, [asdict(entry) for entry in inputs], manifest.versions(packages(text)))
+    plan = Plan(settings, [entry.name_and_size for entry in inputs], manifest.versions(packages(text)))
     stage = Stage(TAG, config.out, config.rejects == "all")
     if earlier:
         check_extendable(manifest.read(earlier, TAG), plan, earlier)
         earlier = earlier if files.has_file(files.join(earlier, NOT_MEANT)) else ""  # of an older version
-    finished = begin_stage(stage, plan, overwrite=overwrite)
+    watched = InputFiles(inputs, lambda: find_inputs(config.text.inputs, config.out)[0], same_content)
+    finished = begin_stage(stage, plan, overwrite=overwrite, inputs=watched)
     if finished is None:
-        finished = _do_stage(config, text, nlp, vocabulary, inputs, plan, stage, engine, sizes, earlier)
+        finished = _do_stage(config, text, nlp, vocabulary, watched, plan, stage, engine, sizes, earlier)
     write_tagging_report(config.out, finished, vocabulary.names)
     return finished
 
@@ -136,7 +137,7 @@ def _do_stage(
     text: TextSettings,
     nlp: "Language | None",
     vocabulary: Vocabulary,
-    inputs: Sequence[FileStat],
+    watched: InputFiles,
     plan: Plan,
     stage: Stage[TaggedDetails],
     engine: Engine,
@@ -144,6 +145,7 @@ def _do_stage(
     earlier: str,
 ) -> Manifest[TaggedDetails]:
     """All passes, or what is left of them."""
+    inputs = watched.found
     log_files_that_cannot_be_split(inputs, sizes.find_bytes // 8)
     # The matcher is made once and sent to the workers: deriving all forms of the words takes seconds.
     matcher = make_matcher(vocabulary, text.stop_words, nlp)
@@ -168,6 +170,7 @@ def _do_stage(
     counts = [result.counts["sentences"] for result in results]
     if not any(has_sentence(each) for each in counts):
         raise UserError(f"text.inputs: the files hold no sentence at all.{why(stage, results)}")
+    watched.finish(stage)
     details = TaggedDetails(
         tagger=describe_model(nlp),
         vocabulary=vocabulary.name,

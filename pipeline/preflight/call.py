@@ -45,14 +45,14 @@ class Call:
     @cached_property
     def texts(self) -> list[FileStat]:
         """The text files. Raises CallError."""
-        return find_inputs(self.config.text.inputs)[0]
+        return find_inputs(self.config.text.inputs, self.config.out)[0]
 
     @cached_property
     def images(self) -> ImageCorpus:
         """The images, or region features. Raises CallError."""
         # Weights and device have checks of their own, and no part in what the inputs are.
         settings = replace(self.config.images, weights="default", device="cpu")
-        return plan_inputs(detector_spec(settings, ()), settings.inputs, "photos")[0]
+        return plan_inputs(detector_spec(settings, ()), settings.inputs, "photos", out=self.config.out)[0]
 
     @cached_property
     def detector(self) -> DetectorSpec:

@@ -11,8 +11,11 @@ from typing import Any
 
 from vlmixer.artifacts import contents, dropped, files, json_files, manifest
 from vlmixer.artifacts.errors import CallError
-from vlmixer.artifacts.stages import FOLDERS, MIX, NAMES, TRAIN, StageType
+from vlmixer.artifacts.rng import stable_id
+from vlmixer.artifacts.stages import DETECT, FOLDERS, MIX, NAMES, TAG, TRAIN, StageType
 from vlmixer.pipeline.report import stages as reports
+from vlmixer.pipeline.units import inputs
+from vlmixer.pipeline.units.stage import Stage
 
 READY = "ready.json"
 PURPOSE = "purpose.json"
@@ -92,6 +95,7 @@ def finish(out: str) -> dict[str, Any] | None:
     contents.publish_config(out, files.read_bytes(files.join(made, contents.CONFIG)).decode())
     hashes = {folder: _content_hash(out, folder) for folder in FOLDERS}
     contents.put(out, {folder: found for folder, found in hashes.items() if found is not None})
+    _move_inputs(out, made)
     for stage in NAMES:  # of the old result
         files.remove(files.join(out, "work", stage))
     files.remove(files.join(made, READY))
@@ -102,6 +106,16 @@ def finish(out: str) -> dict[str, Any] | None:
 def trained_before(out: str) -> list[str]:
     """The folders of networks that were trained on earlier shards of `out`."""
     return sorted(name for name in os.listdir(out) if name.startswith(TRAINED_BEFORE))
+
+
+def _move_inputs(out: str, made: str) -> None:
+    """Take over what the new stages know of their input files, without the images that were dropped."""
+    for stage in (TAG, DETECT):
+        source, target = inputs.path(Stage(stage, made)), inputs.path(Stage(stage, out))
+        if os.path.exists(source):
+            os.replace(source, target)
+    marks = dropped.read(out)
+    inputs.leave_out(Stage(DETECT, out), lambda name: marks.has_image(stable_id("image", name)))
 
 
 def _free(path: str) -> str:

@@ -13,15 +13,15 @@ SHOWN = 3
 """Files that a line names."""
 
 
-def find_inputs(patterns: Sequence[str]) -> tuple[list[FileStat], list[str]]:
+def find_inputs(patterns: Sequence[str], out: str = "") -> tuple[list[FileStat], list[str]]:
     """The files to read, and the names of those that are set aside.
 
     Files of folders and globs whose names say that they hold no sentences (README.md …) are set aside, unless there
-    are no others. Raises CallError for patterns that match nothing.
+    are no others. Results in the output folder `out` are no inputs. Raises CallError for patterns that match nothing.
     """
     if not patterns:
         raise CallError("text.inputs: empty; expected files, folders or globs with sentences.")
-    found = files.expand(tuple(patterns), key="text.inputs")
+    found = files.expand(tuple(patterns), key="text.inputs", out=out)
     aside = [entry.name for entry in found if is_side_file(entry.name) and entry.name not in patterns]
     if len(aside) == len(found):
         return found, []

@@ -9,6 +9,9 @@ from vlmixer.artifacts import contents, files, json_files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import SCHEMA_VERSION, Manifest
 from vlmixer.artifacts.stages import Details
+from vlmixer.artifacts.unchanged import listed
+from vlmixer.pipeline.units.inputs import InputFiles
+from vlmixer.pipeline.units.inputs import path as inputs_path
 from vlmixer.pipeline.units.stage import AnyStage, Stage
 from vlmixer.pipeline.units.unit import Content, Unit
 
@@ -60,11 +63,17 @@ class PlanChanged(UserError):
 
 
 def begin_stage(
-    stage: Stage[Details], plan: Plan, *, overwrite: bool, preparation: str | None = None
+    stage: Stage[Details],
+    plan: Plan,
+    *,
+    overwrite: bool,
+    preparation: str | None = None,
+    inputs: InputFiles | None = None,
 ) -> Manifest[Details] | None:
     """Prepare the stage for work. Returns its manifest if it is finished, None if there is work to do.
 
     If no unit is done yet, the stage takes the new plan. preparation: units whose names begin so do not count as done.
+    inputs: the files that the stage reads, if it reads others than those of earlier stages.
     Raises PlanChanged, which names what changed, if the stage was begun or finished with another plan and `overwrite`
     is off.
     """
@@ -74,14 +83,20 @@ def begin_stage(
         finished = manifest.read(stage.folder, stage.type)
         if finished.plan_hash != plan.hash:
             raise _changed(stage, stage.folder, _differences_when_finished(finished, plan))
+        if inputs is not None:
+            inputs.require_same(stage, finished)
         contents.put(stage.out, {stage.type.folder: finished.content_hash})  # unless a kill prevented it
         files.remove(stage.work)
         return finished
     begun, wanted = _begun(stage), plan.to_json()
-    if begun is not None and begun != wanted and _any_done(stage, preparation):
-        raise _changed(stage, stage.work, _differences(begun, wanted))
-    if begun != wanted:
+    changed = [] if begun is None or inputs is None else inputs.changed(stage)
+    if begun is not None and (changed or begun != wanted) and _any_done(stage, preparation):
+        differences = _differences(begun, wanted) or [f"the content of {listed(changed)}"]
+        raise _changed(stage, stage.work, differences)
+    if changed or begun != wanted:
         _clear(stage)
+        if inputs is not None:
+            inputs.keep(stage)
         files.publish_bytes(stage.plan, manifest.canonical(plan.to_json(), indent=1))
     for folder in (stage.folder, stage.work, stage.rejects):
         files.sweep_temporaries(folder)
@@ -106,6 +121,7 @@ def _clear(stage: AnyStage) -> None:
     # Then the manifest goes: without it nothing counts as finished, even if this is interrupted.
     files.remove(files.join(stage.folder, manifest.NAME))
     files.remove(stage.plan)
+    files.remove(inputs_path(stage))
     files.remove(stage.work)
     files.remove(stage.folder)
     for name in files.list_files(stage.rejects):

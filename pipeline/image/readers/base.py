@@ -32,12 +32,13 @@ Result = TypeVar("Result")
 @dataclass(frozen=True, slots=True)
 class InputFile:
     """A file to read. number: its place among the inputs. size: bytes. companion: the file that describes it (a photo's
-    record, the predictions for region features), "" without one."""
+    record, the predictions for region features), "" without one. stamp: of the file when it was planned."""
 
     number: int
     name: str
     size: int = 0
     companion: str = ""
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class ImageRef:
     source: the image file, or the file that contains it. key: which image of that file (a tar's member, a Parquet row),
     "" for a whole file. format: the name of the reader that reads it. position, size: bytes of a tar; row and -1 in
     Parquet; -1, -1 for a whole file. order: (number of the input, place in it). digest: 16 bytes, equal for equal
-    contents. url, license: from its record, "" without. reason, detail: why it cannot be read, if that is known.
+    contents. url, license: from its record, "" without. reason, detail: why it cannot be read, if that is known. stamp:
+    of the file `source` when it was planned or, if a list names it, surveyed; "" behind a URL.
 
     Of region features only: predictions, the file with the image's classes; prediction, first byte and number of bytes
     of its line there; photo, the photo that belongs to it.
@@ -91,6 +93,7 @@ class ImageRef:
     license: str = ""
     reason: str = ""
     detail: str = ""
+    stamp: str = ""
     predictions: str = ""
     prediction: tuple[int, int] = (-1, -1)
     photo: str = ""

@@ -14,6 +14,7 @@ from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.rng import stable_hash
+from vlmixer.artifacts.unchanged import check_unchanged
 from vlmixer.pipeline.image.readers.base import (
     FILES,
     ImageCorpus,
@@ -47,9 +48,13 @@ _BY_FORMAT = {reader.format: reader for reader in READERS}
 
 
 def plan(
-    patterns: Sequence[str], readers: Sequence[ImageReader] = READERS, without: Dropped = NOTHING_DROPPED
+    patterns: Sequence[str],
+    readers: Sequence[ImageReader] = READERS,
+    without: Dropped = NOTHING_DROPPED,
+    out: str = "",
 ) -> ImageCorpus:
-    """The pieces of all files that the patterns name. Reads names, sizes, the ends of Parquet files, and lists.
+    """The pieces of all files that the patterns name, but for results in the output folder `out`. Reads names, sizes,
+    the ends of Parquet files, and lists.
 
     without: image files that are passed over as if they were not there.
 
@@ -60,7 +65,7 @@ def plan(
     lists: set[str] = set()
     named: set[str] = set()
     for pattern in patterns:
-        entries = files.expand([pattern], key="images.inputs")
+        entries = files.expand([pattern], key="images.inputs", out=out)
         entries = [entry for entry in entries if not without.has_image(ImageRef(entry.name).image_id)]
         found |= {entry.name: entry for entry in entries}
         if is_list(pattern):  # other text files in a folder may be anything
@@ -78,7 +83,7 @@ def plan(
         if reader.format == FILES and entry.name not in named and is_side_file(entry.name):
             set_aside.add(entry.name)
         else:
-            taken.append((reader, InputFile(number, entry.name, entry.size, records.get(entry.name, ""))))
+            taken.append((reader, InputFile(number, entry.name, entry.size, records.get(entry.name, ""), entry.stamp)))
     taken.sort(key=lambda pair: pair[0].format != FILES)  # files come first and are planned all together
     pieces = [
         piece
@@ -94,12 +99,19 @@ def plan(
 
 
 def survey(piece: InputPiece, *, contents: bool, fetch: FetchPolicy = PATIENT) -> Iterator[ImageRef]:
-    """The references of a piece. contents: whether `digest` is of the bytes, which are then read, or of the name."""
+    """The references of a piece. contents: whether `digest` is of the bytes, which are then read, or of the name.
+
+    Raises UserError if a file was changed since it was planned.
+    """
     if not piece.reason:
         empty = True
+        stamps = {file.name: file.stamp for file in piece.files}
         for ref in _reader(piece.format, fetch).survey(piece, contents=contents):
-            yield ref
+            planned = stamps.get(ref.source)
+            yield replace(ref, stamp=files.stamp(ref.source) if planned is None else planned)
             empty = False
+        for file in piece.files:
+            check_unchanged(file.name, file.stamp)
         if not empty or piece.start or piece.stop < piece.files[0].size:
             return
         piece = replace(piece, reason="empty_file", detail="no image in it")
@@ -121,12 +133,17 @@ def one_unit(piece: InputPiece) -> bool:
 def read_images(
     refs: Sequence[ImageRef], max_bytes: float, fetch: FetchPolicy = PATIENT
 ) -> Iterator[tuple[ImageRef, bytes | Unreadable]]:
-    """The bytes of each reference, in order. A file that holds many images is opened once for a run of them."""
+    """The bytes of each reference, in order. A file that holds many images is opened once for a run of them.
+
+    Raises UserError if a file was changed since it was planned.
+    """
     for name, group in groupby(refs, key=lambda ref: ref.format):
         run = list(group)
         readable = _reader(name, fetch).read([ref for ref in run if not ref.reason], max_bytes)
         for ref in run:
-            yield ref, Unreadable(ref.reason, ref.detail) if ref.reason else next(readable)
+            found = Unreadable(ref.reason, ref.detail) if ref.reason else next(readable)
+            check_unchanged(ref.source, ref.stamp)
+            yield ref, found
 
 
 @dataclass(frozen=True)

@@ -115,10 +115,10 @@ def plan_features(pattern: str, predictions: str | None, photos: str = "") -> Im
         if other and not files.exists(other):
             raise CallError(f"images.detector_options.predictions: no such file: {other}.")
         if other:
-            inputs.setdefault(other, FileStat(other, files.size(other)))
+            inputs.setdefault(other, FileStat(other, files.size(other), files.stamp(other)))
         for beside in filter(None, (sizes_of(entry.name), labels_of(entry.name))):
-            inputs.setdefault(beside, FileStat(beside, files.size(beside)))
-        file = InputFile(number, entry.name, entry.size, other)
+            inputs.setdefault(beside, FileStat(beside, files.size(beside), files.stamp(beside)))
+        file = InputFile(number, entry.name, entry.size, other, entry.stamp)
         pieces.append(InputPiece(FeatureReader.format, (file,), 0, entry.size, photos))
     return ImageCorpus(list(inputs.values()), pieces, [])
 

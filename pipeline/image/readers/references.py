@@ -20,6 +20,7 @@ SURVEY_SCHEMA = pa.schema(
         pa.field("license", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("stamp", pa.string(), nullable=False),
         pa.field("predictions", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("prediction", pa.list_(pa.int64(), 2), nullable=False),
         pa.field("photo", pa.string(), nullable=False),

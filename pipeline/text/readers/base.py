@@ -16,13 +16,14 @@ MAX_LINE_BYTES = 1 << 20
 class TextSlice:
     """A part of the file `name`: the lines, paragraphs or row groups that begin at bytes start … end-1.
 
-    end = -1 means the end of the file.
+    end = -1 means the end of the file. stamp: of the file when it was planned (`files.stamp`), "" if unknown.
     """
 
     name: str
     size: int
     start: int = 0
     end: int = -1
+    stamp: str = ""
 
     @property
     def bytes(self) -> int:

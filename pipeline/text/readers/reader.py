@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.manifest import Input
+from vlmixer.artifacts.manifest import Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.unchanged import check_unchanged
 from vlmixer.pipeline.text.readers import packing
 from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, ReadOptions, Record, TextSlice, Unusable
 from vlmixer.pipeline.text.readers.fields import wrong_type
@@ -18,6 +19,7 @@ from vlmixer.pipeline.text.readers.formats import can_split, format_of
 from vlmixer.pipeline.text.readers.slices import source_id
 from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, unreadable
 from vlmixer.pipeline.text.sentences import SentenceSplitter
+from vlmixer.pipeline.units.inputs import KnownInput
 
 MIN_BYTES_SAMPLED = 4 << 20
 """A sample of a file that cannot be split reads at least this much: packed files are read in large blocks."""
@@ -50,6 +52,8 @@ class SentenceReader:
     splitter: splits running text into sentences. None: a line, field or member is one sentence. After the iteration,
     `read` is the number of inputs met (sentences, blank or broken lines, unreadable files), and `inputs` lists the
     bytes that were read with their hashes.
+
+    Raises UserError if a file was changed since its slices were planned.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class SentenceReader:
         """The usable sentences of the slices, in order."""
         for text_slice in slices:
             name = text_slice.name
+            check_unchanged(name, text_slice.stamp)
             if text_slice.size == 0:
                 self._reject(name, "", "empty_file")
                 self.inputs.append(Input(name, 0, hashlib.sha256().hexdigest()))
@@ -97,6 +102,7 @@ class SentenceReader:
             except _errors(name) as error:
                 self._lost[text_slice] = text_slice.bytes
                 self._reject(name, text_slice.start or "", "unreadable_file", f"{type(error).__name__}: {error}")
+            check_unchanged(name, text_slice.stamp)
 
     def sample(self, text_slice: TextSlice, limit: int) -> tuple[list[str], int]:
         """Up to `limit` usable sentences from the beginning of the slice, and about how many bytes of the file they
@@ -189,6 +195,20 @@ class SentenceReader:
     def _reject(self, source: str, key: object, reason: str, detail: str = "") -> None:
         self.read += 1
         self.log.add(source, key, reason, detail)
+
+
+def same_content(finished: Manifest, known: KnownInput) -> bool:
+    """Whether a file has the bytes that a finished stage read, slice by slice."""
+    slices = [entry for entry in finished.inputs if entry.name == known.name]
+    return bool(slices) and all(_same_slice(entry) for entry in slices)
+
+
+def _same_slice(entry: Input) -> bool:
+    try:
+        size = files.size(entry.name)
+        return _describe(TextSlice(entry.name, size, entry.start, entry.end)) == entry
+    except _errors(entry.name):
+        return False
 
 
 def _errors(name: str) -> tuple[type[Exception], ...]:

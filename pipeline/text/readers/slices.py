@@ -36,6 +36,6 @@ def plan_slices(inputs: Sequence[FileStat], unit_bytes: int = UNIT_BYTES) -> lis
 
 def _split(file: FileStat, unit_bytes: int) -> list[TextSlice]:
     if not can_split(file.name) or file.size <= unit_bytes:
-        return [TextSlice(file.name, file.size)]
+        return [TextSlice(file.name, file.size, stamp=file.stamp)]
     cuts = [*range(0, file.size, unit_bytes), file.size]
-    return [TextSlice(file.name, file.size, start, end) for start, end in pairwise(cuts)]
+    return [TextSlice(file.name, file.size, start, end, file.stamp) for start, end in pairwise(cuts)]

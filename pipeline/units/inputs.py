@@ -1,0 +1,152 @@
+"""The input files of a stage as they were when it was planned: OUT/work/STAGE-inputs.parquet.
+
+The plan knows names and sizes, which depend on nothing but the corpus. Here is what tells a file from another of the
+same name and size: the time of its last change, or what its store says. Times are in no result.
+
+They are compared when a stage is resumed, when its results are used again, and when it ends.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.parquet import read_parquet
+from vlmixer.artifacts.unchanged import changed_while_running, listed
+from vlmixer.pipeline.units.stage import AnyStage
+
+LOG = logging.getLogger("vlmixer")
+SCHEMA = pa.schema(
+    [pa.field("name", pa.string()), pa.field("stamp", pa.string()), pa.field("digest", pa.binary())]
+)  # fmt: skip
+ROWS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True)
+class KnownInput:
+    """A file that a stage read. digest: of its content, as its stage computes it; b"" if it is not known."""
+
+    name: str
+    stamp: str
+    digest: bytes = b""
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """The inputs of a stage.
+
+    found: as they are now. look_again: finds them again. same_content: whether a file has the content that the stage
+    read; None if that cannot be told.
+    """
+
+    found: Sequence[FileStat]
+    look_again: Callable[[], Sequence[FileStat]]
+    same_content: Callable[[Manifest, KnownInput], bool | None]
+
+    def keep(self, stage: AnyStage, known: Iterable[KnownInput] = ()) -> None:
+        """Write the file. known: more that the stage found out about its inputs, or other files that it read."""
+        more = {entry.name: entry for entry in known}
+        own = [more.pop(entry.name, KnownInput(entry.name, entry.stamp)) for entry in self.found]
+        _write(stage, [*own, *more.values()])
+
+    def changed(self, stage: AnyStage) -> list[str]:
+        """The files that are not those that the stage was begun with; [] if nothing is known about them."""
+        known = _read(stage)
+        return [] if known is None else [entry.name for entry in self._differing(known)]
+
+    def require_same(self, stage: AnyStage, finished: Manifest) -> None:
+        """Raises UserError if the finished stage's results are those of other inputs. Files whose stamps changed, or
+        that nothing is known about, are compared by content."""
+        known = _read(stage)
+        unknown = known is None
+        if known is None:
+            known = [KnownInput(entry.name, "not known") for entry in self.found]
+        differing = self._differing(known)
+        if not differing:
+            return
+        LOG.info(
+            "%s: comparing %d input files by content, because %s",
+            stage.name,
+            len(differing),
+            "nothing is known about when they were changed" if unknown else "they have another time of change",
+        )
+        same = {entry.name: self.same_content(finished, entry) for entry in differing}
+        changed = [name for name, verdict in same.items() if verdict is False or (verdict is None and not unknown)]
+        if changed:
+            raise UserError(
+                f"{listed(changed)}: changed since stage {stage.name!r} was run, so {stage.folder} is not made of "
+                f"the present inputs. Run `vlmixer {stage.name} … --overwrite` to redo the stage, or use another --out."
+            )
+        if None in same.values():
+            LOG.warning(
+                "%s: %s cannot be compared and are taken as unchanged; --overwrite redoes the stage.",
+                stage.name,
+                listed([name for name, verdict in same.items() if verdict is None]),
+            )
+        now = {entry.name: entry.stamp for entry in self.found}
+        self.keep(
+            stage,
+            [KnownInput(each.name, now.get(each.name) or files.stamp(each.name), each.digest) for each in known],
+        )
+
+    def finish(self, stage: AnyStage, known: Iterable[KnownInput] = ()) -> None:
+        """Raises UserError if a file was changed since the stage was planned. known: as for `keep`."""
+        found = list(known)
+        now = {entry.name: entry.stamp for entry in self.look_again()}
+        changed = [entry.name for entry in self.found if now.get(entry.name) != entry.stamp]
+        planned = {entry.name for entry in self.found}
+        changed += [
+            entry.name for entry in found if entry.name not in planned and files.stamp(entry.name) != entry.stamp
+        ]
+        if changed:
+            raise UserError(changed_while_running(changed))
+        self.keep(stage, found)
+
+    def _differing(self, known: Sequence[KnownInput]) -> list[KnownInput]:
+        """Those that have another stamp now. A list may name files that are not among those found; of these, and of
+        dropped inputs, those that are gone do not count."""
+        now = {entry.name: entry.stamp for entry in self.found}
+        differing = []
+        for each in known:
+            stamp = now[each.name] if each.name in now else files.stamp(each.name) or each.stamp
+            if stamp != each.stamp:
+                differing.append(each)
+        return differing
+
+
+def path(stage: AnyStage) -> str:
+    """The file."""
+    return files.join(stage.out, "work", f"{stage.name}-inputs.parquet")
+
+
+def leave_out(stage: AnyStage, gone: Callable[[str], bool]) -> None:
+    """Remove the files with these names from what is known."""
+    known = _read(stage) or []
+    left = [entry for entry in known if not gone(entry.name)]
+    if len(left) < len(known):
+        _write(stage, left)
+
+
+def _write(stage: AnyStage, rows: Sequence[KnownInput]) -> None:
+    with schemas.writing_parquet(path(stage), SCHEMA) as writer:
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[first : first + ROWS_AT_ONCE]
+            columns = ([getattr(row, name) for row in part] for name in SCHEMA.names)
+            writer.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA))
+
+
+def _read(stage: AnyStage) -> list[KnownInput] | None:
+    """What is known about the inputs; None if nothing is, because the file is missing or damaged."""
+    try:
+        with files.open_read(path(stage)) as file:
+            table = read_parquet(file)
+        if not table.schema.equals(SCHEMA):
+            return None
+        return [KnownInput(**row) for row in table.to_pylist()]
+    except (OSError, pa.ArrowException):
+        return None

@@ -1,0 +1,192 @@
+"""Input files that are changed between runs, or while a run reads them: no stale result, and no mixture."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.pipeline.jobs.small_corpus import contents, make_corpus, run
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.pipeline.jobs import detect, tag
+from vlmixer.pipeline.text.readers.base import TextSlice
+from vlmixer.pipeline.text.readers.reader import SentenceReader
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    """The folder of a corpus with a finished run in `out`. Tests change a copy of `out`, and restore the inputs."""
+    corpus = make_corpus(tmp_path_factory.mktemp("changed"))
+    assert run(corpus.write_config(), corpus.folder / "out") == 0
+    return corpus.folder
+
+
+@pytest.fixture
+def finished(done: Path, tmp_path) -> Iterator[tuple[Path, Path, Path]]:
+    """The folder of the corpus, its config, and a copy of the output."""
+    inputs = [done / "captions.txt", *(done / "photos").iterdir()]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in inputs}
+    yield done, done / "config.yaml", Path(shutil.copytree(done / "out", tmp_path / "out"))
+    for path, (data, time) in before.items():
+        if path.stat().st_mtime_ns != time:
+            path.write_bytes(data)
+            os.utime(path, ns=(time, time))
+
+
+def replace_same_size(path: Path) -> None:
+    """Another content of the same size, some time later."""
+    data = path.read_bytes()
+    path.write_bytes(data[::-1])
+    later = path.stat().st_mtime_ns + 2_000_000_000
+    os.utime(path, ns=(later, later))
+
+
+def touch(path: Path) -> None:
+    """The same content, some time later."""
+    later = path.stat().st_mtime_ns + 2_000_000_000
+    os.utime(path, ns=(later, later))
+
+
+def test_finished_stages_are_refused_for_files_that_were_replaced(finished, capsys):
+    folder, config, out = finished
+    before = contents(out)
+    for name, stage in (("captions.txt", "tag"), ("photos/0007.jpg", "detect")):
+        kept = (folder / name).read_bytes()
+        replace_same_size(folder / name)
+        capsys.readouterr()
+        assert run(config, out) == 1
+        said = capsys.readouterr().err
+        assert f"{folder / name}: changed since stage {stage!r} was run" in said
+        assert f"Run `vlmixer {stage} … --overwrite`" in said
+        assert contents(out) == before
+        (folder / name).write_bytes(kept)
+    touch(folder / "captions.txt")
+    touch(folder / "photos" / "0008.jpg")
+    assert run(config, out) == 0
+    assert "comparing 2 input files by content" in capsys.readouterr().err
+    assert contents(out) == before
+    assert run(config, out) == 0
+    assert "by content" not in capsys.readouterr().err
+
+
+def test_a_stage_that_nothing_is_known_about_is_compared_by_content(finished, capsys):
+    folder, config, out = finished
+    shutil.rmtree(out / "work")
+    assert run(config, out) == 0
+    said = capsys.readouterr().err
+    assert "nothing is known about when they were changed" in said
+    assert "cannot be compared and are taken as unchanged" in said
+    shutil.rmtree(out / "work")
+    replace_same_size(folder / "captions.txt")
+    assert run(config, out, command="tag") == 1
+    assert "captions.txt: changed since stage 'tag' was run" in capsys.readouterr().err
+
+
+def run_and_change(monkeypatch, module, function, change, *arguments, **settings) -> int:
+    """Run the command; after the first call of this function of a stage, make a change."""
+    whole = getattr(module, function)
+    calls: list[int] = []
+
+    def changing(*given, **named):
+        found = whole(*given, **named)
+        if not calls:
+            change()
+        calls.append(1)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, function, changing)
+        return run(*arguments, **settings)
+
+
+@pytest.mark.parametrize("when", ["begin_stage", "duplicates_units"])
+def test_a_text_that_is_cut_while_the_stage_runs(finished, monkeypatch, capsys, when):
+    folder, config, out = finished
+    captions = folder / "captions.txt"
+    whole = captions.read_bytes()
+
+    def cut() -> None:
+        captions.write_bytes(whole[: len(whole) // 4])
+
+    call = (config, out, "--overwrite")
+    assert run_and_change(monkeypatch, tag, when, cut, *call, command="tag") == 1
+    said = capsys.readouterr().err
+    assert f"error: {captions}: changed while the stage was running" in said
+    assert not (out / "tagged" / "manifest.json").exists()
+    assert run(config, out, "--overwrite", command="tag") == 0
+    assert (out / "tagged" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("when", ["begin_stage", "survey_images", "read_results"])
+def test_a_photo_that_is_replaced_while_the_stage_runs(finished, monkeypatch, capsys, when):
+    folder, config, out = finished
+    photo = folder / "photos" / "0003.jpg"
+
+    def change() -> None:
+        replace_same_size(photo)
+
+    assert run_and_change(monkeypatch, detect, when, change, config, out, "--overwrite", command="detect") == 1
+    assert f"error: {photo}: changed while the stage was running" in capsys.readouterr().err
+    assert not (out / "regions" / "manifest.json").exists()
+    if when == "read_results":  # all units are done
+        assert run(config, out, command="detect") == 1
+        assert f"stage 'detect' was run with something else: the content of {photo}" in capsys.readouterr().err
+
+
+def test_a_photo_that_a_list_names_is_replaced(finished, capsys):
+    folder, config, out = finished
+    (folder / "list.txt").write_text("photos/0003.jpg\nphotos/0004.jpg\nphotos/0005.jpg\n")
+    call = (config, out, "--set", f"images.inputs=[{folder}/list.txt]")
+    assert run(*call, "--overwrite", command="detect") == 0
+    assert run(*call, command="detect") == 0
+    replace_same_size(folder / "photos" / "0004.jpg")
+    assert run(*call, command="detect") == 1
+    assert "photos/0004.jpg: changed since stage 'detect' was run" in capsys.readouterr().err
+
+
+def test_slices_of_a_file_that_is_replaced_between_them(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one\ntwo\n")
+    slices = [TextSlice(str(path), 8, start, start + 4, files.stamp(str(path))) for start in (0, 4)]
+    found = SentenceReader(RejectLog("tag")).sentences(slices)
+    assert next(found).text == "one"
+    path.write_text("six\nten\n")
+    touch(path)
+    with pytest.raises(UserError, match=r"a\.txt: changed while the stage was running"):
+        list(found)
+
+
+def test_an_output_below_its_inputs_is_no_input(tmp_path):
+    for name in (
+        "a.txt",
+        "out/logs/a.txt",
+        "out/tagged/a.txt",
+        "out/mine.txt",
+        "out/contents.json",
+        "output/logs/a.txt",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+    def found(pattern: str) -> list[str]:
+        entries = files.expand([pattern], key="text.inputs", out=str(tmp_path / "out"))
+        return sorted(entry.name.removeprefix(f"{tmp_path}/") for entry in entries)
+
+    assert found(str(tmp_path)) == found(f"{tmp_path}/**/*.*") == ["a.txt", "out/mine.txt", "output/logs/a.txt"]
+    assert found(f"{tmp_path}/out/tagged/*.txt") == ["out/tagged/a.txt"]
+
+
+def test_an_object_of_the_same_size_has_another_stamp():
+    def stamp() -> str:
+        (found,) = files.expand(["memory://stamps/a.txt"], key="text.inputs")
+        return found.stamp
+
+    files.publish_bytes("memory://stamps/a.txt", b"one")
+    first = stamp()
+    assert stamp() == first
+    files.publish_bytes("memory://stamps/a.txt", b"two")
+    assert stamp() != first
