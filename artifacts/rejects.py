@@ -124,11 +124,11 @@ class RejectLog:
         self.rejects.append(reject)
 
 
-class RejectCounts(RejectLog):
-    """The numbers of rejects, of which none is kept: memory does not grow with them."""
+class FirstRejects(RejectLog):
+    """The numbers of rejects, and the first of each reason: memory does not grow with them."""
 
     def _lists(self, source: str, reason: str) -> bool:
-        return False
+        return self._counts[reason] == 1
 
 
 class RejectFile(RejectLog):

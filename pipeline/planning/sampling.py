@@ -11,7 +11,7 @@ from typing import TypeVar
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files import FileStat
-from vlmixer.artifacts.rejects import RejectCounts
+from vlmixer.artifacts.rejects import FirstRejects
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.detectors.loading import TSV
@@ -90,7 +90,7 @@ def _sample_text(inputs: Sequence[FileStat], config: Config, max_sentences: int)
         size[_format(entry.name)] += entry.size
     limit = -(-max_sentences // PLACES)
     for text_slice, count in _spread(stretches, 4 * PLACES):
-        reader = SentenceReader(RejectCounts("tag"), field=config.text.field)
+        reader = SentenceReader(FirstRejects("tag"), field=config.text.field)
         found, used = reader.sample(text_slice, limit * count)
         texts += found
         read[_format(text_slice.name)] += reader.read

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.files import FileStat
-from vlmixer.artifacts.rejects import RejectLog, is_bad, meaning
+from vlmixer.artifacts.rejects import FirstRejects, is_bad, meaning
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
 from vlmixer.pipeline.image.detectors.loading import TSV, is_shipped, resolve_device
 from vlmixer.pipeline.image.readers.base import Unreadable
@@ -36,7 +36,7 @@ def vocabulary(call: Call) -> str:
 def text_inputs(call: Call) -> str:
     """Text files exist, and sentences can be read from some of them."""
     found = call.texts
-    log = RejectLog(TAG.name)
+    log = FirstRejects(TAG.name)
     reader = SentenceReader(log, field=call.config.text.field)
     spread = found[:: -(-len(found) // FILES_TRIED)]
     if not any(_has_sentence(reader, entry) for entry in spread if entry.size):

@@ -7,8 +7,8 @@ from vlmixer.artifacts.rejects import (
     REASONS,
     UNUSED,
     VOLUMINOUS,
+    FirstRejects,
     Reject,
-    RejectCounts,
     RejectFile,
     RejectLog,
     bad_count,
@@ -122,8 +122,10 @@ def test_no_file_is_left_if_the_work_fails(tmp_path):
     assert files.list_files(str(tmp_path)) == []
 
 
-def test_counts_alone_keep_nothing():
-    log = RejectCounts("tag")
+def test_the_first_of_each_reason_alone():
+    log = FirstRejects("tag")
     for place in range(5):
         log.add("a.txt", place, "not_utf8")
-    assert (log.counts(), log.total, log.rejects) == ({"not_utf8": 5}, 5, [])
+        log.add("a.txt", place, "empty_line")
+    assert log.counts() == {"empty_line": 5, "not_utf8": 5}
+    assert log.rejects == [Reject("a.txt", "0", "not_utf8"), Reject("a.txt", "0", "empty_line")]

@@ -21,6 +21,8 @@ from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, unreadable
 from vlmixer.pipeline.text.sentences import SentenceSplitter
 from vlmixer.pipeline.units.inputs import KnownInput
 
+MAX_RECORDS_SAMPLED = 1_000_000
+"""A sample ends here, even without a usable sentence."""
 MIN_BYTES_SAMPLED = 4 << 20
 """A sample of a file that cannot be split reads at least this much: packed files are read in large blocks."""
 
@@ -104,9 +106,9 @@ class SentenceReader:
                 self._reject(name, text_slice.start or "", "unreadable_file", f"{type(error).__name__}: {error}")
             check_unchanged(name, text_slice.stamp)
 
-    def sample(self, text_slice: TextSlice, limit: int) -> tuple[list[str], int]:
-        """Up to `limit` usable sentences from the beginning of the slice, and about how many bytes of the file they
-        took."""
+    def sample(self, text_slice: TextSlice, limit: int, *, most: int = MAX_RECORDS_SAMPLED) -> tuple[list[str], int]:
+        """Up to `limit` usable sentences from the first `most` records of the slice, and about how many bytes of the
+        file they took."""
         texts: list[str] = []
         records = 0
         with files.open_read(text_slice.name) as file:
@@ -117,6 +119,8 @@ class SentenceReader:
                     texts += [sentence.text for sentence in found][: limit - len(texts)]
                     if len(texts) == limit and (used := _bytes_read(text_slice, file, records, record.position)):
                         return texts, used
+                    if records >= most:
+                        return texts, _bytes_read(text_slice, file, records, record.position) or max(file.tell(), 1)
             except _errors(text_slice.name):
                 pass
         return texts, text_slice.bytes
