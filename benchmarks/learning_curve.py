@@ -133,7 +133,7 @@ def svg(points: Sequence[Point], titles: Sequence[str]) -> str:
                 parts.append(f'<text x="{at - 6}" y="{y + 4:.1f}" text-anchor="end">{score}</text>')
         for each in own:
             x = place(each.value, 0)[0]
-            label = f"{each.value / 1000:g}k" if each.value >= 10_000 else f"{each.value:,}"
+            label = f"{each.value / 1000:.0f}k" if each.value >= 10_000 else f"{each.value:,}"
             parts.append(f'<text x="{x:.1f}" y="{top + height + 16}" text-anchor="middle">{label}</text>')
         for row in range(len(titles)):
             for column, dash in ((0, ""), (METHODS.index("tag overlap"), ' stroke-dasharray="4 3"')):
