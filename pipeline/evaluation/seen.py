@@ -26,7 +26,7 @@ def trained_on(run: str, images: Mapping[str, ImageRegions]) -> list[str]:
     for path, image in images.items():
         if len(image.boxes):
             wanted.setdefault(_key(image.width, image.height, image.boxes[0]), []).append(path)
-    parts = [output.name for output in manifest.read(folder, DETECT).outputs]
+    parts = [output.name for output in manifest.read(folder, DETECT).parts]
     found: set[str] = set()
     for name in shown(parts, len(parts), "eval: compare with the training images", "files"):
         with files.open_read(files.join(folder, name)) as file:

@@ -108,7 +108,8 @@ class RunReport:
 def write_run_report(out: str) -> str:
     """Write the page of the finished run in `out`; returns its path. Raises UserError."""
     path = StageReport(out, REPORT).page
-    draw(path, gather_run(out), "run.html", out=out)
+    # The name alone: a page that is passed on tells nothing about the machine.
+    draw(path, gather_run(out), "run.html", out=files.absolute(out).rstrip("/").rpartition("/")[2])
     return path
 
 

@@ -85,8 +85,8 @@ def test_arguments_after_the_dashes_reach_beam(call, small_run, tmp_path):
     code, _, _ = call("tag", config, "--out", tmp_path / "good", "--", f"--runner={runner}")
     assert code == 0
     made, expected = tmp_path / "good" / "tagged", small_run.folder / "out" / "tagged"
-    assert {path.name: path.read_bytes() for path in made.iterdir()} == {
-        path.name: path.read_bytes() for path in expected.iterdir()
+    assert {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()} == {
+        path.name: path.read_bytes() for path in expected.iterdir() if path.is_file()
     }
 
 

@@ -30,7 +30,7 @@ def reports(out: Path) -> dict[str, bytes]:
 
 
 def test_no_manifest_lists_a_page(out):
-    assert set(reports(out)) == {f"{name}.{ending}" for name in REPORTS for ending in ("html", "json")}
+    assert set(reports(out)) == {"run.html", *(f"{name}.{ending}" for name in REPORTS for ending in ("html", "json"))}
     names = [output.name for stage in STAGES for output in manifest.read(str(out / stage.folder)).outputs]
     assert not [name for name in names if name.endswith(".html") or "report" in name or "summary" in name]
 
