@@ -40,9 +40,11 @@ def _flock(path: str) -> Iterator[None]:
     import fcntl
 
     try:
+        files.refuse_link(os.path.dirname(path))
+        files.refuse_link(path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = files.not_through_links(path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

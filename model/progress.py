@@ -44,7 +44,9 @@ class Progress:
             if tensorboard:
                 self._board = _board(files.join(run, TENSORBOARD), start)
             cut_log(run, start)
-            self._log = open(files.join(run, LOG), "a", encoding="utf-8")  # noqa: SIM115
+            log = files.join(run, LOG)
+            files.refuse_link(log)
+            self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=quiet or not sys.stderr.isatty())
         self._began = self._last_report = self._last_line = time.monotonic()
         self._samples = self._items = 0

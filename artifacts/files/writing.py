@@ -99,6 +99,20 @@ def _open_write(temporary: str, path: str) -> _LocalFile:
     return file
 
 
+def refuse_link(path: str) -> None:
+    """Raises WriteError if a link is in the place of a file or folder of ours: it would lead our bytes elsewhere."""
+    if not is_url(path) and os.path.islink(path):
+        raise WriteError(
+            f"{path}: is a link, and nothing is written through links. Remove it, or give another --out; "
+            "OUT itself may be a link."
+        )
+
+
+def not_through_links(path: str, flags: int) -> int:
+    """An opener for `open`, for files that are written in place."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def create(path: str, data: bytes) -> None:
     """Write a small new file. Raises FileExistsError if there is one; of several writers at once, one succeeds."""
     if is_url(path):

@@ -169,7 +169,10 @@ def _log_to(out: str) -> None:
     """Also write what goes to stderr to OUT/logs, with the time. Nothing is kept for an output folder behind a URL."""
     if "://" in out:
         return
+    from vlmixer.artifacts import files
+
     folder = Path(out) / "logs"
+    files.refuse_link(str(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handler = _LogFile(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")

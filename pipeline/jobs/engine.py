@@ -5,6 +5,7 @@ which the job reads them. (Dataflow refuses graphs of more than 10 MB.)
 """
 
 import os
+import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,11 +51,12 @@ class Engine:
         content: the type of the units' contents. label: the job's name, on engines whose jobs have names. processes:
         the number of local processes that is enough (default: one per unit).
 
-        Raises the UserError of a unit that failed, once the other units are done; a WriteError at once. Raises
-        UserError if a worker process dies, or if the engine that --runner names fails. Another exception of a local
-        pipeline is raised as it is.
+        Raises CallError if the system allows too few open files for the workers. Raises the UserError of a unit that
+        failed, once the other units are done; a WriteError at once. Raises UserError if a worker process dies, or if
+        the engine that --runner names fails. Another exception of a local pipeline is raised as it is.
         """
         exempt_loopback()
+        require_open_files(min(self.workers, processes or len(units)))
         forget_errors(stage)
         listed = publish_units(stage, units)
         pipeline = beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label))
@@ -106,3 +108,21 @@ class Engine:
             raise CallError(
                 f"--runner={self.runner}: needs packages that are not installed: {error}. {install}"
             ) from None
+
+
+def require_open_files(workers: int, base: int = 32, per_worker: int = 16) -> None:
+    """Raise this process's limit of open files, as far as it may, to what it and its workers need.
+
+    Raises CallError if that is too little: a file that cannot be opened would end the run anywhere.
+    """
+    needed = base + per_worker * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    most = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < needed:
+        raise CallError(
+            f"{workers} workers need {needed} open files, and the system allows {most}. Raise the limit "
+            f"(ulimit -n {needed}), or give fewer --workers."
+        )

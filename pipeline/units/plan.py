@@ -77,6 +77,8 @@ def begin_stage(
     Raises PlanChanged, which names what changed, if the stage was begun or finished with another plan and `overwrite`
     is off.
     """
+    for folder in (stage.folder, files.parent(stage.work), stage.work, stage.rejects):
+        files.refuse_link(folder)
     if overwrite:
         _clear(stage)
     if files.exists(files.join(stage.folder, manifest.NAME)):

@@ -40,7 +40,8 @@ def record(out: str, done: UnitTime) -> None:
     """Append to OUT/logs/units-PROCESS.jsonl. Does nothing if OUT is a URL."""
     if not files.is_url(out):
         os.makedirs(files.join(out, "logs"), exist_ok=True)
-        with open(files.join(out, "logs", f"{PREFIX}{os.getpid()}.jsonl"), "a", encoding="utf-8") as file:
+        path = files.join(out, "logs", f"{PREFIX}{os.getpid()}.jsonl")
+        with open(path, "a", encoding="utf-8", opener=files.not_through_links) as file:
             file.write(json.dumps(asdict(done)) + "\n")
 
 
