@@ -136,10 +136,11 @@ def run_detect(
     stage = Stage(DETECT, config.out, config.rejects == "all")
     spec = detector_spec(config.images, import_paths, remote=engine.remote)
 
+    # The next result is made in OUT, whose own results are no inputs.
+    out = files.parent(earlier) if earlier else config.out
+
     def look() -> tuple[ImageCorpus, dict[str, list[str]] | None]:
-        return plan_inputs(
-            spec, config.images.inputs, files.join(stage.work, PHOTOS), dropped.read(config.out), config.out
-        )
+        return plan_inputs(spec, config.images.inputs, files.join(stage.work, PHOTOS), dropped.read(config.out), out)
 
     corpus, photos = look()
     identity = describe_detector(spec)

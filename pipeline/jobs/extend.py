@@ -17,7 +17,7 @@ from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.jobs.chain import STEPS, StageRun, counts_line
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.replacing import next_result
-from vlmixer.pipeline.units.plan import PlanChanged
+from vlmixer.pipeline.units.changes import PlanChanged
 
 LOG = logging.getLogger("vlmixer")
 MADE_FROM = {TAG: (), DETECT: (), INDEX: (DETECT,), MIX: (TAG, DETECT, INDEX)}

@@ -105,7 +105,9 @@ def run_tag(
 
     earlier: tagged/ of an earlier run, whose results are taken over for sentences that are the same; "" without.
     """
-    inputs, aside = find_inputs(config.text.inputs, config.out)
+    # The next result is made in OUT, whose own results are no inputs.
+    out = files.parent(earlier) if earlier else config.out
+    inputs, aside = find_inputs(config.text.inputs, out)
     log_set_aside(aside)
     # `auto` is resolved here, so that its warning is given once and not by every worker.
     text = replace(config.text, spacy_model=resolve_model(config.text.spacy_model))
@@ -118,7 +120,7 @@ def run_tag(
     if earlier:
         check_extendable(manifest.read(earlier, TAG), plan, earlier)
         earlier = earlier if files.has_file(files.join(earlier, NOT_MEANT)) else ""  # of an older version
-    watched = InputFiles(inputs, lambda: find_inputs(config.text.inputs, config.out)[0], same_content)
+    watched = InputFiles(inputs, lambda: find_inputs(config.text.inputs, out)[0], same_content)
     finished = begin_stage(stage, plan, overwrite=overwrite, inputs=watched)
     if finished is None:
         finished = _do_stage(config, text, nlp, vocabulary, watched, plan, stage, engine, sizes, earlier)

@@ -18,6 +18,7 @@ from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.unchanged import changed_while_running, listed
+from vlmixer.pipeline.units.changes import PlanChanged
 from vlmixer.pipeline.units.stage import AnyStage
 
 LOG = logging.getLogger("vlmixer")
@@ -60,7 +61,7 @@ class InputFiles:
         return [] if known is None else [entry.name for entry in self._differing(known)]
 
     def require_same(self, stage: AnyStage, finished: Manifest) -> None:
-        """Raises UserError if the finished stage's results are those of other inputs. Files whose stamps changed, or
+        """Raises PlanChanged if the finished stage's results are those of other inputs. Files whose stamps changed, or
         that nothing is known about, are compared by content."""
         known = _read(stage)
         unknown = known is None
@@ -78,9 +79,11 @@ class InputFiles:
         same = {entry.name: self.same_content(finished, entry) for entry in differing}
         changed = [name for name, verdict in same.items() if verdict is False or (verdict is None and not unknown)]
         if changed:
-            raise UserError(
+            raise PlanChanged(
                 f"{listed(changed)}: changed since stage {stage.name!r} was run, so {stage.folder} is not made of "
-                f"the present inputs. Run `vlmixer {stage.name} … --overwrite` to redo the stage, or use another --out."
+                "the present inputs. `vlmixer run … --extend` takes in what changed and keeps what is done. Or run "
+                f"`vlmixer {stage.name} … --overwrite` to redo the stage, or use another --out.",
+                inputs_only=True,
             )
         if None in same.values():
             LOG.warning(

@@ -10,6 +10,7 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import SCHEMA_VERSION, Manifest
 from vlmixer.artifacts.stages import Details
 from vlmixer.artifacts.unchanged import listed
+from vlmixer.pipeline.units.changes import PlanChanged
 from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.inputs import path as inputs_path
 from vlmixer.pipeline.units.stage import AnyStage, Stage
@@ -52,14 +53,6 @@ class _Begun:
     settings: dict[str, Any]
     inputs: str
     versions: dict[str, str]
-
-
-class PlanChanged(UserError):
-    """A stage was begun or finished with another plan. inputs_only: whether only its inputs differ."""
-
-    def __init__(self, message: str, *, inputs_only: bool) -> None:
-        super().__init__(message)
-        self.inputs_only = inputs_only
 
 
 def begin_stage(

@@ -48,19 +48,25 @@ def calls(corpus: Corpus) -> int:
 
 
 def test_new_photos_and_a_new_text_file_give_the_bytes_of_a_run_over_all(growing: Corpus, capsys):
-    config, out = config_of(growing), growing.folder / "out"
+    config, out = config_of(growing), growing.folder / "texts" / "out"  # below an input
     Image.new("RGB", (32, 32)).save(growing.photos / "dark.png")  # without regions
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(growing.photos / "plain.bmp")
     (growing.photos / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     (growing.photos / "0001-copy.jpg").write_bytes((growing.photos / "0001.jpg").read_bytes())
     assert run(config, out) == 0
     before = contents(out)
-    assert calls(growing) == PHOTOS - NEW + 1
+    assert calls(growing) == PHOTOS - NEW + 2
+    # Another picture of the same size.
+    Image.new("RGB", (32, 32), (30, 200, 30)).save(growing.photos / "plain.bmp")
+    assert run(config, out) == 1
+    assert "vlmixer run … --extend" in capsys.readouterr().err
     grow(growing)
     assert run(config, out) == 1
     assert "vlmixer run … --extend" in capsys.readouterr().err
     assert contents(out) == before
     assert run(config, out, "--extend") == 0
-    assert calls(growing) == NEW
+    assert calls(growing) == NEW + 1
+    out = Path(shutil.move(out, growing.folder / "out"))
     assert run(config, growing.folder / "fresh") == 0
     assert contents(out) == contents(growing.folder / "fresh")
     assert verify(str(out)).problems == []
