@@ -81,8 +81,8 @@ class InputFiles:
         if changed:
             raise PlanChanged(
                 f"{listed(changed)}: changed since stage {stage.name!r} was run, so {stage.folder} is not made of "
-                "the present inputs. `vlmixer run … --extend` takes in what changed and keeps what is done. Or run "
-                f"`vlmixer {stage.name} … --overwrite` to redo the stage, or use another --out.",
+                f"the present inputs. Run `vlmixer {stage.name} … --overwrite` to redo the stage, or use another --out."
+                " `vlmixer run … --extend` takes in what changed and keeps what is done.",
                 inputs_only=True,
             )
         if None in same.values():
