@@ -52,7 +52,8 @@ def config_of(corpus: Corpus) -> Path:
 
 def results(store: Store, out: str) -> dict[str, bytes]:
     """What a run left, but for config and logs."""
-    return {name: data for name, data in store.contents(out).items() if name.startswith(FOLDERS)}
+    found = store.contents(out).items()
+    return {name: data for name, data in found if name.startswith(FOLDERS) or name == "contents.json"}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,8 @@ def test_the_bytes_are_those_of_a_local_run(store, stored, finished):
 
 def test_nothing_else_is_left_in_the_bucket(store, stored, finished):
     reports = {f"reports/{name}.{ending}" for name in ("tagging", "mixing") for ending in ("html", "json")}
-    assert set(store.contents("out")) == {*finished, *reports, "config.yaml"}
+    inputs = {f"work/{stage}-inputs.parquet" for stage in ("tag", "detect")}
+    assert set(store.contents("out")) == {*finished, *reports, "config.yaml", *inputs}
 
 
 def test_no_request_is_made_in_vain(stored, finished):
@@ -96,9 +98,9 @@ def test_no_request_is_made_in_vain(stored, finished):
         stage: sum(name.startswith(f"{folder}/") for name in finished)
         for stage, folder in (("detect", "regions"), ("mix", "shards"))
     }
-    # Every photo is read once for its digest and once for its regions; HEADs are for parts of the survey.
+    # Every photo is read once for its digest and once for its regions; HEADs are for the survey and the record.
     assert stored["detect"]["GET"] <= 2 * 150 + 12 * written["detect"]
-    assert stored["detect"]["HEAD"] <= 30
+    assert stored["detect"]["HEAD"] <= 40
     assert stored["mix"]["PUT"] <= 4 * written["mix"]
     assert all(requests["LIST"] <= 60 for requests in stored.values())
 
