@@ -50,7 +50,7 @@ def test_the_summary_tells_what_lies_in_parts_and_rejects(corpus, tmp_path, caps
     assert run(config, out, command="tag") == 0
     folder = out / "tagged"
     assert {path.name for path in folder.iterdir() if not path.name.startswith("part-")} == {
-        "manifest.json", "examples.json"
+        "manifest.json", "examples.json", "record"
     }  # fmt: skip
     summary = report_numbers(out)
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -88,7 +88,7 @@ def test_a_wrong_text_field_is_found_in_the_first_records(small_run, tmp_path, c
     (tmp_path / "captions.jsonl").write_text('{"text": "a dog"}\n' * 50)
     config = small_run.write_config(text={"inputs": [str(tmp_path / "captions.jsonl")]})
     assert run(config, tmp_path / "out", "--dry-run") == 2
-    assert "'caption' is NoneType, expected text" in capsys.readouterr().err
+    assert "'caption' is missing among 'text'; write text.field: text" in capsys.readouterr().err
 
 
 def test_images_of_which_none_can_be_decoded(small_run, tmp_path, capsys):

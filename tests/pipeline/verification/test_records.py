@@ -149,6 +149,5 @@ def test_bank_crops_that_go_on(out, problems):
 
 def test_a_bank_patch_under_another_concept(out, problems):
     rewrite_rows(out / "bank" / "patches.parquet", lambda rows: rows[0].update(concept_id=2))
-    [(file, what)] = problems(out / "bank")
-    assert file == "patches.parquet"
-    assert "concept_id" in what
+    found = problems(out / "bank")
+    assert [file for file, what in found if "concept_id" in what] == ["patches.parquet"]
