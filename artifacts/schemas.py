@@ -34,6 +34,19 @@ PROVENANCE = ("source", "key", "url", "license")
 """Text columns of regions/ that say where an image is from. They are copied into the bank and into exports from it."""
 
 
+NOT_MEANT_FILE = "record/not-meant.parquet"
+"""In tagged/, in a folder of its own, so that tagged/*.parquet are the parts."""
+
+NOT_MEANT = pa.schema(
+    [
+        pa.field("sentence_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("not_meant", pa.list_(MENTION), nullable=False),
+    ]
+)
+"""Sentences with words that are not meant as things."""
+
+
 def regions(feature_dim: int) -> pa.Schema:
     """Schema of regions/: one row per region; the rows of an image are adjacent, best score first."""
     return pa.schema(

@@ -22,17 +22,9 @@ from vlmixer.pipeline.text.readers.slices import source_id
 from vlmixer.pipeline.text.tagger import Tagged, Tagger
 from vlmixer.pipeline.text.units import PART
 
-NOT_MEANT = "record/not-meant.parquet"
-"""In a folder of its own, so that tagged/*.parquet are the parts."""
+NOT_MEANT = schemas.NOT_MEANT_FILE
+SCHEMA = schemas.NOT_MEANT
 PARTS_HELD = 3
-
-SCHEMA = pa.schema(
-    [
-        pa.field("sentence_id", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("not_meant", pa.list_(schemas.MENTION), nullable=False),
-    ]
-)
 
 
 def record_table(found: Iterable[tuple[SourceSentence, Tagged]]) -> pa.Table:

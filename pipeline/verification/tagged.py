@@ -3,8 +3,6 @@
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.samples import Mention
-from vlmixer.pipeline.text.record import NOT_MEANT
-from vlmixer.pipeline.text.record import SCHEMA as NOT_MEANT_SCHEMA
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_mention
 from vlmixer.pipeline.verification.ties import Digests, of_sentence
 
@@ -28,10 +26,10 @@ def check(stage: StageFolder[TaggedDetails]) -> None:
     stage.check_count("sentences", len(ids))
     stage.check_unique("sentence_id", ids)
     stage.report.rows["sentences"] += len(ids)
-    for output in stage.named(NOT_MEANT):
+    for output in stage.named(schemas.NOT_MEANT_FILE):
         path = stage.path(output)
         with stage.report.reading(path):
-            for table in stage.tables(output, NOT_MEANT_SCHEMA):
+            for table in stage.tables(output, schemas.NOT_MEANT):
                 for row in table.to_pylist():
                     for mention in row["not_meant"]:
                         check_mention(path, row["sentence_id"], row["text"], Mention(**mention), stage.report)

@@ -11,6 +11,8 @@ import pytest
 from vlmixer.artifacts.files.http import FetchPolicy, NotFetched, fetch
 from vlmixer.artifacts.rejects import RejectLog, bad_count, is_bad, meaning
 
+pytest.importorskip("aiohttp", reason="fsspec fetches with aiohttp, which the extra `pipeline` brings")
+
 QUICK = FetchPolicy(timeout=0.4, backoff=0.001)
 LONG = replace(QUICK, timeout=20.0)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tests.bank.numbered import DIM, ROWS, all_features, cosines
 
@@ -162,6 +161,7 @@ def test_a_picture_is_given_as_an_image_a_path_or_pixels(folder, bank, tmp_path,
 
 
 def test_search_like_whatever_stands_for_a_feature(bank):
+    torch = pytest.importorskip("torch")
     feature = all_features()[3]
     expected = bank.search("dog", like=feature, k=5)
     tensor = torch.tensor(feature.astype(np.float32))
@@ -187,6 +187,7 @@ def test_names_are_text(bank, arguments):
 
 
 def test_pixels_and_tensors_of_pixels_are_pictures(folder):
+    torch = pytest.importorskip("torch")
     seen = []
     bank = PatchBank.open(folder, embed=lambda picture, concept: seen.append(picture.size) or all_features()[3])
     pixels = np.zeros((20, 30, 3), np.uint8)
