@@ -16,12 +16,24 @@ DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 
 def spread(features: np.ndarray) -> float:
     """Standard deviation of log2 of the numbers that are not 0; infinite if some are not finite, 0 if there are few."""
-    with np.errstate(all="ignore"):
-        values = np.abs(features.ravel().astype(np.float64))
+    values = _magnitudes(features.ravel())
     if not np.isfinite(values).all():
         return float("inf")
     values = values[values > 0]
     return float(np.log2(values).std()) if len(values) >= MIN_NUMBERS else 0.0
+
+
+def _magnitudes(features: np.ndarray) -> np.ndarray:
+    """|features| as float64. The bits of float32 are read as integers: a library may have switched subnormal numbers
+    off in this process, and float16 read as float32 has many."""
+    if features.dtype != np.float32:
+        with np.errstate(all="ignore"):
+            values: np.ndarray = np.abs(features.astype(np.float64))
+        return values
+    bits = np.ascontiguousarray(features).view(np.uint32) & 0x7FFFFFFF
+    exponent, fraction = (bits >> 23).astype(np.int64), (bits & 0x7FFFFF).astype(np.float64)
+    exact = np.where(exponent > 0, np.ldexp(fraction + (1 << 23), exponent - 150), np.ldexp(fraction, -149))
+    return np.where(exponent == 255, np.inf, exact)
 
 
 def wrong_features(data: bytes, dtype: str) -> str | None:

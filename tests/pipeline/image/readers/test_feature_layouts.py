@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.pipeline.image.readers.test_features import (
     COUNT,
@@ -22,7 +23,7 @@ from tests.pipeline.jobs.small_corpus import Corpus, run
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.image.classes import read_class_names
 from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions, read_sizes
-from vlmixer.pipeline.image.plausibility import wrong_features, wrong_numbers
+from vlmixer.pipeline.image.plausibility import spread, wrong_features, wrong_numbers
 from vlmixer.pipeline.image.readers.base import ImageCorpus, InputFile, InputPiece
 from vlmixer.pipeline.image.readers.features import FeatureReader, photos_by_id
 
@@ -167,6 +168,19 @@ def test_an_ambiguous_photo_is_a_reason_of_its_own(corpus: Corpus, known: Region
     reason, detail = reasons(out)[known.ids[4]]
     assert reason == "ambiguous_photo"
     assert detail == f"it could be {folder}/{known.ids[4]}.png or {folder}/COCO_val2014_{int(known.ids[4]):012d}.png"
+
+
+def test_the_spread_does_not_depend_on_subnormal_numbers_being_switched_off():
+    data = np.maximum(np.random.default_rng(1).normal(size=512), 0).astype(np.float16).tobytes()
+    expected = spread(np.frombuffer(data, "<f4"))
+    assert expected > 50
+    assert torch.set_flush_denormal(True)
+    try:
+        assert spread(np.frombuffer(data, "<f4")) == expected
+    finally:
+        torch.set_flush_denormal(False)
+    plain = np.array([1.5, -0.25, 3e38, 0, 1e-40] * 20, np.float32)
+    assert spread(plain) == pytest.approx(np.log2([1.5, 0.25, 3e38, 1e-40]).std(), rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
