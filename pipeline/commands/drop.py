@@ -53,6 +53,7 @@ def _run_locked(options: argparse.Namespace, images: list[str], texts: list[str]
     from vlmixer.pipeline.jobs.engine import Engine
     from vlmixer.pipeline.replacing import leftovers, next_result
     from vlmixer.pipeline.replacing.finding import find_images, find_sentences
+    from vlmixer.pipeline.report.run import renew_run_report
 
     out = options.out
     request = hashlib.sha256("\n".join([*images, "", *texts]).encode()).hexdigest()
@@ -66,6 +67,8 @@ def _run_locked(options: argparse.Namespace, images: list[str], texts: list[str]
         if found.ids or sentences.ids:
             config = load_config(files.join(out, "config.yaml"), out=out)
             drop(config, found, sentences, Engine(options.workers), report)
+    if report["changed"]:
+        renew_run_report(out)
     named = [*images, *texts]
     leftovers.clear_logs(out, named)
     report = {key: value for key, value in report.items() if key != "request"}

@@ -129,8 +129,8 @@ def _keep_scores(run: str, scores: Mapping[str, Any]) -> None:
     """Put the scores on the page about the whole run, if RUN is the training of a finished OUT."""
     from vlmixer.artifacts import files, manifest, stages
     from vlmixer.artifacts.errors import WriteError
-    from vlmixer.pipeline.report.run import SCORES, write_run_report
-    from vlmixer.pipeline.report.stages import FOLDER
+    from vlmixer.pipeline.report.run import write_run_report
+    from vlmixer.pipeline.report.stages import FOLDER, SCORES
 
     out, name = files.parent(run), run.rstrip("/").rpartition("/")[2]
     finished = all(files.exists(files.join(out, stage.folder, manifest.NAME)) for stage in stages.STAGES)

@@ -115,6 +115,19 @@ def _run_locked(options: argparse.Namespace, call: "Call", engine: "Engine") -> 
         train_run(config, folder, resume=True)
     if options.stages == stages.NAMES:
         _print_summary(config.out)
+    else:
+        _renew_page(config.out)
+
+
+def _renew_page(out: str) -> None:
+    """Let the page about the whole run show what one of its stages has made anew."""
+    from vlmixer.artifacts import files
+    from vlmixer.pipeline.report.stages import RUN, StageReport
+
+    if files.exists(StageReport(out, RUN).page):
+        from vlmixer.pipeline.report.run import renew_run_report
+
+        renew_run_report(out)
 
 
 def _print_summary(out: str) -> None:

@@ -85,6 +85,7 @@ def finish(out: str) -> dict[str, Any] | None:
                 if os.path.exists(target):
                     os.rename(target, files.join(made, "old", name))
                 os.rename(source, target)
+        files.remove(reports.StageReport(out, reports.RUN).page)  # it shows the old result
         for name in files.list_files(files.join(made, reports.FOLDER)):  # others are as they were
             os.makedirs(files.join(out, reports.FOLDER), exist_ok=True)
             os.replace(files.join(made, reports.FOLDER, name), files.join(out, reports.FOLDER, name))
@@ -92,6 +93,7 @@ def finish(out: str) -> dict[str, Any] | None:
         if ready["other_shards"] and os.path.exists(trained):
             contents.take_off(out, TRAIN.folder)
             os.rename(trained, _free(files.join(out, TRAINED_BEFORE)))
+            files.remove(files.join(out, reports.FOLDER, reports.SCORES))
     contents.publish_config(out, files.read_bytes(files.join(made, contents.CONFIG)).decode())
     hashes = {folder: _content_hash(out, folder) for folder in FOLDERS}
     contents.put(out, {folder: found for folder, found in hashes.items() if found is not None})

@@ -7,6 +7,7 @@ The demo's page is this one with more on it (pipeline/report/demo/).
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,12 +26,7 @@ from vlmixer.pipeline.report.pages import write_page
 from vlmixer.pipeline.report.retrieval import Retrieval, read_scores
 from vlmixer.pipeline.report.samples import ImageRow, Images, SentenceRow, choose_samples, image_row, sentence_row
 from vlmixer.pipeline.report.sentences import PatchView, TextSpan, cut_into_spans, mention_mark
-from vlmixer.pipeline.report.stages import FOLDER, StageReport
-
-REPORT = "run"
-"""The name of the page in OUT/reports."""
-SCORES = "retrieval.json"
-"""The file of OUT/reports with the last scores of `vlmixer eval retrieval` on OUT/run."""
+from vlmixer.pipeline.report.stages import FOLDER, RUN, SCORES, StageReport
 
 SENTENCES, SCENES, CONCEPTS, PATCHES, MIXED, IMAGES = 8, 12, 30, 12, 12, 3
 """Sentences, photos, concepts, patches of a concept, mixed sentences and image samples on the page."""
@@ -107,10 +103,18 @@ class RunReport:
 
 def write_run_report(out: str) -> str:
     """Write the page of the finished run in `out`; returns its path. Raises UserError."""
-    path = StageReport(out, REPORT).page
+    path = StageReport(out, RUN).page
     # The name alone: a page that is passed on tells nothing about the machine.
     draw(path, gather_run(out), "run.html", out=files.absolute(out).rstrip("/").rpartition("/")[2])
     return path
+
+
+def renew_run_report(out: str) -> None:
+    """Write the page of the result as it is now. If it is not whole or does not fit together, there is no page."""
+    files.remove(StageReport(out, RUN).page)
+    if all(files.exists(files.join(out, folder, manifest.NAME)) for folder in FOLDERS):
+        with suppress(UserError):
+            write_run_report(out)
 
 
 def draw(path: str, report: RunReport, template: str, **content: Any) -> None:

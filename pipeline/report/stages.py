@@ -16,6 +16,10 @@ from vlmixer.artifacts import files, json_files, manifest
 from vlmixer.artifacts.errors import UserError
 
 FOLDER = "reports"
+RUN = "run"
+"""The name of the page about a whole run."""
+SCORES = "retrieval.json"
+"""The file with the last scores of `vlmixer eval retrieval` on OUT/run."""
 _OF = "report_of"
 
 

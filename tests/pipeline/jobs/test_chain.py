@@ -229,7 +229,10 @@ def test_a_changed_config_is_refused_until_overwrite(corpus: Corpus, capsys):
     assert "shards" in said
     assert "vlmixer mix … --overwrite" in said
     assert contents(out) == before
+    page = out / "reports" / "run.html"
+    page.write_text("of the run before")
     assert run(changed, out, "--overwrite", command="mix") == 0
+    assert "<svg" in page.read_text()
     after = contents(out)
     assert after["bank/manifest.json"] == before["bank/manifest.json"]
     assert after["shards/mixed-000000.tar"] != before["shards/mixed-000000.tar"]

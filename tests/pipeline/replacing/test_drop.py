@@ -57,8 +57,11 @@ def test_images_leave_the_bytes_of_a_run_without_them(corpus: Corpus, capsys):
     assert len(ids) == 3
     assert len(crops) > 4
     assert any(crop in (out / "bank" / "crops.bin").read_bytes() for crop in crops)
+    page = out / "reports" / "run.html"
+    page.write_text("the page with all photos, also 0003.jpg")
     capsys.readouterr()
     assert drop(out, images=("0003.jpg", f"./{corpus.photos.name}/0042.jpg")) == 0
+    assert "<svg" in page.read_text()
     assert capsys.readouterr().out.startswith(f"dropped 2 images, and 1 exact copies of them, 0 sentences from {out}: ")
     assert verify(str(out)).problems == []
     everything = {path: plain(path) for path in out.rglob("*") if path.is_file()}

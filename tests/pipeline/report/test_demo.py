@@ -30,8 +30,8 @@ from vlmixer.pipeline.demo.categories import CATEGORIES
 from vlmixer.pipeline.demo.world import write_world
 from vlmixer.pipeline.report.demo.page import DemoReport, gather, write_report
 from vlmixer.pipeline.report.retrieval import Recall, Retrieval, RetrievalRow, conclusion
-from vlmixer.pipeline.report.run import SCORES as SCORES_FILE
 from vlmixer.pipeline.report.run import gather_run, write_run_report
+from vlmixer.pipeline.report.stages import SCORES as SCORES_FILE
 
 SEED, SENTENCES = 3, 120
 NAMES = [[category.name] for category in CATEGORIES]
