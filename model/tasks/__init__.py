@@ -1,0 +1,1 @@
+"""The downstream tasks: reading their official files, inputs, heads, metrics and result files."""
