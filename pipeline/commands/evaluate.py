@@ -35,7 +35,8 @@ def add(commands: Subcommands) -> None:
         "--images",
         required=True,
         metavar="LIST",
-        help='lines of {"image": PATH, "captions": [TEXT, …]}, COCO\'s captions_*.json, or Karpathy\'s dataset_*.json',
+        help='lines of {"image": PATH, "captions": [TEXT, …]}, COCO\'s captions_*.json, Karpathy\'s dataset_*.json, or '
+        "a table of images and captions",
     )
     _add_list(retrieval)
     retrieval.add_argument("--html", metavar="FILE", help="write a page: captions found for photos, words on regions")

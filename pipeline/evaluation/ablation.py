@@ -9,6 +9,7 @@ import numpy as np
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.rng import generator
 from vlmixer.artifacts.samples import MixedSample, Patch, Sample, write_shard
+from vlmixer.artifacts.stages import MIX
 from vlmixer.model.config import Settings
 from vlmixer.model.scoring import CUTOFFS, RetrievalReport, RetrievalScore
 from vlmixer.model.shards import ShardSet, open_shards, read_rows
@@ -39,7 +40,7 @@ def run_variant(name: str, settings: Settings) -> str:
     """Train a variant on OUT/shards with settings.seed; returns the run's folder below OUT/runs. Resumes a run that
     stopped, and does not repeat one that is finished."""
     variant = VARIANTS[name]
-    shards = files.join(settings.out, "shards")
+    shards = files.join(settings.out, MIX.folder)
     if variant.shuffled:
         source, shards = shards, files.join(settings.out, "shards-shuffled")
         shuffle_labels(source, shards)

@@ -1,7 +1,7 @@
 """Lists of images and their captions, in the layouts that people have: finds the files, counts what it reads.
 
 JSON lines or a JSON list of {"image": name, "captions": [text, …]}, one caption or several per line; COCO's caption
-files; Karpathy's dataset_*.json.
+files; Karpathy's dataset_*.json; tables (evaluation.pair_tables).
 """
 
 import json
@@ -15,13 +15,17 @@ from typing import Any, NamedTuple
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
+from vlmixer.pipeline.evaluation.pair_tables import is_table, read_table
 from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
 from vlmixer.pipeline.text.readers.json_list import is_json_lines
 from vlmixer.pipeline.text.readers.json_stream import BrokenJson, json_records
 from vlmixer.pipeline.text.readers.packing import ERRORS, head_of, unpack, unpacked_name
 
 LINE = '{"image": name, "captions": [text, …]}'
-EXPECTED = f"Expected lines of {LINE}, COCO's captions_*.json, or Karpathy's dataset_*.json"
+EXPECTED = (
+    f"Expected lines of {LINE}, COCO's captions_*.json, Karpathy's dataset_*.json, Flickr's token file, or a "
+    "table with columns image and caption"
+)
 TEST = "test"
 """The split of Karpathy's files that is read if none is named."""
 
@@ -179,6 +183,8 @@ def json_lines(path: str, expected: str) -> Iterator[tuple[int, dict[str, Any]]]
 
 def _entries(path: str, counts: Counter[str]) -> tuple[bool, Iterator[_Entry]]:
     """Whether the file is Karpathy's, and its records."""
+    if is_table(path):
+        return False, (_Entry([name], captions, split) for name, captions, split in read_table(path))
     items = iter(()) if _is_lines(path) else _stream(path, "images")
     first = next(items, None)
     if first is None:  # JSON lines, or a single line of them

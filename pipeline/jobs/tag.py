@@ -2,22 +2,20 @@
 
 Three passes, each resumable (`text.units` says what their units are): find the sentences that hold a word of the
 vocabulary, mark duplicates among them, tag the rest. Sentences travel between passes in files (`text.candidates`), so
-memory is bounded by a unit. How sentences are read and tagged is the business of pipeline/text/.
+memory is bounded by a unit. What a pass does with a unit is in `text.passes`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
-import pyarrow as pa
 
-from vlmixer.artifacts import dropped, files, json_files, manifest, schemas
+from vlmixer.artifacts import files, json_files, manifest
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.manifest import Counts, Manifest, Output
-from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.manifest import Manifest, Output
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
@@ -25,26 +23,27 @@ from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.tagging import EXAMPLES, Examples, write_tagging_report
 from vlmixer.pipeline.text.bad_inputs import check_unreadable, has_sentence, why
-from vlmixer.pipeline.text.candidates import CandidateFiles
 from vlmixer.pipeline.text.inputs import find_inputs, log_files_that_cannot_be_split, log_set_aside
 from vlmixer.pipeline.text.matching import Matcher
+from vlmixer.pipeline.text.passes import (
+    SIZES,
+    DuplicatesWorker,
+    FindWorker,
+    TagWorker,
+    examples_path,
+    record_path,
+)
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split
-from vlmixer.pipeline.text.readers.reader import SentenceReader, SourceSentence, same_content
+from vlmixer.pipeline.text.readers.reader import same_content
 from vlmixer.pipeline.text.readers.slices import source_id
-from vlmixer.pipeline.text.record import NOT_MEANT, EarlierSentences, join_units, record_table, tag_new, write_unit
-from vlmixer.pipeline.text.sentences import SentenceSplitter
-from vlmixer.pipeline.text.tables import tagged_table
+from vlmixer.pipeline.text.record import NOT_MEANT, join_units
 from vlmixer.pipeline.text.tagger import (
-    ENGLISH,
     RULES,
-    Tagged,
-    Tagger,
     describe_model,
     language_of,
     load_spacy,
     make_matcher,
-    make_tagger,
     resolve_model,
 )
 from vlmixer.pipeline.text.units import (
@@ -65,8 +64,6 @@ from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Wor
 
 if TYPE_CHECKING:
     from spacy.language import Language
-
-SIZES = TagSizes()
 
 
 class TagSentences(beam.PTransform):
@@ -190,155 +187,19 @@ def _do_stage(
         max_bad_fraction=config.max_bad_fraction,
         extra_outputs=[
             _publish_examples(stage, parts, len(details.mentions)),
-            join_units(stage.folder, [_record_path(stage, unit.name) for unit in parts]),
+            join_units(stage.folder, [record_path(stage, unit.name) for unit in parts]),
         ],
     )
-
-
-@dataclass(frozen=True)
-class FindWorker:
-    """First pass: reads the slices of a unit and keeps the sentences that hold a word of the vocabulary."""
-
-    settings: TextSettings
-    matcher: Matcher
-    language: str
-    buckets: int
-    stage: Stage[TaggedDetails]
-    sizes: TagSizes = SIZES
-
-    def load(self) -> SentenceSplitter | None:
-        return SentenceSplitter(self.language) if self.settings.split == "sentences" else None
-
-    def run(self, unit: Unit[tuple[TextSlice, ...]], resource: SentenceSplitter | None) -> UnitResult[FoundSentences]:
-        with self.stage.reject_file(unit.name) as log:
-            reader = SentenceReader(
-                log,
-                field=self.settings.field,
-                min_characters=self.settings.min_characters,
-                max_characters=self.settings.max_characters,
-                splitter=resource,
-            )
-            found = self._candidates(reader.sentences(unit.content), log)
-            count = CandidateFiles(self.stage.work).write(unit.name, found, self.buckets, self.sizes.rows_per_batch)
-        return UnitResult(
-            counts={"sentences": Counts(reader.read - count, 0, log.counts())},
-            inputs=tuple(reader.inputs),
-            rejects=self.stage.listed(log),
-            details=FoundSentences(count, reader.unreadable_bytes),
-        )
-
-    def _candidates(self, sentences: Iterable[SourceSentence], log: RejectLog) -> Iterator[SourceSentence]:
-        """The sentences that may hold a mention; the others are rejected."""
-        # In other languages only the pipeline knows which word a sentence holds, so all sentences are candidates.
-        every = self.language != ENGLISH
-        for sentence in sentences:
-            if every or self.matcher.may_find(sentence.text):
-                yield sentence
-            else:
-                log.add(sentence.source, sentence.key, "no_mention")
-
-
-@dataclass(frozen=True)
-class DuplicatesWorker:
-    """Second pass: marks the candidates of a bucket that repeat an earlier one."""
-
-    stage: Stage[TaggedDetails]
-
-    def load(self) -> None:
-        return None
-
-    def run(self, unit: Unit[Bucket], resource: None) -> UnitResult[None]:
-        CandidateFiles(self.stage.work).mark_duplicates(unit.name, unit.content)
-        return UnitResult(None)
-
-
-@dataclass(frozen=True)
-class TagWorker:
-    """Third pass: tags candidates and writes a part of tagged/. Passes over sentences that were dropped from OUT.
-
-    earlier: tagged/ of a run whose results are taken over for sentences that are the same, "" without.
-    """
-
-    settings: TextSettings
-    vocabulary: Vocabulary
-    matcher: Matcher
-    buckets: int
-    stage: Stage[TaggedDetails]
-    sizes: TagSizes = SIZES
-    earlier: str = ""
-
-    def load(self) -> tuple[Tagger, EarlierSentences | None]:
-        tagger = make_tagger(self.settings, self.vocabulary, self.matcher)
-        return tagger, EarlierSentences(self.earlier) if self.earlier else None
-
-    def run(
-        self, unit: Unit[Candidates], resource: tuple[Tagger, EarlierSentences | None]
-    ) -> UnitResult[FoundMentions]:
-        tagger, earlier = resource
-        without = dropped.read(self.stage.out)
-        examples = Examples()
-        record: list[pa.Table] = []
-        mentions: Counter[str] = Counter()
-        not_meant: Counter[str] = Counter()
-        read = written = 0
-        name = f"{unit.name}.parquet"
-        batches = CandidateFiles(self.stage.work).read(unit.content, self.buckets, self.sizes.rows_per_batch)
-        with (
-            self.stage.reject_file(unit.name) as log,
-            schemas.writing_parquet(files.join(self.stage.folder, name), schemas.TAGGED) as writer,
-        ):
-            for sentences, duplicates in batches:
-                read += len(sentences)
-                for sentence in _where(sentences, duplicates):
-                    # The first pass lets some sentences through in which nothing is found: these are not duplicates.
-                    reason = "duplicate" if tagger.finds(sentence.text) else "no_mention"
-                    log.add(sentence.source, sentence.key, reason)
-                fresh = _where(sentences, [not duplicate for duplicate in duplicates])
-                # As if they had not been read. Only here, so that no other sentence moves to another batch.
-                there = [sentence for sentence in fresh if not without.has_sentence(sentence.text)]
-                read -= len(fresh) - len(there)
-                fresh = there
-                kept: list[tuple[SourceSentence, Tagged]] = []
-                tagged = tag_new(fresh, tagger, earlier)
-                record.append(record_table(tagged))
-                for sentence, found in tagged:
-                    examples.add(sentence.sentence_id, sentence.text, found)
-                    mentions.update(mention.concept for mention in found.mentions)
-                    not_meant.update(mention.concept for mention in found.not_meant)
-                    if found.mentions:
-                        kept.append((sentence, found))
-                    else:
-                        reason = "not_meant" if found.not_meant else "no_mention"
-                        log.add(sentence.source, sentence.key, reason)
-                written += len(kept)
-                if kept:
-                    writer.write_table(tagged_table(kept))
-        files.publish_bytes(_examples_path(self.stage, unit.name), manifest.canonical(examples.to_json()))
-        write_unit(_record_path(self.stage, unit.name), record)
-        return UnitResult(
-            counts={"sentences": Counts(read, written, log.counts())},
-            outputs=(manifest.output_of(self.stage.folder, name, written),),
-            rejects=self.stage.listed(log),
-            details=FoundMentions(dict(sorted(mentions.items())), dict(sorted(not_meant.items()))),
-        )
 
 
 def _publish_examples(stage: Stage[TaggedDetails], parts: Sequence[Unit[Candidates]], concepts: int) -> Output:
     """Merge the examples that the units found."""
     examples = Examples()
     for unit in parts:
-        path = _examples_path(stage, unit.name)
+        path = examples_path(stage, unit.name)
         examples.merge(json_files.read(path, Examples, advice="Run `vlmixer tag … --overwrite`."))
     files.publish_bytes(files.join(stage.folder, EXAMPLES), manifest.canonical(examples.to_json()))
     return manifest.output_of(stage.folder, EXAMPLES, concepts)
-
-
-def _record_path(stage: Stage[TaggedDetails], unit: str) -> str:
-    return files.join(stage.work, f"{unit}.record")
-
-
-def _examples_path(stage: Stage[TaggedDetails], unit: str) -> str:
-    return files.join(stage.work, f"{unit}.examples")
 
 
 def _do(
@@ -354,10 +215,6 @@ def _do(
     with progress(stage, label, [unit.name for unit in units], "sentences"):
         if left:
             engine.run(stage, left, content, lambda units: units | "Do" >> DoUnits(stage, worker), label=label)
-
-
-def _where(sentences: Sequence[SourceSentence], wanted: Sequence[bool]) -> list[SourceSentence]:
-    return [sentence for sentence, is_wanted in zip(sentences, wanted, strict=True) if is_wanted]
 
 
 def _sum_counters(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.artifacts.samples import Mention, MixedSample, Sample
 from vlmixer.artifacts.schemas import damage_named
-from vlmixer.artifacts.stages import MIX, TAG
+from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
 from vlmixer.bank.building import feature_rows
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix.cutmix import Mix, Verdict, patches_wanted
@@ -90,7 +90,7 @@ _SEE = "`vlmixer show OUT --json` prints keys, and the names of the shards' memb
 
 def _mixed_sample(out: str, sentence: Sentence, shards: Manifest[ShardsDetails]) -> ReproducedSample:
     chosen, seed = mix_settings(shards), shards.details.seed
-    bank = PatchBank.open(files.join(out, "bank"))
+    bank = PatchBank.open(files.join(out, INDEX.folder))
     tagged = manifest.read(files.join(out, TAG.folder), TAG).details
     limits = patch_limits(tagged.mentions, bank.counts, chosen, chosen.views)
     mixed = mix_sentence(sentence, known_patches(bank), chosen, seed, limits)
@@ -137,7 +137,7 @@ def explain(mixed: Mix, chosen: CutMixSettings, bank: PatchBank) -> tuple[Mentio
 def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
     """The sentence's row. The parts hold the sentences in the order of the inputs and of the places in them, so a
     bisection reads only a few parts."""
-    folder = files.join(out, "tagged")
+    folder = files.join(out, TAG.folder)
     tagged = manifest.read(folder)
     places = {source_id(name): place for place, name in enumerate(dict.fromkeys(entry.name for entry in tagged.inputs))}
 
@@ -164,7 +164,7 @@ def _ids(folder: str, part: str) -> pa.ChunkedArray:
 
 
 def _image_sample(out: str, key: str, shards: Manifest[ShardsDetails]) -> ReproducedSample:
-    folder = files.join(out, "regions")
+    folder = files.join(out, DETECT.folder)
     for output in manifest.read(folder).parts:
         with damage_named(files.join(folder, output.name)) as file:
             parquet = open_parquet(file)

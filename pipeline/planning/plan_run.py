@@ -63,7 +63,7 @@ def done_before(out: str, plans: Sequence[StagePlan]) -> dict[str, float]:
     units = {plan.stage: plan.units for plan in plans}
     found = {stage.name: _done(Stage(stage, out), units[stage.name]) for stage in stages.STAGES if stage.name in units}
     if TRAIN in units:
-        found[TRAIN] = float(files.exists(files.join(out, "run", "model.safetensors")))
+        found[TRAIN] = float(files.exists(files.join(out, stages.TRAIN.folder, "model.safetensors")))
     return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.extras import install_command
+from vlmixer.artifacts.stages import MIX, TRAIN
 from vlmixer.model.config import Settings, TrainConfig
 from vlmixer.pipeline.preflight.call import Call
 
@@ -39,7 +40,7 @@ def shards(call: Call) -> str:
     given = _train(call).shards
     if given is None and len(call.stages) > 1:
         return ""
-    found = open_shards(given or files.join(call.config.out, "shards"))
+    found = open_shards(given or files.join(call.config.out, MIX.folder))
     rows = sum(shard.rows for shard in found.mixed)
     return f"shards: {rows:,} mixed samples, features of width {found.feature_dim}"
 
@@ -79,7 +80,7 @@ def former_run(call: Call) -> str:
     from vlmixer.model.data import readers_of
     from vlmixer.model.ranks import from_environment
 
-    run = call.run or files.join(call.config.out, "run")
+    run = call.run or files.join(call.config.out, TRAIN.folder)
     if files.is_url(run):
         raise CallError(
             f"{run}: training writes checkpoints, which needs a local folder. Leave training out of the run "

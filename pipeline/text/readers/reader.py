@@ -23,6 +23,8 @@ from vlmixer.pipeline.units.inputs import KnownInput
 
 MAX_RECORDS_SAMPLED = 1_000_000
 """A sample ends here, even without a usable sentence."""
+PICTURE = "<image>"
+"""Where a picture stands in a conversation about it (LLaVA's files). It is no word of the sentence."""
 MIN_BYTES_SAMPLED = 4 << 20
 """A sample of a file that cannot be split reads at least this much: packed files are read in large blocks."""
 
@@ -177,7 +179,7 @@ class SentenceReader:
 
     def _checked(self, source: str, position: int, number: int, text: str) -> SourceSentence | None:
         """The sentence if it can be used. Every sentence is checked here."""
-        text = text.strip()
+        text = text.replace(PICTURE, " ").strip()
         sentence = SourceSentence(source, position, number, text)
         reason = detail = ""
         if not text:

@@ -123,8 +123,33 @@ def test_lines_with_splits_are_all_read_unless_one_is_named(photos):
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [("results_20130124.token", "a.jpg#0\tone\na.jpg#1\ttwo, or more\n\nb.jpg#0\tthree\r\n"),
+     ("captions.txt", 'image,caption\na.jpg,one\na.jpg,"two, or more"\nb.jpg,three\n'),
+     ("results.csv", "image_name| comment_number| comment\na.jpg| 0| one\na.jpg| 1| two, or more\nb.jpg| 0| three\n"),
+     ("flickr.csv", '\ufeffraw,sentids,split,filename\n"[""one"", ""two, or more""]","[0, 1]",test,a.jpg\n'
+                    '"[""three""]",[2],test,b.jpg\n')],
+)  # fmt: skip
+def test_tables(photos, name, content):
+    assert short(read_pairs(write(photos, name, content)), photos) == {
+        "images/a.jpg": ["one", "two, or more"],
+        "images/b.jpg": ["three"],
+    }
+
+
+def test_a_split_of_a_table(photos):
+    path = write(photos, "flickr.csv", "image,caption,split\na.jpg,one,train\nb.jpg,two,test\n")
+    pairs = read_pairs(path, split="test")
+    assert short(pairs, photos) == {"images/b.jpg": ["two"]}
+    assert pairs.counts.other_splits == 1
+
+
+@pytest.mark.parametrize(
     ("name", "content", "said"),
-    [("list.jsonl", '{"image": "a.jpg", "captions": [7]}', r"list.jsonl, line 1: expected \{\"image\": name"),
+    [("list.token", "a.jpg#0\tone\nb.jpg two", "list.token, line 2: expected NAME#NUMBER"),
+     ("list.csv", "image,caption\na.jpg,one\nb.jpg", "list.csv, row 2: 1 cells, expected the name of an image and"),
+     ("list.csv", "image,caption\n,one", "list.csv, row 1: 2 cells"),
+     ("list.jsonl", '{"image": "a.jpg", "captions": [7]}', r"list.jsonl, line 1: expected \{\"image\": name"),
      ("list.jsonl", "\n[1]", "line 2: expected .*, found list"),
      ("list.txt", "a.jpg\ta dog", "list.txt, line 1: expected"),
      ("list.json", '[{"image": "a.jpg", "caption": "one"}, {"image": "b.jpg"}]', "item 1: expected"),

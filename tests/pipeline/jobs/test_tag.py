@@ -23,6 +23,7 @@ from tests.pipeline.jobs.small_text import (
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.pipeline.jobs import tag as stage
+from vlmixer.pipeline.text import passes
 from vlmixer.pipeline.text.readers.slices import source_id
 from vlmixer.pipeline.text.units import TagSizes
 from vlmixer.pipeline.units import doing
@@ -129,7 +130,7 @@ def test_interrupted_anywhere_it_resumes_to_the_same_bytes(corpus, tmp_path, mon
         (doing, "publish_result", 1),
         (stage.TagWorker, "run", 2),
         (doing, "publish_result", 1),
-        (stage, "tagged_table", 3),  # within a part
+        (passes, "tagged_table", 3),  # within a part
         (stage, "_publish_examples", 0),
         (stage, "finish_stage", 0),
     ):

@@ -17,7 +17,7 @@ KARPATHY = {"images": [
 ], "dataset": "flickr30k"}  # fmt: skip
 REGIONS = [{"id": 1, "regions": [{"region_id": 5, "phrase": "one dog", "x": 3}, {"phrase": "two dogs"}]},
            {"id": 2, "regions": [{"phrase": "three dogs"}]}]  # fmt: skip
-LLAVA = [{"id": "1", "image": "a.jpg", "conversations": [{"from": "human", "value": "one dog"},
+LLAVA = [{"id": "1", "image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\none dog"},
                                                         {"from": "gpt", "value": "two dogs"}]},
          {"id": "2", "conversations": [{"from": "human", "value": "three dogs"}]}]  # fmt: skip
 QUESTIONS = {"info": {"version": "2"}, "license": {"url": "x"}, "data_type": "mscoco", "questions": [
