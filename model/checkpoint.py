@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 import yaml
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlmixer.artifacts import details, files, settings
 from vlmixer.artifacts.errors import CallError, UserError
@@ -123,7 +123,7 @@ def checkpoints(run: str) -> list[str]:
     return [files.join(folder, name) for name in sorted(names) if finished.is_step(name)]
 
 
-def save_checkpoint(run: str, network: Network, optimizer: torch.optim.Optimizer, state: State, keep: int) -> None:
+def save_checkpoint(run: str, network: nn.Module, optimizer: torch.optim.Optimizer, state: State, keep: int) -> None:
     """Write a checkpoint, whole or not at all. Keep the last `keep` checkpoints and the one with the lowest loss."""
     folder = folder_of(run, state.step)
     temporary = f"{folder}{files.TEMPORARY}{uuid.uuid4().hex}"
@@ -176,7 +176,7 @@ def load_checkpoint(run: str) -> Checkpoint | None:
     return None
 
 
-def restore(run: str, former: Checkpoint, network: Network, optimizer: torch.optim.Optimizer) -> None:
+def restore(run: str, former: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Give network and optimizer the state of a checkpoint.
 
     Raises UserError if it is that of another network, or no state at all: weights and optimizer are files that anyone
@@ -296,5 +296,5 @@ def with_feature_dim(config: Settings, feature_dim: int, where: str) -> Settings
     return replace(config, model=replace(config.model, feature_dim=feature_dim))
 
 
-def _plain(network: Network) -> dict[str, Tensor]:
+def _plain(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}

@@ -1,27 +1,23 @@
-"""Batches from shards: readers share the samples of a folder, and worker processes prepare them ahead of the training.
+"""Batches from shards. Readers and worker processes are those of model.readers.
 
 Which samples a step reads is decided by model.shards; masks and views depend on (seed, step, reader) alone. How a
 sample becomes views is left to model.encoding, and how views become a batch to model.batch.
 """
 
 import itertools
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.interrupts import leave_to_parent
-from vlmixer.artifacts.processes import end_when
 from vlmixer.artifacts.rng import generator
 from vlmixer.artifacts.samples import ImageSample, MixedSample
 from vlmixer.model.batch import Batch, Part, assemble, mask_views, padded_masked, unmasked, with_replaced
 from vlmixer.model.config import ModelConfig, TrainConfig
 from vlmixer.model.encoding import EncodedSentence, encode_images, encode_sentences, rarity
+from vlmixer.model.readers import PartLoader, readers_of
 from vlmixer.model.shards import Shard, ShardSet, Stream
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import View
@@ -29,19 +25,7 @@ from vlmixer.model.views import View
 Kind = TypeVar("Kind", MixedSample, ImageSample)
 
 
-def readers_of(train: TrainConfig, world: int) -> int:
-    """The number of readers of `world` ranks. Raises UserError if they cannot be divided among ranks and workers."""
-    processes = world * max(train.workers, 1)
-    readers = train.readers or processes
-    if readers % processes:
-        raise UserError(
-            f"train.readers: {readers} cannot be shared evenly among {world} ranks with "
-            f"{max(train.workers, 1)} workers each. Give a multiple of {processes}, or fewer train.workers."
-        )
-    return readers
-
-
-class Loader:
+class Loader(PartLoader[Part, Batch]):
     """The batches of one rank from a folder of shards. Each rank has some of the readers that share the samples."""
 
     def __init__(
@@ -57,32 +41,10 @@ class Loader:
         """Raises UserError if the readers cannot be divided among ranks and workers, or the samples among readers."""
         self._shards, self._tokenizer, self._model, self._train, self._seed = shards, tokenizer, model, train, seed
         self._readers = readers_of(train, world)
-        self._own = range(rank, self._readers, world)
+        super().__init__(range(rank, self._readers, world), train.workers)
         self._image_batch = round(train.batch_size * train.image_ratio) if shards.images else 0
         for reader in self._own:
             self._streams(reader)  # raises what does not fit before any work is done
-
-    def batches(self, start: int) -> Iterator[Batch]:
-        """The batches of step `start` (from 0) and of all later steps."""
-        if not self._train.workers:
-            return self._assembled(self.parts(start, self._own))
-        workers = self._train.workers
-        parts = DataLoader(
-            _Parts(self, start),
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=4,
-            worker_init_fn=_begin_worker,
-        )
-        return ahead(self._assembled(iter(parts)), 1)
-
-    def _assembled(self, parts: Iterator[Part | UserError]) -> Iterator[Batch]:
-        while True:
-            step = list(itertools.islice(parts, len(self._own)))
-            for part in step:
-                if isinstance(part, UserError):
-                    raise part
-            yield assemble([part for part in step if isinstance(part, Part)])
 
     def parts(self, start: int, readers: Sequence[int]) -> Iterator[Part]:
         """The parts of these readers, step by step, from step `start` on."""
@@ -96,13 +58,9 @@ class Loader:
                 epoch, encoded = next(sentences_of)
                 yield self._part(step, reader, epoch, encoded, next(images_of)[1])
 
-    def worker_parts(self, start: int, worker: int, workers: int) -> Iterator[Part | UserError]:
-        """The parts of a worker process. A UserError is yielded: raised, DataLoader would wrap it in another error."""
-        # Readers are dealt out so that taking the workers in turn gives the parts in the order of the readers.
-        try:
-            yield from self.parts(start, self._own[worker::workers])
-        except UserError as error:
-            yield error
+    def assemble(self, parts: Sequence[Part]) -> Batch:
+        """The batch of a step."""
+        return assemble(parts)
 
     def _streams(self, reader: int) -> tuple[Stream[EncodedSentence], Stream[View] | None]:
         shards, train, model = self._shards, self._train, self._model
@@ -157,22 +115,3 @@ class Loader:
             view=padded_masked(with_replaced(view, [one.replaced for one, _ in paired])),
             sentences=np.array([one.number for one, _ in paired], np.int64),
         )
-
-
-def _begin_worker(_: int) -> None:
-    leave_to_parent()
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    end_when(lambda: not parent.is_alive())
-
-
-class _Parts(IterableDataset[Part | UserError]):
-    """The parts of a loader, as a dataset for PyTorch's DataLoader."""
-
-    def __init__(self, loader: Loader, start: int) -> None:
-        self._loader, self._start = loader, start
-
-    def __iter__(self) -> Iterator[Part | UserError]:
-        worker = get_worker_info()
-        assert worker is not None
-        return self._loader.worker_parts(self._start, worker.id, worker.num_workers)

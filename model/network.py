@@ -163,7 +163,7 @@ class Encoder(nn.Module):
     def forward(self, batch: Sequences) -> Tensor:
         """(B, L, hidden): a sequence's text states, then its regions' states, then padding."""
         text = self.embeddings(batch.ids, batch.positions, batch.segments)
-        segments = batch.segments[:, :1]  # all pieces of a text have the same segment
+        segments = batch.segments[:, :1]  # that of [CLS]
         regions = self.region_embeddings(batch.regions, batch.region_positions, segments, self.embeddings)
         states = torch.cat([text, regions], dim=1)
         states = states.gather(1, batch.order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))

@@ -86,7 +86,7 @@ def padded(views: Sequence[View]) -> Padded:
     return Padded(
         ids,
         positions=as_columns([view.positions for view in views], 0),
-        segments=np.repeat(np.array([view.segment for view in views], np.int64)[:, None], ids.shape[1], axis=1),
+        segments=as_columns([view.segments for view in views], 0),
         regions=as_columns(regions, 0),
         region_positions=as_columns([view.regions.positions for view in views], -1),
         order=np.where(mask, order, 0),

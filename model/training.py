@@ -1,36 +1,29 @@
-"""Training: one loop from shards to a network, on one device or, started by torchrun, on several.
+"""Pre-training: from shards to a network, on one device or, started by torchrun, on several.
 
-A run that is stopped anywhere and then resumed has the losses of a run that was never stopped; on a CPU they agree bit
-for bit. Which samples a step reads is left to model.data, what a run keeps on disk to model.checkpoint, the command
-line to model.train.
+The steps themselves are left to model.loop, which samples a step reads to model.data, what a run keeps on disk to
+model.checkpoint, the command line to model.train.
 """
 
 import itertools
 import logging
-import math
-import signal
-import time
-from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from vlmixer.artifacts import files, interrupts
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.artifacts.lock import locked
-from vlmixer.artifacts.rng import stable_hash
 from vlmixer.model import checkpoint, finished, objectives
 from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.bert import load_bert
-from vlmixer.model.checkpoint import State
 from vlmixer.model.config import Settings, TrainConfig
-from vlmixer.model.data import Batch, Loader, readers_of
+from vlmixer.model.data import Batch, Loader
 from vlmixer.model.embedding import embed_reference
+from vlmixer.model.loop import Objective, RunOf, alone_in, find_device, loop, optimizer_of, require_local, torch_seed
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
-from vlmixer.model.ranks import Ranks, connected_ranks, from_environment
+from vlmixer.model.ranks import Ranks, from_environment
+from vlmixer.model.readers import readers_of
 from vlmixer.model.shards import ShardSet, open_shards
 from vlmixer.model.tokenizer import Tokenizer
 
@@ -44,7 +37,7 @@ UNKNOWN_SAMPLE = 2000
 LOSSES = ("masked_language", "masked_tags", "contrastive", "masked_text", "replaced_words")
 
 
-class Losses(nn.Module):
+class Losses(Objective):
     """The network with its objectives: a batch in, the losses out, in a single forward pass as DDP needs it.
 
     Masked words are predicted from the mixed view and, as `masked_text`, from the sentence that is contrasted; masked
@@ -52,25 +45,34 @@ class Losses(nn.Module):
     of a loss over the ranks is the loss of all ranks' batches taken as one. The same holds for its gradient.
     """
 
+    names = LOSSES
+
     def __init__(self, network: Network, config: TrainConfig, ranks: Ranks) -> None:
         super().__init__()
-        self.network, self.config, self.ranks = network, config, ranks
+        self.network: Network = network
+        self.config, self.ranks = config, ranks
 
     def forward(self, batch: Batch) -> Tensor:
         """(5,) float32, in the order of LOSSES. A loss that is switched off, or has nothing to predict, is 0."""
         network, config, ranks = self.network, self.config, self.ranks
         nothing = torch.zeros((), device=batch.sentences.device)
         found = dict.fromkeys(LOSSES, nothing)
-        counts = [0 if part is None else len(part.targets) for part in (batch.mixed, batch.text, batch.view)]
-        mine = torch.tensor([*counts, batch.tags], dtype=torch.float32, device=nothing.device)
+        predicted = {"masked_language": batch.mixed, "masked_text": batch.text, "replaced_words": batch.view}
+        counts = {name: 0 if part is None else len(part.targets) for name, part in predicted.items()}
+        counts["masked_tags"] = batch.tags
+        mine = torch.tensor(list(counts.values()), dtype=torch.float32, device=nothing.device)
         # A rank's mean is weighted by its share of all the ranks' targets.
-        weights = ranks.world * mine / ranks.total(mine).clamp(min=1)
+        share = dict(zip(counts, ranks.world * mine / ranks.total(mine).clamp(min=1), strict=True))
         if config.masked_language_weight:
             logits = network.words(network.bert(batch.mixed.sequences), batch.mixed.chosen)
-            found["masked_language"] = weights[0] * objectives.masked_language_modelling(logits, batch.mixed.targets)
+            found["masked_language"] = share["masked_language"] * objectives.masked_language_modelling(
+                logits, batch.mixed.targets
+            )
         if config.masked_tags_weight and (images := batch.images) is not None:
             logits = network.tag_pieces(network.bert(images.sequences), images.chosen)
-            found["masked_tags"] = weights[3] * objectives.masked_tag_prediction(logits, images.targets, images.words)
+            found["masked_tags"] = share["masked_tags"] * objectives.masked_tag_prediction(
+                logits, images.targets, images.words
+            )
         none = torch.zeros(0, network.projection.out_features, device=nothing.device)
         pair = [none, none]
         of_words = (("masked_text", config.masked_text_weight), ("replaced_words", config.replaced_words_weight))
@@ -81,7 +83,7 @@ class Losses(nn.Module):
             states = network.bert(part.sequences)
             if weight:
                 logits = network.words(states, part.chosen)
-                found[name] = weights[1 + side] * objectives.masked_language_modelling(logits, part.targets)
+                found[name] = share[name] * objectives.masked_language_modelling(logits, part.targets)
             if config.contrastive_weight:
                 pair[side] = network.project(states, part.sequences)
         if config.contrastive_weight:
@@ -113,23 +115,13 @@ def train(
     """
     run = out or files.join(settings.out, "run")
     source = shards or settings.train.shards or files.join(settings.out, "shards")
-    if files.is_url(run):
-        raise CallError(f"{run}: training writes to a local folder only. Give one with --out, and copy it afterwards.")
-    device = find_device(settings.train)
+    require_local(run)
+    device = find_device(settings.train.device)
     shard_set = open_shards(source)
     _check_vocabulary(shard_set, settings, vocabulary_hash)
     settings = checkpoint.with_feature_dim(settings, shard_set.feature_dim, source)
-    with connected_ranks(device.type == "cuda") as ranks, locked(run) if ranks.first else nullcontext():
-        try:
-            _train(run, settings, shard_set, resume, ranks, device, pipeline)
-        except RuntimeError as error:
-            # PyTorch raises this in the main thread, wherever it is, when a process that reads ahead ends.
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UserError(
-                f"{run}: a process that reads samples ended ({error}). If it was killed for lack of memory, set "
-                "train.workers or train.shards_in_memory lower. Continue with --resume."
-            ) from None
+    with alone_in(run, device) as ranks:
+        _train(run, settings, shard_set, resume, ranks, device, pipeline)
     return run
 
 
@@ -160,14 +152,14 @@ def _train(
             return
 
     tokenizer = _tokenizer(settings, shard_set, run if former else None)
-    torch.manual_seed(_torch_seed(settings.seed, "weights"))
+    torch.manual_seed(torch_seed(settings.seed, "weights"))
     network = Network(settings.model, tokenizer.size, shard_set.feature_dim)
     if former is None and settings.model.init is not None:
         load_bert(network, settings.model.init, settings.model)
     network.to(device).train()
     if config.compile:
         network.bert.compile(dynamic=True)
-    optimizer = _optimizer(network, config)
+    optimizer = optimizer_of(network, config)
     if former is not None:
         checkpoint.restore(run, former, network, optimizer)
     loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed, ranks.rank, ranks.world)
@@ -179,102 +171,13 @@ def _train(
         checkpoint.sweep(run)
     with Progress(run, config.steps, start, tensorboard=config.tensorboard, quiet=not ranks.first) as progress:
         module, state = Losses(network, config, ranks), former.state if former else None
+        of = RunOf(run, settings.seed, checkpoint.resolved(settings), shard_set.content_hash)
         with interrupts.noted() as stop:
-            _loop(run, settings, shard_set, module, optimizer, loader, state, device, progress, stop)
+            batches = loader.batches(start * config.accumulate)
+            loop(of, config, module, optimizer, batches, state, device, progress, stop)
     if ranks.first:
         checkpoint.save_network(run, network, embed_reference(network, tokenizer, settings.model, shard_set))
         finished.finish(run, checkpoint.lasting(settings), shard_set, config.steps, pipeline)
-
-
-def _loop(
-    run: str,
-    settings: Settings,
-    shard_set: ShardSet,
-    module: Losses,
-    optimizer: torch.optim.Optimizer,
-    loader: Loader,
-    former: State | None,
-    device: torch.device,
-    progress: Progress,
-    stop: interrupts.Noted,
-) -> None:
-    """All steps after those of the `former` state, with log lines and checkpoints.
-
-    Raises Interrupted, after a checkpoint, if any rank was asked to stop.
-    """
-    config, ranks, network = settings.train, module.ranks, module.network
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    # A batch without images leaves the head for tags unused.
-    losses_of: nn.Module = DistributedDataParallel(module, find_unused_parameters=True) if ranks.world > 1 else module
-    start = former.step if former else 0
-    batches = loader.batches(start * config.accumulate)
-    saved = start or None
-    since_saved = list(former.since) if former else []
-    for step in range(start, config.steps):
-        rate = learning_rate(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        losses = torch.zeros(len(LOSSES), device=device)
-        samples = items = 0
-        waited = 0.0
-        for turn in range(config.accumulate):
-            began = time.monotonic()
-            batch = next(batches)
-            waited += time.monotonic() - began
-            batch = batch.to(device)
-            # Dropout, like the data, depends on nothing but the seed, the step and the rank.
-            torch.manual_seed(_torch_seed(settings.seed, step * config.accumulate + turn, ranks.rank))
-            last = turn == config.accumulate - 1
-            with nullcontext() if last or ranks.world == 1 else losses_of.no_sync():  # type: ignore[operator]
-                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                    found = losses_of(batch)
-                (module.total(found) / config.accumulate).backward()
-            losses += found.detach() / config.accumulate
-            samples, items, epoch = samples + batch.samples, items + batch.items, batch.epoch
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-        counted = losses.new_tensor([samples, items, stop.number])
-        sums = ranks.total(torch.cat([losses / ranks.world, counted])).tolist()
-        values = dict(zip(LOSSES, sums, strict=False))
-        values = {"loss": module.total(losses.new_tensor(sums[: len(LOSSES)])).item()} | values
-        # Checked before the update, so that the weights stay those of the last sound step.
-        if not math.isfinite(norm.item()) or not math.isfinite(values["loss"]):
-            raise UserError(_not_finite(run, step + 1, values, norm.item(), saved))
-        optimizer.step()
-
-        done = step + 1
-        since_saved.append(values["loss"])
-        progress.count(int(sums[-3]), int(sums[-2]), waited)
-        if done % config.log_every == 0 or done == config.steps:
-            progress.report(done, epoch, values | {"learning_rate": rate, "gradient_norm": norm.item()})
-        due = done % config.checkpoint_every == 0 or done == config.steps
-        if due or sums[-1]:
-            mean = sum(since_saved) / len(since_saved)
-            since_saved = [] if due else since_saved
-            content = checkpoint.resolved(settings)
-            state = State(done, epoch, mean, shard_set.content_hash, content, since=since_saved)
-            if ranks.first:
-                checkpoint.save_checkpoint(run, network, optimizer, state, config.keep_checkpoints)
-            saved = done
-        if sums[-1]:
-            message = f"{run}: checkpoint saved at step {done} of {config.steps}."
-            raise interrupts.Interrupted(message, stop.number or signal.SIGTERM)
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """The learning rate of update `step` (from 0): a linear rise over warmup_steps, then a linear fall towards 0."""
-    warmup = min(config.warmup_steps, config.steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * (config.steps - step) / max(config.steps - warmup, 1)
-
-
-def _optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW. Biases and LayerNorms, the parameters that are vectors, do not decay."""
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _tokenizer(settings: Settings, shard_set: ShardSet, former_run: str | None) -> Tokenizer:
@@ -301,14 +204,6 @@ def _warn_of_unknown(tokenizer: Tokenizer, name: str, shard_set: ShardSet) -> No
         )
 
 
-def find_device(config: TrainConfig) -> torch.device:
-    """The device that the config asks for. Raises UserError if it is not there."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.device: cuda, but PyTorch finds no CUDA device here. Set it to auto or cpu.")
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    return torch.device(name, from_environment().local) if name == "cuda" else torch.device(name)
-
-
 def _check_vocabulary(shards: ShardSet, settings: Settings, vocabulary_hash: str | None) -> None:
     asked, found = (
         (settings.vocabulary, shards.vocabulary)
@@ -321,16 +216,3 @@ def _check_vocabulary(shards: ShardSet, settings: Settings, vocabulary_hash: str
             f"{shards.vocabulary} (hash {shards.vocabulary_hash}). Give shards of the config's vocabulary, or name "
             "the shards' vocabulary."
         )
-
-
-def _not_finite(run: str, step: int, values: dict[str, float], norm: float, saved: int | None) -> str:
-    listed = ", ".join(f"{name} {values[name]:g}" for name in LOSSES)
-    good = f"{checkpoint.folder_of(run, saved)} (step {saved})" if saved else "none yet"
-    return (
-        f"step {step}: the loss is not finite ({listed}, gradient norm {norm:g}). Last good checkpoint: {good}. Look "
-        "for features that are not finite, or start a new run with a lower train.learning_rate."
-    )
-
-
-def _torch_seed(seed: int, *key: str | int) -> int:
-    return stable_hash(seed, "torch", *key, bits=56)

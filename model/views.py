@@ -43,14 +43,14 @@ class Regions:
 class View:
     """One sequence for the encoder.
 
-    `ids`, `positions`, `words`: (t,) int64: the pieces with [CLS] and [SEP], their positions, and the number of the
-    word (or tag) that each belongs to, NOWHERE for [CLS] and [SEP]. `segment`: that of the whole text.
+    `ids`, `positions`, `words`, `segments`: (t,) int64: the pieces with [CLS] and [SEP], their positions, the number of
+    the word (or tag) that each belongs to, NOWHERE for [CLS] and [SEP], and the segment of each.
     """
 
     ids: np.ndarray
     positions: np.ndarray
     words: np.ndarray
-    segment: int
+    segments: np.ndarray
     regions: Regions
 
     def __len__(self) -> int:
@@ -94,12 +94,46 @@ def tag_view(tags: Sequence[Pieces], tokenizer: Tokenizer, limit: int, regions: 
 
     Tags that do not fit into `limit` pieces are left out whole.
     """
+    ids, words = _whole_tags(tags, limit - 2)
+    return _framed(ids, words, tokenizer, TAG_SEGMENT, regions)
+
+
+def text_and_tags_view(
+    text: Pieces,
+    tags: Sequence[Pieces],
+    tokenizer: Tokenizer,
+    limit: int,
+    regions: Regions,
+    text_limit: int | None = None,
+) -> View:
+    """[CLS] text [SEP] tag tag … [SEP] and `regions`, the layout of Oscar's downstream tasks.
+
+    Segments: those of [CLS] text [SEP] are the text's, those of the tags and their [SEP] the tags'. Without room for a
+    tag, or without tags, it ends after the first [SEP]. text_limit: pieces for [CLS] text [SEP], None: up to `limit`.
+    """
+    first = text_view(text, tokenizer, min(limit, text_limit or limit), regions)
+    ids, words = _whole_tags(tags, limit - len(first.ids) - 1)
+    if not len(ids):
+        return first
+    after = len(first.ids) + np.arange(len(ids) + 1)
+    numbers = int(first.words.max(initial=NOWHERE)) + 1 + words
+    return View(
+        np.concatenate([first.ids, ids, [tokenizer.end]]),
+        np.concatenate([first.positions, after]),
+        np.concatenate([first.words, numbers, [NOWHERE]]),
+        np.concatenate([first.segments, np.full(len(after), TAG_SEGMENT, np.int64)]),
+        regions,
+    )
+
+
+def _whole_tags(tags: Sequence[Pieces], room: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pieces of the first tags that fit whole into `room` pieces, and the number of each piece's tag."""
     ids = np.concatenate([np.zeros(0, np.int64), *(tag.ids for tag in tags)])
     words = np.repeat(np.arange(len(tags)), [len(tag.ids) for tag in tags])
-    whole = limit - 2
+    whole = max(room, 0)
     while whole > 0 and whole < len(words) and words[whole] == words[whole - 1]:
         whole -= 1
-    return _framed(ids[:whole], words[:whole], tokenizer, TAG_SEGMENT, regions)
+    return ids[:whole], words[:whole]
 
 
 def set_view(regions: Regions, tokenizer: Tokenizer) -> View:
@@ -144,7 +178,7 @@ def mixed_view(
         at = np.array([positions[sample.patches[row].mention] for row in rows], np.int64)
         pasted = replace(pasted, positions=at)
     replaced = [(number, int(piece)) for number, row in enumerate(rows) for piece in lost[sample.patches[row].mention]]
-    view = View(text.ids[kept], text.positions[kept], text.words[kept], TEXT_SEGMENT, pasted)
+    view = View(text.ids[kept], text.positions[kept], text.words[kept], text.segments[kept], pasted)
     return view, np.array(replaced, np.int64).reshape(-1, 2)
 
 
@@ -152,7 +186,7 @@ def _framed(ids: np.ndarray, words: np.ndarray, tokenizer: Tokenizer, segment: i
     framed, numbers = np.empty(len(ids) + 2, np.int64), np.full(len(ids) + 2, NOWHERE, np.int64)
     framed[0], framed[-1] = tokenizer.begin, tokenizer.end
     framed[1:-1], numbers[1:-1] = ids, words
-    return View(framed, np.arange(len(framed)), numbers, segment, regions)
+    return View(framed, np.arange(len(framed)), numbers, np.full(len(framed), segment, np.int64), regions)
 
 
 def mask_words(

@@ -28,9 +28,9 @@ def packages(call: Call) -> str:
 
 def device(call: Call) -> str:
     """The device for training is there."""
-    from vlmixer.model.training import find_device
+    from vlmixer.model.loop import find_device
 
-    return f"training on: {find_device(_train(call)).type}"
+    return f"training on: {find_device(_train(call).device).type}"
 
 
 def shards(call: Call) -> str:
@@ -67,8 +67,8 @@ def init(call: Call) -> str:
 
 def readers(call: Call) -> str:
     """The readers can be divided among the processes."""
-    from vlmixer.model.data import readers_of
     from vlmixer.model.ranks import from_environment
+    from vlmixer.model.readers import readers_of
 
     readers_of(_train(call), from_environment().world)
     return ""
@@ -77,8 +77,8 @@ def readers(call: Call) -> str:
 def former_run(call: Call) -> str:
     """A training run that is there already can be continued with this config."""
     from vlmixer.model import checkpoint
-    from vlmixer.model.data import readers_of
     from vlmixer.model.ranks import from_environment
+    from vlmixer.model.readers import readers_of
 
     run = call.run or files.join(call.config.out, TRAIN.folder)
     if files.is_url(run):

@@ -162,7 +162,7 @@ def test_a_run_that_is_not_finished_cannot_be_used(stopped):
 
 def test_the_last_checkpoints_and_the_best_are_kept(shards, tmp_path, monkeypatch):
     """With a rate that ruins the network after a while, the best checkpoint is not among the last."""
-    monkeypatch.setattr("vlmixer.model.training.learning_rate", lambda step, config: 1e-3 if step < 6 else 0.5)
+    monkeypatch.setattr("vlmixer.model.loop.learning_rate", lambda step, config: 1e-3 if step < 6 else 0.5)
     run = train(settings(shards, checkpoint_every=2, keep_checkpoints=1), out=str(tmp_path / "run"))
     kept = [json.loads(Path(folder, "state.json").read_text()) for folder in checkpoint.checkpoints(run)]
     log = [line["loss"] for line in losses(run)]

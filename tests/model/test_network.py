@@ -39,7 +39,7 @@ def view(ids, regions, positions=None, segment=0, seed=0):
         np.array(ids),
         np.arange(count),
         np.full(count, NOWHERE),
-        segment,
+        np.full(count, segment),
         Regions(features, np.ones((regions, 6), np.float32), at),
     )
 
@@ -96,7 +96,7 @@ def test_a_set_of_regions_has_no_order_but_positions_matter(network):
     def embed(order, positions=None):
         one = view([2, 3], 3, positions)
         parts = (part[order] for part in (one.regions.features, one.regions.geometry, one.regions.positions))
-        return network.embed(pad([View(one.ids, one.positions, one.words, 0, Regions(*parts))]))
+        return network.embed(pad([View(one.ids, one.positions, one.words, one.segments, Regions(*parts))]))
 
     assert torch.allclose(embed([0, 1, 2]), embed([2, 0, 1]), atol=1e-6)
     assert not torch.allclose(embed([0, 1, 2]), embed([0, 1, 2], [1, 2, 3]), atol=1e-4)

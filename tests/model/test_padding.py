@@ -36,7 +36,7 @@ def items(batch, row):
 
 def expected(one):
     numbers = np.concatenate([one.regions.features.astype(np.float32), one.regions.geometry], 1)
-    text = [(int(piece), int(at), one.segment) for piece, at in zip(one.ids, one.positions, strict=True)]
+    text = list(zip(one.ids.tolist(), one.positions.tolist(), one.segments.tolist(), strict=True))
     return text + [(tuple(row.tolist()), int(at)) for row, at in zip(numbers, one.regions.positions, strict=True)]
 
 

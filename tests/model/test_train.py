@@ -21,8 +21,9 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.model import checkpoint
 from vlmixer.model.checkpoint import load_run
 from vlmixer.model.config import TrainConfig
+from vlmixer.model.loop import learning_rate
 from vlmixer.model.train import main
-from vlmixer.model.training import LOSSES, learning_rate, train
+from vlmixer.model.training import LOSSES, train
 
 
 def test_a_run_leaves_what_is_needed_to_use_it(straight):

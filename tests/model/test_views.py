@@ -14,6 +14,7 @@ from vlmixer.model.views import (
     regions_of,
     set_view,
     tag_view,
+    text_and_tags_view,
     text_view,
     words_view,
 )
@@ -49,7 +50,7 @@ def test_the_text_view_is_the_whole_sentence(pieces, tokenizer):
     assert view.ids.tolist() == [CLS, 5, 6, 7, 8, 9, 10, SEP]
     assert view.positions.tolist() == list(range(8))
     assert view.words.tolist() == [NOWHERE, 0, 1, 2, 3, 4, 4, NOWHERE]
-    assert (view.segment, len(view.regions), len(view)) == (TEXT_SEGMENT, 0, 8)
+    assert (view.segments.tolist(), len(view.regions), len(view)) == ([TEXT_SEGMENT] * 8, 0, 8)
 
 
 def test_the_mixed_view_has_patches_in_place_of_the_replaced_pieces(sample, pieces, text, tokenizer):
@@ -125,7 +126,20 @@ def test_tags_count_as_one_word_each_and_have_their_own_segment(tokenizer):
     view = tag_view(tokenizer.encode(["hot air balloon", "dog"]), tokenizer, 64, no_regions(2))
     assert view.ids.tolist() == [CLS, 11, 12, 13, 6, SEP]
     assert view.words.tolist() == [NOWHERE, 0, 0, 0, 1, NOWHERE]
-    assert view.segment == TAG_SEGMENT
+    assert set(view.segments) == {TAG_SEGMENT}
+
+
+def test_a_question_its_tags_and_the_regions_are_one_sequence(tokenizer):
+    tags = tokenizer.encode(["hot air balloon", "dog", "kite"])
+    view = text_and_tags_view(tokenizer.encode(["a dog chases"])[0], tags, tokenizer, 9, no_regions(2))
+    assert view.ids.tolist() == [CLS, 5, 6, 7, SEP, 11, 12, 13, SEP]  # "dog" has no room for its own [SEP]
+    assert view.positions.tolist() == list(range(9))
+    assert view.words.tolist() == [NOWHERE, 0, 1, 2, NOWHERE, 3, 3, 3, NOWHERE]
+    assert view.segments.tolist() == [TEXT_SEGMENT] * 5 + [TAG_SEGMENT] * 4
+    cut = text_and_tags_view(tokenizer.encode(["a dog chases"])[0], tags[1:], tokenizer, 9, no_regions(2), text_limit=4)
+    assert cut.ids.tolist() == [CLS, 5, 6, SEP, 6, 9, SEP]
+    alone = text_and_tags_view(tokenizer.encode(["a dog"])[0], tags[:1], tokenizer, 6, no_regions(2))
+    assert alone.ids.tolist() == [CLS, 5, 6, SEP]
 
 
 def test_a_tag_that_does_not_fit_is_left_out_whole(tokenizer):

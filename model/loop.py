@@ -1,0 +1,230 @@
+"""The training loop, which pre-training and fine-tuning share: steps, rates, log, checkpoints, one process or several.
+
+It knows an objective, batches and settings, not what they are about. A run that is stopped anywhere and then resumed
+has the losses of a run that was never stopped; on a CPU they agree bit for bit.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vlmixer.artifacts import files, interrupts
+from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.lock import locked
+from vlmixer.artifacts.rng import stable_hash
+from vlmixer.model import checkpoint
+from vlmixer.model.checkpoint import State
+from vlmixer.model.progress import Progress
+from vlmixer.model.ranks import Ranks, connected_ranks, from_environment
+
+
+class RateSettings(Protocol):
+    """The settings of the learning rate, as in TrainConfig."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_steps(self) -> int: ...
+
+
+class LoopSettings(RateSettings, Protocol):
+    """The settings of the loop, as in TrainConfig."""
+
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def clip_norm(self) -> float: ...
+    @property
+    def accumulate(self) -> int: ...
+    @property
+    def precision(self) -> Literal["auto", "float32", "bfloat16"]: ...
+    @property
+    def log_every(self) -> int: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+    @property
+    def keep_checkpoints(self) -> int: ...
+
+
+class LoopBatch(Protocol):
+    """What one rank reads for one pass. `samples`: how many; `items`: word pieces and regions that the encoder sees."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def items(self) -> int: ...
+    def to(self, device: torch.device) -> Self: ...
+
+
+class Objective(nn.Module):
+    """What is trained: called with a batch, returns the losses `names`, (k,) float32, in a single forward pass.
+
+    `network`: the part that checkpoints keep. `names`: of the losses, as they are logged. The mean of a loss over the
+    ranks is the loss of all ranks' batches taken as one.
+    """
+
+    network: nn.Module
+    names: tuple[str, ...]
+    ranks: Ranks
+
+    def total(self, losses: Tensor) -> Tensor:
+        """The scalar to descend on, from `losses`, (k,): their sum."""
+        return losses.sum()
+
+
+@dataclass(frozen=True)
+class RunOf:
+    """What a run's checkpoints record: the `folder`, `seed` and resolved settings `content` of the run, and a hash of
+    its data. `section`: of the config with the loop's settings, for messages."""
+
+    folder: str
+    seed: int
+    content: Mapping[str, Any]
+    data: str
+    section: str = "train"
+
+
+@contextmanager
+def alone_in(run: str, device: torch.device, section: str = "train") -> Iterator[Ranks]:
+    """The connected ranks, while no other process trains into `run`. Names what ends a process that reads ahead."""
+    with connected_ranks(device.type == "cuda") as ranks, locked(run) if ranks.first else nullcontext():
+        try:
+            yield ranks
+        except RuntimeError as error:
+            # PyTorch raises this in the main thread, wherever it is, when a process that reads ahead ends.
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"{run}: a process that reads samples ended ({error}). If it was killed for lack of memory, set "
+                f"{section}.workers or {section}.shards_in_memory lower. Continue with --resume."
+            ) from None
+
+
+def loop(
+    of: RunOf,
+    settings: LoopSettings,
+    module: Objective,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[LoopBatch],
+    former: State | None,
+    device: torch.device,
+    progress: Progress,
+    stop: interrupts.Noted,
+) -> None:
+    """All steps after those of the `former` state, with log lines and checkpoints. `batches` begin with its next one.
+
+    Raises Interrupted, after a checkpoint, if any rank was asked to stop; UserError for a loss that is not finite.
+    """
+    ranks, names = module.ranks, module.names
+    bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
+    # A batch may leave a part unused, as one without images does with the head for tags.
+    losses_of: nn.Module = DistributedDataParallel(module, find_unused_parameters=True) if ranks.world > 1 else module
+    start = former.step if former else 0
+    saved = start or None
+    since_saved = list(former.since) if former else []
+    for step in range(start, settings.steps):
+        rate = learning_rate(step, settings)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        losses = torch.zeros(len(names), device=device)
+        samples = items = 0
+        waited = 0.0
+        for turn in range(settings.accumulate):
+            began = time.monotonic()
+            batch = next(batches)
+            waited += time.monotonic() - began
+            batch = batch.to(device)
+            # Dropout, like the data, depends on nothing but the seed, the step and the rank.
+            torch.manual_seed(torch_seed(of.seed, step * settings.accumulate + turn, ranks.rank))
+            last = turn == settings.accumulate - 1
+            with nullcontext() if last or ranks.world == 1 else losses_of.no_sync():  # type: ignore[operator]
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    found = losses_of(batch)
+                (module.total(found) / settings.accumulate).backward()
+            losses += found.detach() / settings.accumulate
+            samples, items, epoch = samples + batch.samples, items + batch.items, batch.epoch
+        norm = torch.nn.utils.clip_grad_norm_(module.network.parameters(), settings.clip_norm)
+        counted = losses.new_tensor([samples, items, stop.number])
+        sums = ranks.total(torch.cat([losses / ranks.world, counted])).tolist()
+        values = dict(zip(names, sums, strict=False))
+        values = {"loss": module.total(losses.new_tensor(sums[: len(names)])).item()} | values
+        # Checked before the update, so that the weights stay those of the last sound step.
+        if not math.isfinite(norm.item()) or not math.isfinite(values["loss"]):
+            raise UserError(_not_finite(of, names, step + 1, values, norm.item(), saved))
+        optimizer.step()
+
+        done = step + 1
+        since_saved.append(values["loss"])
+        progress.count(int(sums[-3]), int(sums[-2]), waited)
+        if done % settings.log_every == 0 or done == settings.steps:
+            progress.report(done, epoch, values | {"learning_rate": rate, "gradient_norm": norm.item()})
+        due = done % settings.checkpoint_every == 0 or done == settings.steps
+        if due or sums[-1]:
+            mean = sum(since_saved) / len(since_saved)
+            since_saved = [] if due else since_saved
+            state = State(done, epoch, mean, of.data, dict(of.content), since=since_saved)
+            if ranks.first:
+                checkpoint.save_checkpoint(of.folder, module.network, optimizer, state, settings.keep_checkpoints)
+            saved = done
+        if sums[-1]:
+            message = f"{of.folder}: checkpoint saved at step {done} of {settings.steps}."
+            raise interrupts.Interrupted(message, stop.number or signal.SIGTERM)
+
+
+def learning_rate(step: int, settings: RateSettings) -> float:
+    """The learning rate of update `step` (from 0): a linear rise over warmup_steps, then a linear fall towards 0."""
+    warmup = min(settings.warmup_steps, settings.steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    return settings.learning_rate * (settings.steps - step) / max(settings.steps - warmup, 1)
+
+
+def optimizer_of(network: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
+    """AdamW. Biases and LayerNorms, the parameters that are vectors, do not decay."""
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def find_device(asked: Literal["auto", "cpu", "cuda"], section: str = "train") -> torch.device:
+    """The device that the config's `section` asks for. Raises UserError if it is not there."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{section}.device: cuda, but PyTorch finds no CUDA device here. Set it to auto or cpu.")
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    return torch.device(name, from_environment().local) if name == "cuda" else torch.device(name)
+
+
+def require_local(run: str, what: str = "training") -> None:
+    """Raises CallError if `run` is behind a URL."""
+    if files.is_url(run):
+        raise CallError(f"{run}: {what} writes to a local folder only. Give one with --out, and copy it afterwards.")
+
+
+def torch_seed(seed: int, *key: str | int) -> int:
+    """The seed of PyTorch's random numbers for one thing."""
+    return stable_hash(seed, "torch", *key, bits=56)
+
+
+def _not_finite(
+    of: RunOf, names: tuple[str, ...], step: int, values: Mapping[str, float], norm: float, saved: int | None
+) -> str:
+    listed = ", ".join(f"{name} {values[name]:g}" for name in names)
+    good = f"{checkpoint.folder_of(of.folder, saved)} (step {saved})" if saved else "none yet"
+    return (
+        f"step {step}: the loss is not finite ({listed}, gradient norm {norm:g}). Last good checkpoint: {good}. Look "
+        f"for features that are not finite, or start a new run with a lower {of.section}.learning_rate."
+    )
