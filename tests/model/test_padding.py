@@ -17,7 +17,8 @@ def view(pieces, regions, seed):
         random.random((regions, 6)).astype(np.float32),
         random.integers(NOWHERE, 9, regions),
     )
-    return View(random.integers(1, 99, pieces), np.arange(pieces), np.full(pieces, NOWHERE), seed % 2, found)
+    ids, segments = random.integers(1, 99, pieces), random.integers(0, 2, pieces)
+    return View(ids, np.arange(pieces), np.full(pieces, NOWHERE), segments, found)
 
 
 VIEWS = [view(pieces, regions, seed) for seed, (pieces, regions) in enumerate([(5, 0), (2, 4), (3, 1), (9, 2), (2, 0)])]
