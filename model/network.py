@@ -83,7 +83,7 @@ class RegionEmbeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Scaled dot-product attention of all items of a sequence to all items."""
+    """Scaled dot-product attention among the items of a sequence."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -94,16 +94,24 @@ class SelfAttention(nn.Module):
         self.dropout = config.dropout_rate
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """`states`: (B, L, hidden); `mask`: (B, 1, 1, L) bool."""
+        """`states`: (B, L, hidden); `mask`: (B, 1, 1, L) bool, or (B, 1, L, L), which items each item sees."""
+        return self.mix(*self.projected(states), mask)
+
+    def projected(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of `states`, (B, L, hidden), each (B, heads, L, hidden / heads)."""
         query, key, value = (
             layer(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
+        return query, key, value
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """(B, Q, hidden). `query`: (B, heads, Q, d); `key`, `value`: (B, heads, L, d); `mask`: (B, 1, 1 or Q, L)."""
         dropout = self.dropout if self.training else 0.0
-        on_cpu = states.device.type == "cpu"
+        on_cpu = query.device.type == "cpu"
         if on_cpu:  # the gradient of bfloat16 attention takes a CPU ten times as long
             query, key, value = query.float(), key.float(), value.float()
-        with torch.autocast(states.device.type, enabled=not on_cpu and torch.is_autocast_enabled(states.device.type)):
+        with torch.autocast(query.device.type, enabled=not on_cpu and torch.is_autocast_enabled(query.device.type)):
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return mixed.transpose(1, 2).flatten(2)
 
@@ -132,8 +140,12 @@ class Layer(nn.Module):
         self.output = Residual(config, config.feed_forward_size)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """`states`: (B, L, hidden); `mask`: (B, 1, 1, L) bool."""
-        states = self.attention["output"](self.attention["self"](states, mask), states)
+        """`states`: (B, L, hidden); `mask`: as of SelfAttention."""
+        return self.rest(self.attention["self"](states, mask), states)
+
+    def rest(self, mixed: Tensor, states: Tensor) -> Tensor:
+        """What follows the attention. `mixed`: what it made of `states`; both (B, L, hidden)."""
+        states = self.attention["output"](mixed, states)
         return self.output(functional.gelu(self.intermediate["dense"](states)), states)
 
 
@@ -145,7 +157,7 @@ class Layers(nn.Module):
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """`states`: (B, L, hidden); `mask`: (B, 1, 1, L) bool."""
+        """`states`: (B, L, hidden); `mask`: as of SelfAttention."""
         for layer in self.layer:
             states = layer(states, mask)
         return states
@@ -160,14 +172,21 @@ class Encoder(nn.Module):
         self.region_embeddings = RegionEmbeddings(config, feature_dim)
         self.encoder = Layers(config)
 
-    def forward(self, batch: Sequences) -> Tensor:
-        """(B, L, hidden): a sequence's text states, then its regions' states, then padding."""
+    def forward(self, batch: Sequences, sight: Tensor | None = None) -> Tensor:
+        """(B, L, hidden): a sequence's text states, then its regions' states, then padding.
+
+        `sight`: (B, L, L) bool, which items each item sees; None: all of its sequence.
+        """
+        mask = batch.mask[:, None, None, :] if sight is None else sight[:, None]
+        return self.encoder(self.embedded(batch), mask)
+
+    def embedded(self, batch: Sequences) -> Tensor:
+        """(B, L, hidden): the same items as they enter the layers."""
         text = self.embeddings(batch.ids, batch.positions, batch.segments)
         segments = batch.segments[:, :1]  # that of [CLS]
         regions = self.region_embeddings(batch.regions, batch.region_positions, segments, self.embeddings)
         states = torch.cat([text, regions], dim=1)
-        states = states.gather(1, batch.order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
-        return self.encoder(states, batch.mask[:, None, None, :])
+        return states.gather(1, batch.order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
 
 class PredictionHead(nn.Module):
