@@ -3,9 +3,10 @@
 import argparse
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.pipeline.commands.options import (
     Subcommands,
     add_json,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vlmixer.bank.changing import Dropped
     from vlmixer.bank.records import Hit, PatchRecord
     from vlmixer.bank.store import PatchBank
+    from vlmixer.pipeline.report.pictures import Pictures
 
 LOG = logging.getLogger("vlmixer")
 
@@ -89,11 +91,7 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like", metavar="IMAGE_OR_PATCH_ID", help="order by similarity to this patch, or to what an image file shows"
     )
-    parser.add_argument(
-        "--config", metavar="CONFIG.yaml",
-        help="with --like IMAGE: the config that names the bank's detector (default: config.yaml next to the bank)",
-    )  # fmt: skip
-    add_trust(parser)
+    _add_detector(parser, "with --like IMAGE")
     parser.add_argument(
         "--context", default="", metavar='"grass, frisbee"', help="prefer patches whose images also show these"
     )
@@ -105,6 +103,14 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="with --save and --to-wds: replace what an earlier query wrote there"
     )
     parser.set_defaults(do=query)
+
+
+def _add_detector(parser: argparse.ArgumentParser, when: str) -> None:
+    parser.add_argument(
+        "--config", metavar="CONFIG.yaml",
+        help=f"{when}: the config that names the bank's detector (default: config.yaml next to the bank)",
+    )  # fmt: skip
+    add_trust(parser)
 
 
 def query(options: argparse.Namespace) -> int:
@@ -164,13 +170,12 @@ def _bank_and_picture(options: argparse.Namespace) -> "tuple[PatchBank, Image]":
 
     from vlmixer.artifacts import files
     from vlmixer.bank.store import PatchBank
-    from vlmixer.pipeline.config import load_config
     from vlmixer.pipeline.image.decoding import ImageRejected, decode
-    from vlmixer.pipeline.image.embedding import embedder
+    from vlmixer.pipeline.image.embedding import embedder, own_config
 
-    config = options.config or files.beside(options.bank, "config.yaml")
+    _, config = own_config(options.bank, options.config, trust_detector=options.trust_detector)
+    limit = config.images.max_megapixels * 1e6
     try:
-        limit = load_config(config).images.max_megapixels * 1e6 if files.exists(config) else 1e8
         picture = Image.fromarray(decode(files.read_bytes(options.like), max_pixels=limit))
     except ImageRejected as rejected:
         raise CallError(f"{options.like}: not usable as an image: {rejected}") from None
@@ -296,6 +301,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-k", type=positive, default=256, metavar="N", help="maximum patches per answer (default: 256)"
     )
+    _add_detector(parser, "for searches with a picture")
     parser.set_defaults(do=serve)
 
 
@@ -303,5 +309,27 @@ def serve(options: argparse.Namespace) -> int:
     """Serve the bank until interrupted."""
     from vlmixer.pipeline.report import server
 
-    server.serve(_open_bank(options.bank), options.host, options.port, max_k=options.max_k)
+    bank = _open_bank(options.bank)
+    server.serve(bank, options.host, options.port, max_k=options.max_k, pictures=_pictures(options))
     return 0
+
+
+def _pictures(options: argparse.Namespace) -> "Pictures | None":
+    """What searches for pictures need; None, with a message, if nothing names the bank's detector.
+
+    The detector itself is loaded for the first picture. Raises CallError for a --config that does not name it.
+    """
+    from vlmixer.pipeline.image.embedding import embedder, own_config
+    from vlmixer.pipeline.report.pictures import PictureLimits, Pictures
+
+    config, trusted = options.config, options.trust_detector
+    try:
+        _, settings = own_config(options.bank, config, trust_detector=trusted)
+    except UserError as error:
+        if config or trusted:
+            raise
+        LOG.info("no searches with pictures: %s", error)
+        return None
+    limits = PictureLimits()
+    pixels = min(limits.pixels, settings.images.max_megapixels * 1e6)
+    return Pictures(lambda: embedder(options.bank, config, trust_detector=trusted), replace(limits, pixels=pixels))

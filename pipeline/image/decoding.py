@@ -41,7 +41,7 @@ class ImageRejected(Exception):
     """The image is not used; `reason` is one of artifacts.rejects.REASONS."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
 

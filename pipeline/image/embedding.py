@@ -1,6 +1,7 @@
 """Turns a picture into a feature for searching a bank: what the bank's own detector sees in it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -11,13 +12,32 @@ from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.bank.concepts import Concept, Vocabulary
 from vlmixer.bank.query import Embed
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.config import load_config
+from vlmixer.pipeline.config import Config, load_config
 from vlmixer.pipeline.image.detectors import places
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
+from vlmixer.pipeline.image.detectors.loading import TSV, describe_detector, detector_spec, load_detector
 from vlmixer.pipeline.trust import require_harmless
 
 LOW_SCORE = 0.05
 """A picture that someone searches with shows something, even if the detector is not sure of it."""
+
+
+def own_config(folder: str, config: str | None = None, *, trust_detector: bool = False) -> tuple[str, Config]:
+    """The config that names the detector of the bank at `folder`, with its path: `config`, or the one next to the bank.
+
+    Raises CallError if there is none, if it came with the bank and names code, or if it names no detector that can look
+    at a picture.
+    """
+    path = config or files.beside(folder, "config.yaml")
+    if config is None and not files.exists(path):
+        raise CallError(f"{path}: not found, so the bank's detector is unknown. Give --config CONFIG.yaml.")
+    settings = load_config(path)
+    if config is None and not trust_detector:
+        require_harmless(settings, path)
+    if settings.images.detector.startswith(TSV):
+        raise CallError(
+            f"{path}: the bank's regions are from a file ({TSV}FILE), so no detector can look at a picture."
+        )
+    return path, settings
 
 
 def embedder(
@@ -37,21 +57,9 @@ def embedder(
     another detector.
     """
     bank = PatchBank.open(folder)
-    path = config or files.beside(folder, "config.yaml")
-    if config is None and not files.exists(path):
-        raise CallError(f"{path}: not found, so the bank's detector is unknown. Give --config CONFIG.yaml.")
-    settings = load_config(path)
-    if config is None and not trust_detector:
-        require_harmless(settings, path)
-    images = settings.images
-    spec = DetectorSpec(
-        images.detector,
-        None if images.weights == "default" else images.weights,
-        resolve_device(images.device),
-        score_threshold,
-        images.detector_options,
-        tuple(places.import_paths(path) if import_paths is None else import_paths),
-    )
+    path, settings = own_config(folder, config, trust_detector=trust_detector)
+    paths = places.import_paths(path) if import_paths is None else import_paths
+    spec = replace(detector_spec(settings.images, paths), score_threshold=score_threshold)
     wanted, found = to_json(bank.manifest.details.detector), to_json(describe_detector(spec))
     differing = sorted(key for key in {*wanted, *found} - {"device"} if wanted.get(key) != found.get(key))
     if differing:

@@ -1,13 +1,14 @@
 """`vlmixer bank serve`: the bank's page with live queries, and a JSON API, over one bank that is opened once.
 
-Requests name concepts and patch ids, which are looked up in the bank. No path from a request is ever opened. The only
-files read are the bank's own and the images of its patches.
+Requests name concepts and patch ids, which are looked up in the bank, or send a picture, which is kept in memory only.
+No path from a request is ever opened. The only files read are the bank's own and the images of its patches.
 """
 
+import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +20,7 @@ from vlmixer.artifacts.extras import install_command
 from vlmixer.bank.records import PatchRecord
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.bank import Card, live_bank_page, make_card, small_image
+from vlmixer.pipeline.report.pictures import Pictures, Refused
 
 try:
     import uvicorn
@@ -44,23 +46,23 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
 
-class Refused(Exception):
-    """A request that is refused, with the HTTP status and the reason."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
-
-
-def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK, max_body: int = MAX_BODY) -> Starlette:
+def make_app(
+    bank: PatchBank,
+    *,
+    max_k: int,
+    pictures: Pictures | None = None,
+    hosts: Sequence[str] = LOOPBACK,
+    max_body: int = MAX_BODY,
+) -> Starlette:
     """The server's application.
 
     GET / is the page. GET /api/bank describes the bank. GET /api/concepts/ID?k= gives a concept's first patches, POST
-    /api/search {"concept", "like": patch id or feature, "context": [names], "k"} the best ones. GET /crops/ID is a
-    patch's JPEG, GET /images/ID its image, upright and scaled down. hosts: host names that requests may use. max_body:
-    maximum bytes of a request's body.
+    /api/search {"concept", "like": patch id or feature, "context": [names], "k"} the best ones. POST
+    /api/search/picture?concept=&context=&k= compares with the picture that is its body. GET /crops/ID is a patch's
+    JPEG, GET /images/ID its image, upright and scaled down. pictures: None if the bank's detector is not known. hosts:
+    host names that requests may use. max_body: maximum bytes of a request's JSON.
     """
-    page = live_bank_page(bank, max_k)
+    page = live_bank_page(bank, max_k, pictures.limits.file_bytes if pictures else 0)
 
     def described(request: Request, body: Any) -> Response:
         details = bank.manifest.details
@@ -74,6 +76,7 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK, ma
                     {"id": c.id, "words": (c.name, *c.synonyms), "patches": bank.counts[c.name]} for c in bank.concepts
                 ],
                 "max_k": max_k,
+                "pictures": pictures is not None,
             }
         )
 
@@ -92,8 +95,7 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK, ma
             raise Refused(400, "concept: expected a name")
         if not isinstance(context, list) or not all(isinstance(word, str) for word in context):
             raise Refused(400, "context: expected a list of names")
-        if len(context) > MAX_CONTEXT:
-            raise Refused(400, f"context: expected at most {MAX_CONTEXT} names, found {len(context)}")
+        _check_context(context)
         if isinstance(like, list):
             if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in like):
                 raise Refused(400, "like: expected a patch id or a list of numbers")
@@ -102,6 +104,22 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK, ma
             raise Refused(400, "like: expected a patch id or a list of numbers")
         hits = bank.search(concept, like=like, context=context, k=_count(body.get("k", min(16, max_k)), max_k))
         return _patches([(hit.patch, None if like is None else hit.similarity) for hit in hits])
+
+    def search_picture(request: Request, data: bytes) -> Response:
+        assert pictures is not None
+        asked = request.query_params
+        concept = asked.get("concept", "").strip() or None
+        context = [word.strip() for word in asked.get("context", "").split(",") if word.strip()]
+        k = _count(asked.get("k", min(16, max_k)), max_k)
+        # What is wrong with the question is said before the picture is looked at.
+        if set(asked) - {"concept", "context", "k"}:
+            raise Refused(400, "expected concept, context and k in the address, all of them optional")
+        _check_context(context)
+        named = None if concept is None else bank.concept_named(concept).name
+        for word in context:
+            bank.concept_named(word)
+        hits = bank.search(named, like=pictures.feature(data, named), context=context, k=k)
+        return _patches([(hit.patch, hit.similarity) for hit in hits])
 
     def crop(request: Request, body: Any) -> Response:
         return Response(_patch(bank, request).crop, media_type="image/jpeg")
@@ -117,17 +135,18 @@ def make_app(bank: PatchBank, *, max_k: int, hosts: Sequence[str] = LOOPBACK, ma
         Route("/api/bank", _answering(described, max_body)),
         Route("/api/concepts/{number:int}", _answering(of_concept, max_body)),
         Route("/api/search", _answering(search, max_body), methods=["POST"]),
+        Route("/api/search/picture", _answering_pictures(search_picture, pictures), methods=["POST"]),
         Route("/crops/{patch_id}", _answering(crop, max_body)),
         Route("/images/{patch_id}", _answering(image, max_body)),
     ]
-    errors = {404: _nowhere, 405: _other_method}
+    errors = {404: _nowhere, 405: _other_method, 500: _failed}
     # Refuses pages of other sites whose host name points to this machine (DNS rebinding).
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))]
     return Starlette(routes=routes, middleware=middleware, exception_handlers=errors)
 
 
 def _nowhere(request: Request, error: Exception) -> Response:
-    known = "/api/bank, /api/concepts/ID, /api/search, /crops/ID, /images/ID"
+    known = "/api/bank, /api/concepts/ID, /api/search, /api/search/picture, /crops/ID, /images/ID"
     return _refusal(f"{request.url.path[:200]}: no such address. There are /, {known}.", 404)
 
 
@@ -137,20 +156,56 @@ def _other_method(request: Request, error: Exception) -> Response:
     return _refusal(f"{request.method}: expected {expected} here.", 405, allowed)
 
 
+def _failed(request: Request, error: Exception) -> Response:
+    return _refusal("the server failed at this request. Its log has the traceback.", 500)
+
+
 def _refusal(why: str, status: int, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
     return JSONResponse({"error": why}, status, {**HEADERS, **headers})
 
 
 def _answering(answer: Callable[[Request, Any], Response], max_body: int) -> Callable[[Request], Any]:
-    """An endpoint that reads the body, up to `max_body` bytes, and answers in a thread. Refusals are JSON {"error"}."""
+    """An endpoint that reads the body, up to `max_body` bytes, and answers in a thread."""
+
+    async def respond(request: Request) -> Response:
+        body = await _body(request, max_body) if request.method == "POST" else None
+        return await run_in_threadpool(answer, request, body)
+
+    return _refusing(respond)
+
+
+def _answering_pictures(
+    answer: Callable[[Request, bytes], Response], pictures: Pictures | None
+) -> Callable[[Request], Any]:
+    """An endpoint that reads a picture and answers in a thread, one picture after the other."""
+    turn = asyncio.Lock()
+
+    async def respond(request: Request) -> Response:
+        if pictures is None:
+            raise Refused(501, "this server does not search for pictures: the bank's detector is not known to it")
+        headers = request.headers
+        sent = pictures.received(
+            headers.get("content-type", ""), headers.get("content-length", ""), request.stream()
+        )  # fmt: skip
+        async with sent as data, turn:
+            if await request.is_disconnected():  # while it waited
+                raise ClientDisconnect
+            return await run_in_threadpool(answer, request, data)
+
+    return _refusing(respond)
+
+
+def _refusing(respond: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
+    """The endpoint, whose refusals are JSON {"error"}."""
 
     async def endpoint(request: Request) -> Response:
         try:
-            body = await _body(request, max_body) if request.method == "POST" else None
-            response = await run_in_threadpool(answer, request, body)
+            response = await respond(request)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         except Refused as refused:
+            if refused.status == 503:
+                LOG.error("%s", refused)
             response = JSONResponse({"error": str(refused)}, refused.status)
         except CallError as error:
             response = JSONResponse({"error": str(error)}, 404 if "no patch" in str(error) else 400)
@@ -175,6 +230,11 @@ async def _body(request: Request, max_body: int) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         raise Refused(400, "the body is not valid JSON") from None
+
+
+def _check_context(context: Sequence[str]) -> None:
+    if len(context) > MAX_CONTEXT:
+        raise Refused(400, f"context: expected at most {MAX_CONTEXT} names, found {len(context)}")
 
 
 def _count(value: Any, most: int) -> int:
@@ -206,9 +266,9 @@ def _patches(found: Sequence[tuple[PatchRecord, float | None]]) -> Response:
     )
 
 
-def serve(bank: PatchBank, host: str, port: int, *, max_k: int) -> None:
+def serve(bank: PatchBank, host: str, port: int, *, max_k: int, pictures: Pictures | None = None) -> None:
     """Serve the bank until it is interrupted. Raises CallError if the address cannot be used."""
-    server = make_server(bank, host, port, max_k=max_k)
+    server = make_server(bank, host, port, max_k=max_k, pictures=pictures)
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     LOG.info("%s: http://%s:%d", bank, shown, listening.getsockname()[1])
@@ -230,11 +290,18 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(
-    bank: PatchBank, host: str, port: int, *, max_k: int, max_body: int = MAX_BODY, limits: Limits = LIMITS
+    bank: PatchBank,
+    host: str,
+    port: int,
+    *,
+    max_k: int,
+    pictures: Pictures | None = None,
+    max_body: int = MAX_BODY,
+    limits: Limits = LIMITS,
 ) -> "uvicorn.Server":
     """The server, not started."""
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
-    app = make_app(bank, max_k=max_k, hosts=hosts, max_body=max_body)
+    app = make_app(bank, max_k=max_k, pictures=pictures, hosts=hosts, max_body=max_body)
     # Requests beyond the number of threads (40, anyio's) wait; how many there are is limited by the connections.
     return uvicorn.Server(
         uvicorn.Config(

@@ -1,6 +1,9 @@
 """A config that came with a bank or a run must not make a command run code."""
 
+import http.client
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +49,23 @@ def test_a_class_named_by_a_result_is_not_imported(downloaded, small_run, tmp_pa
     assert "images.detector: 'evil_detector:Detector'" in said
     assert "--config" in said
     assert "--trust-detector" in said
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_a_server_does_not_import_it_for_a_picture(downloaded, small_run, tmp_path):
+    command = [sys.executable, "-m", "vlmixer", "bank", "serve", str(downloaded / "bank"), "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=downloaded)
+    try:
+        assert process.stderr is not None
+        assert "images.detector: 'evil_detector:Detector'" in process.stderr.readline()
+        port = int(process.stderr.readline().rpartition(":")[2])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        picture = (small_run.photos / "0001.jpg").read_bytes()
+        connection.request("POST", "/api/search/picture", picture, {"Content-Type": "image/jpeg"})
+        assert connection.getresponse().status == 501
+    finally:
+        process.kill()
+        process.wait()
     assert not (tmp_path / "RAN").exists()
 
 

@@ -4,12 +4,14 @@ Marked `browser`: these need a Chromium on the machine, which no Python package 
 """
 
 import os
+import re
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -17,6 +19,7 @@ from tests.pipeline.report.small import BankPatch, jpeg, make_bank, mention, mix
 
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.bank import write_bank_page, write_hits_page
+from vlmixer.pipeline.report.pictures import PictureLimits, Pictures
 from vlmixer.pipeline.report.samples import write_samples_page
 from vlmixer.pipeline.report.server import make_server
 
@@ -51,7 +54,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def _inside(url: str) -> bool:
-    return url.startswith(("file:", "data:", "http://127.0.0.1:"))
+    return url.startswith(("file:", "data:", "blob:http://127.0.0.1:", "http://127.0.0.1:"))
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +157,16 @@ def test_the_hits_of_a_query(tmp_path: Path, bank: PatchBank, page: Page) -> Non
     assert str(image.get_attribute("src")).startswith("data:image/webp")
 
 
+def _redness(picture: Image.Image, concept: str | None) -> np.ndarray:
+    """A detector for tests."""
+    return np.array([np.asarray(picture)[..., 0].mean() / 255, 0.5, 0, 0], np.float32)
+
+
 @pytest.fixture(scope="module")
 def address(bank: PatchBank) -> Iterator[str]:
     """Where the bank is served."""
-    server = make_server(bank, "127.0.0.1", 0, max_k=6)
+    pictures = Pictures(lambda: _redness, PictureLimits(file_bytes=10_000))
+    server = make_server(bank, "127.0.0.1", 0, max_k=6, pictures=pictures)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -202,7 +211,7 @@ def test_an_answer_of_the_served_page_can_be_linked(address: str, page: Page) ->
     expect(page.locator("#answer h2")).to_have_text("puppy, with hot air balloon")
     assert page.input_value("[name=context]") == "hot air balloon"
     page.goto(f"{address}?concept=dog&like=d-2")
-    expect(page.locator("#answer h2")).to_have_text("dog, Like d-2")
+    expect(page.locator("#answer h2")).to_have_text("dog, like d-2")
     expect(page.locator("#answer figcaption >> nth=0")).to_have_text("dog 1.000")
     assert page.input_value("[name=concept]") == "dog"
     page.fill("[name=concept]", "")
@@ -210,6 +219,51 @@ def test_an_answer_of_the_served_page_can_be_linked(address: str, page: Page) ->
     page.keyboard.press("Enter")
     expect(page.locator("#answer h2")).to_have_count(0)
     assert page.url == address
+
+
+def test_a_picture_is_searched_for(address: str, page: Page, tmp_path: Path) -> None:
+    (tmp_path / "my photo.jpg").write_bytes(jpeg("red"))
+    page.goto(address)
+    page.set_input_files("#picture", tmp_path / "my photo.jpg")
+    expect(page.locator("#answer h2")).to_have_text("Like your picture")
+    expect(page.locator("#answer .patch img")).to_have_count(6)
+    shown = page.locator("#answer .query img")
+    expect(shown).to_be_visible()
+    assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [40, 20]
+    expect(page.locator("#answer .query")).to_contain_text("This answer has no link")
+    expect(page.locator("#chosen")).to_contain_text("my photo.jpg")
+    expect(page.locator("#ask")).to_be_in_viewport()
+    assert page.url == address
+    page.fill("[name=concept]", "puppy")
+    page.click("#ask button >> text=Find")
+    expect(page.locator("#answer h2")).to_have_text("puppy, like your picture")
+    page.click("#answer .patch >> nth=0")
+    page.click("#viewer >> text=More like this")
+    expect(page.locator("#answer h2")).to_have_text(re.compile(r"^Like d-\d$"))
+    expect(page.locator("#answer .query")).to_have_count(0)
+    expect(page.locator("#chosen")).to_be_hidden()
+    page.go_back()
+    expect(page.locator("#answer h2")).to_have_text("puppy, like your picture")
+    page.click("#chosen button")
+    expect(page.locator("#answer h2")).to_have_text("puppy")
+    page.go_back()
+    page.go_back()
+    expect(page.locator("#answer h2")).to_have_text("Like your picture")
+    page.reload()
+    expect(page.locator("#answer p")).to_have_text("The picture is no longer in this page. Choose it again.")
+
+
+def test_what_is_wrong_with_a_picture_is_said_on_the_page(address: str, browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("no picture")
+    (tmp_path / "large.jpg").write_bytes(jpeg("red").ljust(20_000, b"\0"))
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    page.goto(address)
+    page.set_input_files("#picture", tmp_path / "notes.jpg")
+    expect(page.locator("#answer .cards p")).to_contain_text("not usable as an image")
+    page.set_input_files("#picture", tmp_path / "large.jpg")
+    expect(page.locator("#answer .cards p")).to_contain_text("MiB, more than the 0.0 that the server takes")
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    page.close()
 
 
 def test_a_served_page_tells_what_was_wrong_with_a_question(address: str, browser: Browser) -> None:

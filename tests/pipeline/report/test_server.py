@@ -93,7 +93,7 @@ def test_the_page_asks_this_server_only(ask):
 def test_what_the_bank_is(ask):
     _, content, _ = ask("/api/bank")
     assert content == {
-        "patches": 14, "feature_dim": 4, "detector": "drawn", "vocabulary": "small", "max_k": MAX_K,
+        "patches": 14, "feature_dim": 4, "detector": "drawn", "vocabulary": "small", "max_k": MAX_K, "pictures": False,
         "concepts": [{"id": 0, "words": ["dog", "puppy"], "patches": 12}, {"id": 1, "words": ["kite"], "patches": 2},
                      {"id": 2, "words": ["horse"], "patches": 0}],
     }  # fmt: skip
@@ -245,6 +245,8 @@ def test_the_command_serves_until_it_is_interrupted(bank):
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
+        assert re.match(r"no searches with pictures: .*config\.yaml: not found.* Give --config", line)
+        line = process.stderr.readline()
         assert re.search(rf"14 patches .*: http://127\.0\.0\.1:{port}$", line)
         for _ in range(100):
             try:
@@ -261,8 +263,19 @@ def test_the_command_serves_until_it_is_interrupted(bank):
         process.kill()
 
 
+def test_a_config_that_is_given_must_name_the_detector(bank, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("images: {inputs: [a], detector: 'tsv:regions.tsv'}\ntext: {inputs: [b]}\n")
+    command = [sys.executable, "-m", "vlmixer", "bank", "serve", bank.folder, "--port", "0", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {config}: the bank's regions are from a file (tsv:FILE), so no detector can look at a picture.\n"
+    )
+
+
 def test_a_used_port_is_one_message(bank, port):
     command = [sys.executable, "-m", "vlmixer", "bank", "serve", bank.folder, "--port", str(port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: cannot listen at 127.0.0.1, port {port}: ")
+    assert done.stderr.splitlines()[-1].startswith(f"error: cannot listen at 127.0.0.1, port {port}: ")
