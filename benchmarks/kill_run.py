@@ -1,11 +1,11 @@
 """Kills whole runs at random moments, in all stages and in training, and compares every byte at the end.
 
-    python benchmarks/kill_run.py --out DIR [--kills 50] [--seed 0]
+    python benchmarks/kill_run.py --out DIR [--kills 50] [--seed 0] [--stage NAME]... [--signal TERM] [--within 3]
 
 Draws small corpora and runs everything on them once undisturbed. Then it starts a run in a process group of its own,
-kills it with SIGKILL at a random moment, starts the same command again, and so on until the run ends; then the next
-run, until all kills are done. One worker and two take turns. Two kills of three hit the whole group; the third hits
-only the command, as the system does when memory runs out, and its workers have to notice.
+kills it at a random moment, starts the same command again, and so on until the run ends; then the next run, until all
+kills are done. One worker and two take turns. Two kills of three hit the whole group; the third hits only the command,
+as the system does when memory runs out, and its workers have to notice.
 
 Every run must end with the bytes of the undisturbed one, except for logs, and leave no temporary file. The table says
 in which stage the kills fell. Exit code 1 if anything differs.
@@ -20,7 +20,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -56,7 +58,7 @@ def write_config(folder: Path, photos: int = PHOTOS, *, train: bool = True) -> P
     return path
 
 
-def start(config: Path, out: Path, workers: int, temporary: Path) -> subprocess.Popen:
+def start(config: Path, out: Path, workers: int, temporary: Path) -> subprocess.Popen[bytes]:
     """Start the command as the leader of a process group, with `temporary` as its folder for temporary files."""
     call = [sys.executable, "-m", "vlmixer", "run", str(config), "--out", str(out), "--workers", str(workers)]
     return subprocess.Popen(
@@ -75,14 +77,25 @@ def reached(out: Path) -> str:
     return "end" if (out / "run" / "model.safetensors").exists() else "train"
 
 
-def disturbed(config: Path, out: Path, budget: int, moments: random.Random, temporary: Path) -> Counter:
+@dataclass(frozen=True)
+class Kills:
+    """signal: what is sent. stages: where the kills should fall. within: up to so many seconds after a stage begins (or
+    after the command begins, if that is later), so that all stages are hit on slow and fast machines alike."""
+
+    signal: signal.Signals
+    stages: Sequence[str]
+    within: float
+
+
+def disturbed(
+    config: Path, out: Path, budget: int, kills: Kills, moments: random.Random, temporary: Path
+) -> Counter[str]:
     """Kill a run up to `budget` times and restart it until it ends; returns how many kills fell in each stage.
 
-    Each stage gets up to three kills, up to three seconds after it begins (or after the command begins, if that is
-    later), so that all stages are hit on slow and fast machines alike.
+    Each stage gets up to three kills.
     """
     fell: Counter[str] = Counter()
-    wanted = [stage for stage in MOMENTS[:-1] for _ in range(moments.randint(0, KILLS_PER_STAGE))][:budget]
+    wanted = [stage for stage in kills.stages for _ in range(moments.randint(0, KILLS_PER_STAGE))][:budget]
     turn = 0
     while True:
         turn += 1
@@ -91,15 +104,16 @@ def disturbed(config: Path, out: Path, budget: int, moments: random.Random, temp
             while process.poll() is None and MOMENTS.index(reached(out)) < MOMENTS.index(wanted[0]):
                 time.sleep(0.02)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(moments.uniform(0, 3))
+                process.wait(moments.uniform(0, kills.within))
             if process.poll() is None:
                 fell[reached(out)] += 1
-                (os.kill if turn % 3 == 0 else os.killpg)(process.pid, signal.SIGKILL)
+                (os.kill if turn % 3 == 0 else os.killpg)(process.pid, kills.signal)
             wanted = wanted[1:]
         _, said = process.communicate()
         if process.returncode == 0:
             return fell
-        if process.returncode > 0 and REFUSED not in said:
+        asked_to_stop = process.returncode == 128 + kills.signal
+        if b"Traceback" in said or (process.returncode > 0 and not asked_to_stop and REFUSED not in said):
             raise SystemExit(f"{out}: ended with {process.returncode}:\n{said.decode()}")
         if process.returncode > 0:
             time.sleep(1)
@@ -111,7 +125,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stage", action="append", choices=MOMENTS[:-1], help="where kills fall; default: everywhere")
+    parser.add_argument("--signal", default="KILL", choices=["KILL", "TERM", "INT"])
+    parser.add_argument("--within", type=float, default=3.0, help="seconds from a stage's beginning to the kill")
     options = parser.parse_args()
+    kills = Kills(signal.Signals[f"SIG{options.signal}"], options.stage or MOMENTS[:-1], options.within)
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
     config = write_config(options.out)
@@ -132,7 +150,7 @@ def main() -> int:
     runs = wrong = 0
     while fell.total() < options.kills:
         out = options.out / f"run-{runs:02d}"
-        here = disturbed(config, out, options.kills - fell.total(), moments, temporary)
+        here = disturbed(config, out, options.kills - fell.total(), kills, moments, temporary)
         fell += here
         runs += 1
         wrong_here = faults(expected, out)

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError, WriteError
 from vlmixer.pipeline.image.detectors.loading import TSV
 from vlmixer.pipeline.image.readers.corpus import sample
@@ -84,17 +84,27 @@ def _needed(call: Call) -> int:
     """Bytes that the stages of the call will write, by what corpora usually give. Raises UserError."""
     sentences = text_bytes = images = image_bytes = 0
     named = set(call.stages)
-    if named & {"tag", "mix"} and call.config.text.inputs:
+    if "tag" in named:
         text_bytes = sum(entry.size * (1 if can_split(entry.name) else PACKED) for entry in call.texts)
         sentences = text_bytes // SENTENCE_BYTES
-    if named & {"detect", "index", "mix"}:
+    elif "mix" in named and call.config.text.inputs:
+        sentences = _read_by(call, "tagged", "sentences")
+    if "detect" in named:
         image_bytes = sum(entry.size for entry in call.images.inputs)
         # The regions of features are smaller than the text they are read from.
         features = call.config.images.detector.startswith(TSV)
         images = image_bytes // 100_000 if features else sample(call.images, 64, max_pieces=4).images
+    elif named & {"index", "mix"}:  # a million photos are not listed again
+        images = _read_by(call, "regions", "images")
     corpus = CorpusSize(sentences, text_bytes, images, image_bytes)
     plans = plan_stages(corpus, TYPICAL, call.config, {})
     return sum(plan.output_bytes for plan in plans if plan.stage in named and not _is_done(call, plan.stage))
+
+
+def _read_by(call: Call, folder: str, what: str) -> int:
+    """How many records the stage before read. Raises UserError if it is not finished."""
+    counts = manifest.read(files.join(call.config.out, folder)).counts
+    return counts[what].read if what in counts else 0
 
 
 def _is_done(call: Call, stage: str) -> bool:

@@ -63,6 +63,8 @@ class DetectorSpec:
 
 def resolve_device(device: str) -> str:
     """ "cpu" or "cuda" for the config's auto | cpu | cuda. Raises CallError for cuda if there is no such device."""
+    if device == "cpu":
+        return device
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -70,7 +72,7 @@ def resolve_device(device: str) -> str:
             "images.device: the config asks for cuda, but torch sees no CUDA device. "
             "Use 'auto' or 'cpu', or check the driver."
         )
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def fix_threads() -> None:

@@ -57,6 +57,15 @@ def test_a_stage_checks_its_own_part_only(small_run, tmp_path):
     assert run(config, tmp_path / "out", "--dry-run", command="index") == 1, "detect has not run"
 
 
+def test_later_stages_do_not_list_the_photos_and_texts_again(small_run, tmp_path, capsys):
+    """A million files take minutes. What is read comes from the finished stages."""
+    out = shutil.copytree(small_run.folder / "out", tmp_path / "out")
+    shutil.rmtree(out / "bank")
+    config = small_run.write_config("gone.yaml", images={"inputs": ["none/*.jpg"]}, text={"inputs": ["none.txt"]})
+    assert run(config, out, "--dry-run", command="index") == 0
+    assert "disk: about 7.68 MB to be written" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
