@@ -8,7 +8,7 @@ import re
 from importlib import metadata
 
 _PIPELINE = ("apache_beam", "inflect", "safetensors", "spacy", "torch", "torchvision", "zstandard")
-_MODULES = {**dict.fromkeys(_PIPELINE, "pipeline"), "tokenizers": "train"}
+_MODULES = {**dict.fromkeys(_PIPELINE, "pipeline"), "tokenizers": "train", "pycocoevalcap": "captions"}
 """The extra with each module that the core does without."""
 
 
