@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,22 +27,27 @@ def commands(demo: Path, scratch: Path) -> dict[str, str]:
     bank = demo / "bank"
     image = scratch / "images.txt"
     image.write_text(pq.read_table(bank / "patches.parquet", columns=["image_id"])[0][0].as_py() + "\n")
-    return {
-        "version": f"{VLMIXER} --version",
-        "no such command": f"{VLMIXER} nonsense",
-        "bank stats": f"{VLMIXER} bank stats {bank}",
-        "bank stats, no bank": f"{VLMIXER} bank stats {scratch}/none",
-        "bank stats | head": f"{VLMIXER} bank stats {bank} | head -1",
-        "bank query": f"{VLMIXER} bank query {bank} --concept dog --json",
-        "bank query, unknown": f"{VLMIXER} bank query {bank} --concept dgo",
-        "bank query --save": f"{VLMIXER} bank query {bank} --concept dog --save {scratch}/crops",
-        "bank show": f"{VLMIXER} bank show {bank} --html {scratch}/bank.html",
-        "bank drop": f"{VLMIXER} bank drop {bank} --images {image} --out {scratch}/bank2",
-        "show": f"{VLMIXER} show {demo} --json",
-        "show | head": f"{VLMIXER} show {demo} --json | head -1",
-        "verify": f"{VLMIXER} verify {demo}/tagged",
-        "index --dry-run": f"cd {demo}; {VLMIXER} index demo.yaml --out . --dry-run",
+    listed = {
+        "version": "--version",
+        "no such command": "nonsense",
+        "bank stats": f"bank stats {bank}",
+        "bank stats, no bank": f"bank stats {scratch}/none",
+        "bank stats | head": f"bank stats {bank} | head -1",
+        "bank query": f"bank query {bank} --concept dog --json",
+        "bank query | head": f"bank query {bank} --concept dog | head -1",
+        "bank query, unknown": f"bank query {bank} --concept dgo",
+        "bank query --save": f"bank query {bank} --concept dog --save {scratch}/crops",
+        "bank show": f"bank show {bank} --html {scratch}/bank.html",
+        "bank drop": f"bank drop {bank} --images {image} --out {scratch}/bank2",
+        "show": f"show {demo} --json",
+        "show | head": f"show {demo} --json | head -1",
+        "rejects": f"rejects {demo}",
+        "rejects | head": f"rejects {demo} | head -1",
+        "verify tagged": f"verify {demo}/tagged",
+        "verify": f"verify {demo}",
+        "index --dry-run": f"index {demo}/demo.yaml --out {demo} --dry-run",
     }
+    return {name: f"cd {demo}; {VLMIXER} {arguments}" for name, arguments in listed.items()}
 
 
 def main() -> int:
@@ -50,21 +56,24 @@ def main() -> int:
     parser.add_argument("demo", type=Path, help="folder of a finished `vlmixer demo`")
     parser.add_argument("--times", type=int, default=200, help="runs of each command (default: 200)")
     options = parser.parse_args()
-    several = False
     with tempfile.TemporaryDirectory(prefix="short-commands-") as folder:
         scratch = Path(folder)
         lines = commands(options.demo.resolve(), scratch)
-        for name, line in lines.items():
-            ends: Counter[tuple[int, str]] = Counter()
+        ends: dict[str, Counter[tuple[int, str]]] = {name: Counter() for name in lines}
+        # Every command once, then again: whoever stops early has as many runs of each.
+        with suppress(KeyboardInterrupt):
             for _ in range(options.times):
-                for place in ("bank2", "crops"):
-                    shutil.rmtree(scratch / place, ignore_errors=True)
-                done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
-                ends[done.returncode, _said(done.stderr, scratch)] += 1
-            several = several or len(ends) > 1
-            for (code, said), count in ends.most_common():
-                print(f"{name}: {count} × rc {code}: {said or '(nothing)'}", flush=True)
-    return int(several)
+                for name, line in lines.items():
+                    for place in ("bank2", "crops"):
+                        shutil.rmtree(scratch / place, ignore_errors=True)
+                    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True)
+                    # Whether the output was written before `head` ended is no difference.
+                    code = 0 if "|" in line and done.returncode == 141 else done.returncode
+                    ends[name][code, _said(done.stderr, scratch)] += 1
+    for name, counted in ends.items():
+        for (code, said), count in counted.most_common():
+            print(f"{name}: {count} × rc {code}: {said or '(nothing)'}")
+    return int(any(len(counted) > 1 for counted in ends.values()))
 
 
 def _said(stderr: str, scratch: Path) -> str:
