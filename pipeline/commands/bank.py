@@ -142,6 +142,7 @@ def _write_hits(
 ) -> None:
     """The files that --save, --to-wds and --html ask for."""
     from vlmixer.bank.export import save_hits, write_webdataset
+    from vlmixer.bank.records import PatchRecord
     from vlmixer.pipeline.report.bank import write_hits_page
 
     if options.save:
@@ -152,9 +153,10 @@ def _write_hits(
         LOG.info("%d crops in %d shards: %s", len(hits), len(shards), options.to_wds)
     if options.html:
         asked = [options.concept or "any concept"]
-        asked += [f"like {options.like}"] if options.like else []
+        asked += [f"like {os.path.basename(options.like)}"] if options.like else []
         asked += [f"with {word}" for word in context]
-        write_hits_page(options.html, bank, hits, title=", ".join(asked), query=query)
+        source = query.source if isinstance(query, PatchRecord) else options.like or ""
+        write_hits_page(options.html, bank, hits, title=", ".join(asked), query=query, query_source=source)
         LOG.info("%d patches: %s", len(hits), options.html)
 
 

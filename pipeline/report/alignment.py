@@ -1,4 +1,4 @@
-"""The page of held-out photos: the captions that a run finds for each, and how well each word fits each region."""
+"""The page of photos with captions: the captions that a run finds for each, and how well each word fits each region."""
 
 import io
 import re
@@ -15,10 +15,15 @@ from vlmixer.model.checkpoint import load_reference, load_run
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_texts
 from vlmixer.model.likelihood import similarity
 from vlmixer.pipeline.image.decoding import decode
+from vlmixer.pipeline.report.labels import place_labels
 from vlmixer.pipeline.report.pages import data_uri, write_page
 from vlmixer.pipeline.report.retrieval import read_scores
 
 PHOTO_SIDE = 480
+SMALLEST_WIDTH = 280
+"""Width of a photo in pixels on a narrow telephone."""
+LABEL_SIDE = 20
+"""Pixels of a region's number, with some space."""
 TOP_CAPTIONS = 5
 MAX_REGIONS = 8
 MAX_PIXELS = 1e9
@@ -28,14 +33,16 @@ FULL_TIMES = 20.0
 
 @dataclass(frozen=True)
 class RegionView:
-    """A region as it is drawn: its number, its box in percent of the photo, the caption's likeliest word next to it,
-    and how many times likelier than elsewhere each of the caption's words is there."""
+    """A region as it is drawn: its number, its box in percent of the photo, the place of the number in percent of the
+    box, the caption's likeliest word next to it, and how many times likelier than elsewhere each of the caption's words
+    is there."""
 
     number: int
     left: float
     top: float
     width: float
     height: float
+    label: tuple[float, float]
     word: str
     times: tuple[float, ...]
 
@@ -103,20 +110,12 @@ def write_alignment_page(
         shown = min(len(image.features), MAX_REGIONS)
         alone = [replace(image, features=image.features[n : n + 1], boxes=image.boxes[n : n + 1]) for n in range(shown)]
         times = times_likelier_in(words, alone)
-        scale = 100 / np.array([image.width, image.height] * 2)
-        boxes = [
-            RegionView(
-                n + 1, left, top, right - left, bottom - top, words[int(column.argmax())], tuple(column.tolist())
-            )
-            for n, ((left, top, right, bottom), column) in enumerate(
-                zip((image.boxes[:shown] * scale).tolist(), times.T, strict=True)
-            )
-        ]
+        boxes = _region_views(image, shown, words, times)
         views.append(
             PhotoView(
                 names[row].rsplit("/", 1)[-1],
                 _picture(names[row]),
-                tuple(boxes),
+                boxes,
                 image.tags,
                 int(np.flatnonzero(owner[order] == row)[0]) + 1,
                 tuple((texts[i], float(scores[i, row]), bool(owner[i] == row)) for i in order[:TOP_CAPTIONS]),
@@ -135,6 +134,25 @@ def write_alignment_page(
     )
 
 
+def _region_views(image: ImageRegions, shown: int, words: Sequence[str], times: np.ndarray) -> tuple[RegionView, ...]:
+    """The first `shown` regions. times: (words, shown)."""
+    percent = 100 / np.array([image.width, image.height] * 2)
+    boxes = [tuple(box) for box in (image.boxes[:shown] * percent).tolist()]
+    drawn_height = SMALLEST_WIDTH * image.height / image.width
+    size = 100 * LABEL_SIDE / SMALLEST_WIDTH, 100 * LABEL_SIDE / drawn_height
+    # Labels of small boxes have fewer places to go.
+    order = sorted(range(shown), key=lambda n: (boxes[n][2] - boxes[n][0]) * (boxes[n][3] - boxes[n][1]))
+    placed = place_labels([boxes[n] for n in order], [size] * shown, inside=True)
+    views = []
+    for n, ((left, top, right, bottom), column) in enumerate(zip(boxes, times.T, strict=True)):
+        width, height = right - left, bottom - top
+        x, y = placed[order.index(n)] or (left, top)
+        label = 100 * (x - left) / width, 100 * (y - top) / height
+        word = words[int(column.argmax())]
+        views.append(RegionView(n + 1, left, top, width, height, label, word, tuple(column.tolist())))
+    return tuple(views)
+
+
 def _words(captions: Sequence[str]) -> list[str]:
     """The words of the first caption, in lower case, each once; [] without captions."""
     return list(dict.fromkeys(re.findall(r"[\w'-]+", captions[0].lower()))) if captions else []
@@ -146,8 +164,8 @@ def colour_share(times: float) -> float:
 
 
 def times_likelier(times: float) -> str:
-    """As text: "0.3 ×", "12 ×"."""
-    return f"{times:.1f} ×" if times < 10 else f"{times:,.0f} ×"
+    """As text: "0.3 ×", "12 ×", in one piece."""
+    return f"{times:.1f}\N{NO-BREAK SPACE}×" if times < 10 else f"{times:,.0f}\N{NO-BREAK SPACE}×"
 
 
 def _picture(path: str) -> str:

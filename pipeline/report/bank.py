@@ -133,12 +133,13 @@ def write_hits_page(
     *,
     title: str,
     query: Image.Image | PatchRecord | None = None,
+    query_source: str = "",
     images_inside: int = IMAGES_INSIDE,
 ) -> None:
     """Write a page of what a search of `bank` found, in its order.
 
-    query: the picture or the patch that was searched for, which the page shows first. images_inside: a page with more
-    hits refers to the images' files. Raises UserError for a crop that is not a picture.
+    query: the picture or the patch that was searched for, which the page shows first. query_source: where it is from.
+    images_inside: a page with more hits refers to the images' files. Raises UserError for a crop that is not a picture.
     """
     compared = any(hit.similarity != 1.0 for hit in hits)
     views = []
@@ -147,7 +148,7 @@ def write_hits_page(
         card = make_card(hit.patch, crop_uri(bank, hit.patch, None), image)
         views.append(HitView(card, f"{hit.similarity:.3f}" if compared else "", hit.patch.context, hit.patch.source))
     shown = crop_uri(bank, query, None) if isinstance(query, PatchRecord) else query and data_uri(_small(query), "webp")
-    write_page(path, "hits.html", title=title, hits=views, query=shown)
+    write_page(path, "hits.html", title=title, hits=views, query=shown, query_source=query_source)
 
 
 def make_card(record: PatchRecord, picture: str, image: str, similarity: float | None = None) -> Card:

@@ -22,6 +22,7 @@ from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.bank import image_uri, record_view
 from vlmixer.pipeline.report.charts import HEIGHT, WIDTH, Curve, curve
 from vlmixer.pipeline.report.crops import EmbeddedCrops
+from vlmixer.pipeline.report.labels import Place, place_labels
 from vlmixer.pipeline.report.pages import write_page
 from vlmixer.pipeline.report.retrieval import Retrieval, read_scores
 from vlmixer.pipeline.report.samples import ImageRow, Images, SentenceRow, choose_samples, image_row, sentence_row
@@ -30,6 +31,8 @@ from vlmixer.pipeline.report.stages import FOLDER, RUN, SCORES, StageReport
 
 SENTENCES, SCENES, CONCEPTS, PATCHES, MIXED, IMAGES = 8, 12, 30, 12, 12, 3
 """Sentences, photos, concepts, patches of a concept, mixed sentences and image samples on the page."""
+SCENE_WIDTH, LETTER, LINE = 226, 7, 19
+"""Pixels: the least width of a photo, the width of a letter of a label, and the height of a label."""
 LOSSES = {
     "contrastive": "Sentence against its mixed view",
     "masked_language": "Masked words of mixed sentences",
@@ -52,7 +55,8 @@ class StageCount:
 
 @dataclass(frozen=True)
 class SceneBox:
-    """A region. Its place and size are percentages of the photo's width and height."""
+    """A region. Its place and size, and the place of its label, are percentages of the photo's width and height;
+    `label_place` is None if there is no room for the label."""
 
     label: str
     score: float
@@ -60,6 +64,7 @@ class SceneBox:
     top: float
     width: float
     height: float
+    label_place: Place | None
 
 
 @dataclass(frozen=True)
@@ -190,8 +195,7 @@ def _scenes(regions: str, bank: PatchBank) -> Iterator[SceneView]:
         picture = image_uri(bank, _as_record(found[0])) if shown < SCENES else ""
         if picture:
             shown += 1
-            boxes = tuple(SceneBox(row["concept"], row["score"], *_percentages(row)) for row in found)
-            yield SceneView(picture, found[0]["width"], found[0]["height"], boxes)
+            yield SceneView(picture, found[0]["width"], found[0]["height"], _scene_boxes(found))
 
 
 def _as_record(row: Mapping[str, Any]) -> PatchRecord:
@@ -201,10 +205,18 @@ def _as_record(row: Mapping[str, Any]) -> PatchRecord:
     return PatchRecord(-1, row["patch_id"], *place, provenance, (), 0, 0)
 
 
-def _percentages(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = row["box"]
-    across, down = 100 / row["width"], 100 / row["height"]
-    return left * across, top * down, (right - left) * across, (bottom - top) * down
+def _scene_boxes(rows: Sequence[Mapping[str, Any]]) -> tuple[SceneBox, ...]:
+    """The regions of a photo."""
+    width, height = rows[0]["width"], rows[0]["height"]
+    across, down = 100 / width, 100 / height
+    boxes = [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in (row["box"] for row in rows)]
+    smallest = SCENE_WIDTH / 100, SCENE_WIDTH * height / width / 100
+    sizes = [((len(row["concept"]) * LETTER + 12) / smallest[0], LINE / smallest[1]) for row in rows]
+    places = place_labels(boxes, sizes, inside=False)
+    return tuple(
+        SceneBox(row["concept"], row["score"], left, top, right - left, bottom - top, place)
+        for row, (left, top, right, bottom), place in zip(rows, boxes, places, strict=True)
+    )
 
 
 def _concepts(bank: PatchBank, most: int | None) -> Iterator[ConceptView]:
