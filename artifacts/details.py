@@ -109,7 +109,18 @@ class RunDetails:
     vocabulary_hash: str
 
 
-AnyDetails = TaggedDetails | RegionsDetails | BankDetails | ShardsDetails | RunDetails
+@dataclass(frozen=True)
+class FineTunedDetails:
+    """Of a fine-tuned run. `steps`: updates; `examples`: to train on."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    task: str
+    steps: int
+    examples: int
+    feature_dim: int
+
+
+AnyDetails = TaggedDetails | RegionsDetails | BankDetails | ShardsDetails | RunDetails | FineTunedDetails
 
 
 def to_json(record: Any) -> Any:

@@ -29,13 +29,17 @@ BAD = {
     "zero_pixels": "an image without pixels",
     "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
     "too_large_file": "more bytes than an image within the pixel limit can need",
-    "missing_photo": "region features whose photo is not among the inputs",
+    "missing_photo": "region features, or an example of a task, whose photo is not among the inputs",
     "timeout": "the server did not send the whole image within images.url_timeout",
     "no_connection": "the server cannot be reached, or the URL is not one",
-    "ambiguous_photo": "region features whose id fits several photos among the inputs",
+    "ambiguous_photo": "region features, or an example of a task, whose photo's name fits several among the inputs",
     "bad_record": "a line of region features whose parts contradict each other",
     "failed_in_detector": "the detector raises an exception for this image alone",
     "bad_feature": "the detector returned a feature that is not finite",
+    "duplicate_id": "a question, annotation or caption whose id occurred before",
+    "unknown_question": "an annotation whose question is not among the files",
+    "no_answer": "a question to train on without an annotation",
+    "empty_answer": "an annotation without an answer",
 }
 UNUSED = {
     "too_long": "longer than the limit",
@@ -55,6 +59,7 @@ UNUSED = {
     "not_downloaded": "a row without bytes, whose download failed before",
     "not_allowed": "the server asks that the image is not collected (X-Robots-Tag)",
     "taken_down": "a patch of an image that was dropped from the bank",
+    "unknown_answer": "an example to train on, none of whose answers is among those that are learned",
 }
 REASONS = BAD | UNUSED
 HTTP = re.compile(r"http_[45]\d\d")

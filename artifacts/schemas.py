@@ -34,6 +34,9 @@ PROVENANCE = ("source", "key", "url", "license")
 """Text columns of regions/ that say where an image is from. They are copied into the bank and into exports from it."""
 
 
+REGIONS_IMAGES = "record/images.parquet"
+"""In regions/: what became of every image. Its columns are those of pipeline/image/record.py."""
+
 NOT_MEANT_FILE = "record/not-meant.parquet"
 """In tagged/, in a folder of its own, so that tagged/*.parquet are the parts."""
 

@@ -4,7 +4,7 @@ Other tables have an entry per stage, too: how it runs (pipeline/jobs/chain.py),
 (pipeline/preflight/checks.py), how its files are checked (pipeline/verification/verify.py), and what its command says
 (pipeline/commands/run.py).
 
-Training is no stage: it has no units. But its folder has a manifest of the same form.
+Training and fine-tuning are no stages: they have no units. But their folders have manifests of the same form.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from vlmixer.artifacts.details import (
     AnyDetails,
     BankDetails,
+    FineTunedDetails,
     RegionsDetails,
     RunDetails,
     ShardsDetails,
@@ -37,14 +38,16 @@ DETECT = StageType("detect", "regions", RegionsDetails)
 INDEX = StageType("index", "bank", BankDetails)
 MIX = StageType("mix", "shards", ShardsDetails)
 TRAIN = StageType("train", "run", RunDetails)
+FINETUNE = StageType("finetune", "finetuned", FineTunedDetails)
+"""Its folder has the name of the task."""
 
 STAGES: tuple[StageType[AnyDetails], ...] = (TAG, DETECT, INDEX, MIX)
 NAMES = tuple(stage.name for stage in STAGES)
 FOLDERS = tuple(stage.folder for stage in STAGES)
 WITH_MANIFEST: tuple[StageType[AnyDetails], ...] = (*STAGES, TRAIN)
-"""All whose folders have a manifest."""
+"""All whose folders below OUT have a manifest."""
 
 
 def find(name: str) -> StageType[AnyDetails] | None:
-    """The stage called `name`, or training; None if there is none."""
-    return next((stage for stage in WITH_MANIFEST if stage.name == name), None)
+    """The stage called `name`, or training, or fine-tuning; None if there is none."""
+    return next((stage for stage in (*WITH_MANIFEST, FINETUNE) if stage.name == name), None)

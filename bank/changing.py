@@ -10,13 +10,14 @@ import pyarrow as pa
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import BankDetails, BankSelection, DetectorIdentity, to_json
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.image_names import ImageNames, is_ambiguous
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.samples import ImageSample, Sample
 from vlmixer.artifacts.stages import INDEX
 from vlmixer.bank import selection
 from vlmixer.bank.building import LEFT_OUT, ConceptCounts, chosen_schema, feature_column, write_bank
-from vlmixer.bank.matching import ImageNames, bank_images, is_ambiguous
+from vlmixer.bank.matching import bank_images
 from vlmixer.bank.store import PatchBank
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
@@ -40,9 +41,9 @@ class Dropped:
 def drop_images(bank: PatchBank, names: Sequence[str], out: str, *, missing_ok: bool = False) -> Dropped:
     """Write to `out` the bank without the patches of some images. All other patches stay, in the same order.
 
-    names: image ids or file names (bank.matching says how they may be written). No other patch replaces a dropped one:
-    that would need the regions. Raises CallError if `out` is not empty or is inside the bank, and if the bank has no
-    patch of these images; with `missing_ok` no bank is written then.
+    names: image ids or file names (artifacts.image_names says how they may be written). No other patch replaces a
+    dropped one: that would need the regions. Raises CallError if `out` is not empty or is inside the bank, and if the
+    bank has no patch of these images; with `missing_ok` no bank is written then.
     """
     _check_free(out, bank)
     known = ImageNames(bank_images(bank))

@@ -12,11 +12,13 @@ RUN/manifest.json               the hashes of the files of the finished run, see
 import contextlib
 import hashlib
 import io
+import json
 import math
 import os
 import pickle
 import shutil
 import uuid
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -92,7 +94,12 @@ def lasting(config: Settings) -> dict[str, Any]:
 
 def save_config(run: str, config: Settings, tokenizer: Tokenizer) -> None:
     """Write config.yaml and tokenizer.json."""
-    text = yaml.safe_dump(resolved(config), sort_keys=False)
+    save_content(run, resolved(config), tokenizer)
+
+
+def save_content(run: str, content: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Write config.yaml with this content, and tokenizer.json."""
+    text = yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False)
     files.publish_bytes(files.join(run, CONFIG), text.encode())
     files.publish_bytes(files.join(run, TOKENIZER), tokenizer.to_json().encode())
 
@@ -108,7 +115,7 @@ def sweep(run: str) -> None:
 def save_network(run: str, network: Network, reference: Reference) -> None:
     """Write the reference and then the finished network."""
     files.publish_bytes(files.join(run, REFERENCE), safetensors.numpy.save(vars(reference)))
-    files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(_plain(network)))
+    files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(plain(network)))
 
 
 def folder_of(run: str, step: int) -> str:
@@ -130,7 +137,7 @@ def save_checkpoint(run: str, network: nn.Module, optimizer: torch.optim.Optimiz
     # Serialised in memory first, because torch's own error for a full disk does not say so.
     packed = io.BytesIO()
     torch.save(optimizer.state_dict(), packed)
-    weights = safetensors.torch.save(_plain(network))
+    weights = safetensors.torch.save(plain(network))
     hashes = {
         MODEL: hashlib.sha256(weights).hexdigest(),
         OPTIMIZER: hashlib.sha256(packed.getbuffer()).hexdigest(),
@@ -213,7 +220,7 @@ def _state(folder: str) -> State:
     state = details.from_json(State, finished.read_state(folder))
     if not 0 <= state.step == int(folder[-8:]) or state.epoch < 0:
         raise ValueError(f"{STATE} says step {state.step} of epoch {state.epoch}")
-    sections = [state.config.get(name) for name in ("model", "train")]
+    sections = [state.config.get("model"), state.config.get("task", state.config.get("train"))]
     if "seed" not in state.config or not all(isinstance(section, dict) for section in sections):
         raise ValueError(f"{STATE} lacks the settings of the run")
     return state
@@ -237,20 +244,26 @@ def _loss(folder: str) -> float:
 def check_continuation(run: str, former: State, config: Settings, shards: str) -> None:
     """Raises CallError, naming the settings that differ, if `config` or the shards are not those of the run, and
     UserError if its tokenizer.json was changed."""
+    check_content(run, former, resolved(config), shards, FREE, "shards")
+
+
+def check_content(run: str, former: State, now: Mapping[str, Any], data: str, free: Collection[str], what: str) -> None:
+    """As `check_continuation`, for a run with the resolved settings `now` and the hash `data` of its data. free: keys
+    that may change. what: the data, for messages."""
     tokenizer = files.join(run, TOKENIZER)
     if former.files and files.sha256(tokenizer) != former.files[TOKENIZER]:
         raise UserError(f"{tokenizer}: was changed since the training began. Restore it, or give another --out.")
-    if former.shards != shards:
+    if former.shards != data:
         raise CallError(
-            f"{run}: was trained on other shards. Give the same shards to continue, or another --out for a new run."
+            f"{run}: was trained on other {what}. Give the same {what} to continue, or another --out for a new run."
         )
-    now = resolved(config)
-    changed = [] if former.config["seed"] == config.seed else ["seed"]
-    for section in ("model", "train"):
-        before = former.config[section]
-        changed += [
-            f"{section}.{key}" for key, value in now[section].items() if key not in FREE and before.get(key) != value
-        ]
+    changed = []
+    for section, values in json.loads(json.dumps(now)).items():
+        before = former.config.get(section)
+        if not isinstance(values, dict) or not isinstance(before, dict):
+            changed += [section] if before != values else []
+            continue
+        changed += [f"{section}.{key}" for key, value in values.items() if key not in free and before.get(key) != value]
     if changed:
         raise CallError(
             f"{run}: cannot be continued, because {', '.join(changed)} changed. Restore the value in "
@@ -296,5 +309,6 @@ def with_feature_dim(config: Settings, feature_dim: int, where: str) -> Settings
     return replace(config, model=replace(config.model, feature_dim=feature_dim))
 
 
-def _plain(network: nn.Module) -> dict[str, Tensor]:
+def plain(network: nn.Module) -> dict[str, Tensor]:
+    """The network's parameters by name, on the CPU, as files of weights have them."""
     return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}

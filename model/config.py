@@ -43,10 +43,10 @@ class ModelConfig:
         return (0.0 if self.init is None else 0.1) if self.dropout is None else self.dropout
 
     def __post_init__(self) -> None:
-        _positive("model", self, "layers", "hidden_size", "heads", "feed_forward_size", "max_regions")
-        _positive("model", self, "projection_size", "vocabulary_size")
+        positive("model", self, "layers", "hidden_size", "heads", "feed_forward_size", "max_regions")
+        positive("model", self, "projection_size", "vocabulary_size")
         if self.dropout is not None:
-            _fraction("model", self, "dropout")
+            fraction("model", self, "dropout")
         if self.hidden_size % self.heads:
             raise CallError(
                 f"model.heads: {self.heads} does not divide model.hidden_size {self.hidden_size}. "
@@ -100,8 +100,8 @@ class TrainConfig:
     keep_checkpoints: int = 2  # number of last checkpoints to keep; the one with the lowest loss is kept, too
 
     def __post_init__(self) -> None:
-        _positive("train", self, "steps", "batch_size", "learning_rate", "clip_norm", "temperature")
-        _positive(
+        positive("train", self, "steps", "batch_size", "learning_rate", "clip_norm", "temperature")
+        positive(
             "train",
             self,
             "shards_in_memory",
@@ -112,29 +112,32 @@ class TrainConfig:
             "batches_sorted_together",
         )
         if self.readers is not None:
-            _positive("train", self, "readers")
-        _fraction("train", self, "mask_probability", "text_mask_probability", "tag_mask_probability")
-        _fraction("train", self, "drop_words", "balance")
-        _not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay", "workers")
+            positive("train", self, "readers")
+        fraction("train", self, "mask_probability", "text_mask_probability", "tag_mask_probability")
+        fraction("train", self, "drop_words", "balance")
+        not_negative("train", self, "image_ratio", "warmup_steps", "weight_decay", "workers")
         weights = [field.name for field in fields(self) if field.name.endswith("_weight")]
-        _not_negative("train", self, *weights)
+        not_negative("train", self, *weights)
         if not any(getattr(self, name) for name in weights):
             raise CallError("train: all loss weights are 0, so nothing is learned. Set one above 0.")
 
 
-def _positive(section: str, config: object, *names: str) -> None:
+def positive(section: str, config: object, *names: str) -> None:
+    """Raises CallError for a setting that is not above 0."""
     for name in names:
         if not (value := getattr(config, name)) > 0:
             raise CallError(f"{section}.{name}: {value} is not above 0. Give a positive number.")
 
 
-def _not_negative(section: str, config: object, *names: str) -> None:
+def not_negative(section: str, config: object, *names: str) -> None:
+    """Raises CallError for a setting below 0."""
     for name in names:
         if not (value := getattr(config, name)) >= 0:
             raise CallError(f"{section}.{name}: {value} is below 0. Give 0 or more.")
 
 
-def _fraction(section: str, config: object, *names: str) -> None:
+def fraction(section: str, config: object, *names: str) -> None:
+    """Raises CallError for a setting outside of 0 … 1."""
     for name in names:
         if not 0 <= (value := getattr(config, name)) <= 1:
             raise CallError(f"{section}.{name}: {value} is not between 0 and 1. Give a number from 0 to 1.")

@@ -7,15 +7,15 @@ hashes of its own files, see model.checkpoint.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 from vlmixer.artifacts import contents, files, json_files, manifest
 from vlmixer.artifacts.details import RunDetails
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.manifest import Input, Manifest
-from vlmixer.artifacts.stages import MIX, TRAIN
+from vlmixer.artifacts.manifest import Counts, Input, Manifest
+from vlmixer.artifacts.stages import MIX, TRAIN, Details, StageType
 from vlmixer.model.progress import say
 from vlmixer.model.shards import ShardSet
 
@@ -23,8 +23,10 @@ CONFIG, TOKENIZER, MODEL = "config.yaml", "tokenizer.json", "model.safetensors"
 OPTIMIZER, STATE = "optimizer.pt", "state.json"
 REFERENCE = "reference.safetensors"
 PIPELINE = "pipeline.yaml"
-LISTED = (CONFIG, MODEL, PIPELINE, REFERENCE, TOKENIZER)
-"""The files of a finished run, in the order of their names; a run that no pipeline was given to lacks pipeline.yaml."""
+LABELS, REJECTS = "labels.json", "rejects.parquet"
+LISTED = (CONFIG, LABELS, MODEL, PIPELINE, REFERENCE, REJECTS, TOKENIZER)
+"""The files of a finished run, in the order of their names. A run that no pipeline was given to lacks pipeline.yaml;
+labels.json and rejects.parquet are those of fine-tuned runs, which have no reference."""
 _CONTENT_HASH = "content_hash"
 OTHER_SHARDS = "other shards"
 PACKAGES = ("vlmixer", "numpy", "torch", "tokenizers", "safetensors")
@@ -35,16 +37,16 @@ def is_finished(run: str) -> bool:
     return os.path.isfile(files.join(run, manifest.NAME))
 
 
-def is_sound(run: str) -> bool:
+def is_sound(run: str, kind: StageType[Details] = TRAIN) -> bool:  # type: ignore[assignment]
     """Whether the run is finished. If files of it are damaged, says so: its end is to be done again.
 
     Raises UserError if that is no help, because its config or its tokenizer is damaged.
     """
     if not is_finished(run):
         return False
-    damaged = changed(run, manifest.read(run, TRAIN))
-    if {CONFIG, TOKENIZER} & set(damaged):
-        check(run)
+    damaged = changed(run, manifest.read(run, kind))
+    if {CONFIG, TOKENIZER, LABELS} & set(damaged):
+        check(run, kind)
     if damaged:
         say(f"{run}: {', '.join(damaged)} missing or changed; written again from the last checkpoint.")
     return not damaged
@@ -65,27 +67,42 @@ def finish(run: str, settings: Mapping[str, Any], shards: ShardSet, steps: int, 
     """
     if pipeline is not None:
         files.publish_bytes(files.join(run, PIPELINE), pipeline.encode())
+    details = RunDetails(
+        steps=steps,
+        samples=sum(shard.rows for shard in (*shards.mixed, *shards.images)),
+        feature_dim=shards.feature_dim,
+        vocabulary=shards.vocabulary,
+        vocabulary_hash=shards.vocabulary_hash,
+    )
+    inputs = [Input(_name_of(shards, run), shards.bytes, shards.content_hash)]
+    publish(run, TRAIN, settings, inputs, details, {}, shards.content_hash)
+    _record(run)
+
+
+def publish(
+    run: str,
+    kind: StageType[Details],
+    settings: Mapping[str, Any],
+    inputs: Sequence[Input],
+    details: Details,
+    counts: Mapping[str, Counts],
+    data: str,
+) -> None:
+    """Write the manifest of a run, all other files of which are in place. data: hash of what it was trained on."""
     names = [name for name in LISTED if os.path.isfile(files.join(run, name))]
     made = Manifest(
-        stage=TRAIN.name,
+        stage=kind.name,
         config_hash=manifest.digest(settings),
-        plan_hash=manifest.digest([manifest.SCHEMA_VERSION, settings, [shards.content_hash]]),
+        plan_hash=manifest.digest([manifest.SCHEMA_VERSION, settings, [data]]),
         versions=manifest.versions(PACKAGES),
-        inputs=[Input(_name_of(shards, run), shards.bytes, shards.content_hash)],
+        inputs=list(inputs),
         outputs=[manifest.output_of(run, name, 1) for name in names],
         rejects=[],
-        counts={},
-        details=RunDetails(
-            steps=steps,
-            samples=sum(shard.rows for shard in (*shards.mixed, *shards.images)),
-            feature_dim=shards.feature_dim,
-            vocabulary=shards.vocabulary,
-            vocabulary_hash=shards.vocabulary_hash,
-        ),
+        counts=dict(counts),
+        details=details,
         settings=dict(settings),
     )
     manifest.publish(run, made)
-    _record(run)
 
 
 def _name_of(shards: ShardSet, run: str) -> str:
@@ -114,7 +131,11 @@ def _record(run: str) -> None:
         contents.put(out, {TRAIN.folder: manifest.read(run, TRAIN).content_hash})
 
 
-def check(run: str) -> Manifest[RunDetails]:
+@overload
+def check(run: str) -> Manifest[RunDetails]: ...
+@overload
+def check(run: str, kind: StageType[Details]) -> Manifest[Details]: ...
+def check(run: str, kind: StageType[Any] = TRAIN) -> Manifest[Any]:
     """The manifest of a finished run, after a check of the size and the SHA-256 of each file that it lists.
 
     Raises UserError if the run is not finished, or a file is missing or was changed.
@@ -124,7 +145,7 @@ def check(run: str) -> Manifest[RunDetails]:
             f"{files.join(run, manifest.NAME)}: no such file; there is no finished run. "
             "Train first; give --resume if the run stopped."
         )
-    found = manifest.read(run, TRAIN)
+    found = manifest.read(run, kind)
     damaged = changed(run, found)
     if damaged:
         raise UserError(
@@ -134,7 +155,7 @@ def check(run: str) -> Manifest[RunDetails]:
     return found
 
 
-def changed(run: str, description: Manifest[RunDetails]) -> list[str]:
+def changed(run: str, description: Manifest[Any]) -> list[str]:
     """The names of the listed files that are missing or were changed."""
     return [
         output.name

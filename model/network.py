@@ -5,6 +5,7 @@ model.padding, the losses to model.objectives.
 """
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -213,12 +214,12 @@ class Network(nn.Module):
 
     def __init__(self, config: ModelConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
-        self.pooling = config.pooling
+        self.pooling: Literal["content", "mean", "cls"] = config.pooling
         self.bert = Encoder(config, vocabulary_size, feature_dim)
         self.cls = nn.ModuleDict({"predictions": PredictionHead(config, vocabulary_size)})
         self.tags = nn.ModuleDict({"predictions": PredictionHead(config, vocabulary_size)})
         self.projection = nn.Linear(config.hidden_size, config.projection_size)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def words(self, states: Tensor, chosen: Tensor) -> Tensor:
         """(n, vocabulary): logits of the word pieces at `chosen`, (n, 2) int64, a sequence and its item.
@@ -237,19 +238,23 @@ class Network(nn.Module):
 
     def project(self, states: Tensor, batch: Sequences) -> Tensor:
         """`embed`, from the `states` that `bert` returned for `batch`: (B, L, hidden)."""
-        if self.pooling == "cls":
-            pooled = states[:, 0]
-        else:
-            weight = (batch.content if self.pooling == "content" else batch.mask).unsqueeze(-1).to(states.dtype)
-            pooled = (states * weight).sum(1) / weight.sum(1)
-        return functional.normalize(self.projection(pooled).float(), dim=-1)
+        return functional.normalize(self.projection(pooled(states, batch, self.pooling)).float(), dim=-1)
 
     def _predict(self, head: nn.Module, states: Tensor, chosen: Tensor) -> Tensor:
         logits: Tensor = head(states[chosen[:, 0], chosen[:, 1]], self.bert.embeddings.word_embeddings.weight)
         return logits
 
 
-def _initialise(module: nn.Module) -> None:
+def pooled(states: Tensor, batch: Sequences, pooling: Literal["content", "mean", "cls"]) -> Tensor:
+    """(B, hidden): one state per sequence, as the setting model.pooling says. `states`: (B, L, hidden)."""
+    if pooling == "cls":
+        return states[:, 0]
+    weight = (batch.content if pooling == "content" else batch.mask).unsqueeze(-1).to(states.dtype)
+    return (states * weight).sum(1) / weight.sum(1)
+
+
+def initialise(module: nn.Module) -> None:
+    """BERT's initial values of a layer, for `Module.apply`."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=INITIAL_DEVIATION)
     if isinstance(module, nn.Linear):

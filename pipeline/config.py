@@ -120,6 +120,8 @@ class Config:
     mix: MixSettings = field(default_factory=MixSettings)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig | None = None
+    task: dict[str, Any] | None = None
+    """Fine-tuning. Its keys are those of the task's own class of settings, model/tasks/config.py."""
 
     def to_yaml(self) -> str:
         """The resolved config as YAML, without the output's own path."""

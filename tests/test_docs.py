@@ -9,6 +9,7 @@ import yaml
 
 from vlmixer.bank.concepts import HARDLY_VISUAL
 from vlmixer.model.config import ModelConfig, TrainConfig
+from vlmixer.model.tasks.config import TaskConfig
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +89,7 @@ def test_every_room_is_in_the_architecture():
 
 SECTIONS = {
     "Top level": Config, "text": TextSettings, "images": ImageSettings, "bank": BankSettings, "mix": MixSettings,
-    "model": ModelConfig, "train": TrainConfig,
+    "model": ModelConfig, "train": TrainConfig, "task": TaskConfig,
 }  # fmt: skip
 
 

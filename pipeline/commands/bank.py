@@ -220,9 +220,10 @@ def _add_drop(parser: argparse.ArgumentParser) -> None:
 def drop(options: argparse.Namespace) -> int:
     """Write a bank without the images, and print what else holds parts of them. Returns 1 if not all were found."""
     from vlmixer.artifacts import files
+    from vlmixer.artifacts.image_names import ImageNames, is_ambiguous
     from vlmixer.artifacts.samples import read_shard
     from vlmixer.bank.changing import affected_samples, drop_images
-    from vlmixer.bank.matching import ImageNames, is_ambiguous, sample_images
+    from vlmixer.bank.matching import sample_images
 
     names = image_names(options.images)
     tars = []

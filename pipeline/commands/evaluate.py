@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.pipeline.commands import evaluate_task
 from vlmixer.pipeline.commands.options import (
     Subcommands,
     add_json,
@@ -59,6 +60,7 @@ def add(commands: Subcommands) -> None:
     _add_list(foils)
     add_json(foils)
     foils.set_defaults(do=run_foils)
+    evaluate_task.add(evaluate)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

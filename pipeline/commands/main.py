@@ -19,12 +19,17 @@ from vlmixer import __version__
 from vlmixer.artifacts import interrupts
 from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import extra_of, install_command
-from vlmixer.pipeline.commands import bank, demo, drop, evaluate, plan, rejects, run, show, train, verify
+from vlmixer.pipeline.commands import bank, demo, drop, evaluate, finetune, plan, rejects, run, show, train, verify
 
-GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, evaluate)
+GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, finetune, evaluate)
 """Files of subcommands, in the order of `vlmixer --help`. Each has a function `add` that takes the subparsers."""
 
-EXTRAS = {"demo": ("pipeline", "train"), "train": ("train",), "eval": ("pipeline", "train")}
+EXTRAS = {
+    "demo": ("pipeline", "train"),
+    "train": ("train",),
+    "finetune": ("pipeline", "train"),
+    "eval": ("pipeline", "train"),
+}
 """The extras of subcommands; the others need the extra of the missing module."""
 
 

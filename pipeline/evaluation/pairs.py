@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.json_stream import BrokenJson, json_records
 from vlmixer.pipeline.evaluation.pair_tables import is_table, read_table
 from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
 from vlmixer.pipeline.text.readers.json_list import is_json_lines
-from vlmixer.pipeline.text.readers.json_stream import BrokenJson, json_records
 from vlmixer.pipeline.text.readers.packing import ERRORS, head_of, unpack, unpacked_name
 
 LINE = '{"image": name, "captions": [text, …]}'

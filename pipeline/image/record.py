@@ -18,7 +18,7 @@ from vlmixer.artifacts.schemas import damage_named
 from vlmixer.pipeline.image.photos import MetImage
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
 
-IMAGES, INPUTS = "record/images.parquet", "record/inputs.parquet"
+IMAGES, INPUTS = schemas.REGIONS_IMAGES, "record/inputs.parquet"
 """In a folder of their own, so that regions/*.parquet are the parts."""
 NO_REGION = "no_region"
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.image_names import ImageName, ImageNames, is_ambiguous
 from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import TAG
-from vlmixer.bank.matching import ImageName, ImageNames, is_ambiguous
 from vlmixer.pipeline.image.record import read_record
 from vlmixer.pipeline.text.record import NOT_MEANT
 from vlmixer.pipeline.text.units import PART
@@ -36,7 +36,7 @@ class FoundImages:
 def find_images(regions: str, names: Sequence[str]) -> FoundImages:
     """The images that the names mean, among all that stage `detect` read. regions: its folder.
 
-    A name may be an image id, a patch id, or the name of a file or of an image in it (bank.matching).
+    A name may be an image id, a patch id, or the name of a file or of an image in it (artifacts.image_names).
     """
     if not names:
         return FoundImages()

@@ -7,9 +7,9 @@ from tests.bank.small import DIM, Given, small_bank
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.image_names import ImageName, ImageNames, is_ambiguous
 from vlmixer.artifacts.samples import ImageSample, Patch
 from vlmixer.bank.changing import affected_samples, drop_images, merge_banks
-from vlmixer.bank.matching import ImageName, ImageNames, is_ambiguous
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.verification.verify import verify
 

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any
 
+from vlmixer.artifacts.json_stream import BLOCK_CHARACTERS, BrokenJson, json_at, json_records, json_sample
 from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable
 from vlmixer.pipeline.text.readers.fields import EACH, field_path, suggested, text_at, text_of
 from vlmixer.pipeline.text.readers.json_lines import JsonLines
-from vlmixer.pipeline.text.readers.json_stream import BLOCK_CHARACTERS, BrokenJson, json_at, json_records, json_sample
 from vlmixer.pipeline.text.readers.packing import head_of, unpack
 
 _EXPECTED = (

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from vlmixer.artifacts.json_stream import BrokenJson
 from vlmixer.pipeline.text.readers.base import ReadOptions, TextSlice
 from vlmixer.pipeline.text.readers.json_list import JsonList
-from vlmixer.pipeline.text.readers.json_stream import BrokenJson
 
 
 def test_coco_captions(read):

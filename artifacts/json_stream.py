@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
 
-from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
-
+MAX_CHARACTERS = 1 << 20
+"""Of a record."""
 BLOCK_CHARACTERS = 1 << 16
 """Characters read at a time."""
 
@@ -20,7 +20,7 @@ class BrokenJson(Exception):
 
 
 def json_records(
-    file: IO[bytes], key: str, block: int = BLOCK_CHARACTERS, max_characters: int = MAX_LINE_BYTES
+    file: IO[bytes], key: str, block: int = BLOCK_CHARACTERS, max_characters: int = MAX_CHARACTERS
 ) -> Iterator[Any]:
     """The items of the list at the top of the file, or of the list that the object at the top has as `key`.
 
@@ -47,8 +47,33 @@ def _records(stream: "_Stream", key: str) -> Iterator[Any]:
         raise ValueError(f"{stream.next()!r} follows the end")
 
 
+def json_entries(
+    file: IO[bytes], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_CHARACTERS
+) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what the file holds: of an object at the top its values, and the items of those that are lists,
+    each with the value's name; of a list at the top the items, with the name "".
+
+    Raises BrokenJson as `json_records` does.
+    """
+    stream = _Stream(file, block, max_characters)
+    try:
+        if stream.next() == "[":
+            yield from (("", item) for item in stream.items())
+        else:
+            stream.take("{")
+            for name in stream.names():
+                if stream.next() == "[":
+                    yield from ((name, item) for item in stream.items())
+                else:
+                    yield name, stream.value()
+        if stream.next(at_end=""):
+            raise ValueError(f"{stream.next()!r} follows the end")
+    except (ValueError, RecursionError) as error:
+        raise BrokenJson(str(error)) from None
+
+
 def json_at(
-    file: IO[bytes], path: Sequence[str], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_LINE_BYTES
+    file: IO[bytes], path: Sequence[str], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_CHARACTERS
 ) -> Iterator[tuple[Any, Sequence[str]]]:
     """(value, rest of the path) of the values that the path's beginning leads to. "*": each item or value.
 
@@ -65,7 +90,7 @@ def json_at(
 
 
 def json_sample(
-    file: IO[bytes], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_LINE_BYTES, most: int = 20
+    file: IO[bytes], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_CHARACTERS, most: int = 20
 ) -> tuple[list[str], Any]:
     """The first names of the object at the top ([] for a list), and a small value like the file's: of lists, the first
     item. Reads only as much of the file as that takes; what is broken or too long is left out."""

@@ -7,7 +7,7 @@ from typing import IO, cast
 
 import pytest
 
-from vlmixer.pipeline.text.readers.json_stream import BLOCK_CHARACTERS, BrokenJson, json_records
+from vlmixer.artifacts.json_stream import BLOCK_CHARACTERS, BrokenJson, json_records
 
 TEXTS = ["x", 'é🐕"\\\n', "", "  ", "[", '{"a": 1}', "2.5"]
 NUMBERS = [0, -1, 12345, -2.5, 1e300, -1e-7]

@@ -1,0 +1,67 @@
+"""The program `python -m vlmixer.model.finetune TASK CONFIG.yaml`, also for torchrun.
+
+`vlmixer finetune` is the same, and finds the regions of the photos first, if the config has `images`.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vlmixer.artifacts import interrupts
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+# Everything else is imported later: only then is Ctrl-C handled from the first moment.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program. Returns the exit code: 0 done, 1 the work failed, 2 the call was wrong, 130 after Ctrl-C."""
+    import argparse
+
+    from vlmixer.model.tasks import TASKS
+
+    parser = argparse.ArgumentParser(prog="python -m vlmixer.model.finetune", description="Fine-tune for a task.")
+    parser.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of {', '.join(TASKS)}")
+    parser.add_argument("config", help="the config file (YAML)")
+    parser.add_argument("--out", help="folder for the run (default: OUT/TASK)")
+    parser.add_argument("--resume", action="store_true", help="continue a stopped run")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the config")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = parser.parse_args(arguments)
+    try:
+        interrupts.raise_interrupts()
+        return _finetune(options)
+    except BaseException as error:
+        # Ctrl-C while a library is imported may arrive as an error of the import.
+        if not isinstance(error, KeyboardInterrupt) and (options.debug or not interrupts.was_interrupted()):
+            raise
+        return interrupts.report(error, "Continue with --resume.")
+
+
+def _finetune(options: "Namespace") -> int:
+    """Fine-tune. Returns the exit code."""
+    import traceback
+
+    from vlmixer.artifacts.errors import CallError, UserError
+    from vlmixer.model.finetuning import finetune
+    from vlmixer.model.progress import say
+    from vlmixer.model.tasks import find_task
+    from vlmixer.model.tasks.config import load_task_settings
+
+    try:
+        task = find_task(options.task)
+        finetune(task, load_task_settings(options.config, task.config, options.set), options.out, options.resume)
+    except UserError as error:
+        if options.debug:
+            traceback.print_exc()
+        say(f"error: {error}")
+        return 2 if isinstance(error, CallError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    interrupts.exit_at_once()
+    code = main()
+    interrupts.exit_at_once()
+    sys.exit(code)

@@ -1,0 +1,206 @@
+"""Tasks that choose one of a list of answers: the head, the losses, the prediction. The tasks themselves only read."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vlmixer.model.loop import Objective
+from vlmixer.model.network import Network, Sequences, initialise, pooled
+from vlmixer.model.padding import pad
+from vlmixer.model.ranks import Ranks
+from vlmixer.model.tasks.base import Answer, Encoded, Evaluation, Example, Labels, Setup, Task, TaskBatch, TaskNetwork
+from vlmixer.model.tasks.config import TaskConfig
+from vlmixer.model.tasks.photos import Photo
+from vlmixer.model.tasks.scores import Measure
+from vlmixer.model.views import text_and_tags_view
+
+BATCH = 256
+"""Examples that are predicted together."""
+
+
+class Head(nn.Module):
+    """LXMERT's: dropout, Linear(views × hidden, 2 × hidden), GELU, LayerNorm, Linear(2 × hidden, answers)."""
+
+    def __init__(self, width: int, hidden: int, answers: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(width, 2 * hidden),
+            nn.GELU(),
+            nn.LayerNorm(2 * hidden),
+            nn.Linear(2 * hidden, answers),
+        )
+        self.apply(initialise)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, answers), from (B, width)."""
+        found: Tensor = self.layers(states)
+        return found
+
+
+class Classifier(Objective):
+    """The logits of the answers, and their loss. `soft`: sigmoids and soft scores; else a softmax and one answer."""
+
+    names = ("answers",)
+
+    def __init__(self, setup: Setup[Any], network: TaskNetwork, photos: int, soft: bool, ranks: Ranks) -> None:
+        super().__init__()
+        self.network: TaskNetwork = network
+        self.photos, self.soft, self.ranks = photos, soft, ranks
+        self.smoothing = setup.settings.label_smoothing
+        self.pooling = setup.settings.pooling or setup.model.pooling
+
+    def logits(self, sequences: Sequences) -> Tensor:
+        """(examples, answers). `sequences`: the views of all examples, example by example."""
+        states = pooled(self.network.network.bert(sequences), sequences, self.pooling)
+        logits: Tensor = self.network.head(states.unflatten(0, (-1, self.photos)).flatten(1))
+        return logits.float()
+
+    def forward(self, batch: TaskBatch) -> Tensor:
+        """(1,) float32. Of soft scores the sum over the answers, which VQA's papers descend on."""
+        logits, target = self.logits(batch.sequences), batch.targets["answers"]
+        # A rank's mean is weighted by its share of all the ranks' examples.
+        mine = logits.new_tensor([len(logits)])
+        share = self.ranks.world * mine / self.ranks.total(mine)
+        if self.soft:
+            loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
+        else:
+            loss = functional.cross_entropy(logits, target, label_smoothing=self.smoothing)
+        return share * loss
+
+
+class Classification(Task[TaskConfig]):
+    """A task with a list of answers, `labels["answers"]`."""
+
+    config = TaskConfig
+    soft: ClassVar[bool] = False
+    """Whether an example may have several answers that are right, each with a score."""
+    ending: ClassVar[str] = ".json"
+
+    @abstractmethod
+    def value(self, example: Example, answer: str) -> float | None:
+        """How right the answer is, 0 … 1; None if the example has no answers."""
+
+    def scores(self, example: Example) -> Mapping[str, float]:
+        """The training scores of its answers."""
+        return dict.fromkeys(example.answers, 1.0)
+
+    @abstractmethod
+    def result(self, examples: Sequence[Example], answers: Sequence[Answer]) -> bytes:
+        """The official result file."""
+
+    def learnable(self, example: Example, labels: Labels) -> bool:
+        known = _places(labels)
+        return any(answer in known for answer in self.scores(example))
+
+    def texts(self, examples: Sequence[Example], labels: Labels) -> Iterable[str]:
+        yield from (example.text for example in examples)
+        yield from labels["answers"]
+
+    def head(self, setup: Setup[TaskConfig], network: Network) -> nn.Module:
+        hidden, dropout = setup.model.hidden_size, setup.settings.dropout
+        rate = setup.model.dropout_rate if dropout is None else dropout
+        return Head(self.photos * hidden, hidden, len(setup.labels["answers"]), rate)
+
+    def objective(self, setup: Setup[TaskConfig], network: TaskNetwork, ranks: Ranks) -> Classifier:
+        return Classifier(setup, network, self.photos, self.soft, ranks)
+
+    def encode(
+        self, setup: Setup[TaskConfig], examples: Sequence[Example], photos: Sequence[Sequence[Photo]], training: bool
+    ) -> list[Encoded]:
+        """One view per photo: [CLS] text [SEP] tags [SEP] and the regions."""
+        tokenizer, limits = setup.tokenizer, (setup.model.max_text_tokens, setup.settings.text_tokens)
+        names = sorted({tag for row in photos for photo in row for tag in photo.tags})
+        tags = dict(zip(names, tokenizer.encode(names), strict=True))
+        regions = {id(photo): setup.regions(photo) for row in photos for photo in row}
+        places = _places(setup.labels)
+        found = []
+        for example, pieces, row in zip(
+            examples, tokenizer.encode([example.text for example in examples]), photos, strict=True
+        ):
+            views = tuple(
+                text_and_tags_view(
+                    pieces, [tags[tag] for tag in photo.tags], tokenizer, limits[0], regions[id(photo)], limits[1]
+                )
+                for photo in row
+            )
+            found.append(Encoded(views, self._target(example, places) if training else {}))
+        return found
+
+    def _target(self, example: Example, places: Mapping[str, int]) -> dict[str, np.ndarray]:
+        scores = {places[answer]: score for answer, score in self.scores(example).items() if answer in places}
+        if not self.soft:
+            return {"answers": np.array(max(scores, key=lambda place: scores[place]), np.int64)}
+        row = np.zeros(len(places), np.float32)
+        row[list(scores)] = list(scores.values())
+        return {"answers": row}
+
+    def evaluate(
+        self,
+        setup: Setup[TaskConfig],
+        network: TaskNetwork,
+        examples: Sequence[Example],
+        numbers: np.ndarray,
+        encoded: Iterator[tuple[int, list[Encoded]]],
+    ) -> Evaluation:
+        answers = self.predict(setup, network, encoded)
+        answers = [
+            Answer(each.answer, self.value(example, each.answer), each.confidence)
+            for example, each in zip(examples, answers, strict=True)
+        ]
+        return Evaluation(answers, self.measures(examples, answers), self.result(examples, answers), self.ending)
+
+    def predict(
+        self, setup: Setup[TaskConfig], network: TaskNetwork, encoded: Iterator[tuple[int, list[Encoded]]]
+    ) -> list[Answer]:
+        """The best answer for each example, with its probability."""
+        names, module = setup.labels["answers"], self.objective(setup, network, Ranks()).eval()
+        device = next(network.parameters()).device
+        found: list[Answer] = []
+        with torch.inference_mode():
+            for _, block in encoded:
+                placed: list[Answer] = [Answer("")] * len(block)
+                order = np.argsort([len(one) for one in block], kind="stable")
+                for start in range(0, len(order), BATCH):
+                    rows = order[start : start + BATCH]
+                    logits = module.logits(pad([view for row in rows for view in block[row].views]).to(device))
+                    likely = logits.sigmoid() if self.soft else logits.softmax(-1)
+                    best = likely.max(-1)
+                    for row, at, value in zip(rows, best.indices.tolist(), best.values.tolist(), strict=True):
+                        placed[row] = Answer(names[at], confidence=value)
+                found += placed
+        return found
+
+    def measures(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[Measure]:
+        """The accuracy over the examples that have answers."""
+        known = [(example, answer.value) for example, answer in zip(examples, answers, strict=True)]
+        scored = [(example, value) for example, value in known if value is not None]
+        return [
+            Measure(
+                "accuracy",
+                np.array([value for _, value in scored], np.float64),
+                [example.key for example, _ in scored],
+                [example.images[0] for example, _ in scored],
+                [example.groups for example, _ in scored],
+            )
+        ]
+
+
+def json_result(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A result file in JSON, a row a line."""
+    return ("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n").encode()
+
+
+def number_or_text(key: str) -> int | str:
+    """An id as the official files have it: digits are numbers."""
+    return int(key) if key.isdecimal() and str(int(key)) == key else key
+
+
+def _places(labels: Labels) -> dict[str, int]:
+    return {answer: place for place, answer in enumerate(labels["answers"])}
