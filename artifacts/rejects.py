@@ -59,6 +59,7 @@ UNUSED = {
     "not_downloaded": "a row without bytes, whose download failed before",
     "not_allowed": "the server asks that the image is not collected (X-Robots-Tag)",
     "taken_down": "a patch of an image that was dropped from the bank",
+    "not_balanced": "a question of GQA that is not scored, because it is not among the balanced ones",
     "unknown_answer": "an example to train on, none of whose answers is among those that are learned",
 }
 REASONS = BAD | UNUSED

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 TASKS = {
     "vqa": ("vqa", "Vqa"),
+    "gqa": ("gqa", "Gqa"),
+    "nlvr2": ("nlvr2", "Nlvr2"),
+    "snli_ve": ("snli_ve", "SnliVe"),
 }
 """The file here and the class of each task."""
 

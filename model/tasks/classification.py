@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.model.loop import Objective
 from vlmixer.model.network import Network, Sequences, initialise, pooled
 from vlmixer.model.padding import pad
 from vlmixer.model.ranks import Ranks
 from vlmixer.model.tasks.base import Answer, Encoded, Evaluation, Example, Labels, Setup, Task, TaskBatch, TaskNetwork
 from vlmixer.model.tasks.config import TaskConfig
+from vlmixer.model.tasks.files import document
 from vlmixer.model.tasks.photos import Photo
 from vlmixer.model.tasks.scores import Measure
 from vlmixer.model.views import text_and_tags_view
@@ -195,6 +197,18 @@ class Classification(Task[TaskConfig]):
 def json_result(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """A result file in JSON, a row a line."""
     return ("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n").encode()
+
+
+def read_answers(path: str) -> list[str]:
+    """A JSON list of answers, as VQA's 3,129. Raises UserError for anything else."""
+    found = document(path, "Name a JSON list of answers.")
+    if isinstance(found, dict) and sorted(found.values(), key=str) == sorted(range(len(found)), key=str):
+        found = sorted(found, key=lambda answer: found[answer])
+    if not isinstance(found, list) or not found or not all(isinstance(answer, str) for answer in found):
+        raise UserError(f"task.answers: {path}: expected a JSON list of answers, or an object of answer -> number.")
+    if len(set(found)) != len(found):
+        raise UserError(f"task.answers: {path}: an answer occurs twice.")
+    return found
 
 
 def number_or_text(key: str) -> int | str:

@@ -10,9 +10,9 @@ from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.model.tasks.answers import accuracy, common_answers, normalise, soft_scores
 from vlmixer.model.tasks.base import Answer, Example, Labels
-from vlmixer.model.tasks.classification import Classification, json_result, number_or_text
+from vlmixer.model.tasks.classification import Classification, json_result, number_or_text, read_answers
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.files import Entry, document, entries, expand
+from vlmixer.model.tasks.files import Entry, entries, expand
 
 PEOPLE = 10
 LEAST = 9
@@ -99,18 +99,6 @@ class Vqa(Classification):
                 for example, answer in zip(examples, answers, strict=True)
             ]
         )
-
-
-def read_answers(path: str) -> list[str]:
-    """A JSON list of answers, as VQA's 3,129. Raises UserError for anything else."""
-    found = document(path, "Name a JSON list of answers.")
-    if isinstance(found, dict) and sorted(found.values(), key=str) == sorted(range(len(found)), key=str):
-        found = sorted(found, key=lambda answer: found[answer])
-    if not isinstance(found, list) or not found or not all(isinstance(answer, str) for answer in found):
-        raise UserError(f"task.answers: {path}: expected a JSON list of answers, or an object of answer -> number.")
-    if len(set(found)) != len(found):
-        raise UserError(f"task.answers: {path}: an answer occurs twice.")
-    return found
 
 
 def _example(key: str, entry: Entry, annotations: dict[str, Entry], log: RejectLog) -> Example | None:

@@ -1,7 +1,7 @@
 """A toy world for the tests of tasks: photos of some concepts, whose features show them, and questions about them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ def concept_of(photo: int) -> str:
 
 
 def write_regions(
-    folder: Path, photos: int = 24, name: str = "photos/{}.jpg", per_group: int = 3, feature: Any = None
+    folder: Path,
+    photos: int = 24,
+    name: Callable[[int], str] = "photos/{}.jpg".format,
+    per_group: int = 3,
+    feature: Any = None,
 ) -> str:
     """regions/ as detect writes it: one region of its concept per photo, and a second one of no particular feature.
 
@@ -57,7 +61,7 @@ def write_regions(
     return str(folder)
 
 
-def _rows(photo: int, name: str, feature: Any) -> list[dict[str, Any]]:
+def _rows(photo: int, name: Callable[[int], str], feature: Any) -> list[dict[str, Any]]:
     random = generator(0, "photo", photo)
     shown = 4 * np.eye(len(CONCEPTS), DIM)[photo % len(CONCEPTS)] + random.normal(0, 0.1, DIM)
     found = []
@@ -67,7 +71,7 @@ def _rows(photo: int, name: str, feature: Any) -> list[dict[str, Any]]:
                 "image_id": f"{photo:016x}", "patch_id": f"{photo:016x}-{number:03d}",
                 "box": [10.0, 20.0, 50.0 + number, 60.0], "concept": concept, "score": 0.9 - number / 10,
                 "feature": (vector if feature is None else np.full(DIM, feature)).astype(np.float16), "crop": b"",
-                "width": 100, "height": 80, "source": name.format(photo), "key": "", "url": "", "license": "",
+                "width": 100, "height": 80, "source": name(photo), "key": "", "url": "", "license": "",
             }
         )  # fmt: skip
     return found
