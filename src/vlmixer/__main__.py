@@ -1,12 +1,25 @@
 """`vlmixer`, and `python -m vlmixer`: the command. Ctrl-C is handled from the first moment to the last."""
 
+# Built in. `signal` imports more, and Ctrl-C in these milliseconds would be a traceback.
+import _signal  # type: ignore[import-not-found]
+import os
 import sys
 
-from vlmixer.artifacts import interrupts
+
+def _exit_at_once(*_: object) -> None:
+    os.write(2, b"interrupted.\n")
+    os._exit(130)
+
+
+# Child processes that import this file have handlers of their own.
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler and "multiprocessing" not in sys.modules:
+    _signal.signal(_signal.SIGINT, _exit_at_once)
 
 
 def main() -> int:
     """Run the command with the arguments of the process. Returns its exit code."""
+    from vlmixer.artifacts import interrupts
+
     interrupts.exit_at_once()
     from vlmixer.pipeline.commands.main import main as command
 

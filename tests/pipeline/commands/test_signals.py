@@ -48,6 +48,28 @@ sys.exit(main(["bank", "stats", "x"]))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted.\n")
 
 
+@pytest.mark.parametrize("entry", ['runpy.run_module("vlmixer", run_name="__main__")', "import vlmixer.__main__"])
+def test_an_interrupt_before_the_first_import(entry: str) -> None:
+    program = f"""
+import os, runpy, signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "signal" or name.startswith("vlmixer.") and name != "vlmixer.__main__":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+{entry}
+vlmixer.__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted.\n")
+
+
+def test_child_processes_keep_their_own_handlers() -> None:
+    program = "import multiprocessing, signal, vlmixer.__main__\nprint(signal.getsignal(signal.SIGINT).__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "default_int_handler\n"
+
+
 @pytest.mark.parametrize("arguments", [["bank", "query", "bank", "--concept", "dog"], ["bank", "stats", "bank"],
                                        ["show", ".", "--json"], ["verify", "tagged", "--json"]])  # fmt: skip
 def test_nobody_reads_stdout(small_run: Corpus, arguments: list[str]) -> None:
