@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,6 +22,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)
         self.number = number
+
+
+REPEATED = 1.0
+"""Seconds in which a signal is the same as the one before: torchrun sends again what a terminal has sent to all."""
 
 
 class Noted:
@@ -45,28 +50,36 @@ def was_interrupted() -> bool:
     return bool(_raised)
 
 
-def report(error: BaseException, hint: str) -> int:
-    """Say in one line that the work was interrupted. Returns the exit code that shells give such a program."""
+def report(error: BaseException, hint: str, *, quiet: bool = False) -> int:
+    """Say in one line that the work was interrupted. Returns the exit code that shells give such a program.
+
+    quiet: say nothing, because another process of the same work does.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C does not disturb the line
     # If the interrupt went through an `eval`, Python would end by the signal; another `eval` clears its note of that.
     eval("None")
     saved, number = (f": {error}", error.number) if isinstance(error, Interrupted) else (".", signal.SIGINT)
-    print(f"interrupted{saved} {hint}".rstrip(), file=sys.stderr, flush=True)
+    if not quiet:
+        print(f"interrupted{saved} {hint}".rstrip(), file=sys.stderr, flush=True)
     return 128 + number
 
 
 @contextmanager
-def noted() -> Iterator[Noted]:
+def noted(repeated: float = REPEATED) -> Iterator[Noted]:
     """Note the first Ctrl-C or SIGTERM in the block, which looks for it between two steps of its work.
 
-    The next one raises KeyboardInterrupt at once. Does nothing outside the main thread, which alone gets signals.
+    The next one raises KeyboardInterrupt at once, unless it comes within `repeated` seconds. Does nothing outside the
+    main thread, which alone gets signals.
     """
     found = Noted()
+    came = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        if found.number:
+        nonlocal came
+        if not found.number:
+            found.number, came = number, time.monotonic()
+        elif time.monotonic() - came > repeated:
             _raise(number, frame)
-        found.number = number
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.getsignal(number) for number in numbers}

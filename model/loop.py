@@ -180,6 +180,7 @@ def loop(
                 checkpoint.save_checkpoint(of.folder, module.network, optimizer, state, settings.keep_checkpoints)
             saved = done
         if sums[-1]:
+            ranks.total(losses)  # waits for the checkpoint: when one process ends, torchrun ends the others
             message = f"{of.folder}: checkpoint saved at step {done} of {settings.steps}."
             raise interrupts.Interrupted(message, stop.number or signal.SIGTERM)
 

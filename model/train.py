@@ -3,6 +3,7 @@
 The training itself is in model.training.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -34,7 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Ctrl-C while a library is imported may arrive as an error of the import.
         if not isinstance(error, KeyboardInterrupt) and (options.debug or not interrupts.was_interrupted()):
             raise
-        return interrupts.report(error, "Continue with --resume.")
+        return interrupts.report(error, "Continue with --resume.", quiet=_is_further_rank())
+
+
+def _is_further_rank() -> bool:
+    """Whether torchrun's first process says what is to be said; ranks.from_environment knows it exactly."""
+    world, rank = (os.environ.get(name, "").strip() for name in ("WORLD_SIZE", "RANK"))
+    return world not in ("", "1") and rank != "0"
 
 
 def _train(options: "Namespace") -> int:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,10 +117,14 @@ def _wait_until(true):
         time.sleep(0.05)
 
 
-def torchrun(processes, config, run, *more):
+def torchrun_call(processes, config, run, *more):
     call = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
-    call += ["-m", "vlmixer.model.train", config, "--out", run, *more]
-    return subprocess.run(call, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return [*call, "-m", "vlmixer.model.train", config, "--out", run, *more]
+
+
+def torchrun(processes, config, run, *more):
+    call, one_thread = torchrun_call(processes, config, run, *more), {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(call, capture_output=True, text=True, timeout=300, env=one_thread)
 
 
 def test_two_processes_have_the_losses_of_one_with_the_same_batches_and_resume(shards, tmp_path):
@@ -141,3 +146,27 @@ def test_two_processes_have_the_losses_of_one_with_the_same_batches_and_resume(s
     again = torchrun(2, config, str(tmp_path / "two"), "--resume")
     assert again.returncode == 0, again.stderr
     assert losses(tmp_path / "two") == two
+
+
+def test_two_processes_that_are_interrupted_save_one_checkpoint(shards, tmp_path):
+    """A terminal sends Ctrl-C to all processes, and torchrun sends it to its processes again."""
+    training = vars(SHORT) | {"shards": shards, "device": "cpu", "steps": 10**6, "log_every": 1}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"seed": 1, "model": vars(SMALL), "train": training}))
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        torchrun_call(2, str(config), str(run)), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        log = run / "log.jsonl"
+        _wait_until(lambda: log.exists() and log.stat().st_size > 0)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    (folder,) = (run / "checkpoints").iterdir()
+    step = int(folder.name.removeprefix("step-"))
+    ours = [line for line in said.splitlines() if "interrupted" in line]
+    assert ours == [f"interrupted: {run}: checkpoint saved at step {step} of 1000000. Continue with --resume."]
+    assert losses(run)[-1]["step"] == step

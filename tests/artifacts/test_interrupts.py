@@ -1,0 +1,36 @@
+"""Signals that are noted: the first one waits for the work, the next one does not."""
+
+import signal
+
+import pytest
+
+from vlmixer.artifacts import interrupts
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_sent_twice_it_is_the_same(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with interrupts.noted(repeated=1000) as stop:
+        assert stop.number == 0
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        assert stop.number == number
+    assert signal.getsignal(number) is before
+
+
+def test_a_later_one_ends_the_work_at_once() -> None:
+    with interrupts.noted(repeated=-1):
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_another_process_of_the_work_says_it(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert interrupts.report(interrupts.Interrupted("saved.", signal.SIGTERM), "hint", quiet=True) == 143
+        assert capsys.readouterr().err == ""
+        assert interrupts.report(interrupts.Interrupted("saved.", signal.SIGTERM), "hint") == 143
+        assert capsys.readouterr().err == "interrupted: saved. hint\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
