@@ -210,3 +210,10 @@ class Task(ABC, Generic[Config]):
     ) -> Evaluation:
         """Predict and score. `numbers`: (examples, photos) int64, the photos' numbers. `encoded`: the examples in
         order, in blocks, each with the number of its first example."""
+
+    def mattered(
+        self, setup: Setup[Config], network: TaskNetwork, encoded: Encoded, answer: str
+    ) -> Sequence[np.ndarray] | None:
+        """For each photo (regions,) float32: by how much `answer` is less likely without the region. None if the task
+        does not say."""
+        return None

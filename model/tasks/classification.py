@@ -3,6 +3,7 @@
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from vlmixer.model.tasks.config import TaskConfig
 from vlmixer.model.tasks.files import document
 from vlmixer.model.tasks.photos import Photo
 from vlmixer.model.tasks.scores import Measure
-from vlmixer.model.views import text_and_tags_view
+from vlmixer.model.views import Regions, text_and_tags_view
 
 BATCH = 256
 """Examples that are predicted together."""
@@ -178,6 +179,25 @@ class Classification(Task[TaskConfig]):
                         placed[row] = Answer(names[at], confidence=value)
                 found += placed
         return found
+
+    def mattered(
+        self, setup: Setup[TaskConfig], network: TaskNetwork, encoded: Encoded, answer: str
+    ) -> Sequence[np.ndarray]:
+        """For each photo (regions,) float32: the probability of `answer`, minus that without the region."""
+        at, module = _places(setup.labels)[answer], self.objective(setup, network, Ranks()).eval()
+        device = next(network.parameters()).device
+        views, owner = [*encoded.views], []
+        for photo, view in enumerate(encoded.views):
+            for region in range(len(view.regions)):
+                left = np.arange(len(view.regions)) != region
+                kept = Regions(*(getattr(view.regions, each.name)[left] for each in fields(Regions)))
+                views += [*encoded.views[:photo], replace(view, regions=kept), *encoded.views[photo + 1 :]]
+                owner.append(photo)
+        with torch.inference_mode():
+            logits = module.logits(pad(views).to(device))
+            likely = (logits.sigmoid() if self.soft else logits.softmax(-1))[:, at].cpu().numpy()
+        lost = likely[0] - likely[1:]
+        return [lost[np.array(owner, np.int64) == photo] for photo in range(self.photos)]
 
     def measures(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[Measure]:
         """The accuracy over the examples that have answers."""

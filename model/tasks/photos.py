@@ -27,7 +27,7 @@ from vlmixer.model.tasks.config import DETECTOR, NONE
 from vlmixer.model.tasks.files import document, entries, is_lines
 
 _COCO_NAME = re.compile(r"(?:^|_)(\d{12})$|^\d{1,18}$")
-COLUMNS = ["box", "concept", "score", "feature", "width", "height"]
+COLUMNS = ("box", "concept", "score", "feature", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,21 @@ class Regions:
                 found[number] = Photo(none, np.zeros((0, 4), np.float32), *self.sizes[number], (), ())
         return found
 
+    def crops(self, number: int) -> list[bytes]:
+        """The pictures of the photo's regions, JPEGs; empty bytes where there is none."""
+        if number in self.sizes:
+            return []
+        part, group, first, count = self._places[number]
+        crops: list[bytes] = self._read_group(part, group, ["crop"])["crop"].slice(first, count).to_pylist()
+        return crops
+
     def _group(self, number: int) -> tuple[str, int]:
         return self._places[number][:2]
 
-    def _read_group(self, part: str, group: int) -> pa.Table:
+    def _read_group(self, part: str, group: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
         try:
             with damage_named(files.join(self.folder, part)) as file:
-                return open_parquet(file).read_row_group(group, columns=COLUMNS, use_threads=False)
+                return open_parquet(file).read_row_group(group, columns=list(columns), use_threads=False)
         finally:
             self._snapshot.check()
 
@@ -224,6 +232,10 @@ class Photos:
     def source(self, number: int) -> ImageName | None:
         """Where the photo itself is; None if only its name is known."""
         return self._regions.images[number] if self._regions else None
+
+    def crops(self, number: int) -> list[bytes]:
+        """The pictures of the photo's regions, JPEGs; none without regions."""
+        return self._regions.crops(number) if self._regions else []
 
     def read(self, numbers: Iterable[int], feature_dim: int) -> dict[int, Photo]:
         """The photos of these numbers. feature_dim: the width of no features, for photos without regions."""

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from vlmixer.model.tasks import TASKS
-from vlmixer.pipeline.commands.options import add_json, common, print_json
+from vlmixer.pipeline.commands.options import add_json, common, positive, print_json
 
 LOG = logging.getLogger("vlmixer")
 
@@ -26,6 +26,8 @@ def add(evaluate: "argparse._SubParsersAction[Any]") -> None:
             "--max-bad-fraction", type=float, metavar="SHARE", help="more unusable examples stop the work"
         )
         parser.add_argument("--result", metavar="FILE", help="write the official result file")
+        parser.add_argument("--html", metavar="FILE", help="write a page: photos, what mattered in them, the answers")
+        parser.add_argument("-n", type=positive, default=48, metavar="N", help="examples on the page (default: 48)")
         add_json(parser)
         parser.set_defaults(do=run, task=name)
 
@@ -51,6 +53,11 @@ def run(options: argparse.Namespace) -> int:
     if options.result:
         files.publish_bytes(options.result, found.evaluation.result)
         LOG.info("result file: %s", options.result)
+    if options.html:
+        from vlmixer.pipeline.report.answers import write_answers_page
+
+        write_answers_page(options.html, found, options.n)
+        LOG.info("page: %s", options.html)
     if options.json:
         print_json(found.to_json(other))
     else:

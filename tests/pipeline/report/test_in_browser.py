@@ -15,9 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.model.tasks.toy import lines, settings, write_json
 from tests.pipeline.report.small import BankPatch, jpeg, make_bank, mention, mixed, patch
 
 from vlmixer.bank.store import PatchBank
+from vlmixer.model.finetuning import finetune
+from vlmixer.model.tasks.evaluation import evaluate_run
+from vlmixer.model.tasks.vqa import Vqa
+from vlmixer.pipeline.report.answers import write_answers_page
 from vlmixer.pipeline.report.bank import write_bank_page, write_hits_page
 from vlmixer.pipeline.report.pictures import PictureLimits, Pictures
 from vlmixer.pipeline.report.samples import write_samples_page
@@ -302,3 +307,21 @@ def test_samples_are_chosen_by_concept_and_patches_seen_in_their_image(page: Pag
     assert whole.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [100, 80]
     rect = page.locator("#viewer rect")
     assert [rect.get_attribute(name) for name in ("x", "y", "width", "height")] == ["10", "20", "40", "20"]
+
+
+def test_answers_are_filtered_by_verdict_and_words(tmp_path: Path, page: Page) -> None:
+    train = write_json(tmp_path / "train.jsonl", lines())
+    run = finetune(Vqa(), settings("none", [train], tags="none", epochs=10), str(tmp_path / "run"))
+    write_answers_page(str(tmp_path / "page.html"), evaluate_run(run, "vqa"))
+    page.goto((tmp_path / "page.html").as_uri())
+    shown = page.locator(".asked:visible")
+    right = page.locator(".asked[data-verdict=right]").count()
+    assert 0 < right < 48
+    page.get_by_role("button", name="right").click()
+    expect(shown).to_have_count(right)
+    page.get_by_role("button", name="all").click()
+    page.get_by_role("searchbox").fill("PHOTO? yes")
+    expect(shown).to_have_count(24)
+    page.get_by_role("searchbox").fill("unheard-of")
+    expect(shown).to_have_count(0)
+    expect(page.get_by_text("No example fits.")).to_be_visible()
