@@ -5,11 +5,15 @@ while the interpreter ends is stopped inside C++ code. That aborts the process: 
 exception", exit code 134, after a command that did its work. So nothing here reads ahead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.errors import UserError
 
 
 def open_parquet(file: IO[bytes], *, buffer_size: int = 0) -> pq.ParquetFile:
@@ -17,7 +21,87 @@ def open_parquet(file: IO[bytes], *, buffer_size: int = 0) -> pq.ParquetFile:
     return pq.ParquetFile(file, buffer_size=buffer_size, pre_buffer=False)
 
 
-def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
-    """All rows of the Parquet file, read in this thread. Raises pyarrow.ArrowInvalid if they do not fit `schema`."""
-    table = open_parquet(file).read(columns=None if columns is None else list(columns), use_threads=False)
-    return table if schema is None else table.cast(schema)
+def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of the Parquet file, read in this thread."""
+    return open_parquet(file).read(columns=None if columns is None else list(columns), use_threads=False)
+
+
+@contextmanager
+def damage_named(path: str) -> Iterator[IO[bytes]]:
+    """Open a file for reading. Damage found in the block becomes a UserError that names the file."""
+    try:
+        with files.open_read(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: str, what: str) -> UserError:
+    """The error for a file that a stage wrote, and that is not what it wrote."""
+    return UserError(
+        f"{path}: cannot be read ({what}). Run `vlmixer verify` on the output folder, then the stage that "
+        "wrote it with --overwrite."
+    )
+
+
+WidthOf = Callable[[pa.Schema], pa.Schema]
+"""Gives the schema to expect by the schema of the file, where a width may vary."""
+
+
+class OwnTable:
+    """A Parquet file of a finished stage, open for reading, whose columns are those that we write.
+
+    Whoever changed it meanwhile, by accident or in malice, makes no row of it a surprise to what reads it: what is read
+    has no nulls, and its texts are valid UTF-8.
+    """
+
+    def __init__(self, file: IO[bytes], schema: pa.Schema | WidthOf) -> None:
+        """Raises pyarrow.ArrowInvalid if the file has other columns."""
+        self._file = open_parquet(file)
+        found = self._file.schema_arrow
+        expected: pa.Schema = schema if isinstance(schema, pa.Schema) else schema(found)
+        if not found.equals(expected):
+            raise pa.ArrowInvalid(f"columns or types are not {', '.join(expected.names)} as documented")
+
+    @property
+    def row_groups(self) -> list[int]:
+        """The number of rows of each row group."""
+        metadata = self._file.metadata
+        return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows. Raises pyarrow.ArrowInvalid for a null or a text that is none."""
+        return _sound(self._file.read(columns=None if columns is None else list(columns), use_threads=False))
+
+    def read_row_group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one row group. Raises pyarrow.ArrowInvalid for a null or a text that is none, or if there is no
+        such group."""
+        if not 0 <= number < self._file.metadata.num_row_groups:
+            raise pa.ArrowInvalid(f"no row group {number}")
+        names = None if columns is None else list(columns)
+        return _sound(self._file.read_row_group(number, columns=names, use_threads=False))
+
+
+@contextmanager
+def reading(path: str, schema: pa.Schema | WidthOf) -> Iterator[OwnTable]:
+    """Open a file of a finished stage. Damage found in the block becomes a UserError that names the file."""
+    with damage_named(path) as file:
+        yield OwnTable(file, schema)
+
+
+def _sound(table: pa.Table) -> pa.Table:
+    table.validate(full=True)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if any(_has_null(chunk) for chunk in column.chunks):
+            raise pa.ArrowInvalid(f"a null in column {name}")
+    return table
+
+
+def _has_null(values: pa.Array) -> bool:
+    if values.null_count:
+        return True
+    if pa.types.is_struct(values.type):
+        return any(map(_has_null, values.flatten()))
+    if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+        return _has_null(values.flatten())
+    return False

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts import schemas
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import reading
 
 BAD = {
     "not_utf8": "bytes that are not valid UTF-8",
@@ -198,10 +198,9 @@ class RejectFile(RejectLog):
 
 def read_rejects(path: str) -> Iterator[Reject]:
     """The rows of a file of rejects, some of them in memory at a time. Raises UserError if the file is damaged."""
-    with schemas.damage_named(path) as file:
-        parquet = open_parquet(file)
-        for group in range(parquet.num_row_groups):
-            for row in parquet.read_row_group(group, use_threads=False).to_pylist():
+    with reading(path, schemas.REJECTS) as table:
+        for group in range(len(table.row_groups)):
+            for row in table.read_row_group(group).to_pylist():
                 yield Reject(row["source"], row["key"], row["reason"], row["detail"], row["number"])
 
 

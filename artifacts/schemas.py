@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.errors import UserError
 
 MENTION = pa.struct(
     [
@@ -68,6 +66,12 @@ def regions(feature_dim: int) -> pa.Schema:
     )
 
 
+def regions_as_wide_as(found: pa.Schema) -> pa.Schema:
+    """Schema of regions/ for features of the width that a file has."""
+    width = found.field("feature").type if "feature" in found.names else None
+    return regions(width.list_size if width is not None and pa.types.is_fixed_size_list(width) else 1)
+
+
 CONCEPTS = pa.schema(
     [
         pa.field("concept_id", pa.int32(), nullable=False),
@@ -116,19 +120,6 @@ def writing_parquet(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
         yield writer
-
-
-@contextmanager
-def damage_named(path: str) -> Iterator[IO[bytes]]:
-    """Open a file for reading. Damage found in the block becomes a UserError that names the file."""
-    try:
-        with files.open_read(path) as file:
-            yield file
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}). Run `vlmixer verify` on the output folder, then the stage that "
-            "wrote it with --overwrite."
-        ) from error
 
 
 def rows_to_table(rows: list[dict[str, object]], schema: pa.Schema) -> pa.Table:

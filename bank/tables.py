@@ -12,15 +12,13 @@ import pyarrow.parquet as pq
 
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import reading
 
 
 def read_concepts(path: str) -> list[dict[str, Any]]:
     """The rows of the bank's concepts, schemas.CONCEPTS. Raises UserError if the file is damaged."""
-    with schemas.damage_named(path) as file:
-        parquet = open_parquet(file)
-        check_schema(path, parquet, schemas.CONCEPTS)
-        rows: list[dict[str, Any]] = parquet.read(use_threads=False).to_pylist()
+    with reading(path, schemas.CONCEPTS) as table:
+        rows: list[dict[str, Any]] = table.read().to_pylist()
     first = 0
     for number, row in enumerate(rows):
         if row["concept_id"] != number or row["first"] != first or row["count"] < 0:

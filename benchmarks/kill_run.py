@@ -35,6 +35,8 @@ from vlmixer.pipeline.demo.world import write_world
 
 PHOTOS, SENTENCES = 160, 1500
 MOMENTS = ("start", *stages.NAMES, "train", "end")
+OUT = "out"
+"""The same name for all: pages are named by it."""
 REFUSED = b"another run is at work"
 KILLS_PER_STAGE = 3
 
@@ -137,9 +139,9 @@ def main() -> int:
     temporary.mkdir()
 
     began = time.monotonic()
-    _, said = start(config, options.out / "undisturbed", 1, temporary).communicate()
+    _, said = start(config, options.out / "undisturbed" / OUT, 1, temporary).communicate()
     whole = time.monotonic() - began
-    expected = contents(options.out / "undisturbed")
+    expected = contents(options.out / "undisturbed" / OUT)
     if "run/model.safetensors" not in expected:
         raise SystemExit(said.decode())
     left = len(list(temporary.iterdir()))
@@ -149,15 +151,16 @@ def main() -> int:
     fell: Counter[str] = Counter()
     runs = wrong = 0
     while fell.total() < options.kills:
-        out = options.out / f"run-{runs:02d}"
+        place = options.out / f"run-{runs:02d}"
+        out = place / OUT
         here = disturbed(config, out, options.kills - fell.total(), kills, moments, temporary)
         fell += here
         runs += 1
         wrong_here = faults(expected, out)
         wrong += bool(wrong_here)
         where = ", ".join(f"{stage} {number}" for stage, number in here.items())
-        print(f"{out.name}: {here.total()} kills ({where}), {wrong_here or 'same bytes'}", flush=True)
-        shutil.rmtree(out)
+        print(f"{place.name}: {here.total()} kills ({where}), {wrong_here or 'same bytes'}", flush=True)
+        shutil.rmtree(place)
     print(f"\nstage     kills   ({fell.total()} in {runs} runs)")
     for stage in MOMENTS:
         print(f"{stage:8} {fell[stage]:6}")

@@ -19,8 +19,8 @@ import pyarrow as pa
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.image_names import ImageName, ImageNames, is_ambiguous
-from vlmixer.artifacts.parquet import open_parquet, read_parquet
-from vlmixer.artifacts.schemas import REGIONS_IMAGES, damage_named
+from vlmixer.artifacts.parquet import damage_named, read_parquet, reading
+from vlmixer.artifacts.schemas import REGIONS_IMAGES, regions_as_wide_as
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.model.tasks.config import DETECTOR, NONE
@@ -143,8 +143,8 @@ class Regions:
 
     def _read_group(self, part: str, group: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
         try:
-            with damage_named(files.join(self.folder, part)) as file:
-                return open_parquet(file).read_row_group(group, columns=list(columns), use_threads=False)
+            with reading(files.join(self.folder, part), regions_as_wide_as) as table:
+                return table.read_row_group(group, columns)
         finally:
             self._snapshot.check()
 
@@ -163,10 +163,9 @@ class Regions:
         return Photo(features, _matrix(rows["box"], count), *size, concepts, tags)
 
     def _index(self, part: str) -> None:
-        with damage_named(files.join(self.folder, part)) as file:
-            parquet = open_parquet(file)
-            for group in range(parquet.num_row_groups):
-                table = parquet.read_row_group(group, columns=["image_id", "source", "key", "url"], use_threads=False)
+        with reading(files.join(self.folder, part), regions_as_wide_as) as parquet:
+            for group in range(len(parquet.row_groups)):
+                table = parquet.read_row_group(group, ["image_id", "source", "key", "url"])
                 ids = np.array(table["image_id"].to_pylist(), object)
                 firsts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])) if len(ids) else np.zeros(0, np.int64)
                 names = table.take(pa.array(firsts)).to_pylist()

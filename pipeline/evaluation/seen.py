@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vlmixer.artifacts import files, manifest
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.progress import shown
+from vlmixer.artifacts.schemas import regions_as_wide_as
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.model.embedding import ImageRegions
 
@@ -29,9 +30,8 @@ def trained_on(run: str, images: Mapping[str, ImageRegions]) -> list[str]:
     parts = [output.name for output in manifest.read(folder, DETECT).parts]
     found: set[str] = set()
     for name in shown(parts, len(parts), "eval: compare with the training images", "files"):
-        with files.open_read(files.join(folder, name)) as file:
-            table = open_parquet(file)
-            for group in range(table.num_row_groups):
+        with reading(files.join(folder, name), regions_as_wide_as) as table:
+            for group in range(len(table.row_groups)):
                 rows = table.read_row_group(group, ["image_id", "width", "height", "box"])
                 boxes = rows["box"].combine_chunks().values.to_numpy().reshape(-1, 4)
                 columns = [rows[name].to_pylist() for name in ("image_id", "width", "height")]

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.files.http import FetchPolicy
-from vlmixer.artifacts.parquet import open_parquet
-from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.parquet import reading
+from vlmixer.artifacts.schemas import regions
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.pipeline.image.photos import (
     NOTHING,
@@ -24,7 +24,7 @@ from vlmixer.pipeline.image.photos import (
 )
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.corpus import read_images
-from vlmixer.pipeline.image.record import IMAGES, NO_REGION, read_record, read_unit
+from vlmixer.pipeline.image.record import IMAGES, NO_REGION, SCHEMA, read_record, read_unit
 from vlmixer.pipeline.image.survey import DETECT_UNITS
 
 UNITS_HELD = 4
@@ -46,10 +46,8 @@ class EarlierImages:
         self._unit = lru_cache(UNITS_HELD)(lambda number: read_unit(folder, number))
         self._groups = lru_cache(UNITS_HELD)(self._read_groups)
         self._group = lru_cache(GROUPS_HELD)(self._read_group)
-        with damage_named(files.join(folder, IMAGES)) as file:
-            metadata = open_parquet(file).metadata
-            rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-        self._starts = np.cumsum([0, *rows])
+        with reading(files.join(folder, IMAGES), SCHEMA) as table:
+            self._starts = np.cumsum([0, *table.row_groups])
 
     def find(self, ref: ImageRef, content: Content) -> Photo | None:
         """The photo with what was found in it, if `content`, which was read now, is what was read then. None if it is
@@ -95,19 +93,16 @@ class EarlierImages:
 
     def _read_groups(self, name: str) -> dict[str, int]:
         """The row group of each image of a part."""
-        with damage_named(files.join(self.folder, name)) as file:
-            parquet = open_parquet(file)
+        with reading(files.join(self.folder, name), regions(self.feature_dim)) as table:
             return {
                 image: number
-                for number in range(parquet.num_row_groups)
-                for image in dict.fromkeys(
-                    parquet.read_row_group(number, columns=["image_id"], use_threads=False)["image_id"].to_pylist()
-                )
+                for number in range(len(table.row_groups))
+                for image in dict.fromkeys(table.read_row_group(number, ["image_id"])["image_id"].to_pylist())
             }
 
     def _read_group(self, name: str, number: int) -> pa.Table:
-        with damage_named(files.join(self.folder, name)) as file:
-            return open_parquet(file).read_row_group(number, use_threads=False)
+        with reading(files.join(self.folder, name), regions(self.feature_dim)) as table:
+            return table.read_row_group(number)
 
 
 class KnownSource:

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.manifest import Output
-from vlmixer.artifacts.parquet import open_parquet, read_parquet
-from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.parquet import damage_named, read_parquet, reading
 from vlmixer.pipeline.image.photos import MetImage
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
 
@@ -73,8 +72,8 @@ def join_units(folder: str, paths: Iterable[str]) -> Output:
     rows = 0
     with schemas.writing_parquet(files.join(folder, IMAGES), SCHEMA) as writer:
         for path in paths:
-            with damage_named(path) as file:
-                table = read_parquet(file)
+            with reading(path, SCHEMA) as part:
+                table = part.read()
             writer.write_table(table)
             rows += len(table)
     return manifest.output_of(folder, IMAGES, rows)
@@ -97,11 +96,11 @@ def read_inputs(folder: str) -> list[dict[str, Any]]:
 
 def read_record(folder: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Columns of images.parquet in `folder`, in the order of units."""
-    with damage_named(files.join(folder, IMAGES)) as file:
-        return read_parquet(file, columns)
+    with reading(files.join(folder, IMAGES), SCHEMA) as table:
+        return table.read(columns)
 
 
 def read_unit(folder: str, number: int) -> pa.Table:
     """The record of one unit."""
-    with damage_named(files.join(folder, IMAGES)) as file:
-        return open_parquet(file).read_row_group(number, use_threads=False)
+    with reading(files.join(folder, IMAGES), SCHEMA) as table:
+        return table.read_row_group(number)

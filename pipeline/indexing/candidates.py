@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlmixer.artifacts import files, schemas
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.rejects import RejectLog
-from vlmixer.artifacts.schemas import damage_named
 from vlmixer.bank import building, selection
 from vlmixer.pipeline.config import BankSettings
 from vlmixer.pipeline.indexing.ranking import REFERENCES, Cut, Ranking, by_concept
@@ -55,13 +54,12 @@ def _of_part(
     images = table["image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     found = []
     begin = 0
-    with damage_named(files.join(ranking.regions, name)) as file:
-        parquet = open_parquet(file)
-        for row_group in range(parquet.num_row_groups):
-            end = begin + parquet.metadata.row_group(row_group).num_rows
+    with reading(files.join(ranking.regions, name), schemas.regions_as_wide_as) as parquet:
+        for row_group, rows_in_group in enumerate(parquet.row_groups):
+            end = begin + rows_in_group
             rows = np.flatnonzero(wanted[begin:end])
             if len(rows):
-                taken = parquet.read_row_group(row_group, use_threads=False).take(pa.array(rows))
+                taken = parquet.read_row_group(row_group).take(pa.array(rows))
                 finite = np.isfinite(building.feature_rows(taken["feature"])).all(axis=1)
                 _reject(taken.filter(pa.array(~finite)), "bad_feature", log, "the region's feature is not finite")
                 rows = begin + rows[finite]

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import read_parquet
-from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.parquet import reading
 from vlmixer.bank import selection
 from vlmixer.pipeline.indexing.units import Group
 
@@ -39,8 +38,8 @@ class Ranking:
         Raises UserError for a damaged part, an unknown concept, or a score that is not finite.
         """
         path = files.join(self.regions, name)
-        with damage_named(path) as file:
-            table = read_parquet(file, columns)
+        with reading(path, schemas.regions_as_wide_as) as part:
+            table = part.read(columns)
         words = table["concept"].combine_chunks().dictionary_encode()
         unknown = [word for word in words.dictionary.to_pylist() if word not in self.ids]
         if unknown:

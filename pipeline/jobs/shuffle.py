@@ -6,8 +6,7 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.details import ShardsDetails
-from vlmixer.artifacts.parquet import read_parquet
-from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.mix.shuffling import read_batch, sort_bucket, spread_views, write_batches
 from vlmixer.pipeline.mix.units import SHUFFLE, ShardLayout
@@ -31,8 +30,8 @@ class ShuffleWorker:
         return UnitResult(None)
 
     def _read(self, part: str) -> pa.Table:
-        with damage_named(files.join(self.stage.out, TAG.folder, part)) as file:
-            return read_parquet(file, schema=schemas.TAGGED)
+        with reading(files.join(self.stage.out, TAG.folder, part), schemas.TAGGED) as table:
+            return table.read()
 
 
 @dataclass(frozen=True)

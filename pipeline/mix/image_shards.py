@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.samples import ImageSample
-from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.schemas import regions_as_wide_as
 from vlmixer.bank.building import feature_rows
 from vlmixer.pipeline.mix.samples import image_samples
 from vlmixer.pipeline.mix.shuffling import order_in_shard
@@ -42,11 +42,9 @@ def read_image_samples(shard: ImageShard, folder: str, seed: int, *, crops: bool
 def _row_groups(entry: SampleRange, folder: str) -> Iterator[RowGroup]:
     """The row groups that contain the range's images."""
     first = 0
-    with damage_named(files.join(folder, entry.part)) as file:
-        parquet = open_parquet(file)
-        for number in range(parquet.num_row_groups):
-            column = parquet.read_row_group(number, columns=["image_id"], use_threads=False)["image_id"]
-            ids = dict.fromkeys(column.to_pylist())
+    with reading(files.join(folder, entry.part), regions_as_wide_as) as table:
+        for number in range(len(table.row_groups)):
+            ids = dict.fromkeys(table.read_row_group(number, ["image_id"])["image_id"].to_pylist())
             wanted = list(ids)[max(entry.first - first, 0) : max(entry.first + entry.count - first, 0)]
             first += len(ids)
             if wanted:
@@ -55,8 +53,8 @@ def _row_groups(entry: SampleRange, folder: str) -> Iterator[RowGroup]:
 
 def _read(group: RowGroup, folder: str, *, crops: bool) -> Iterator[ImageSample]:
     columns = [*COLUMNS, "crop"] if crops else list(COLUMNS)
-    with damage_named(files.join(folder, group.part)) as file:
-        table = open_parquet(file).read_row_group(group.number, columns=columns, use_threads=False)
+    with reading(files.join(folder, group.part), regions_as_wide_as) as part:
+        table = part.read_row_group(group.number, columns)
     features = feature_rows(table["feature"])
     for sample in image_samples(table.drop_columns(["feature"]).to_pylist(), features, crops=crops):
         if sample.image_id in group.images:

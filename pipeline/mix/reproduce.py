@@ -10,13 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlmixer.artifacts import files, manifest, settings
+from vlmixer.artifacts import files, manifest, schemas, settings
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.samples import Mention, MixedSample, Sample
-from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
 from vlmixer.bank.building import feature_rows
 from vlmixer.bank.store import PatchBank
@@ -151,27 +150,25 @@ def _tagged_row(out: str, sentence_id: str) -> dict[str, Any]:
         ids = _ids(folder, parts[number])
         row = pc.index(ids, sentence_id).as_py()
         if row >= 0:
-            with damage_named(files.join(folder, parts[number])) as file:
-                table = open_parquet(file).read(use_threads=False)
-            found: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
+            with reading(files.join(folder, parts[number]), schemas.TAGGED) as table:
+                found: dict[str, Any] = table.read().slice(row, 1).to_pylist()[0]
             return found
     raise CallError(f"{sentence_id}: no such sentence in {folder}. {_SEE}")
 
 
 def _ids(folder: str, part: str) -> pa.ChunkedArray:
-    with damage_named(files.join(folder, part)) as file:
-        return open_parquet(file).read(columns=["sentence_id"], use_threads=False)["sentence_id"]
+    with reading(files.join(folder, part), schemas.TAGGED) as table:
+        return table.read(["sentence_id"])["sentence_id"]
 
 
 def _image_sample(out: str, key: str, shards: Manifest[ShardsDetails]) -> ReproducedSample:
     folder = files.join(out, DETECT.folder)
     for output in manifest.read(folder).parts:
-        with damage_named(files.join(folder, output.name)) as file:
-            parquet = open_parquet(file)
-            ids = parquet.read(columns=["image_id"], use_threads=False)["image_id"]
+        with reading(files.join(folder, output.name), schemas.regions_as_wide_as) as part:
+            ids = part.read(["image_id"])["image_id"]
             first = pc.index(ids, key).as_py()
             if first >= 0:
-                table = parquet.read(use_threads=False).slice(first, pc.sum(pc.equal(ids, key)).as_py())
+                table = part.read().slice(first, pc.sum(pc.equal(ids, key)).as_py())
                 features = feature_rows(table["feature"])
                 rows = table.drop_columns(["feature"]).to_pylist()
                 sample = next(image_samples(rows, features, crops=mix_settings(shards).crops))

@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.image_names import ImageName, ImageNames, is_ambiguous
-from vlmixer.artifacts.parquet import open_parquet
-from vlmixer.artifacts.schemas import damage_named
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.image.record import read_record
 from vlmixer.pipeline.text.record import NOT_MEANT
+from vlmixer.pipeline.text.record import SCHEMA as NOT_MEANT_SCHEMA
 from vlmixer.pipeline.text.units import PART
 
 _PATCH_ID = re.compile("[0-9a-fA-F]{16}-[0-9]{3,}")
@@ -119,10 +119,10 @@ def _sentences(tagged: str) -> Iterator[tuple[str, str, str]]:
     for output in manifest.read(tagged, TAG).outputs:
         if output.name != NOT_MEANT and not output.name.startswith(PART.prefix):
             continue
-        with damage_named(files.join(tagged, output.name)) as file:
-            parquet = open_parquet(file)
-            for number in range(parquet.num_row_groups):
-                table = parquet.read_row_group(number, columns=["sentence_id", "text"], use_threads=False)
+        schema = NOT_MEANT_SCHEMA if output.name == NOT_MEANT else schemas.TAGGED
+        with reading(files.join(tagged, output.name), schema) as parquet:
+            for number in range(len(parquet.row_groups)):
+                table = parquet.read_row_group(number, ["sentence_id", "text"])
                 part = f"{PART.name(number)}.parquet" if output.name == NOT_MEANT else output.name
                 for sentence_id, text in zip(table["sentence_id"].to_pylist(), table["text"].to_pylist(), strict=True):
                     yield part, sentence_id, text

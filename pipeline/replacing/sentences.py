@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 from vlmixer.artifacts import files, json_files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.rejects import RejectFile, read_rejects
-from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.replacing.finding import FoundSentences
 from vlmixer.pipeline.report.tagging import EXAMPLES, Examples
@@ -79,7 +78,7 @@ def _write_part(work: _Without, name: str) -> None:
     """Write a part without the sentences, and subtract their mentions."""
     with schemas.writing_parquet(files.join(work.target, name), schemas.TAGGED) as writer:
         rows = 0
-        for stays, leaves in _filtered(files.join(work.source, name), "sentence_id", work.gone.ids):
+        for stays, leaves in _filtered(files.join(work.source, name), schemas.TAGGED, work.gone.ids):
             for row in leaves["mentions"].to_pylist():
                 work.mentions.subtract(mention["concept"] for mention in row)
             work.written -= len(leaves)
@@ -94,7 +93,7 @@ def _write_not_meant(work: _Without) -> None:
     """Write not-meant.parquet without the sentences, and subtract their words."""
     with schemas.writing_parquet(files.join(work.target, NOT_MEANT), NOT_MEANT_SCHEMA) as writer:
         rows = 0
-        for stays, leaves in _filtered(files.join(work.source, NOT_MEANT), "sentence_id", work.gone.ids):
+        for stays, leaves in _filtered(files.join(work.source, NOT_MEANT), NOT_MEANT_SCHEMA, work.gone.ids):
             for row in leaves["not_meant"].to_pylist():
                 work.not_meant.subtract(mention["concept"] for mention in row)
             writer.write_table(stays)
@@ -131,14 +130,13 @@ def _place(sentence_id: str, sources: Mapping[str, str]) -> tuple[str, str]:
     return sources.get(source, ""), "-".join(str(int(number)) for number in numbers)
 
 
-def _filtered(path: str, column: str, gone: frozenset[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """The row groups of a file: the rows that stay, and those whose `column` is among `gone`."""
+def _filtered(path: str, schema: pa.Schema, gone: frozenset[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The row groups of a file: the rows that stay, and those whose id is among `gone`."""
     values = pa.array(sorted(gone))
-    with damage_named(path) as file:
-        parquet = open_parquet(file)
-        for number in range(parquet.num_row_groups):
-            table = parquet.read_row_group(number, use_threads=False)
-            leaves = pc.is_in(table[column], value_set=values)
+    with reading(path, schema) as parquet:
+        for number in range(len(parquet.row_groups)):
+            table = parquet.read_row_group(number)
+            leaves = pc.is_in(table["sentence_id"], value_set=values)
             yield table.filter(pc.invert(leaves)).combine_chunks(), table.filter(leaves)
 
 
@@ -150,20 +148,19 @@ def _write_examples(work: _Without, present: Manifest[TaggedDetails], concepts: 
     if any(entry[0] in marks for kind in content.values() for found in kind.values() for entry in found):
         examples = Examples()
         for name in (output.name for output in present.parts if work.outputs[output.name].rows):
-            for row in _rows(files.join(work.target, name)):
+            for row in _rows(files.join(work.target, name), schemas.TAGGED):
                 examples.add(row["sentence_id"], row["text"], Tagged(mentions_of(row["mentions"]), ()))
-        for row in _rows(files.join(work.target, NOT_MEANT)) if NOT_MEANT in work.outputs else ():
+        for row in _rows(files.join(work.target, NOT_MEANT), NOT_MEANT_SCHEMA) if NOT_MEANT in work.outputs else ():
             examples.add(row["sentence_id"], row["text"], Tagged((), mentions_of(row["not_meant"])))
         content = examples.to_json()
     files.publish_bytes(path, manifest.canonical(content))
     work.outputs[EXAMPLES] = manifest.output_of(work.target, EXAMPLES, concepts)
 
 
-def _rows(path: str) -> Iterator[dict[str, Any]]:
-    with damage_named(path) as file:
-        parquet = open_parquet(file)
-        for number in range(parquet.num_row_groups):
-            yield from parquet.read_row_group(number, use_threads=False).to_pylist()
+def _rows(path: str, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    with reading(path, schema) as parquet:
+        for number in range(len(parquet.row_groups)):
+            yield from parquet.read_row_group(number).to_pylist()
 
 
 def _positive(counts: Counter[str]) -> dict[str, int]:

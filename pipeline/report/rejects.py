@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from vlmixer.artifacts import files, schemas
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.rejects import is_bad, meaning
 from vlmixer.artifacts.stages import MIX, STAGES
 
@@ -118,5 +118,6 @@ def read_rejects(out: str, *, reason: str | None = None, stage: str | None = Non
 
 
 def _batches(path: str) -> Iterator[pa.RecordBatch]:
-    with schemas.damage_named(path) as file:
-        yield from open_parquet(file).iter_batches(use_threads=False)
+    with reading(path, schemas.REJECTS) as table:
+        for group in range(len(table.row_groups)):
+            yield from table.read_row_group(group).to_batches()

@@ -11,9 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+
 from vlmixer.artifacts import files, json_files, manifest, schemas
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import WidthOf, reading
 from vlmixer.artifacts.rejects import REASONS
 from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample
 from vlmixer.artifacts.stages import DETECT, FOLDERS, INDEX, MIX, TAG, TRAIN
@@ -163,18 +165,18 @@ def _counts(out: str) -> Iterator[StageCount]:
             yield StageCount(content.stage, kind, counts.read, counts.written, rejected)
 
 
-def _first_rows(folder: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _first_rows(folder: str, schema: pa.Schema | WidthOf, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of the first row group of each part."""
     for part in manifest.read(folder).parts:
         if part.rows:
-            with schemas.damage_named(files.join(folder, part.name)) as file:
-                rows = open_parquet(file).read_row_group(0, columns=list(columns), use_threads=False).to_pylist()
+            with reading(files.join(folder, part.name), schema) as table:
+                rows = table.read_row_group(0, columns).to_pylist()
             yield from rows
 
 
 def _sentences(tagged: str) -> Iterator[tuple[TextSpan, ...]]:
     """Sentences of the first part, evenly spread, with their mentions."""
-    parts = _first_rows(tagged, ["text", "mentions"])
+    parts = _first_rows(tagged, schemas.TAGGED, ["text", "mentions"])
     rows = [row for row, _ in zip(parts, range(1000), strict=False)]
     for place in range(min(SENTENCES, len(rows))):
         row = rows[place * len(rows) // min(SENTENCES, len(rows))]
@@ -186,7 +188,7 @@ def _scenes(regions: str, bank: PatchBank) -> Iterator[SceneView]:
     """The first photos that can be shown. Photos are in the order of a hash, so the first are a fair choice."""
     columns = ["image_id", "patch_id", "box", "concept", "score", "width", "height", *schemas.PROVENANCE]
     by_photo: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in _first_rows(regions, columns):
+    for row in _first_rows(regions, schemas.regions_as_wide_as, columns):
         if row["image_id"] not in by_photo and len(by_photo) == 2 * SCENES:
             break
         by_photo[row["image_id"]].append(row)

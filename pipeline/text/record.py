@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.manifest import Output
-from vlmixer.artifacts.parquet import open_parquet, read_parquet
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.samples import Mention
-from vlmixer.artifacts.schemas import damage_named
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.text.readers.reader import SourceSentence
 from vlmixer.pipeline.text.readers.slices import source_id
@@ -48,8 +47,8 @@ def join_units(folder: str, paths: Iterable[str]) -> Output:
     rows = 0
     with schemas.writing_parquet(files.join(folder, NOT_MEANT), SCHEMA) as writer:
         for path in paths:
-            with damage_named(path) as file:
-                table = read_parquet(file)
+            with reading(path, SCHEMA) as part:
+                table = part.read()
             writer.write_table(table)
             rows += len(table)
     return manifest.output_of(folder, NOT_MEANT, rows)
@@ -94,18 +93,17 @@ class EarlierSentences:
         return self._places.get(some_id.partition("-")[0], len(self._places)), some_id
 
     def _first_id(self, part: str) -> str:
-        with damage_named(files.join(self._folder, part)) as file:
-            table = open_parquet(file).read_row_group(0, columns=["sentence_id"], use_threads=False)
-        first: str = table["sentence_id"][0].as_py()
+        with reading(files.join(self._folder, part), schemas.TAGGED) as table:
+            first: str = table.read_row_group(0, ["sentence_id"])["sentence_id"][0].as_py()
         return first
 
     def _read_part(self, part: str) -> dict[str, tuple[str, Tagged]]:
         """Text and findings of the sentences of a part, by id."""
-        with damage_named(files.join(self._folder, part)) as file:
-            rows = read_parquet(file).to_pylist()
+        with reading(files.join(self._folder, part), schemas.TAGGED) as table:
+            rows = table.read().to_pylist()
         found = {row["sentence_id"]: (row["text"], Tagged(mentions_of(row["mentions"]), ())) for row in rows}
-        with damage_named(files.join(self._folder, NOT_MEANT)) as file:
-            others = open_parquet(file).read_row_group(part_number(part), use_threads=False).to_pylist()
+        with reading(files.join(self._folder, NOT_MEANT), SCHEMA) as table:
+            others = table.read_row_group(part_number(part)).to_pylist()
         for row in others:
             _, tagged = found.get(row["sentence_id"], ("", Tagged((), ())))
             found[row["sentence_id"]] = (row["text"], Tagged(tagged.mentions, mentions_of(row["not_meant"])))

@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vlmixer.artifacts.parquet import open_parquet, read_parquet
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.parquet import open_parquet, read_parquet, reading
 
 TABLE = pa.table({"id": list(range(100)), "name": [f"name {number}" for number in range(100)]})
 
 COUNT_THREADS = """
 import os, sys
-from vlmixer.artifacts.parquet import open_parquet, read_parquet
+from vlmixer.artifacts.parquet import open_parquet, read_parquet, reading
 before = len(os.listdir("/proc/self/task"))
 with open(sys.argv[1], "rb") as file:
     open_parquet(file).read(use_threads=False)
@@ -35,7 +36,6 @@ def test_what_is_read_is_what_was_written(path):
         assert open_parquet(file).read_row_group(1, use_threads=False) == TABLE.slice(30, 30)
         assert open_parquet(file, buffer_size=1 << 12).read(use_threads=False) == TABLE
         assert read_parquet(file, ["id"]) == TABLE.select(["id"])
-        assert read_parquet(file, schema=TABLE.schema) == TABLE
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
@@ -43,3 +43,41 @@ def test_no_thread_of_arrow_holds_the_file(path):
     call = [sys.executable, "-c", COUNT_THREADS, str(path)]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0"
+
+
+LISTS = pa.schema([pa.field("boxes", pa.list_(pa.struct([pa.field("name", pa.string())])), nullable=False)])
+
+
+def test_a_file_of_ours_is_read_by_row_groups(path):
+    with reading(str(path), TABLE.schema) as table:
+        assert table.row_groups == [30, 30, 30, 10]
+        assert table.read_row_group(1, ["id"]) == TABLE.slice(30, 30).select(["id"])
+        assert table.read() == TABLE
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ([{"boxes": None}], "a null in column boxes"),
+        ([{"boxes": [None]}], "a null in column boxes"),
+        ([{"boxes": []}, {"boxes": [{"name": "a"}, {"name": None}]}], "a null in column boxes"),
+    ],
+)
+def test_nulls_are_damage_at_any_depth(tmp_path, rows, what):
+    nullable = pa.schema([pa.field("boxes", LISTS.field("boxes").type)])
+    pq.write_table(pa.Table.from_pylist(rows, nullable), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=what), reading(str(tmp_path / "a.parquet"), nullable) as table:
+        table.read()
+
+
+def test_other_columns_groups_and_bytes_are_damage(path, tmp_path):
+    other = pa.schema([("id", pa.int32())])
+    with pytest.raises(UserError, match="columns or types are not id as documented"), reading(str(path), other):
+        pass
+    with pytest.raises(UserError, match="no row group 4"), reading(str(path), TABLE.schema) as table:
+        table.read_row_group(4)
+    text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")])
+    pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
+    schema = pa.schema([("text", pa.string())])
+    with pytest.raises(UserError, match=r"UTF-?8"), reading(str(tmp_path / "a.parquet"), schema) as table:
+        table.read()

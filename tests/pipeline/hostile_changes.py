@@ -1,26 +1,14 @@
-"""Changes every file of a finished output folder in every way that we know, and says which command takes it badly.
+"""Every way in which a file of a finished output folder can be changed by accident or in malice.
 
-    python -m tests.pipeline.hostile OUT CONFIG [--only GLOB] [--every N]
-
-Each change is made in a copy of OUT, alone. Then the commands that read the file are called in this process: they must
-end with exit code 0, 1 or 2, at most a line of error, and within a minute. A traceback or a hang is a finding. Tests
-run some of the changes (test_hostile_files.py), this script runs all.
+`changes` lists them for a file: another kind of file in its place, cut and flipped bytes, other values in each field,
+column, member or tensor. hostile_calls.py has the commands that must take them well.
 """
 
-import argparse
-import contextlib
-import fnmatch
 import hashlib
 import io
 import json
 import os
-import shutil
-import signal
-import sys
 import tarfile
-import tempfile
-import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +20,6 @@ import yaml
 
 from vlmixer.artifacts import manifest
 
-SECONDS = 60
 SPARSE = 1 << 40
 VALUES: tuple[Any, ...] = (None, [], {}, "x", -1, 10**9, 10**400, 1.5, True, [[["deep"]]], "\ud800")
 """What each field is replaced by."""
@@ -234,138 +221,3 @@ def sign(out: Path, path: Path) -> None:
                 if folder.get(part, place.parent) / entry["name"] == path:
                     entry |= {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
                     place.write_bytes(_resigned(content))
-
-
-def calls(out: Path, name: str, config: Path, *, light: bool = False) -> list[list[str]]:
-    """The commands that read the file `name` of OUT. light: without those that load Beam or PyTorch."""
-    folder = name.partition("/")[0]
-    bank = [["bank", "stats", f"{out}/bank"], ["bank", "query", f"{out}/bank", "--concept", "dog", "--json"],
-            ["bank", "query", f"{out}/bank", "--like", _a_patch(out), "--json"],
-            ["bank", "show", f"{out}/bank", "--html", f"{out}.html"]]  # fmt: skip
-    shards = [["show", str(out), "--html", f"{out}.html", "-n", "400"]]
-    again = [[stage, str(config), "--out", str(out)] for stage in ("tag", "detect", "index", "mix")]
-    train = ["train", str(config), "--set", f"train.shards={out}/shards", "--out"]
-    pairs, photo = f"{config.parent}/pairs.jsonl", f"{config.parent}/photos/0001.jpg"
-    readers = {
-        "tagged": [again[0], again[3]],
-        "regions": again[1:],
-        "bank": [*bank, again[2], again[3]],
-        "shards": [*shards, again[3], [*train, f"{out}-new"]],
-        "run": [
-            [*train, f"{out}/run", "--resume"],
-            ["eval", "retrieval", "--run", f"{out}/run", "--images", pairs, "--trust-detector"],
-        ],
-        "contents.json": [*again[:1], *shards],
-        "config.yaml": [["bank", "query", f"{out}/bank", "--like", photo, "--trust-detector"]],
-    }
-    found = [["verify", str(out)], *readers.get(folder, [])]
-    if light:
-        found = [call for call in found if call[0] in ("verify", "bank", "show") and "--trust-detector" not in call]
-    return found
-
-
-def _a_patch(out: Path) -> str:
-    try:
-        found: str = pq.read_table(out / "bank" / "patches.parquet", columns=["patch_id"])["patch_id"][0].as_py()
-        return str(found)
-    except Exception:  # it was changed
-        return "none"
-
-
-class Stuck(BaseException):
-    """A command did not end in time."""
-
-
-def call(arguments: Sequence[str], seconds: int = SECONDS) -> str:
-    """ "" if the command ended as it should, else what it did instead."""
-    from vlmixer.pipeline.commands.main import main
-
-    def stop(*_: object) -> None:
-        raise Stuck
-
-    said = io.StringIO()
-    # Of processor time, since other programs may hold the machine; and of time by the clock, for what waits.
-    for clock, name, most in ((signal.ITIMER_PROF, signal.SIGPROF, seconds), (signal.ITIMER_REAL, signal.SIGALRM, 600)):
-        signal.signal(name, stop)
-        signal.setitimer(clock, most)
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            code = main(list(arguments))
-    except Stuck:
-        return f"still running after {seconds} s"
-    except SystemExit as leaving:
-        return f"exit {leaving.code}"
-    except BaseException:
-        return traceback.format_exc()
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    text = said.getvalue()
-    errors = [line for line in text.splitlines() if line.startswith("error: ")]
-    if "Traceback" in text:
-        return text
-    if code not in (0, 1, 2) or len(errors) > 1 or any(len(line) > 3000 for line in errors):
-        return f"exit code {code}: {text}"
-    return ""
-
-
-def attempt(sound: Path, name: str, change: Change, config: Path, place: Path, *, light: bool = False) -> list[str]:
-    """Make the change in a copy at `place` and call the commands. Returns what went wrong."""
-    out = place / "out"
-    shutil.copytree(sound, out)
-    try:
-        change.make(out / name)
-        if change.signed:
-            sign(out, out / name)
-        wrong = []
-        for arguments in calls(out, name, config, light=light):
-            found = call(arguments)
-            if found:
-                shown = " ".join(arguments).replace(str(place), "")
-                wrong.append(f"{name}: {change.name}{' (signed)' if change.signed else ''}: {shown}\n{found}")
-        return wrong
-    finally:
-        for left in place.iterdir():
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--only", default="*", help="files below OUT")
-    parser.add_argument("--every", type=int, default=1, help="only each N-th change")
-    parser.add_argument("--light", action="store_true", help="without commands that load Beam or PyTorch")
-    parser.add_argument("--skip", type=int, default=0, help="changes to leave out at the beginning")
-    options = parser.parse_args()
-    if not options.light:  # an import that is interrupted would fail ever after
-        import apache_beam  # noqa: F401
-        import spacy  # noqa: F401
-        import torch  # noqa: F401
-    names = sorted(str(path.relative_to(options.out)) for path in options.out.rglob("*") if path.is_file())
-    names = [
-        name for name in names if fnmatch.fnmatch(name, options.only) and not name.startswith(("logs/", "reports/"))
-    ]
-    cases = [(name, change) for name in names for change in changes(options.out / name)][options.skip :: options.every]
-    tried = bad = 0
-    seen: set[str] = set()
-    with tempfile.TemporaryDirectory() as place:
-        for name, change in cases:
-            began = time.monotonic()
-            for wrong in attempt(options.out, name, change, options.config, Path(place), light=options.light):
-                bad += 1
-                last = wrong.strip().splitlines()[-1]
-                print(wrong if last not in seen else wrong.splitlines()[0] + " … " + last[:200], flush=True)
-                seen.add(last)
-            tried += 1
-            if tried % 50 == 0 or time.monotonic() - began > 20:
-                print(
-                    f"… {tried} of {len(cases)} ({name}: {change.name}, {time.monotonic() - began:.1f} s), {bad} bad",
-                    flush=True,
-                )
-    print(f"{tried} changes tried, {bad} commands took them badly")
-    return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
