@@ -5,6 +5,7 @@ Text becomes pieces, each with its characters and its word. What is masked, repl
 
 import io
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from vlmixer.artifacts.errors import UserError
 
 MAX_UNUSED = 100
 """A vocabulary may leave ids unused, but not all but one of this many."""
+_INSIDE_WORD = re.compile(r"(?<=\w) ([-'’]) (?=\w)")
+_BEFORE_MARK = re.compile(r" ([.,;:!?])")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -74,6 +77,11 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The pieces separated by spaces, with the special ones: for people."""
         return " ".join(self._inner.id_to_token(int(piece)) or "?" for piece in ids)
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The pieces as plain text: words put together again, punctuation without spaces before it."""
+        joined = " ".join(self._inner.id_to_token(int(piece)) or "" for piece in ids).replace(" ##", "")
+        return _BEFORE_MARK.sub(r"\1", _INSIDE_WORD.sub(r"\1", joined)).strip()
 
     def to_json(self) -> str:
         """The content of a tokenizer.json; equal tokenizers give equal text."""

@@ -7,7 +7,7 @@ pycocoevalcap, because training for it needs it at each step, with frequencies o
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,6 +31,11 @@ class Frequencies:
 
     images: int
     counts: Counter[Run]
+
+    @classmethod
+    def of(cls, images: int, counts: Mapping[Run, int]) -> "Frequencies":
+        """Those that `counts` has; runs that only one image has may be left out."""
+        return cls(images, Counter(counts))
 
 
 def frequencies(references: Iterable[Sequence[str]]) -> Frequencies:

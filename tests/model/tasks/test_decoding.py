@@ -6,25 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer as Inner
-from tokenizers import models
 
 from vlmixer.model.config import ModelConfig
 from vlmixer.model.network import Network
 from vlmixer.model.padding import pad
 from vlmixer.model.tasks.decoding import Decoder, beam_search, caption_sight, drawn, greedy
-from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import NOWHERE, TAG_SEGMENT, TEXT_SEGMENT, Regions, View
 
 BEGIN, END, MASK = 2, 3, 4
 FEATURE_DIM, TAGS_FROM, LIMIT = 3, 8, 5
 CONFIG = ModelConfig(layers=2, hidden_size=8, heads=2, feed_forward_size=16, max_text_tokens=14, projection_size=5)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] a dog chases kite".split()
-    return Tokenizer(Inner(models.WordPiece({piece: row for row, piece in enumerate(pieces)})), "test")
 
 
 @pytest.fixture
