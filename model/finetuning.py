@@ -206,11 +206,23 @@ def start_network(task: Task[Any], setup: Setup[Any], seed: int) -> TaskNetwork:
     torch.manual_seed(torch_seed(seed, "weights"))
     network = Network(setup.model, setup.tokenizer.size, setup.feature_dim)
     if setup.settings.init is not None:
-        trained, _, _ = checkpoint.load_run(setup.settings.init)
+        trained, _, _, _ = load_start(setup.settings.init)
         network.load_state_dict(trained.state_dict())
     elif setup.model.init is not None:
         load_bert(network, setup.model.init, setup.model)
-    return TaskNetwork(network, task.head(setup, network))
+    whole = TaskNetwork(network, task.head(setup, network))
+    task.begin(setup, whole)
+    return whole
+
+
+def load_start(run: str) -> tuple[Network, Tokenizer, ModelConfig, str]:
+    """The network of a finished run, pre-trained or fine-tuned, without its head; its word pieces and configuration,
+    and the hash of its manifest. Raises UserError as `load_run` does."""
+    if finished.is_finished(run) and manifest.read(run).stage == FINETUNE.name:
+        tuned = load_finetuned(run)
+        return tuned.network.network, tuned.setup.tokenizer, tuned.setup.model, manifest.read(run).content_hash
+    network, tokenizer, trained = checkpoint.load_run(run)
+    return network, tokenizer, trained.model, finished.check(run).content_hash
 
 
 def load_finetuned(run: str) -> FineTuned:
@@ -240,18 +252,17 @@ def load_finetuned(run: str) -> FineTuned:
 
 
 def _from_run(run: str, config: TaskSettings[Any]) -> tuple[ModelConfig, Tokenizer, str]:
-    """The network's configuration and the word pieces of a pre-trained run, and the hash of its manifest."""
-    found = finished.check(run)
-    _, tokenizer, trained = checkpoint.load_run(run)
+    """The network's configuration and the word pieces of a run to start from, and the hash of its manifest."""
+    _, tokenizer, trained, content_hash = load_start(run)
     for key, value in config.model.items():
-        own = getattr(trained.model, key, None)
-        if key not in ("init", "tokenizer", "feature_dim", "dropout") and hasattr(trained.model, key) and value != own:
+        own = getattr(trained, key, None)
+        if key not in ("init", "tokenizer", "feature_dim", "dropout") and hasattr(trained, key) and value != own:
             raise CallError(
                 f"model.{key}: {value}, but the network of task.init {run} has {own}. Leave `model` out: it is that of "
                 "the run."
             )
-    model = replace(trained.model, init=None, tokenizer=None, dropout=trained.model.dropout_rate)
-    return model, tokenizer, found.content_hash
+    model = replace(trained, init=None, tokenizer=None, dropout=trained.dropout_rate)
+    return model, tokenizer, content_hash
 
 
 def _with_feature_dim(model: ModelConfig, photos: Photos, asked: TaskConfig) -> ModelConfig:

@@ -9,7 +9,9 @@ import yaml
 
 from vlmixer.bank.concepts import HARDLY_VISUAL
 from vlmixer.model.config import ModelConfig, TrainConfig
+from vlmixer.model.tasks.captioning import CaptioningConfig
 from vlmixer.model.tasks.config import TaskConfig
+from vlmixer.model.tasks.retrieval import RetrievalConfig
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,14 +103,19 @@ def default_of(field):
     return list(value) if isinstance(value, tuple) else value
 
 
-@pytest.mark.parametrize("section", SECTIONS)
-def test_the_configuration_page_lists_every_key_with_its_default(section):
+def listed_keys(section):
+    """The keys of a section of the configuration page, with their defaults."""
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     (text,) = re.findall(rf"^## {section}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-    listed = {
+    return {
         key: None if default == "none" else yaml.safe_load(default.strip("`"))
         for key, default in re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", text, re.MULTILINE)
     }
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_configuration_page_lists_every_key_with_its_default(section):
+    listed = listed_keys(section)
     known = {field.name: default_of(field) for field in fields(SECTIONS[section])}
     if section == "Top level":  # its mappings have sections of their own
         known = {key: default for key, default in known.items() if key not in SECTIONS}
@@ -116,3 +123,11 @@ def test_the_configuration_page_lists_every_key_with_its_default(section):
         assert known["inputs"] == []
         known["inputs"] = None
     assert listed == known
+
+
+@pytest.mark.parametrize(("task", "kind"), [("captioning", CaptioningConfig), ("retrieval", RetrievalConfig)])
+def test_the_configuration_page_lists_what_a_task_adds_or_changes(task, kind):
+    base = {field.name: default_of(field) for field in fields(TaskConfig)}
+    own = {field.name: default_of(field) for field in fields(kind)}
+    changed = {key: value for key, value in own.items() if key not in base or base[key] != value}
+    assert listed_keys(f"task for {task}") == changed

@@ -13,6 +13,8 @@ TASKS = {
     "gqa": ("gqa", "Gqa"),
     "nlvr2": ("nlvr2", "Nlvr2"),
     "snli_ve": ("snli_ve", "SnliVe"),
+    "retrieval": ("retrieval", "Retrieval"),
+    "captioning": ("captioning", "Captioning"),
 }
 """The file here and the class of each task."""
 

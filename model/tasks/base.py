@@ -170,6 +170,9 @@ class Task(ABC, Generic[Config]):
     def head(self, setup: Setup[Config], network: Network) -> nn.Module:
         """The task's own layers, with initial values."""
 
+    def begin(self, setup: Setup[Config], network: TaskNetwork) -> None:
+        """Before the first step: give the head what else it starts from."""
+
     @abstractmethod
     def objective(self, setup: Setup[Config], network: TaskNetwork, ranks: Ranks) -> Objective:
         """What is trained. Its `network` must be `network`."""

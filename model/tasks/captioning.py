@@ -1,8 +1,8 @@
-"""Captioning: masked words of a caption are predicted from the words before them, the tags and the regions.
+"""Captioning: the words of a caption are predicted from the words before them, the tags and the regions.
 
-Fine-tuning is Oscar's and VinVL's: some words of a caption are masked. With `reward`, captions are drawn instead, and
-made likelier or less likely by their CIDEr-D against that of the greedy caption (self-critical training; Rennie et al.,
-CVPR 2017).
+With `masked` some words of a caption are masked, as in Oscar and VinVL; with `all` each has a [MASK] that sees what a
+writer of the word sees. With `reward`, captions are drawn, and made likelier or less likely by their CIDEr-D against
+that of the greedy caption (self-critical training; Rennie et al., CVPR 2017).
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class CaptioningConfig(TaskConfig):
 
     text_tokens: int | None = 24  # word pieces for [CLS] caption [SEP]; the tags follow at this position
     label_smoothing: float = 0.1
-    learn: Literal["masked", "all", "reward"] = "masked"  # some words, all at once, or what CIDEr-D rewards
+    learn: Literal["masked", "all", "reward"] = "all"  # some masked words, all words, or what CIDEr-D rewards
     mask_probability: float = 0.15  # share of pieces that are masked, [SEP] among them
     max_masked: int = 3  # maximum number of masked pieces per caption
     samples: int = 5  # drawn captions per photo, with learn: reward

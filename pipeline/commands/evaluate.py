@@ -30,11 +30,12 @@ NAMED = 20
 def add(commands: Subcommands) -> None:
     """Add the subcommands."""
     evaluate = commands.add_parser("eval", help="measure a training run").add_subparsers(required=True, metavar="WHAT")
-    retrieval = evaluate.add_parser("retrieval", parents=[common()], help="zero-shot retrieval on true pairs")
+    retrieval = evaluate.add_parser(
+        evaluate_task.RETRIEVAL, parents=[common()], help="retrieval on true pairs, of a training run or fine-tuned"
+    )
     _add_run(retrieval)
     retrieval.add_argument(
         "--images",
-        required=True,
         metavar="LIST",
         help='lines of {"image": PATH, "captions": [TEXT, …]}, COCO\'s captions_*.json, Karpathy\'s dataset_*.json, or '
         "a table of images and captions",
@@ -43,7 +44,8 @@ def add(commands: Subcommands) -> None:
     retrieval.add_argument("--html", metavar="FILE", help="write a page: captions found for photos, words on regions")
     retrieval.add_argument("-n", type=positive, default=24, metavar="N", help="photos on the page (default: 24)")
     add_json(retrieval)
-    retrieval.set_defaults(do=run_retrieval)
+    evaluate_task.add_files(retrieval.add_argument_group("of a fine-tuned run only"))
+    retrieval.set_defaults(do=run_retrieval, task=evaluate_task.RETRIEVAL)
     foils = evaluate.add_parser("foils", parents=[common()], help="captions against captions that do not fit the image")
     _add_run(foils)
     foils.add_argument(
@@ -104,6 +106,13 @@ def run_retrieval(options: argparse.Namespace) -> int:
     from vlmixer.pipeline.evaluation.pairs import read_pairs
     from vlmixer.pipeline.evaluation.retrieval import evaluate_retrieval
 
+    if evaluate_task.is_finetuned(options.run):
+        return _run_finetuned(options)
+    if options.images is None or options.files or options.against:
+        raise CallError(
+            f"{options.run}: is a training run and not fine-tuned. Name the pairs with --images, and leave out FILE "
+            "and --against."
+        )
     config, places = _config(options)
     pairs = read_pairs(options.images, options.split, options.photos)
     LOG.info("%s: %s", options.images, pairs.counts.describe())
@@ -126,6 +135,19 @@ def run_retrieval(options: argparse.Namespace) -> int:
             ", …" if len(result.trained_on) > NAMED else "",
         )
     return 0
+
+
+def _run_finetuned(options: argparse.Namespace) -> int:
+    """Score a run that was fine-tuned for retrieval."""
+    if options.images or options.photos or options.config:
+        raise CallError(
+            f"{options.run}: is a fine-tuned run. Name its official files as FILE, without --images, --photos and "
+            "--config."
+        )
+    options.split = options.split or evaluate_task.SPLITS[0]
+    if options.split not in evaluate_task.SPLITS:
+        raise CallError(f"--split: {options.split}; of a fine-tuned run {' or '.join(evaluate_task.SPLITS)}.")
+    return evaluate_task.run(options)
 
 
 def _keep_scores(run: str, scores: Mapping[str, Any]) -> None:

@@ -75,7 +75,8 @@ def test_masking(tokenizer):
     config = CaptioningConfig(mask_probability=0.5)
     random = generator(0, "test")
     caption = np.array([BEGIN, 5, 6, 7, 8, 5, 6, 7, 8, END])
-    columns, states = Counter(), Counter()
+    columns: Counter[int] = Counter()
+    states: Counter[str] = Counter()
     for _ in range(4000):
         masked, at, pieces = mask_caption(caption, tokenizer, config, random)
         assert len(at) == 3  # 50 % of 9 pieces, but 3 at most
@@ -101,7 +102,9 @@ def test_the_loss_of_reward(asked, tmp_path):
     module = task.objective(tuned.setup, tuned.network, Ranks())
     network, tokenizer = tuned.network.network, tuned.setup.tokenizer
     words = np.unique(tokenizer.encode(["a dog here cat kite boat"])[0].ids)
-    network.cls["predictions"].bias.data[words] = 6.0  # so that drawn captions have words of the right ones
+    network.cls.get_submodule("predictions").get_parameter("bias").data[words] = (
+        6.0  # so that drawn captions have words of the right ones
+    )
     photos = Photos(tuned.setup.settings.regions, "detector")
     examples, _ = task.read(tuned.setup.settings.train, tuned.setup.settings, RejectLog("finetune"), True)
     found = with_photos(task, examples[::3][:4], photos, RejectLog("finetune"), 4)
