@@ -217,7 +217,7 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
             for member in tar:
                 key, _, extension = member.name.partition(".")
                 if len(pending) >= len(MEMBERS) and (key, extension) != (current, PICTURE):
-                    yield _decode(current, pending)
+                    yield decode(current, pending)
                     pending = {}
                 where = member.name
                 # A picture may be the fourth member; after it the next sample begins.
@@ -230,7 +230,7 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
                     raise ValueError("not a file")
                 pending[extension] = content.read()
             if len(pending) >= len(MEMBERS):
-                yield _decode(current, pending)
+                yield decode(current, pending)
             elif pending:
                 raise ValueError("the last sample is not complete")
             # After the last member a shard has only zeros, at least two blocks.
@@ -244,7 +244,8 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
         ) from error
 
 
-def _decode(key: str, members: dict[str, bytes]) -> Sample:
+def decode(key: str, members: dict[str, bytes]) -> Sample:
+    """The sample of the members that `encode` gave, by their extension. Raises ValueError and what json raises."""
     record = json.loads(members["json"])
     text = members["txt"].decode()
     features = _read_npy(members["npy"])

@@ -43,10 +43,10 @@ def test_arrows_point_one_way(package):
         assert imported(path) & MAY_IMPORT.keys() <= MAY_IMPORT[package], path
 
 
-def test_only_jobs_import_beam():
+def test_only_jobs_and_transforms_import_beam():
     paths = [path for package in MAY_IMPORT for path in (SOURCES / package).rglob("*.py")]
     users = {path.parent.name for path in paths if "apache_beam" in imported(path)}
-    assert users == {"jobs"}
+    assert users == {"jobs", "beam"}
 
 
 @pytest.mark.parametrize("room", ["image", "evaluation"])

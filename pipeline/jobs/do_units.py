@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,11 +11,12 @@ import apache_beam as beam
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.shared import Shared
 
+from vlmixer.pipeline.beam.metrics import count, measure
 from vlmixer.pipeline.units.doing import do_unit
 from vlmixer.pipeline.units.failures import check_under_way, keeping_error
 from vlmixer.pipeline.units.listing import read_units
 from vlmixer.pipeline.units.stage import AnyStage
-from vlmixer.pipeline.units.unit import Content, Resource, Unit, Worker
+from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Worker
 
 
 class ListUnits(beam.PTransform):
@@ -79,8 +81,12 @@ class _DoUnit(beam.DoFn):
 
     @no_annotations
     def process(self, unit: Unit[Any]) -> Iterator[str]:
+        began = time.monotonic()
+        result = None
         with keeping_error(self._stage, unit.name) as attempt:
-            do_unit(self._stage, self._worker, unit, self._load)
+            result = do_unit(self._stage, self._worker, unit, self._load)
+        if result is not None:
+            _count(self._stage.name, result, time.monotonic() - began)
         if attempt.done:
             yield unit.name
 
@@ -93,6 +99,16 @@ class _DoUnit(beam.DoFn):
             gc.freeze()
             atexit.register(gc.unfreeze)  # or libraries complain at the end about objects that are left
         return self._resource.value
+
+
+def _count(stage: str, result: UnitResult[Any], seconds: float) -> None:
+    """Let the engine's pages show what a unit did."""
+    for kind, counts in result.counts.items():
+        count(stage, kind, counts.written)
+        measure(stage, f"{kind}_per_unit", counts.read)
+        for reason, number in counts.rejected.items():
+            count(stage, reason, number)
+    measure(stage, "milliseconds_per_unit", round(1000 * seconds))
 
 
 class _Loaded:

@@ -2,26 +2,32 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from vlmixer.artifacts import files
 from vlmixer.pipeline.units.results import publish_result
 from vlmixer.pipeline.units.stage import AnyStage
 from vlmixer.pipeline.units.timing import UnitTime, clock, record
-from vlmixer.pipeline.units.unit import Content, Resource, Unit, Worker
+from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Worker
 
 
 def do_unit(
     stage: AnyStage, worker: Worker[Content, Resource], unit: Unit[Content], load: Callable[[], Resource]
-) -> None:
+) -> UnitResult[Any] | None:
     """Do the unit and publish its result, unless it has one: a runner that retries may send a unit twice.
+
+    Returns the result; None if it was there.
 
     load: gives the worker's resource, which a process loads once. Two processes may do the same unit at once: both
     publish the same bytes under the same names.
     """
     began, used = clock(), time.thread_time()
     resource = load()
-    if not files.has_file(stage.stats(unit.name)):
-        loaded = clock()
-        publish_result(stage, unit, worker.run(unit, resource))
-        spent = loaded - began, clock() - loaded, time.thread_time() - used
-        record(stage.out, UnitTime(stage.name, unit.name, *spent))
+    if files.has_file(stage.stats(unit.name)):
+        return None
+    loaded = clock()
+    result = worker.run(unit, resource)
+    publish_result(stage, unit, result)
+    spent = loaded - began, clock() - loaded, time.thread_time() - used
+    record(stage.out, UnitTime(stage.name, unit.name, *spent))
+    return result

@@ -181,19 +181,9 @@ class SentenceReader:
         """The sentence if it can be used. Every sentence is checked here."""
         text = text.replace(PICTURE, " ").strip()
         sentence = SourceSentence(source, position, number, text)
-        reason = detail = ""
-        if not text:
-            reason = "empty_line"
-        elif len(text) > self.max_characters:
-            reason, detail = "too_long", f"{len(text)} characters, at most {self.max_characters}"
-        elif len(text) < self.min_characters:
-            reason, detail = "too_short", f"{len(text)} characters, at least {self.min_characters}"
-        elif "\0" in text:
-            reason = "nul_byte"
-        elif not _encodable(text):
-            reason, detail = "not_utf8", "a lone surrogate"
-        if reason:
-            self._reject(source, sentence.key, reason, detail)
+        wrong = why_unusable(text, self.min_characters, self.max_characters)
+        if wrong is not None:
+            self._reject(source, sentence.key, *wrong)
             return None
         self.read += 1
         return sentence
@@ -201,6 +191,19 @@ class SentenceReader:
     def _reject(self, source: str, key: object, reason: str, detail: str = "") -> None:
         self.read += 1
         self.log.add(source, key, reason, detail)
+
+
+def why_unusable(text: str, min_characters: int, max_characters: int) -> tuple[str, str] | None:
+    """The reason and the detail for which a text, without white space around it, cannot be used; None if it can."""
+    if not text:
+        return "empty_line", ""
+    if len(text) > max_characters:
+        return "too_long", f"{len(text)} characters, at most {max_characters}"
+    if len(text) < min_characters:
+        return "too_short", f"{len(text)} characters, at least {min_characters}"
+    if "\0" in text:
+        return "nul_byte", ""
+    return None if _encodable(text) else ("not_utf8", "a lone surrogate")
 
 
 def same_content(finished: Manifest, known: KnownInput) -> bool:

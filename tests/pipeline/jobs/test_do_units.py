@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pytest
+from apache_beam.metrics import MetricsFilter
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
@@ -41,3 +44,30 @@ def test_a_failing_unit_is_not_reported_as_done(tmp_path):
     with pytest.raises(UserError, match="unit-1: odd"):
         Engine(1).run(stage, UNITS, int, build, label="tag")
     assert [unit.name for unit in pending(stage, UNITS)] == ["unit-1", "unit-3", "unit-5"]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Has counts."""
+
+    def load(self) -> None:
+        return None
+
+    def run(self, unit: Unit[int], resource: None) -> UnitResult[None]:
+        return UnitResult(None, {"sentences": Counts(unit.content + 3, unit.content, {"no_mention": 2, "too_long": 1})})
+
+
+def test_counts_are_counters_and_distributions_of_the_engine(tmp_path):
+    stage = Stage(TAG, str(tmp_path))
+    begin_stage(stage, Plan({}, [], {}), overwrite=False)
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    _ = pipeline | beam.Create(UNITS) | DoUnits(stage, Counted())
+    result = pipeline.run()
+    result.wait_until_finish()
+    found = result.metrics().query(MetricsFilter().with_namespace("vlmixer"))
+    counters = {each.key.metric.name: each.committed for each in found["counters"]}
+    assert counters == {"tag/sentences": 15, "tag/no_mention": 12, "tag/too_long": 6}
+    distributions = {each.key.metric.name: each.committed for each in found["distributions"]}
+    per_unit = distributions["tag/sentences_per_unit"]
+    assert (per_unit.count, per_unit.sum, per_unit.min, per_unit.max) == (6, 33, 3, 8)
+    assert distributions["tag/milliseconds_per_unit"].count == 6

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from examples import own_pipeline
 from tests.pipeline.jobs.small_corpus import contents, make_corpus, run
 
 from vlmixer.pipeline.jobs.engine import Engine
@@ -95,6 +98,27 @@ def test_the_portable_runner_gives_the_bytes_of_the_local_one(portable, tmp_path
     assert run(config, Path("local")) == 0
     assert run(config, Path("portable"), *portable.arguments) == 0
     assert contents(tmp_path / "portable") == contents(tmp_path / "local")
+
+
+def test_a_pipeline_of_ones_own_gives_equal_bytes_on_both(portable, tmp_path, monkeypatch):
+    """examples/own_pipeline.py, which is written for people to copy."""
+    corpus = make_corpus(tmp_path)
+    captions = corpus.captions.read_text().splitlines()
+    pq.write_table(pa.table({"id": range(len(captions)), "caption": captions}), tmp_path / "captions.parquet")
+    monkeypatch.chdir(tmp_path)
+    call = [
+        "--captions",
+        f"{tmp_path}/captions.parquet",
+        "--photos",
+        f"{corpus.photos}/*.jpg",
+        "--detector",
+        "quadrants:Quadrants",
+    ]
+    for name, arguments in (("local", []), ("portable", portable.arguments[1:])):
+        own_pipeline.main([*call, "--out", str(tmp_path / name), *arguments])
+    local, other = (contents(tmp_path / name) for name in ("local", "portable"))
+    assert {"bank/index.faiss", "shards/mixed-000000.tar", "shards/images-000000.tar"} <= local.keys()
+    assert other == local
 
 
 @pytest.fixture
