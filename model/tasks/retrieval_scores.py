@@ -81,7 +81,8 @@ def retrieve(
 def first_scores(
     setup: "Setup[RetrievalConfig]", module: "Retriever", texts: Sequence[str], photos: "Sequence[PhotoViews]"
 ) -> np.ndarray:
-    """(texts, photos) float32: how many times likelier each text is with each photo than without, as a logarithm."""
+    """(texts, photos) float32: how many times likelier each text is with each photo than without, as a logarithm, times
+    the learned scale."""
     network, known = module.network.network, module.known
     # The boxes are already shares of width and height.
     images = [
@@ -93,7 +94,8 @@ def first_scores(
     if not known.use_words:
         regions = replace(regions, words=None)
     reference = Reference(*(part.cpu().numpy() for part in (known.texts, known.frequencies, known.words)))
-    return similarities(embedded, regions, tags, reference, known.temperature)[2].astype(np.float32)
+    found = similarities(embedded, regions, tags, reference, known.temperature)[2]
+    return (found * (module.scale.item() / known.temperature)).astype(np.float32)
 
 
 @torch.inference_mode()

@@ -75,6 +75,11 @@ def zero_shot(pretrained, photos, texts):
     return similarities(embedded, of_regions, of_tags, load_reference(pretrained), found.train.temperature)[2]
 
 
+def factor(module):
+    """By which the scores without fine-tuning are multiplied; it changes no order."""
+    return module.scale.item() / module.temperature
+
+
 def encoded_of(tuned, path, training, count=None):
     task, photos = Retrieval(), Photos(tuned.setup.settings.regions, "detector")
     examples, read = task.read([path], tuned.setup.settings, RejectLog("finetune"), training)
@@ -90,8 +95,8 @@ def test_it_starts_from_the_scores_without_fine_tuning(asked, captions, pretrain
     scores = retrieve(tuned.setup, module, found.examples, [one.extra[1] for one in encoded])
     numbers = found.photos[:, 0].tolist()
     given = photos.read(numbers, DIM)
-    expected = zero_shot(pretrained, [given[number] for number in numbers], scores.texts)
-    assert np.allclose(scores.first, expected, atol=1e-5)
+    expected = zero_shot(pretrained, [given[number] for number in numbers], scores.texts) * factor(module)
+    assert np.allclose(scores.first, expected, atol=1e-4)
     # The joint encoder adds nothing yet, so the order of a list is the same.
     for row, (new, old) in enumerate(zip(scores.by_text, scores.first, strict=True)):
         best = set(np.argsort(-old)[: tuned.setup.settings.rerank])
@@ -111,6 +116,8 @@ def test_scores_of_a_batch_are_those_of_evaluation(asked, captions, pretrained, 
     given = photos.read(numbers, DIM)
     expected = zero_shot(pretrained, [given[n] for n in numbers], [example.text for example in found.examples])
     assert np.allclose(scores.numpy() * module.temperature, expected, atol=1e-5)
+    evaluated = retrieve(tuned.setup, module.eval(), found.examples[::3], [one.extra[1] for one in encoded[::3]])
+    assert np.allclose(evaluated.first, expected * factor(module), atol=1e-4)
     assert batch.owner.tolist() == np.repeat(np.arange(24), 3).tolist()
     first, joint = module(batch).tolist()
     assert first > 0
