@@ -28,6 +28,9 @@ _DAMAGE = (
     MemoryError, RecursionError, tokenize.TokenError,
 )  # fmt: skip
 
+_MOST = 2**31 - 1
+"""The largest number in a record."""
+
 
 @dataclass(frozen=True)
 class Mention:
@@ -260,16 +263,65 @@ def decode(key: str, members: dict[str, bytes]) -> Sample:
         tags = tuple(record.pop("tags"))
         if text != ", ".join(tags):
             raise ValueError(".txt and .json have different tags")
-        return ImageSample(**record, tags=tags, **parts)
+        image = ImageSample(**record, tags=tags, **parts)
+        _check_image(image)
+        return image
     if kind != "mixed":
         raise ValueError(f"unknown kind {kind!r}")
     mentions = tuple(Mention(**mention) for mention in record.pop("mentions"))
     replaced = tuple(record.pop("replaced"))
     if text != record["text"]:
         raise ValueError(".txt and .json have different texts")
-    return MixedSample(**record, mentions=mentions, replaced=replaced, **parts)
+    sample = MixedSample(**record, mentions=mentions, replaced=replaced, **parts)
+    _check_mixed(sample)
+    return sample
 
 
 def _patch(record: dict[str, Any]) -> Patch:
     crop = tuple(record.pop("crop")) if "crop" in record else None
     return Patch(**record | {"box": tuple(record["box"]), "crop": crop})
+
+
+def _check_image(sample: ImageSample) -> None:
+    """Raises ValueError for values of other types than those of the classes, whatever wrote the record."""
+    _check_values([sample.width, sample.height], [sample.image_id, sample.source, *sample.tags])
+    _check_patches(sample.patches)
+    if any(patch.mention is not None for patch in sample.patches):
+        raise ValueError("a patch of an image replaces a mention")
+
+
+def _check_mixed(sample: MixedSample) -> None:
+    """As `_check_image`; also, that what refers to a mention refers to one that is there."""
+    if type(sample.patches_only) is not bool:
+        raise ValueError("patches_only is not true or false")
+    numbers, texts = [sample.view], [sample.sentence_id, sample.text]
+    for mention in sample.mentions:
+        numbers += (mention.start, mention.end)
+        texts += (mention.concept, mention.surface, mention.lemma)
+    references = [*sample.replaced, *[patch.mention for patch in sample.patches]]
+    _check_values([*numbers, *references], texts)
+    if any(not 0 <= number < len(sample.mentions) for number in references):
+        raise ValueError("a reference to a mention that is not there")
+    _check_patches(sample.patches)
+
+
+def _check_patches(patches: Iterable[Patch]) -> None:
+    numbers: list[Any] = []
+    texts: list[Any] = []
+    for patch in patches:
+        crop = patch.crop or (0, 0, 0, 0)
+        numbers += (patch.width, patch.height, *crop)
+        texts += (patch.patch_id, patch.image_id, patch.concept)
+        real = (patch.score, *patch.box)
+        if len(patch.box) != 4 or len(crop) != 4 or not all(type(value) in (int, float) for value in real):
+            raise ValueError("a patch's score, box or crop is not made of numbers")
+        if not all(abs(value) <= _MOST for value in real):
+            raise ValueError("a patch's score or box is not finite")
+    _check_values(numbers, texts)
+
+
+def _check_values(numbers: Iterable[Any], texts: Iterable[Any]) -> None:
+    if any(type(number) is not int or abs(number) > _MOST for number in numbers):
+        raise ValueError("a value in the record is not a whole number of 32 bits")
+    if any(type(text) is not str for text in texts):
+        raise ValueError("a value in the record is not a text")

@@ -220,6 +220,46 @@ def test_a_damaged_shard_is_a_user_error_that_names_shard_and_member(named, wher
         read(retarred(*named))
 
 
+def changed(part, **values):
+    """The record with other values in the first of its mentions or patches."""
+    first, *others = json.loads(JSON[1])[part]
+    return record(**{part: [first | values, *others]})
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        *[(record(view=value), "whole number of 32 bits") for value in ("0", None, 1.5, True, 2**31, 10**400, [])],
+        (record(sentence_id=3), "not a text"),
+        (record(patches_only=0), "true or false"),
+        *[(record(replaced=[value]), "mention that is not there") for value in (2, -1)],
+        (record(replaced=["1"]), "whole number"),
+        *[(changed("mentions", start=value), "whole number") for value in ("2", 10**400, None)],
+        (changed("mentions", surface=None), "not a text"),
+        *[(changed("patches", mention=value), "whole number") for value in (None, "1", 0.5)],
+        (changed("patches", mention=2), "mention that is not there"),
+        *[(changed("patches", width=value), "whole number") for value in (10**400, "x", [[["deep"]]])],
+        *[(changed("patches", score=value), "not made of numbers") for value in (None, "1", True)],
+        *[(changed("patches", score=value), "not finite") for value in (10**400, float("nan"), float("inf"))],
+        (changed("patches", box=[0, 0, 1]), "not made of numbers"),
+        (changed("patches", crop=[0, 0, 1]), "not made of numbers"),
+        (changed("patches", crop=[0, 0, 1, 1.5]), "whole number"),
+        (changed("patches", concept={}), "not a text"),
+    ],
+)
+def test_values_of_other_types_are_damage(record, what):
+    with pytest.raises(UserError, match=rf"damaged at s0-00\.npy \(.*{what}"):
+        read(retarred(record, TXT, NPY))
+
+
+def test_an_image_has_no_mentions():
+    content = json.loads(IMAGE[0][1])
+    for patches, what in (({"mention": 0}, "replaces a mention"), ({"width": None}, "whole number")):
+        data = json.dumps(content | {"patches": [content["patches"][0] | patches, content["patches"][1]]}).encode()
+        with pytest.raises(UserError, match=what):
+            read(retarred((IMAGE[0][0], data), *IMAGE[1:]))
+
+
 def test_a_shard_cut_anywhere_is_refused():
     whole = tar_of(mixed(), mixed(1))
     with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
