@@ -298,7 +298,7 @@ def _check_mixed(sample: MixedSample) -> None:
     for mention in sample.mentions:
         numbers += (mention.start, mention.end)
         texts += (mention.concept, mention.surface, mention.lemma)
-    references = [*sample.replaced, *[patch.mention for patch in sample.patches]]
+    references: list[Any] = [*sample.replaced, *[patch.mention for patch in sample.patches]]
     _check_values([*numbers, *references], texts)
     if any(not 0 <= number < len(sample.mentions) for number in references):
         raise ValueError("a reference to a mention that is not there")

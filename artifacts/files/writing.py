@@ -137,9 +137,11 @@ def is_temporary(name: str) -> bool:
     return re.search(rf"{re.escape(TEMPORARY)}[0-9a-f]+(/|$)", name) is not None
 
 
-def sweep_temporaries(folder: str) -> None:
-    """Remove what an interrupted run left under temporary names."""
-    for name in list_files(folder):
+def sweep_temporaries(folder: str, *, deep: bool = True) -> None:
+    """Remove what an interrupted run left under temporary names. deep: also in the folders below."""
+    if not deep and (is_url(folder) or not os.path.isdir(folder)):  # an object is never partly written
+        return
+    for name in list_files(folder) if deep else os.listdir(folder):
         if is_temporary(name):
             remove(join(folder, name))
 

@@ -93,8 +93,11 @@ def _run_locked(options: argparse.Namespace, call: "Call", engine: "Engine") -> 
     from vlmixer.pipeline.jobs.extend import extend
     from vlmixer.pipeline.preflight.call import TRAIN
     from vlmixer.pipeline.replacing import next_result
+    from vlmixer.pipeline.report.stages import FOLDER
 
     config = call.config
+    files.sweep_temporaries(config.out, deep=False)
+    files.sweep_temporaries(files.join(config.out, FOLDER))
     next_result.finish(config.out)
     if options.extend:
         redone = extend(config, engine, call.import_paths)

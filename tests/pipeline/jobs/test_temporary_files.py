@@ -1,10 +1,12 @@
-"""Beam makes a folder in the temporary folder for every pipeline; none of ours may stay, however a run ends."""
+"""No temporary file stays: neither Beam's folders, one per pipeline, nor what a kill leaves in OUT."""
 
 import os
+import shutil
 import tempfile
 
 import apache_beam as beam
 import pytest
+from tests.pipeline.jobs import small_corpus
 
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.jobs.engine import Engine
@@ -62,3 +64,14 @@ def test_nothing_is_left_by_failures(temporary, tmp_path):
     with pytest.raises(KeyError):
         run(stage, cannot_be_built)
     assert look(temporary) == []
+
+
+def test_what_a_kill_left_beside_the_stages_goes_with_the_next_run(small_run, tmp_path):
+    out = shutil.copytree(small_run.folder / "out", tmp_path / "out")
+    left = [out / f"{name}.tmp-0123456789abcdef" for name in ("config.yaml", "contents.json", "reports/mixing.html")]
+    for path in left:
+        path.write_text("half")
+    kept = out / "notes.tmp-mine.txt"
+    kept.write_text("mine")
+    assert small_corpus.run(small_run.write_config(), out) == 0
+    assert [path.exists() for path in [*left, kept]] == [False, False, False, True]
