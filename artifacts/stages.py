@@ -38,8 +38,8 @@ DETECT = StageType("detect", "regions", RegionsDetails)
 INDEX = StageType("index", "bank", BankDetails)
 MIX = StageType("mix", "shards", ShardsDetails)
 TRAIN = StageType("train", "run", RunDetails)
-FINETUNE = StageType("finetune", "finetuned", FineTunedDetails)
-"""Its folder has the name of the task."""
+FINETUNE = StageType("finetune", "TASK", FineTunedDetails)
+"""Its folder has the name of the task: OUT/vqa."""
 
 STAGES: tuple[StageType[AnyDetails], ...] = (TAG, DETECT, INDEX, MIX)
 NAMES = tuple(stage.name for stage in STAGES)

@@ -12,7 +12,7 @@ from vlmixer.artifacts import contents, files, manifest
 from vlmixer.artifacts.details import AnyDetails, ShardsDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
-from vlmixer.artifacts.stages import DETECT, FOLDERS, INDEX, MIX, TAG, TRAIN, WITH_MANIFEST, StageType
+from vlmixer.artifacts.stages import DETECT, FINETUNE, FOLDERS, INDEX, MIX, TAG, TRAIN, WITH_MANIFEST, StageType
 from vlmixer.pipeline.verification import bank, regions, run, shards, tagged
 from vlmixer.pipeline.verification.chain import check_chain, check_counts, check_reject_bytes, check_rejects
 from vlmixer.pipeline.verification.checks import StageFolder
@@ -27,6 +27,7 @@ CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
     INDEX.name: bank.check,
     MIX.name: shards.check,
     TRAIN.name: run.check,
+    FINETUNE.name: run.check,
 }
 IN_THIS_ORDER = (TAG, INDEX, DETECT, MIX, TRAIN)
 """regions/ is compared with bank/, and samples with all of them."""
@@ -82,7 +83,7 @@ def _check_files(
     report.files += 1
     sizes = files.list_sizes(folder)
     for name in sorted(set(sizes) - {manifest.NAME, *(output.name for output in description.outputs)}):
-        if description.stage != TRAIN.name or not name.startswith(run.BESIDE):
+        if description.stage not in (TRAIN.name, FINETUNE.name) or not name.startswith(run.BESIDE):
             report.add(files.join(folder, name), "not in the manifest")
     sound = unchanged(folder, description.outputs, sizes, report, depth, description.stage)
     for kind, counts in description.counts.items():

@@ -7,7 +7,7 @@ from typing import IO, cast
 
 import pytest
 
-from vlmixer.artifacts.json_stream import BLOCK_CHARACTERS, BrokenJson, json_records
+from vlmixer.artifacts.json_stream import BLOCK_CHARACTERS, BrokenJson, json_entries, json_records
 
 TEXTS = ["x", 'é🐕"\\\n', "", "  ", "[", '{"a": 1}', "2.5"]
 NUMBERS = [0, -1, 12345, -2.5, 1e300, -1e-7]
@@ -85,3 +85,22 @@ def test_a_list_is_read_while_it_comes():
 def test_numbers_of_any_length_are_numbers():
     data = b"[" + b"9" * 100_000 + b", 1e999999, -1E-999999, 7]"
     assert [type(record) for record in json_records(io.BytesIO(data), "annotations")] == [float] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[1, {}]", [("", 1), ("", {})]),
+        ('{"info": {"a": [1]}, "questions": [{"id": 1}, 2], "none": []}',
+         [("info", {"a": [1]}), ("questions", {"id": 1}), ("questions", 2)]),
+        ('{"q1": {"imageId": "5"}, "q2": {}}', [("q1", {"imageId": "5"}), ("q2", {})]),
+    ],
+)  # fmt: skip
+def test_the_entries_of_a_file_have_the_names_of_their_values(text, expected):
+    assert list(json_entries(io.BytesIO(text.encode()), block=3)) == expected
+
+
+@pytest.mark.parametrize("text", ["", "3", "[1", '{"a": [1}', '{"a": 1} x'])
+def test_entries_of_a_broken_file_are_refused(text):
+    with pytest.raises(BrokenJson):
+        list(json_entries(io.BytesIO(text.encode())))

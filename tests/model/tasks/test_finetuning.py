@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from vlmixer.model.tasks.data import Encoding, TaskLoader
 from vlmixer.model.tasks.evaluation import evaluate_run
 from vlmixer.model.tasks.photos import Regions
 from vlmixer.model.tasks.vqa import Vqa
+from vlmixer.pipeline.verification.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ def test_features_are_read_in_order_once_per_photo_and_epoch(short, regions, tmp
 
 
 def test_a_changed_file_of_a_run_is_refused(straight, tmp_path):
-    os.system(f"cp -r {straight} {tmp_path}/run")
+    shutil.copytree(straight, tmp_path / "run")
     Path(tmp_path, "run", "labels.json").write_text('{"answers": ["yes"]}')
     with pytest.raises(UserError, match=r"labels.json: missing, or not the file that the training wrote"):
         load_finetuned(str(tmp_path / "run"))
@@ -170,3 +172,11 @@ def test_two_processes_train_as_one(short, tmp_path):
     one = finetune(Vqa(), replace(short, task=replace(short.task, readers=2, steps=3)), str(tmp_path / "one"))
     for mine, theirs in zip(losses(one), losses(str(tmp_path / "two")), strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+
+
+def test_a_run_is_verified(straight, tmp_path):
+    assert verify(straight).sound
+    shutil.copytree(straight, tmp_path / "run")
+    Path(tmp_path, "run", "checkpoints", "step-00000012", "optimizer.pt").write_bytes(b"x")
+    (problem,) = verify(str(tmp_path / "run")).problems
+    assert problem.what.startswith("its bytes changed")
