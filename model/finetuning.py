@@ -173,7 +173,7 @@ def _start(task: Task[Any], config: TaskSettings[Any]) -> _Start:
     if not found.counts.add_up():
         raise RuntimeError(f"{task.name}: examples do not add up: {found.counts}")
     say(_described(found.counts))
-    inputs = [Input("photos", 0, photos.content_hash)]
+    inputs = [Input("photos", 0, photos.content_hash), Input("labels", 0, manifest.digest(dict(labels)))]
     for path in expand(asked.train, "task.train"):
         inputs.append(Input(path.rpartition("/")[2], files.size(path), files.sha256(path)))
     if asked.init is not None:
