@@ -7,11 +7,12 @@ its rows are.
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.model.tasks.config import DETECTOR, NONE
 from vlmixer.model.tasks.files import document, entries, is_lines
+from vlmixer.model.tasks.parquet_names import row_names
 
 _COCO_NAME = re.compile(r"(?:^|_)(\d{12})$|^\d{1,18}$")
 COLUMNS = ("box", "concept", "score", "feature", "width", "height")
@@ -65,10 +67,10 @@ class PhotoNames:
         for number, image in enumerate(images):
             if self._numbers.setdefault(image, number) != number:
                 continue
-            stem = _stem(image.key or image.source)
-            self._stems.setdefault(stem, []).append(image)
-            if digits := re.search(r"(?:^|\D)(\d{1,18})$", stem):
-                self._coco.setdefault(int(digits[1]), []).append(image)
+            for stem in dict.fromkeys(_stem(name) for name in (image.key or image.source, image.url) if name):
+                self._stems.setdefault(stem, []).append(image)
+                if digits := re.search(r"(?:^|\D)(\d{1,18})$", stem):
+                    self._coco.setdefault(int(digits[1]), []).append(image)
         self._names = ImageNames(images)
         self._find = lru_cache(1 << 16)(self._search)
 
@@ -107,6 +109,7 @@ class Regions:
         self.sizes: dict[int, tuple[int, int]] = {}
         #: The number of the photo with the same bytes.
         self.same: dict[int, int] = {}
+        self._row_names = lru_cache(None)(row_names)
         for output in description.parts:
             self._index(output.name)
         if any(output.name == REGIONS_IMAGES for output in description.outputs):
@@ -170,11 +173,19 @@ class Regions:
                 firsts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])) if len(ids) else np.zeros(0, np.int64)
                 names = table.take(pa.array(firsts)).to_pylist()
                 for first, stop, row in zip(firsts, [*firsts[1:], len(ids)], names, strict=True):
-                    image = ImageName(row["image_id"], row["source"], row["key"], row["url"])
+                    image = self._named(row)
                     if self.images and self.images[-1].image_id == image.image_id:
                         raise UserError(f"{files.join(self.folder, part)}: {image.source} is in two row groups.")
                     self._places.append((part, group, int(first), int(stop - first)))
                     self.images.append(image)
+
+    def _named(self, row: Mapping[str, Any]) -> ImageName:
+        """The image of a row. Of one in a Parquet file the key is its row, in place of which it gets its name there."""
+        key = row["key"]
+        if row["source"].lower().endswith(".parquet"):
+            names = self._row_names(row["source"])
+            key = names[int(key)] if key.isdecimal() and int(key) < len(names) else ""
+        return ImageName(row["image_id"], row["source"], key, row["url"])
 
     def _add_without_regions(self) -> None:
         """Photos that were decoded, but have no region; and further names of photos, whose bytes were there before."""
@@ -185,7 +196,7 @@ class Regions:
         contents: dict[bytes, int] = {}
         rows = table.to_pylist()
         for row in rows:
-            name = ImageName(row["image_id"], row["source"], row["key"], row["url"])
+            name = self._named(row)
             if row["reason"] == "no_region" and row["width"] and name.image_id not in numbers:
                 numbers[name.image_id] = len(self.images)
                 self.sizes[len(self.images)] = (row["width"], row["height"])
@@ -195,7 +206,7 @@ class Regions:
         for row in rows:
             if row["reason"] == "duplicate" and row["sha256"] in contents:
                 self.same[len(self.images)] = contents[row["sha256"]]
-                self.images.append(ImageName(row["image_id"], row["source"], row["key"], row["url"]))
+                self.images.append(self._named(row))
 
 
 class Photos:

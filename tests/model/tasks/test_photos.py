@@ -22,6 +22,7 @@ IMAGES = [
     ImageName("a6", "left/same.jpg"),
     ImageName("a7", "right/same.jpg"),
     ImageName("a8", "images/photo v1.5"),
+    ImageName("a9", "shard.tar", "000001.jpg", "http://images.cocodataset.org/train2017/000000000777.jpg"),
 ]
 
 
@@ -31,7 +32,7 @@ IMAGES = [
         ("9", 0), ("COCO_train2014_000000000009.jpg", 0), ("coco/train2014/COCO_train2014_000000000009.jpg", 0),
         ("10", 1), ("000000000010", 1), ("2354786", 2), ("2354786.jpg", 2), ("3416050480.JPG", 3),
         ("dev-850-0-img0", 4), ("131075", 5), ("COCO_train2014_000000131075.jpg", 5), ("left/same.jpg", 6),
-        ("photo v1.5", 8),
+        ("photo v1.5", 8), ("000000000777.jpg", 9), ("777", 9),
     ],
 )  # fmt: skip
 def test_a_photo_is_found_by_each_name_that_annotations_give_it(name, number):
@@ -83,6 +84,27 @@ def test_photos_without_a_region_and_copies_are_known_by_the_record(tmp_path):
     assert (empty.features.shape, empty.boxes.shape, empty.width, empty.tags) == ((0, DIM), (0, 4), 60, ())
     with pytest.raises(UnknownPhoto):
         photos.number("bad.jpg")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("image_id", [7, 9]), ("image", [{"bytes": b"x", "path": "a/7.jpg"}, {"bytes": b"y", "path": "a/9.jpg"}])],
+)
+def test_photos_in_parquet_have_their_names_there_not_their_rows(tmp_path, column, values):
+    source = tmp_path / "photos.parquet"
+    with schemas.writing_parquet(
+        str(source), (table := pa.table({column: values, "other": ["0", "1"]})).schema
+    ) as file:
+        file.write_table(table)
+    regions = write_regions(tmp_path / "regions", photos=2, name=lambda photo: str(source), key=str)
+    photos = Photos(regions, "detector")
+    assert [photos.number(name) for name in ("7", "9.jpg")] == [0, 1]
+    for row in ("0", "1"):
+        with pytest.raises(UnknownPhoto):
+            photos.number(row)
+    source.unlink()
+    with pytest.raises(UnknownPhoto):
+        Photos(regions, "detector").number("1")
 
 
 def test_tags_from_a_file_alone_or_with_regions(tmp_path):

@@ -32,6 +32,7 @@ def write_regions(
     name: Callable[[int], str] = "photos/{}.jpg".format,
     per_group: int = 3,
     feature: Any = None,
+    key: Callable[[int], str] = lambda photo: "",
 ) -> str:
     """regions/ as detect writes it: one region of its concept per photo, and a second one of no particular feature.
 
@@ -42,7 +43,9 @@ def write_regions(
     with schemas.writing_parquet(path, schema) as writer:
         for first in range(0, photos, per_group):
             rows = [
-                row for photo in range(first, min(first + per_group, photos)) for row in _rows(photo, name, feature)
+                row
+                for photo in range(first, min(first + per_group, photos))
+                for row in _rows(photo, name(photo), key(photo), feature)
             ]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     details = RegionsDetails(
@@ -61,7 +64,7 @@ def write_regions(
     return str(folder)
 
 
-def _rows(photo: int, name: Callable[[int], str], feature: Any) -> list[dict[str, Any]]:
+def _rows(photo: int, name: str, key: str, feature: Any) -> list[dict[str, Any]]:
     random = generator(0, "photo", photo)
     shown = 4 * np.eye(len(CONCEPTS), DIM)[photo % len(CONCEPTS)] + random.normal(0, 0.1, DIM)
     found = []
@@ -71,7 +74,7 @@ def _rows(photo: int, name: Callable[[int], str], feature: Any) -> list[dict[str
                 "image_id": f"{photo:016x}", "patch_id": f"{photo:016x}-{number:03d}",
                 "box": [10.0, 20.0, 50.0 + number, 60.0], "concept": concept, "score": 0.9 - number / 10,
                 "feature": (vector if feature is None else np.full(DIM, feature)).astype(np.float16), "crop": b"",
-                "width": 100, "height": 80, "source": name(photo), "key": "", "url": "", "license": "",
+                "width": 100, "height": 80, "source": name, "key": key, "url": "", "license": "",
             }
         )  # fmt: skip
     return found
