@@ -145,6 +145,9 @@ class Task(ABC, Generic[Config]):
     config: type[Config]
     photos: ClassVar[int] = 1
     """Photos of an example."""
+    right_from: ClassVar[float | None] = 0.5
+    """The value of an Answer from which it counts as right on pages; None if values are scores without right or wrong,
+    which may be above 1."""
 
     @abstractmethod
     def read(self, paths: Sequence[str], settings: Config, log: RejectLog, training: bool) -> tuple[list[Example], int]:

@@ -173,6 +173,7 @@ class Captioning(Task[CaptioningConfig]):
     """A caption for a photo."""
 
     name: ClassVar[str] = "captioning"
+    right_from: ClassVar[float | None] = None
     title: ClassVar[str] = "image captioning (COCO)"
     config = CaptioningConfig
 

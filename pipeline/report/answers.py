@@ -52,14 +52,15 @@ class PhotoShown:
 
 @dataclass(frozen=True)
 class AnswerShown:
-    """An example with its answer. `verdict`: right, partly, wrong, or unknown. `given`: right answers, each with the
-    number of people."""
+    """An example with its answer. `verdict`: see `verdict_of`. `score`: in percent, where there is no right or wrong.
+    `given`: right answers, each with the number of people."""
 
     key: str
     text: str
     answer: str
     confidence: float | None
     verdict: str
+    score: float | None
     given: Sequence[tuple[str, int]]
     groups: Sequence[tuple[str, str]]
     photos: Sequence[PhotoShown]
@@ -74,8 +75,9 @@ def write_answers_page(path: str, scored: Scored, count: int = 48, seed: int = 0
     tuned = scored.tuned
     encoded = Encoding(tuned.task, tuned.setup, scored.photos).encode(chosen, 0, len(chosen), training=False)
     photos = scored.photos.read(np.unique(chosen.photos).tolist(), tuned.setup.feature_dim)
+    middle = float(np.median([answer.value for answer in scored.evaluation.answers if answer.value is not None] or [0]))
     shown = [
-        _shown(scored, example, one, [photos[number] for number in numbers], scored.evaluation.answers[row])
+        _shown(scored, example, one, [photos[number] for number in numbers], scored.evaluation.answers[row], middle)
         for row, example, one, numbers in zip(rows, chosen.examples, encoded, chosen.photos.tolist(), strict=True)
     ]
     scores = [(measure.name, estimate) for measure, estimate in scored.estimates()]
@@ -86,7 +88,9 @@ def write_answers_page(path: str, scored: Scored, count: int = 48, seed: int = 0
     )  # fmt: skip
 
 
-def _shown(scored: Scored, example: Example, encoded: Encoded, photos: Sequence[Photo], answer: Answer) -> AnswerShown:
+def _shown(
+    scored: Scored, example: Example, encoded: Encoded, photos: Sequence[Photo], answer: Answer, middle: float
+) -> AnswerShown:
     tuned = scored.tuned
     lost = tuned.task.mattered(tuned.setup, tuned.network, encoded, answer.answer)
     views: list[PhotoShown] = []
@@ -96,17 +100,23 @@ def _shown(scored: Scored, example: Example, encoded: Encoded, photos: Sequence[
         picture, mattered = _picture(scored, number, photo), _regions(photo, of_photo)
         views.append(PhotoShown(picture, name, photo.tags, mattered, len(photo.boxes)))
     given = Counter(example.answers).most_common()
+    right_from = tuned.task.right_from
+    verdict = verdict_of(answer.value, right_from, middle)
+    score = None if right_from is not None or answer.value is None else 100 * answer.value
     return AnswerShown(
-        example.key, example.text, answer.answer, answer.confidence, verdict_of(answer.value), given,
+        example.key, example.text, answer.answer, answer.confidence, verdict, score, given,
         list(example.groups.items()), views,
     )  # fmt: skip
 
 
-def verdict_of(value: float | None) -> str:
-    """The filter's name for a score from 0 to 1: right from one half on, partly below."""
+def verdict_of(value: float | None, right_from: float | None, middle: float) -> str:
+    """The filter's name for an answer's value: right, partly or wrong; of values without right or wrong better and
+    worse, than the `middle`; unknown without a value."""
     if value is None:
         return "unknown"
-    return "right" if value >= 0.5 else "partly" if value > 0 else "wrong"
+    if right_from is None:
+        return "better" if value >= middle else "worse"
+    return "right" if value >= right_from else "partly" if value > 0 else "wrong"
 
 
 def _regions(photo: Photo, lost: np.ndarray) -> list[RegionShown]:

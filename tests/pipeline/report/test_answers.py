@@ -67,9 +67,10 @@ def test_the_drawn_examples_depend_on_the_seed_alone(scored, tmp_path):
 
 
 def test_verdicts():
-    assert [verdict_of(value) for value in (None, 0.0, 0.3, 0.5, 1.0)] == [
+    assert [verdict_of(value, 0.5, 0.0) for value in (None, 0.0, 0.3, 0.5, 1.0)] == [
         "unknown", "wrong", "partly", "right", "right",
     ]  # fmt: skip
+    assert [verdict_of(value, None, 2.0) for value in (None, 1.9, 2.0)] == ["unknown", "worse", "better"]
 
 
 def test_without_the_region_the_answer_is_less_likely(scored):
