@@ -121,12 +121,14 @@ class Answer:
 @dataclass(frozen=True)
 class Evaluation:
     """What a run predicts, and how well. `answers`: of each example, in order. `measures`: the main one first.
-    `result`: the official result file. `ending`: of its name, such as ".json"."""
+    `result`: the official result file. `ending`: of its name, such as ".json". `note`: a sentence about the scores, for
+    people."""
 
     answers: Sequence[Answer]
     measures: Sequence[Measure]
     result: bytes
     ending: str = ".json"
+    note: str = ""
 
 
 class TaskNetwork(nn.Module):

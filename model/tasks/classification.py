@@ -157,7 +157,27 @@ class Classification(Task[TaskConfig]):
             Answer(each.answer, self.value(example, each.answer), each.confidence)
             for example, each in zip(examples, answers, strict=True)
         ]
-        return Evaluation(answers, self.measures(examples, answers), self.result(examples, answers), self.ending)
+        return Evaluation(
+            answers,
+            self.measures(examples, answers),
+            self.result(examples, answers),
+            self.ending,
+            self._reachable(examples, setup.labels),
+        )
+
+    def _reachable(self, examples: Sequence[Example], labels: Labels) -> str:
+        """What the answers that were learned allow at best, if that is not everything."""
+        known, best = set(labels["answers"]), []
+        for example in examples:
+            if example.answers:
+                values = [self.value(example, answer) or 0.0 for answer in {*example.answers} & known]
+                best.append(max(values, default=0.0))
+        if not best or min(best) == 1:
+            return ""
+        return (
+            f"{sum(not value for value in best):,} of {len(best):,} examples have no right answer among the "
+            f"{len(known):,} learned ones; at best {100 * sum(best) / len(best):.2f} can be reached"
+        )
 
     def predict(
         self, setup: Setup[TaskConfig], network: TaskNetwork, encoded: Iterator[tuple[int, list[Encoded]]]

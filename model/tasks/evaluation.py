@@ -45,6 +45,7 @@ class Scored:
             "task": self.tuned.task.name,
             "counts": vars(self.counts),
             "scores": [scores.to_json(measure, found) for measure, found in self.estimates()],
+            "note": self.evaluation.note,
             "groups": [vars(group) for measure in self.evaluation.measures[:1] for group in scores.by_group(measure)],
         }
         if other is not None:
@@ -58,6 +59,8 @@ class Scored:
         lines = [f"{len(self.examples):,} examples; ±: half of the 95 % bootstrap interval over photos"]
         for measure, found in self.estimates():
             lines.append(f"{measure.name:<32}{len(measure.units):>8,}{found.value:>9.2f} ± {_half(found):.2f}")
+        if self.evaluation.note:
+            lines.append(self.evaluation.note)
         for measure, theirs, found in differences(self, other) if other is not None else ():
             name = f"{measure.name}, ahead of the other"
             lines.append(f"{name:<40}{found.value:>+9.2f} ± {_half(found):.2f}   (the other: {theirs.value:.2f})")

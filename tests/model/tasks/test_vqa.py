@@ -118,6 +118,13 @@ def test_the_scores_and_the_result_file_of_a_run(tmp_path):
     result = json.loads(scored.evaluation.result)
     assert result[:2] == [{"question_id": 0, "answer": "dog"}, {"question_id": 1, "answer": "yes"}]
     assert len(result) == 48
+    assert scored.evaluation.note == ""
+    other = [{**line, "answer": "a unicorn"} if line["question_id"] < 12 else line for line in lines()]
+    scores = evaluate_run(run, "vqa", [write_json(tmp_path / "other.jsonl", other)])
+    assert scores.evaluation.measures[0].value == 75
+    assert scores.evaluation.note == (
+        "12 of 48 examples have no right answer among the 5 learned ones; at best 75.00 can be reached"
+    )
     # The test split has no annotations: nothing is scored, all is answered.
     test = evaluate_run(run, "vqa", paths[:1])
     assert [answer.value for answer in test.evaluation.answers] == [None] * 48
