@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -52,7 +51,7 @@ class UnknownPhoto(Exception):
     """A name that no photo has, or several. `reason`: of the reject."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
 
 
@@ -72,11 +71,13 @@ class PhotoNames:
                 if digits := re.search(r"(?:^|\D)(\d{1,18})$", stem):
                     self._coco.setdefault(int(digits[1]), []).append(image)
         self._names = ImageNames(images)
-        self._find = lru_cache(1 << 16)(self._search)
+        self._found: dict[str, int | UnknownPhoto] = {}
 
     def find(self, name: str) -> int:
         """The number of the photo in the list. Raises UnknownPhoto."""
-        found = self._find(name)
+        if name not in self._found:
+            self._found[name] = self._search(name)
+        found = self._found[name]
         if isinstance(found, UnknownPhoto):
             raise found
         return found
@@ -109,7 +110,7 @@ class Regions:
         self.sizes: dict[int, tuple[int, int]] = {}
         #: The number of the photo with the same bytes.
         self.same: dict[int, int] = {}
-        self._row_names = lru_cache(None)(row_names)
+        self._row_names: dict[str, list[str]] = {}
         for output in description.parts:
             self._index(output.name)
         if any(output.name == REGIONS_IMAGES for output in description.outputs):
@@ -183,7 +184,9 @@ class Regions:
         """The image of a row. Of one in a Parquet file the key is its row, in place of which it gets its name there."""
         key = row["key"]
         if row["source"].lower().endswith(".parquet"):
-            names = self._row_names(row["source"])
+            if row["source"] not in self._row_names:
+                self._row_names[row["source"]] = row_names(row["source"])
+            names = self._row_names[row["source"]]
             key = names[int(key)] if key.isdecimal() and int(key) < len(names) else ""
         return ImageName(row["image_id"], row["source"], key, row["url"])
 

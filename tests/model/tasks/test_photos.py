@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 
 import pyarrow as pa
 import pytest
@@ -61,6 +62,14 @@ def test_regions_are_read_as_they_were_written(tmp_path):
     assert photo.features.shape == (2, DIM)
     assert photo.features[0].argmax() == 2
     assert photos.all_tags() == {"dog", "cat", "kite", "boat", "thing"}
+
+
+def test_photos_go_to_other_processes(tmp_path):
+    photos = Photos(write_regions(tmp_path / "regions", photos=2), "detector")
+    with pytest.raises(UnknownPhoto):
+        photos.number("absent.jpg")
+    there = pickle.loads(pickle.dumps(photos))
+    assert there.read([there.number("1.jpg")], 0)[1].tags == ("cat", "thing")
 
 
 def test_photos_without_a_region_and_copies_are_known_by_the_record(tmp_path):
