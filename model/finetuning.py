@@ -7,6 +7,7 @@ RUN/rejects.parquet      examples that were not used, each with a reason
 RUN/log.jsonl, checkpoints/, model.safetensors, manifest.json   as of a training run
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from vlmixer.artifacts import files, interrupts, json_files, manifest, settings
-from vlmixer.artifacts.details import FineTunedDetails
+from vlmixer.artifacts.details import FineTunedDetails, RunDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Counts, Input
 from vlmixer.artifacts.rejects import RejectLog
@@ -39,6 +40,7 @@ from vlmixer.model.tasks.files import expand
 from vlmixer.model.tasks.photos import Photos
 from vlmixer.model.tokenizer import Tokenizer
 
+LOG = logging.getLogger("vlmixer")
 FREE = checkpoint.FREE | DATA
 """Settings that may change when a run is resumed. Of files, their content must stay the same."""
 
@@ -178,6 +180,7 @@ def _start(task: Task[Any], config: TaskSettings[Any]) -> _Start:
         inputs.append(Input(path.rpartition("/")[2], files.size(path), files.sha256(path)))
     if asked.init is not None:
         model, tokenizer, digest = _from_run(asked.init, config)
+        _warn_of_vocabulary(asked.init, photos)
         inputs.append(Input("init", 0, digest))
     else:
         model = config.model_config
@@ -263,6 +266,20 @@ def _from_run(run: str, config: TaskSettings[Any]) -> tuple[ModelConfig, Tokeniz
             )
     model = replace(trained, init=None, tokenizer=None, dropout=trained.dropout_rate)
     return model, tokenizer, content_hash
+
+
+def _warn_of_vocabulary(run: str, photos: Photos) -> None:
+    """Say that a network meets tags of another vocabulary than it was pre-trained with."""
+    details, found = manifest.read(run).details, photos.vocabulary
+    if found is None or not isinstance(details, RunDetails) or found[1] == details.vocabulary_hash:
+        return
+    LOG.warning(
+        "task.regions: the regions have concepts of %s, but %s was trained with %s. Set `vocabulary` to that of the "
+        "training, and detect again.",
+        found[0],
+        run,
+        details.vocabulary,
+    )
 
 
 def _with_feature_dim(model: ModelConfig, photos: Photos, asked: TaskConfig) -> ModelConfig:

@@ -102,6 +102,8 @@ class Regions:
         self.folder, self.content_hash = folder, description.content_hash
         self.feature_dim = description.details.feature_dim
         self.concepts = tuple(description.details.regions)
+        #: Of the concepts: its name and its hash.
+        self.vocabulary = description.details.vocabulary, description.details.vocabulary_hash
         self._snapshot = Snapshot(folder, description)
         #: Where the rows of a photo are: part, row group, first row in it, number of rows.
         self._places: list[tuple[str, int, int, int]] = []
@@ -234,6 +236,11 @@ class Photos:
     def feature_dim(self) -> int | None:
         """The width of the regions' features; None without regions."""
         return self._regions.feature_dim if self._regions else None
+
+    @property
+    def vocabulary(self) -> tuple[str, str] | None:
+        """The name and the hash of the vocabulary that the tags are of; None if the detector does not give them."""
+        return self._regions.vocabulary if self._regions and self._detected else None
 
     def number(self, name: str) -> int:
         """The number of the photo that an annotation file calls `name`. Raises UnknownPhoto."""

@@ -39,9 +39,9 @@ def run(options: argparse.Namespace) -> int:
     settings = load_task_settings(options.config, task.config, options.set)
     if not settings.task.train:
         raise CallError(f"task.train: empty. Name the official files of {task.title} to train on.")
-    detected = _detect(options) if settings.task.regions is None else False
+    unfinished = settings.task.regions is None and _detect(options)
     if options.dry_run:
-        print_checked([] if detected else [prepare(task, settings)])
+        print_checked([] if unfinished else [prepare(task, settings)])
         return 0
     torch.set_num_threads(os.cpu_count() or 1)
     finetune(task, settings, options.out, options.resume)
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _detect(options: argparse.Namespace) -> bool:
-    """Do the stage `detect`, or, in a dry run, check what it needs. Returns whether the config has images."""
+    """Do the stage `detect`, or, in a dry run, check what it needs. Returns whether the stage is not finished."""
     from vlmixer.artifacts import files
     from vlmixer.artifacts.lock import locked
     from vlmixer.artifacts.stages import DETECT
@@ -64,10 +64,11 @@ def _detect(options: argparse.Namespace) -> bool:
         return False
     engine = Engine(options.workers, options.beam_args)
     places = tuple(import_paths(options.config))
-    found = check(Call(config, (DETECT.name,), places, engine.remote))
+    call = Call(config, (DETECT.name,), places, engine.remote)
+    found = check(call)
     if options.dry_run:
         print(*found, sep="\n")
-        return True
+        return not call.is_finished(DETECT.name)
     with locked(files.join(config.out, "logs")):
         run_stages(config, (DETECT.name,), engine, overwrite=False, import_paths=places)
-    return True
+    return False

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.model.tasks.toy import write_json
+from tests.model.tasks.toy import write_json, write_regions
 
 from vlmixer.pipeline.commands.main import main
 
@@ -65,12 +65,21 @@ def test_a_finished_run_is_kept_and_another_needs_resume_or_out(asked, tuned, ca
 
 
 def test_a_dry_run_reads_everything_and_writes_nothing(asked, call, tmp_path):
-    out, config, _ = asked
-    regions = f"task.regions={out / 'regions'}"
-    code, printed, _ = call("finetune", "vqa", config, "--dry-run", *set_to(regions), "--out", tmp_path / "x")
+    code, printed, said = call("finetune", "vqa", asked[1], "--dry-run", "--out", tmp_path / "x")
     assert code == 0
+    assert "concepts of" not in said
     assert "fine-tuning for visual question answering (VQA v2): 40 examples, 2 answers" in printed
     assert not (tmp_path / "x").exists()
+    before = call("finetune", "vqa", asked[1], "--dry-run", *set_to(f"out={tmp_path / 'new'}"))
+    assert before[0] == 0
+    assert "fine-tuning for" not in before[1]  # the photos' regions are yet to be found
+    assert not (tmp_path / "new").exists()
+
+
+def test_tags_of_another_vocabulary_get_a_warning(asked, call, tmp_path):
+    regions = write_regions(tmp_path / "regions", photos=40, name=lambda photo: f"{photo:04d}.jpg")
+    _, _, said = call("finetune", "vqa", asked[1], "--dry-run", *set_to(f"task.regions={regions}"))
+    assert "the regions have concepts of v, but" in said
 
 
 def test_wrong_calls_are_one_message(asked, tuned, call, tmp_path):
