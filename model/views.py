@@ -84,6 +84,12 @@ def no_regions(feature_dim: int) -> Regions:
     )
 
 
+def without_region(view: View, region: int) -> View:
+    """The view without one of its regions, to see what that contributes."""
+    left = np.arange(len(view.regions)) != region
+    return replace(view, regions=Regions(*(part[left] for part in vars(view.regions).values())))
+
+
 def text_view(pieces: Pieces, tokenizer: Tokenizer, limit: int, regions: Regions) -> View:
     """[CLS] text [SEP], at most `limit` pieces, and `regions`."""
     return _framed(pieces.ids[: limit - 2], pieces.words[: limit - 2], tokenizer, TEXT_SEGMENT, regions)

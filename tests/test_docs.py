@@ -9,9 +9,9 @@ import yaml
 
 from vlmixer.bank.concepts import HARDLY_VISUAL
 from vlmixer.model.config import ModelConfig, TrainConfig
-from vlmixer.model.tasks.captioning import CaptioningConfig
+from vlmixer.model.tasks.caption_learning import CaptioningConfig
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.retrieval import RetrievalConfig
+from vlmixer.model.tasks.retrieval_learning import RetrievalConfig
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 
 ROOT = Path(__file__).resolve().parents[1]

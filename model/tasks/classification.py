@@ -3,7 +3,6 @@
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +20,7 @@ from vlmixer.model.tasks.config import TaskConfig
 from vlmixer.model.tasks.files import document
 from vlmixer.model.tasks.photos import Photo
 from vlmixer.model.tasks.scores import Measure
-from vlmixer.model.views import Regions, text_and_tags_view
+from vlmixer.model.views import text_and_tags_view, without_region
 
 BATCH = 256
 """Examples that are predicted together."""
@@ -209,9 +208,7 @@ class Classification(Task[TaskConfig]):
         views, owner = [*encoded.views], []
         for photo, view in enumerate(encoded.views):
             for region in range(len(view.regions)):
-                left = np.arange(len(view.regions)) != region
-                kept = Regions(*(getattr(view.regions, each.name)[left] for each in fields(Regions)))
-                views += [*encoded.views[:photo], replace(view, regions=kept), *encoded.views[photo + 1 :]]
+                views += [*encoded.views[:photo], without_region(view, region), *encoded.views[photo + 1 :]]
                 owner.append(photo)
         with torch.inference_mode():
             logits = module.logits(pad(views).to(device))

@@ -19,7 +19,7 @@ from vlmixer.model.tasks.classification import number_or_text
 from vlmixer.model.tasks.scores import Measure
 
 if TYPE_CHECKING:
-    from vlmixer.model.tasks.retrieval import PhotoViews, RetrievalConfig, Retriever
+    from vlmixer.model.tasks.retrieval_learning import PhotoViews, RetrievalConfig, Retriever
 
 FOLD = 1000
 """Photos of a fold in COCO's protocol of 1k."""

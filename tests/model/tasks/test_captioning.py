@@ -18,7 +18,8 @@ from vlmixer.artifacts.rng import generator
 from vlmixer.model.finetuning import finetune, load_finetuned
 from vlmixer.model.ranks import Ranks
 from vlmixer.model.tasks.caption_inputs import take
-from vlmixer.model.tasks.captioning import Captioning, CaptioningConfig, mask_caption
+from vlmixer.model.tasks.caption_learning import CaptioningConfig
+from vlmixer.model.tasks.captioning import Captioning, mask_caption
 from vlmixer.model.tasks.cider import CiderD
 from vlmixer.model.tasks.data import Encoding, TaskLoader, with_photos
 from vlmixer.model.tasks.decoding import Decoder, drawn, greedy

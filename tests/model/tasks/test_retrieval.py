@@ -25,7 +25,8 @@ from vlmixer.model.tasks.base import Example
 from vlmixer.model.tasks.data import Encoding, TaskLoader, with_photos
 from vlmixer.model.tasks.evaluation import evaluate_run
 from vlmixer.model.tasks.photos import Photos
-from vlmixer.model.tasks.retrieval import Retrieval, RetrievalConfig, read_gallery
+from vlmixer.model.tasks.retrieval import Retrieval, read_gallery
+from vlmixer.model.tasks.retrieval_learning import RetrievalConfig
 from vlmixer.model.tasks.retrieval_scores import FOLD, Retrieved, measures, retrieve
 from vlmixer.model.tasks.retrieval_space import log_times
 from vlmixer.model.training import train
