@@ -152,3 +152,31 @@ def test_a_killed_run_resumes_to_the_same_bytes(asked, tmp_path, monkeypatch):
     assert losses(stopped) == losses(straight)
     for name in ("model.safetensors", "manifest.json"):
         assert Path(stopped, name).read_bytes() == Path(straight, name).read_bytes()
+
+
+def test_the_regions_that_a_caption_rests_on(asked, tmp_path):
+    """The first region of a toy photo shows what the caption says, the second nothing."""
+    run = finetune(Captioning(), asked(tags="none", epochs=40, label_smoothing=0.0), str(tmp_path / "run"))
+    tuned, photos = load_finetuned(run), Photos(asked().task.regions, "none")
+    task = Captioning()
+    examples, read = task.read(asked().task.train, tuned.setup.settings, RejectLog("eval"), training=False)
+    found = with_photos(task, examples, photos, RejectLog("eval"), read)
+    encoded = Encoding(task, tuned.setup, photos).encode(found, 0, 4, training=False)
+    lost = np.stack(
+        [
+            task.mattered(tuned.setup, tuned.network, one, f"a {concept_of(photo)} here")[0]
+            for photo, one in enumerate(encoded)
+        ]
+    )
+    assert lost.shape == (4, 2)  # of one of the concepts the caption may be the same without looking
+    assert lost[:, 0].sum() > 0.2 > abs(lost[:, 1].sum())
+
+
+def test_reward_goes_on_from_a_captioning_run(asked, tmp_path):
+    first = finetune(Captioning(), asked(steps=2), str(tmp_path / "first"))
+    given = asked(learn="reward", steps=1, learning_rate=1e-30, init=first)
+    second = finetune(Captioning(), replace(given, model={}), str(tmp_path / "second"))
+    one, other = (load_finetuned(run).network.state_dict() for run in (first, second))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    with pytest.raises(CallError, match=r"model.layers: 3, but the network of task.init"):
+        finetune(Captioning(), replace(given, model={"layers": 3}), str(tmp_path / "third"))
