@@ -1,6 +1,7 @@
 """Tasks that choose one of a list of answers: the head, the losses, the prediction. The tasks themselves only read."""
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -27,18 +28,21 @@ BATCH = 256
 
 
 class Head(nn.Module):
-    """LXMERT's: dropout, Linear(views × hidden, 2 × hidden), GELU, LayerNorm, Linear(2 × hidden, answers)."""
+    """LXMERT's: dropout, Linear(views × hidden, 2 × hidden), GELU, LayerNorm, Linear(2 × hidden, answers).
 
-    def __init__(self, width: int, hidden: int, answers: int, dropout: float) -> None:
+    soft: for sigmoids. Then each answer begins with a probability of one in all answers: from one half, the first
+    hundred steps would only teach that each single answer is unlikely.
+    """
+
+    def __init__(self, width: int, hidden: int, answers: int, dropout: float, soft: bool) -> None:
         super().__init__()
+        last = nn.Linear(2 * hidden, answers)
         self.layers = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(width, 2 * hidden),
-            nn.GELU(),
-            nn.LayerNorm(2 * hidden),
-            nn.Linear(2 * hidden, answers),
+            nn.Dropout(dropout), nn.Linear(width, 2 * hidden), nn.GELU(), nn.LayerNorm(2 * hidden), last
         )
         self.apply(initialise)
+        if soft:
+            nn.init.constant_(last.bias, -math.log(answers))
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, answers), from (B, width)."""
@@ -108,7 +112,7 @@ class Classification(Task[TaskConfig]):
     def head(self, setup: Setup[TaskConfig], network: Network) -> nn.Module:
         hidden, dropout = setup.model.hidden_size, setup.settings.dropout
         rate = setup.model.dropout_rate if dropout is None else dropout
-        return Head(self.photos * hidden, hidden, len(setup.labels["answers"]), rate)
+        return Head(self.photos * hidden, hidden, len(setup.labels["answers"]), rate, self.soft)
 
     def objective(self, setup: Setup[TaskConfig], network: TaskNetwork, ranks: Ranks) -> Classifier:
         return Classifier(setup, network, self.photos, self.soft, ranks)

@@ -132,3 +132,12 @@ def test_the_scores_and_the_result_file_of_a_run(tmp_path):
     with pytest.raises(CallError, match="scored on different examples"):
         scored.to_table(evaluate_run(run, "vqa", [write_json(tmp_path / "x.jsonl", lines(3))]))
     assert "ahead of the other" in scored.to_table(scored)
+
+
+def test_answers_begin_unlikely(tmp_path):
+    """Each as likely as one of all of them, so that the first steps are not spent on that."""
+    regions = write_regions(tmp_path / "regions")
+    train = write_json(tmp_path / "train.jsonl", lines())
+    run = finetune(Vqa(), settings(regions, [train], steps=1, learning_rate=1e-9), str(tmp_path / "run"))
+    likely = [answer.confidence or 0 for answer in evaluate_run(run, "vqa").evaluation.answers]
+    assert all(0.16 < value < 0.25 for value in likely)  # the best of five that begin with the sigmoid of -log(5)
