@@ -3,6 +3,7 @@
 import json
 import math
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -238,6 +239,19 @@ class Classification(Task[TaskConfig]):
 def json_result(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """A result file in JSON, a row a line."""
     return ("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n").encode()
+
+
+def frequent(answers: Iterable[str], least: int) -> list[str]:
+    """The answers that occur at least `least` times, the most frequent first."""
+    counts = Counter(answers)
+    return sorted((answer for answer, count in counts.items() if count >= least), key=lambda one: (-counts[one], one))
+
+
+def require_answers(answers: list[str], least: int) -> list[str]:
+    """`answers`. Raises UserError if there are none to learn."""
+    if not answers:
+        raise UserError(f"no answer occurs {least} times. Set task.min_answer_count lower, or name task.answers.")
+    return answers
 
 
 def read_answers(path: str) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts
-from vlmixer.artifacts.rejects import RejectLog, meaning
+from vlmixer.artifacts.rejects import RejectLog, bad_count, meaning
 from vlmixer.artifacts.rng import generator
 from vlmixer.model.readers import PartLoader, readers_of
 from vlmixer.model.shards import Shard, Stream
@@ -66,8 +66,6 @@ def with_photos(
 
 def check_bad(counts: Counts, log: RejectLog, most: float, what: str) -> None:
     """Raises UserError if more than the share `most` of what was read is bad, with the first of each reason."""
-    from vlmixer.artifacts.rejects import bad_count
-
     bad = bad_count(counts.rejected.items())
     if counts.read and counts.written and bad <= most * counts.read:
         return

@@ -4,13 +4,12 @@ Reads the official objects of question id -> {imageId, question, answer, isBalan
 "all" is distributed. Everything is trained on; where a file has balanced questions, these alone are scored.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.model.tasks.base import Answer, Example, Labels
-from vlmixer.model.tasks.classification import Classification, json_result, read_answers
+from vlmixer.model.tasks.classification import Classification, frequent, json_result, read_answers, require_answers
 from vlmixer.model.tasks.config import TaskConfig
 from vlmixer.model.tasks.files import Entry, entries, expand
 
@@ -57,13 +56,8 @@ class Gqa(Classification):
         if settings.answers is not None:
             return {"answers": read_answers(settings.answers)}
         least = settings.min_answer_count or 1
-        counts = Counter(answer for example in examples for answer in example.answers)
-        answers = sorted(
-            (answer for answer, count in counts.items() if count >= least), key=lambda one: (-counts[one], one)
-        )
-        if not answers:
-            raise UserError(f"no answer occurs {least} times. Set task.min_answer_count lower, or name task.answers.")
-        return {"answers": answers}
+        answers = frequent((answer for example in examples for answer in example.answers), least)
+        return {"answers": require_answers(answers, least)}
 
     def value(self, example: Example, answer: str) -> float | None:
         return float(answer in example.answers) if example.answers else None

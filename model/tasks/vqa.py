@@ -10,7 +10,14 @@ from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.model.tasks.answers import accuracy, common_answers, normalise, soft_scores
 from vlmixer.model.tasks.base import Answer, Example, Labels
-from vlmixer.model.tasks.classification import Classification, json_result, number_or_text, read_answers
+from vlmixer.model.tasks.classification import (
+    Classification,
+    frequent,
+    json_result,
+    number_or_text,
+    read_answers,
+    require_answers,
+)
 from vlmixer.model.tasks.config import TaskConfig
 from vlmixer.model.tasks.files import Entry, entries, expand
 
@@ -77,10 +84,7 @@ class Vqa(Classification):
         several = any(len(example.answers) == PEOPLE for example in examples)
         least = settings.min_answer_count or (LEAST if several else 1)
         found = [example.details for example in examples]
-        answers = common_answers(found, least) if several else _as_given(found, least)
-        if not answers:
-            raise UserError(f"no answer occurs {least} times. Set task.min_answer_count lower, or name task.answers.")
-        return {"answers": answers}
+        return {"answers": require_answers(common_answers(found, least) if several else frequent(found, least), least)}
 
     def scores(self, example: Example) -> dict[str, float]:
         return soft_scores(example.answers) if len(example.answers) == PEOPLE else {example.details: 1.0}
@@ -131,10 +135,3 @@ def _answers(note: Entry) -> tuple[tuple[str, ...], str]:
         texts = (alone.strip().lower(),)
     main = note.text("multiple_choice_answer") or (texts[0] if texts else "")
     return texts, main
-
-
-def _as_given(answers: Sequence[str], least: int) -> list[str]:
-    counts: dict[str, int] = {}
-    for answer in answers:
-        counts[answer] = counts.get(answer, 0) + 1
-    return sorted((answer for answer, count in counts.items() if count >= least), key=lambda one: (-counts[one], one))
