@@ -64,6 +64,8 @@ def test_rooms_of_pure_functions_know_no_jobs(room):
         ("vlmixer.bank.store", ["apache_beam", "spacy", "torch", "PIL", "pydantic", "jinja2", "tqdm", "starlette"]),
         ("vlmixer.model", ["apache_beam", "spacy", "torch"]),
         ("vlmixer.model.train", ["apache_beam", "spacy", "faiss"]),
+        ("vlmixer.model.tasks", ["torch", "numpy"]),
+        ("vlmixer.model.finetuning", ["apache_beam", "spacy", "faiss"]),
         ("vlmixer.pipeline.evaluation.retrieval", ["apache_beam", "spacy", "faiss"]),
         ("vlmixer.pipeline.evaluation.ablation", ["apache_beam", "spacy", "faiss"]),
         ("vlmixer.pipeline.image.embedding", ["apache_beam", "spacy", "torch"]),
