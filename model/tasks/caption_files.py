@@ -21,12 +21,13 @@ _FORMATS = (
 
 
 def read_captions(
-    paths: Sequence[str], splits: Collection[str], log: RejectLog, single: bool
+    paths: Sequence[str], splits: Collection[str], log: RejectLog, single: bool, uncaptioned: bool = False
 ) -> tuple[list[Example], int]:
     """The examples of these files, and how many there are with those in `log`.
 
     splits: those to read, of files that have splits. single: one example per caption, whose text it is; else one per
-    photo. The answers of an example are all captions of its photo.
+    photo. The answers of an example are all captions of its photo. uncaptioned: whether files that list photos without
+    any caption, as COCO's image_info_test2014.json, are read, too.
 
     Raises UserError for other files, and if no photo is of these splits.
     """
@@ -51,7 +52,7 @@ def read_captions(
             f"{', '.join(paths)}: no photo is of the split {' or '.join(splits)}. Splits in it: "
             f"{', '.join(sorted(others))}. Set task.split to one of them."
         )
-    if not reading.photos and log.total == before:
+    if not reading.photos and log.total == before and not uncaptioned:
         raise UserError(f"{', '.join(paths)}: photos without captions. Name the file with the captions, too.")
     examples = list(reading.examples(single))
     return examples, len(examples) + log.total - before
@@ -105,6 +106,8 @@ class _Reading:
 
     def examples(self, single: bool) -> Iterator[Example]:
         """See `read_captions`."""
+        if not self.photos:
+            yield from (Example(key, (name,), "") for key, name in self._file_names.items())
         for key, photo in self.photos.items():
             image = (self._file_names.get(key, photo.image),)
             answers = tuple(text for _, text in photo.captions)

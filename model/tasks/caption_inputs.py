@@ -7,14 +7,31 @@ must not see.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vlmixer.artifacts.errors import CallError
 from vlmixer.model.network import Sequences
+from vlmixer.model.tasks.base import Setup
 from vlmixer.model.tokenizer import Pieces, Tokenizer
 from vlmixer.model.views import TAG_SEGMENT, TEXT_SEGMENT, Regions, View, tag_view
+
+
+def text_tokens(setup: Setup[Any]) -> int:
+    """Word pieces for [CLS] caption [SEP], and the position at which the tags begin.
+
+    Raises CallError if no position is left for [SEP] after the tags.
+    """
+    own, most = setup.settings.text_tokens or setup.model.max_text_tokens, setup.model.max_text_tokens
+    if own >= most:
+        raise CallError(
+            f"task.text_tokens: {own} leaves no position for tags, because model.max_text_tokens is {most}. Set it "
+            "lower."
+        )
+    return own
 
 
 def context_view(tags: Sequence[Pieces], regions: Regions, tokenizer: Tokenizer, first: int, limit: int) -> View:

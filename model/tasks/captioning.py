@@ -17,7 +17,7 @@ from vlmixer.model.progress import say
 from vlmixer.model.ranks import Ranks
 from vlmixer.model.tasks.base import Answer, Encoded, Evaluation, Example, Labels, Setup, Task, TaskNetwork
 from vlmixer.model.tasks.caption_files import TRAINING_SPLITS, read_captions
-from vlmixer.model.tasks.caption_inputs import context_view, framed, padded_captions, probed_captions
+from vlmixer.model.tasks.caption_inputs import context_view, framed, padded_captions, probed_captions, text_tokens
 from vlmixer.model.tasks.caption_learning import CaptionBatch, Captioner, CaptioningConfig, CaptionPart
 from vlmixer.model.tasks.caption_scores import CaptionScore, caption_scores, missing
 from vlmixer.model.tasks.cider import CiderD, frequencies
@@ -43,7 +43,8 @@ class Captioning(Task[CaptioningConfig]):
     def read(
         self, paths: Sequence[str], settings: CaptioningConfig, log: RejectLog, training: bool
     ) -> tuple[list[Example], int]:
-        return read_captions(paths, TRAINING_SPLITS if training else (settings.split,), log, single=training)
+        splits = TRAINING_SPLITS if training else (settings.split,)
+        return read_captions(paths, splits, log, single=training, uncaptioned=not training)
 
     def labels(self, examples: Sequence[Example], settings: CaptioningConfig) -> Labels:
         """With learn: reward, how many photos' captions have a run of words; runs that one photo has are left out,
@@ -54,7 +55,8 @@ class Captioning(Task[CaptioningConfig]):
         return {"images": known.images, "runs": {" ".join(run): n for run, n in known.counts.items() if n > 1}}
 
     def head(self, setup: Setup[CaptioningConfig], network: Network) -> nn.Module:
-        """None of its own: the head for masked words is the pre-trained one."""
+        """None of its own: the head for masked words is the pre-trained one. Raises CallError as `text_tokens` does."""
+        text_tokens(setup)
         return nn.Identity()
 
     def objective(self, setup: Setup[CaptioningConfig], network: TaskNetwork, ranks: Ranks) -> Captioner:
@@ -68,7 +70,7 @@ class Captioning(Task[CaptioningConfig]):
         training: bool,
     ) -> list[Encoded]:
         """The view of the photo; `extra`: the pieces of the caption, and all captions of the photo."""
-        tokenizer, limit = setup.tokenizer, setup.settings.text_tokens or setup.model.max_text_tokens
+        tokenizer, limit = setup.tokenizer, text_tokens(setup)
         names = sorted({tag for row in photos for photo in row for tag in photo.tags})
         tags = dict(zip(names, tokenizer.encode(names), strict=True))
         views = {
@@ -138,7 +140,8 @@ class Captioning(Task[CaptioningConfig]):
         known = [row for row, example in enumerate(examples) if example.answers]
         scorer = CiderD([examples[row].answers for row in known]) if known else None
         values = {row: scorer.score(place, captions[row]) for place, row in enumerate(known)} if scorer else {}
-        answers = [Answer(caption, values.get(row)) for row, caption in enumerate(captions)]
+        # 1 is about what people reach among themselves.
+        answers = [Answer(text, min(values[row], 1.0) if row in values else None) for row, text in enumerate(captions)]
         scored = [examples[row] for row in known]
         own = CaptionScore(0.0, tuple(values[row] for row in known))
         measures = [_measure("CIDEr-D", own, scored), *_usual(scored, [captions[row] for row in known])]
@@ -154,7 +157,7 @@ class Captioning(Task[CaptioningConfig]):
         """For the photo (regions,) float32: the mean probability of the caption's words, minus that without the
         region."""
         (view,) = encoded.views
-        limit = setup.settings.text_tokens or setup.model.max_text_tokens
+        limit = text_tokens(setup)
         views = [view, *(without_region(view, region) for region in range(len(view.regions)))]
         caption = framed(setup.tokenizer.encode([answer])[0], setup.tokenizer, limit)
         captions, chosen, targets = probed_captions([caption] * len(views), setup.tokenizer)

@@ -22,7 +22,7 @@ from vlmixer.model.padding import as_columns, pad
 from vlmixer.model.ranks import Ranks
 from vlmixer.model.tasks.base import Answer, Encoded, Evaluation, Example, Labels, Setup, Task, TaskNetwork
 from vlmixer.model.tasks.caption_files import TRAINING_SPLITS, read_captions
-from vlmixer.model.tasks.caption_inputs import context_view, framed, padded_captions
+from vlmixer.model.tasks.caption_inputs import context_view, framed, padded_captions, text_tokens
 from vlmixer.model.tasks.photos import Photo
 from vlmixer.model.tasks.retrieval_learning import (
     JointHead,
@@ -76,6 +76,7 @@ class Retrieval(Task[RetrievalConfig]):
         }
 
     def head(self, setup: Setup[RetrievalConfig], network: Network) -> nn.Module:
+        text_tokens(setup)  # raises what does not fit before any work is done
         model, size, dropout = setup.model, setup.tokenizer.size, setup.settings.dropout
         # One text of zeros is as likely for all photos: without a pre-trained run no text is usual.
         texts = torch.zeros(max(setup.labels["texts"], 1), model.projection_size)
@@ -101,7 +102,7 @@ class Retrieval(Task[RetrievalConfig]):
         training: bool,
     ) -> list[Encoded]:
         """The caption alone; `extra`: its pieces in front of a photo, and the views of the photo."""
-        tokenizer, limit = setup.tokenizer, setup.settings.text_tokens or setup.model.max_text_tokens
+        tokenizer, limit = setup.tokenizer, text_tokens(setup)
         most, nothing = setup.model.max_text_tokens, no_regions(setup.feature_dim)
         names = sorted({tag for row in photos for photo in row for tag in photo.tags})
         tags = dict(zip(names, tokenizer.encode(names), strict=True))

@@ -14,7 +14,7 @@ from vlmixer.model.likelihood import Reference, similarities
 from vlmixer.model.padding import pad
 from vlmixer.model.scoring import CUTOFFS, expected_hits
 from vlmixer.model.tasks.base import Example, Setup
-from vlmixer.model.tasks.caption_inputs import framed, padded_captions, take
+from vlmixer.model.tasks.caption_inputs import framed, padded_captions, take, text_tokens
 from vlmixer.model.tasks.classification import number_or_text
 from vlmixer.model.tasks.scores import Measure
 
@@ -107,7 +107,7 @@ def joint_scores(
     pairs: np.ndarray,
 ) -> np.ndarray:
     """(n,) float32: what the joint encoder adds to the score of each pair. `pairs`: text × photos + photo."""
-    limit = setup.settings.text_tokens or setup.model.max_text_tokens
+    limit = text_tokens(setup)
     captions = [framed(pieces, setup.tokenizer, limit) for pieces in setup.tokenizer.encode(texts)]
     lengths = np.array([len(caption) for caption in captions])
     device = next(module.parameters()).device

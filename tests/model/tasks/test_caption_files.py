@@ -129,6 +129,15 @@ def test_bad_captions_are_counted(read):
     assert log.counts() == {"duplicate_id": 1, "empty_answer": 3, "no_answer": 1}
 
 
+def test_photos_without_captions(tmp_path):
+    """As of COCO's test server: they are captioned, not scored."""
+    path = tmp_path / "image_info_test2014.json"
+    path.write_text(json.dumps({"images": COCO["images"]}))
+    examples, count = read_captions([str(path)], ("test",), RejectLog("eval"), single=False, uncaptioned=True)
+    assert count == 2
+    assert keys(examples)[0] == ("9", ("COCO_val2014_000000000009.jpg",), "", ())
+
+
 def test_a_photo_that_occurs_twice(read):
     rows = [{"image": "a.jpg", "captions": ["One"]}, {"image": "a.jpg", "captions": ["Two"]}]
     examples, log = read(rows, "captions.jsonl")

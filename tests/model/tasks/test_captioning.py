@@ -96,6 +96,11 @@ def test_a_caption_may_not_be_longer_than_its_place():
         CaptioningConfig(text_tokens=21)
 
 
+def test_tags_need_a_position(asked, tmp_path):
+    with pytest.raises(CallError, match=r"task.text_tokens: 64 leaves no position for tags"):
+        finetune(Captioning(), asked(text_tokens=64), str(tmp_path / "run"))
+
+
 def test_the_loss_of_reward(asked, tmp_path):
     """Minus the mean over drawn captions of (CIDEr-D - that of the greedy caption) × log likelihood."""
     run = finetune(Captioning(), asked(learn="reward", steps=1, batch_size=4), str(tmp_path / "run"))
