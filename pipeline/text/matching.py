@@ -20,8 +20,9 @@ _GAP = re.compile(r"\s*'?\s*|[‐‑–-]")
 _GAP_OF_LETTERS = re.compile(r"[./&]")
 
 
-# Whatever is joined to "://", "www.", an @ between words, a frequent ending of hosts or files, or an underscore.
-_MARKS_OF_ADDRESSES = re.compile(r"://|www\.|@|_|\w\.\w")
+# Whatever is joined to "://", "www.", an @ between words, a frequent ending of hosts or files, or an underscore; and
+# tags with attributes, as in HTML (a bare one may stand for a word: "<PERSON> rides a horse").
+_MARKS_OF_ADDRESSES = re.compile(r"://|www\.|@|_|\w\.\w|<[a-z]")
 _ADDRESS = re.compile(
     r"(?:[a-z][a-z0-9+.-]*://|\bwww\.)[^\s<>\"]+"
     r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
@@ -29,6 +30,7 @@ _ADDRESS = re.compile(
     r"|\b[\w%-]+(?:[./][\w%-]+)*\.(?:com|org|net|edu|gov|info|html?|php|jpe?g|png|gif|webp|bmp|tiff?|svg|pdf|txt|json"
     r"|csv|tsv|tar|zip|gz|mp[34]|avi|mov|webm)\b(?:/[^\s<>\"]*)?"
     r"|\b\w*[a-z0-9]_\w+"
+    r"|<[a-z][^<>=]*=[^<>]*>"
 )
 
 
@@ -195,7 +197,7 @@ def _joins(words: Words, index: int) -> bool:
 
 
 def _outside_addresses(matches: list[Match], folded: Folded) -> list[Match]:
-    """The matches that are not part of a URL, an e-mail address or a file name."""
+    """The matches that are not part of a URL, an e-mail address, a file name or a tag with attributes."""
     if not _MARKS_OF_ADDRESSES.search(folded.text):
         return matches
     spans = [folded.stored(*found.span()) for found in _ADDRESS.finditer(folded.text)]

@@ -85,11 +85,12 @@ class TextFormat(Protocol):
         ...
 
 
-def decode_text(position: int, data: bytes | None, options: ReadOptions) -> str | Unusable:
-    """The text of a line or member, without a byte order mark at the file's start. None is one over the limit."""
+def decode_text(data: bytes | None, options: ReadOptions) -> str | Unusable:
+    """The text of a line or member, without a byte order mark before it, which is also in the middle of files that were
+    joined. None is one over the limit."""
     if data is None:
         return Unusable("too_long", f"more than {options.max_line_bytes} bytes in one piece")
     try:
-        return (data.removeprefix(codecs.BOM_UTF8) if position == 0 else data).decode()
+        return data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         return Unusable("not_utf8", str(error))

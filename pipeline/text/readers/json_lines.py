@@ -17,7 +17,7 @@ class JsonLines:
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
         for position, data in lines(text_slice, file, options.max_line_bytes):
-            text = decode_text(position, data, options)
+            text = decode_text(data, options)
             if isinstance(text, Unusable):
                 yield Record(position, text)
             elif not text.strip():

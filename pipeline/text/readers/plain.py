@@ -39,7 +39,7 @@ class PlainText:
         else:
             find = paragraphs if options.running_text else lines
             for position, data in find(text_slice, file, options.max_line_bytes):
-                yield Record(position, decode_text(position, data, options))
+                yield Record(position, decode_text(data, options))
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         return position - text_slice.start

@@ -14,6 +14,7 @@ _PACKINGS = {
     b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"\x04\x22\x4d\x18": "LZ4", b"\x1f\x9d": "compress",
     b"Rar!": "RAR",
 }  # fmt: skip
+_MARKUP = re.compile(rb"\s*(?:<\?xml\b|<!doctype\b|<html\b)", re.IGNORECASE)
 _COLUMN = re.compile(r"[\w .#-]{1,40}")
 _TABLE_LINES = 20
 
@@ -25,14 +26,25 @@ def unreadable(head: bytes) -> str | None:
     """
     if head.startswith(_LFS):
         return "a Git LFS pointer and not the file itself; run `git lfs pull`"
-    if head.startswith(_UTF_16_32):
+    if head.startswith(_UTF_16_32) or _alternates_with_nul(head):
         return "UTF-16 or UTF-32 text; expected UTF-8: iconv -f UTF-16 -t UTF-8 FILE"
     for magic, packing in _PACKINGS.items():
         if head.startswith(magic):
             return f"packed with {packing}; unpack it, or pack it with gzip (.gz) or Zstandard (.zst) and that ending"
+    if head.startswith(b"%PDF-"):
+        return "a PDF; expected its text: pdftotext FILE"
+    if _MARKUP.match(head.removeprefix(b"\xef\xbb\xbf")):
+        return "an HTML or XML document, perhaps in place of a download that failed; expected sentences"
     if b"\r" in head and b"\n" not in head and head.count(b"\r") > head.count(b"\r\n") + 1:
         return "lines end in CR alone; expected LF or CR LF: tr '\\r' '\\n' < FILE"
     return None
+
+
+def _alternates_with_nul(head: bytes) -> bool:
+    """Whether every second byte is NUL, and no other: UTF-16 of Latin text, without its mark."""
+    even, odd = head[:400:2], head[1:400:2]
+    nul = [part.count(0) for part in (even, odd)]
+    return len(odd) > 4 and min(nul) == 0 and max(nul) > 0.9 * len(odd)
 
 
 def is_json_lines(head: bytes) -> bool:

@@ -116,7 +116,7 @@ def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, options: ReadOptions, *
         return Record(member.offset_data, Unusable("missing_field", detail))
     inner = tar.extractfile(member) if member.size <= options.max_line_bytes else None
     data = inner.read().removeprefix(codecs.BOM_UTF8) if inner is not None else None
-    text = decode_text(member.offset_data, data, options)
+    text = decode_text(data, options)
     if is_json and isinstance(text, str):
         return Record(member.offset_data, text_of_json(text, options.field))
     return Record(member.offset_data, text)

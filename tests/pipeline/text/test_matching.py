@@ -256,7 +256,8 @@ def test_words_without_letters_match_nothing():
     "text",
     [
         "see http://example.test/cat/dog-bed.html", "www.dog.test", "mail cat@dog.test now", "IMG_dog_001.jpg", "@dog",
-        "cat.jpg", "dog.com/cat", "my_dog_photo", "https://x.test/?q=dog",
+        "cat.jpg", "dog.com/cat", "my_dog_photo", "https://x.test/?q=dog", '<doc id="1" title="Dog">',
+        '<img src="x" alt="dog"/> 5 m',
     ],
 )  # fmt: skip
 def test_no_word_of_an_address_or_file_name_is_found(coco, text):
@@ -264,7 +265,17 @@ def test_no_word_of_an_address_or_file_name_is_found(coco, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["a dog.", "a dog...a tree", "a dog/horse", "#dog", "see x.test: a dog", "it was a dog.Then"]
+    "text",
+    [
+        "a dog.",
+        "a dog...a tree",
+        "a dog/horse",
+        "#dog",
+        "see x.test: a dog",
+        "<dog> barks",
+        "2 < 3 = a dog > a cat",
+        "it was a dog.Then",
+    ],
 )
 def test_words_beside_punctuation_are(coco, text):
     assert "dog" in [entry[0] for entry in found(coco, text)]

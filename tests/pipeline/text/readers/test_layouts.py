@@ -40,6 +40,11 @@ def test_layouts_that_are_read(read, name, content):
     [
         ("a.txt", "one\ntwo\n".encode("utf-16"), "UTF-16"),
         ("a.jsonl", '{"caption": "one"}'.encode("utf-16"), "UTF-16"),
+        ("a.txt", "one\ntwo\n".encode("utf-16-le"), "UTF-16"), ("a.txt", "one\ntwo\n".encode("utf-16-be"), "UTF-16"),
+        ("a.txt", b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>", "HTML or XML"),
+        ("a.jsonl", b"<html><body>Access denied</body></html>", "HTML or XML"),
+        ("a.xml", b"\xef\xbb\xbf<?xml version='1.0'?>\n<caption>a dog</caption>\n", "HTML or XML"),
+        ("a.txt", b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
         ("a.txt", b"one\rtwo\rthree\r", "CR alone"),
         ("a.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "git lfs pull"),
         ("a.txt", gzip.compress(b"one", mtime=0), "packed with gzip"),
