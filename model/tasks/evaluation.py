@@ -58,12 +58,12 @@ class Scored:
         """A table for people."""
         lines = [f"{len(self.examples):,} examples; ±: half of the 95 % bootstrap interval over photos"]
         for measure, found in self.estimates():
-            lines.append(f"{measure.name:<32}{len(measure.units):>8,}{found.value:>9.2f} ± {_half(found):.2f}")
+            lines.append(f"{measure.name:<32}{len(measure.units):>8,}{found.value:>9.2f}{_half(measure, found)}")
         if self.evaluation.note:
             lines.append(self.evaluation.note)
         for measure, theirs, found in differences(self, other) if other is not None else ():
             name = f"{measure.name}, ahead of the other"
-            lines.append(f"{name:<40}{found.value:>+9.2f} ± {_half(found):.2f}   (the other: {theirs.value:.2f})")
+            lines.append(f"{name:<40}{found.value:>+9.2f}{_half(measure, found)}   (the other: {theirs.value:.2f})")
         for kind, groups in _by_kind(self.evaluation.measures[:1]).items():
             lines += ["", f"by {kind}"]
             lines += [f"{group.name[:30]:<32}{group.units:>8,}{group.value:>9.2f}" for group in groups[:GROUPS_SHOWN]]
@@ -129,5 +129,6 @@ def _by_kind(measures: Sequence[scores.Measure]) -> dict[str, list[scores.GroupO
     return found
 
 
-def _half(found: Estimate) -> float:
-    return (found.high - found.low) / 2
+def _half(measure: scores.Measure, found: Estimate) -> str:
+    """Half of the interval; nothing for a score of all examples together, such as BLEU, which has none."""
+    return "" if measure.whole is not None else f" ± {(found.high - found.low) / 2:.2f}"
