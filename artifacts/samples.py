@@ -323,5 +323,7 @@ def _check_patches(patches: Iterable[Patch]) -> None:
 def _check_values(numbers: Iterable[Any], texts: Iterable[Any]) -> None:
     if any(type(number) is not int or abs(number) > _MOST for number in numbers):
         raise ValueError("a value in the record is not a whole number of 32 bits")
+    texts = list(texts)
     if any(type(text) is not str for text in texts):
         raise ValueError("a value in the record is not a text")
+    "".join(texts).encode()  # raises UnicodeEncodeError for half a surrogate pair, which no page or file can hold

@@ -245,6 +245,7 @@ def changed(part, **values):
         (changed("patches", crop=[0, 0, 1]), "not made of numbers"),
         (changed("patches", crop=[0, 0, 1, 1.5]), "whole number"),
         (changed("patches", concept={}), "not a text"),
+        (changed("patches", concept="\ud800"), "surrogates not allowed"),
     ],
 )
 def test_values_of_other_types_are_damage(record, what):
