@@ -136,13 +136,16 @@ def load_weights(network: nn.Module, given: str | None, named: str, config: str,
     own = network.state_dict()
     state = read_weights(path, "images.weights", own.keys())
     state = {name: value for name, value in state.items() if not any(part in name for part in DERIVED)}
-    heads = {name: value.shape[0] for name, value in own.items() if "cls_score.weight" in name}
-    outputs = next(iter(heads.values()), 0)
-    number = wrong_classes(state, own, outputs) if outputs else None
+    # Models with region heads have one class more, the background; dense ones have several outputs per class.
+    heads = getattr(network, "roi_heads", None)
+    background = 0 if heads is None else 1
+    classes = int((network if heads is None else heads).num_classes)  # type: ignore[arg-type]
+    number = wrong_classes(state, own, classes + background)
     if number is not None:
+        key = f"MODEL.{'ROI_HEADS' if background else type(network).__name__.upper()}.NUM_CLASSES"
         raise UserError(
-            f"images.weights: {path} has {number - 1} classes, {config} has {outputs - 1}. Set the number in the "
-            f"config, or images.detector_options.overrides: [MODEL.ROI_HEADS.NUM_CLASSES, {number - 1}]; and "
+            f"images.weights: {path} has {number - background} classes, {config} has {classes}. Set the number in the "
+            f"config, or images.detector_options.overrides: [{key}, {number - background}]; and "
             "images.detector_options.classes to their names."
         )
     try:
