@@ -22,11 +22,13 @@ def install_command(*extras: str) -> str:
     try:
         declared = metadata.requires("vlmixer") or []
     except metadata.PackageNotFoundError:  # a checkout on the path that was not installed
-        return f"pip install '.[{','.join(extras)}]'"
+        declared = []
     wanted = [
         requirement.strip()
         for extra in extras
         for requirement, _, marker in (entry.partition(";") for entry in declared)
         if re.search(rf"extra == ['\"]{extra}['\"]", marker)
     ]
+    if not wanted:  # or one that was installed before it had the extra
+        return f"pip install '.[{','.join(extras)}]'"
     return f"pip install {' '.join(repr(requirement) for requirement in dict.fromkeys(wanted))}"
