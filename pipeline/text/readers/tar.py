@@ -16,6 +16,8 @@ from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, U
 from vlmixer.pipeline.text.readers.fields import text_of_json
 from vlmixer.pipeline.text.readers.packing import ERRORS, is_packed, unpack
 
+_SIDE = (".ds_store", "thumbs.db", "desktop.ini")
+"""What file managers leave in folders."""
 _NAME = re.compile(r"(.+?)((?:\.[a-zA-Z_][^./]*)+)", re.DOTALL)
 _BLOCK = 1 << 16
 MAX_PADDING = 1 << 26
@@ -89,7 +91,7 @@ def _samples(tar: tarfile.TarFile, options: ReadOptions) -> Iterator[_Sample]:
         for member in tar:
             tar.members = []  # type: ignore[attr-defined]  # tarfile would remember all of them
             folder, slash, base = member.name.rpartition("/")
-            if member.isdir() or base.startswith("._") or "__MACOSX" in folder.split("/"):
+            if member.isdir() or base.startswith("._") or base.lower() in _SIDE or "__MACOSX" in folder.split("/"):
                 continue
             found = _NAME.fullmatch(base)
             stem, ending = (found[1], found[2][1:].lower()) if found else (base, "")

@@ -28,6 +28,7 @@ OBJECTS = b'{"caption": "one", "n": 1}\n{"caption": "two"}\n'
         ("a.tar", tar([("0.TXT", b"one"), ("1.JSON", b'{"caption": "two"}')])),
         ("a.tar", tar([("img.0001.txt", b"one"), ("img.0002.Txt", b"two"), ("._img.0003.txt", b"no")])),
         ("a.tar", tar([("__MACOSX/0.txt", b"no"), ("0.txt", b"one"), ("1.txt", b"two")])),
+        ("a.tar", tar([(".DS_Store", b"x"), ("a/0.txt", b"one"), ("a/Thumbs.db", b"x"), ("a/1.txt", b"two")])),
     ],
 )  # fmt: skip
 def test_layouts_that_are_read(read, name, content):
