@@ -60,6 +60,7 @@ class PartLoader(ABC, Generic[PartOf, BatchOf]):
         """The batches of step `start` (from 0) and of all later steps."""
         if not self._workers:
             return self._assembled(self.parts(start, self._own))
+        _want_shared_memory()
         parts = DataLoader(
             _Parts(self, start),
             batch_size=None,
@@ -92,6 +93,17 @@ def _begin_worker(_: int) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     end_when(lambda: not parent.is_alive())
+
+
+def _want_shared_memory() -> None:
+    """Raises UserError if worker processes cannot share memory: a DataLoader that fails to start never ends."""
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise UserError(
+            f"workers: worker processes need shared memory, and /dev/shm cannot be used ({error.strerror}). Mount it "
+            "(`docker run --shm-size=1g`), or set `workers: 0` in this section to read in the training process."
+        ) from error
 
 
 class _Parts(IterableDataset[Any]):
