@@ -102,7 +102,8 @@ def drawn(
     """`copies` captions of each image, one image after the other, each piece drawn as likely as the network says."""
 
     def choose(likely: Tensor) -> Tensor:
-        return torch.multinomial(likely.exp().cpu(), 1, generator=random)[:, 0].to(likely.device)
+        # Relative to the likeliest that is allowed: what is allowed may be less likely than a float can say.
+        return torch.multinomial(likely.softmax(-1).cpu(), 1, generator=random)[:, 0].to(likely.device)
 
     return _grown(network, tokenizer, context, limit, copies, choose)
 

@@ -9,7 +9,7 @@ from vlmixer.pipeline.verification.verify import CHECKERS
 def test_every_table_by_stage_has_every_stage():
     for table in (STEPS, WHAT_STAGES_DO):
         assert tuple(table) == stages.NAMES
-    assert tuple(CHECKERS) == tuple(stage.name for stage in stages.WITH_MANIFEST)
+    assert tuple(CHECKERS) == tuple(stage.name for stage in (*stages.WITH_MANIFEST, stages.FINETUNE))
 
 
 def test_names_and_folders_are_unique():

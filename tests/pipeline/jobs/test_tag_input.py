@@ -105,7 +105,7 @@ def hostile_record(chance: random.Random) -> bytes:
 def judged(raw: bytes, *, record: bool) -> tuple[str, str]:
     """Why a line is not used, "" if it is; and its sentence."""
     try:
-        text = raw.decode()
+        text = raw.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError:
         return "not_utf8", ""
     if record:
