@@ -19,7 +19,7 @@ import pyarrow as pa
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.image_names import ImageName, ImageNames, is_ambiguous
-from vlmixer.artifacts.parquet import damage_named, read_parquet, reading
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.schemas import REGIONS_IMAGES, regions_as_wide_as
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import DETECT
@@ -28,6 +28,14 @@ from vlmixer.model.tasks.files import document, entries, is_lines
 from vlmixer.model.tasks.parquet_names import row_names
 
 _COCO_NAME = re.compile(r"(?:^|_)(\d{12})$|^\d{1,18}$")
+RECORD = pa.schema(
+    [
+        *(pa.field(name, pa.string(), nullable=False) for name in ("image_id", "source", "key", "url", "reason")),
+        *(pa.field(name, pa.int32(), nullable=False) for name in ("width", "height")),
+        pa.field("sha256", pa.binary(32), nullable=False),
+    ]
+)
+"""Columns of regions/record/images.parquet that are read here."""
 COLUMNS = ("box", "concept", "score", "feature", "width", "height")
 
 
@@ -194,9 +202,8 @@ class Regions:
 
     def _add_without_regions(self) -> None:
         """Photos that were decoded, but have no region; and further names of photos, whose bytes were there before."""
-        columns = ["image_id", "source", "key", "url", "width", "height", "reason", "sha256"]
-        with damage_named(files.join(self.folder, REGIONS_IMAGES)) as file:
-            table = read_parquet(file, columns)
+        with reading(files.join(self.folder, REGIONS_IMAGES), _with_record) as parquet:
+            table = parquet.read(RECORD.names)
         numbers = {image.image_id: number for number, image in enumerate(self.images)}
         contents: dict[bytes, int] = {}
         rows = table.to_pylist()
@@ -212,6 +219,12 @@ class Regions:
             if row["reason"] == "duplicate" and row["sha256"] in contents:
                 self.same[len(self.images)] = contents[row["sha256"]]
                 self.images.append(self._named(row))
+
+
+def _with_record(found: pa.Schema) -> pa.Schema:
+    """The columns of the file as they should be: those of RECORD, and what others there are."""
+    places = [RECORD.field(field.name) if field.name in RECORD.names else field for field in found]
+    return pa.schema([*places, *(field for field in RECORD if field.name not in found.names)])
 
 
 class Photos:

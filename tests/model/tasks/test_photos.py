@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -11,7 +12,7 @@ from tests.model.tasks.toy import DIM, write_json, write_regions
 from vlmixer.artifacts import manifest, schemas
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.image_names import ImageName
-from vlmixer.model.tasks.photos import PhotoNames, Photos, UnknownPhoto, read_tags
+from vlmixer.model.tasks.photos import RECORD, PhotoNames, Photos, UnknownPhoto, read_tags
 
 IMAGES = [
     ImageName("a0", "train2014/COCO_train2014_000000000009.jpg"),
@@ -72,27 +73,51 @@ def test_photos_go_to_other_processes(tmp_path):
     assert there.read([there.number("1.jpg")], 0)[1].tags == ("cat", "thing")
 
 
-def test_photos_without_a_region_and_copies_are_known_by_the_record(tmp_path):
-    folder = tmp_path / "regions"
+ROWS = [
+    {"image_id": f"{0:016x}", "source": "photos/0.jpg", "width": 100, "height": 80, "reason": "", "sha256": b"0" * 32},
+    {"image_id": "e", "source": "empty.jpg", "width": 60, "height": 40, "reason": "no_region", "sha256": b"1" * 32},
+    {"image_id": "c", "source": "copy.jpg", "width": 0, "height": 0, "reason": "duplicate", "sha256": b"0" * 32},
+    {"image_id": "b", "source": "bad.jpg", "width": 0, "height": 0, "reason": "not_an_image", "sha256": b"2" * 32},
+]
+
+
+def with_record(folder: Path, table: pa.Table) -> str:
+    """A folder regions/ of two photos with this record of all photos."""
     write_regions(folder, photos=2)
     found = manifest.read(str(folder))
-    rows = [
-        {"image_id": f"{0:016x}", "source": "photos/0.jpg", "width": 100, "height": 80, "reason": "", "sha256": b"0"},
-        {"image_id": "e", "source": "empty.jpg", "width": 60, "height": 40, "reason": "no_region", "sha256": b"1"},
-        {"image_id": "c", "source": "copy.jpg", "width": 0, "height": 0, "reason": "duplicate", "sha256": b"0"},
-        {"image_id": "b", "source": "bad.jpg", "width": 0, "height": 0, "reason": "not_an_image", "sha256": b"2"},
-    ]
-    table = pa.Table.from_pylist([{"key": "", "url": "", **row} for row in rows])
     with schemas.writing_parquet(str(folder / schemas.REGIONS_IMAGES), table.schema) as writer:
         writer.write_table(table)
-    found.outputs.append(manifest.output_of(str(folder), schemas.REGIONS_IMAGES, 4))
+    found.outputs.append(manifest.output_of(str(folder), schemas.REGIONS_IMAGES, len(table)))
     manifest.publish(str(folder), found)
-    photos = Photos(str(folder), "detector")
+    return str(folder)
+
+
+def record() -> pa.Table:
+    """ROWS as the stage writes them."""
+    return pa.Table.from_pylist([{"key": "", "url": "", **row} for row in ROWS], RECORD)
+
+
+def test_photos_without_a_region_and_copies_are_known_by_the_record(tmp_path):
+    photos = Photos(with_record(tmp_path / "regions", record()), "detector")
     assert photos.number("copy.jpg") == photos.number("0.jpg") == 0
     empty = photos.read([photos.number("empty.jpg")], 0).popitem()[1]
     assert (empty.features.shape, empty.boxes.shape, empty.width, empty.tags) == ((0, DIM), (0, 4), 60, ())
     with pytest.raises(UnknownPhoto):
         photos.number("bad.jpg")
+
+
+@pytest.mark.parametrize("changed", ["source", "sha256"])
+def test_a_changed_record_of_photos_is_damage(tmp_path, changed):
+    number = RECORD.names.index(changed)
+    others = [
+        record().drop_columns([changed]),
+        record().set_column(number, changed, pa.array(range(4), pa.int64())),
+        record().set_column(number, RECORD.field(changed).with_nullable(True), pa.nulls(4, RECORD.field(changed).type)),
+    ]
+    for place, table in enumerate(others):
+        folder = with_record(tmp_path / str(place), table)
+        with pytest.raises(UserError, match=r"images\.parquet: cannot be read"):
+            Photos(folder, "detector")
 
 
 @pytest.mark.parametrize(
