@@ -30,7 +30,8 @@ from vlmixer.model.tasks.parquet_names import row_names
 _COCO_NAME = re.compile(r"(?:^|_)(\d{12})$|^\d{1,18}$")
 RECORD = pa.schema(
     [
-        *(pa.field(name, pa.string(), nullable=False) for name in ("image_id", "source", "key", "url", "reason")),
+        pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        *(pa.field(name, pa.string(), nullable=False) for name in ("image_id", "key", "url", "reason")),
         *(pa.field(name, pa.int32(), nullable=False) for name in ("width", "height")),
         pa.field("sha256", pa.binary(32), nullable=False),
     ]

@@ -150,7 +150,13 @@ def test_two_processes_have_the_losses_of_one_with_the_same_batches_and_resume(s
 
 def test_two_processes_that_are_interrupted_save_one_checkpoint(shards, tmp_path):
     """A terminal sends Ctrl-C to all processes, and torchrun sends it to its processes again."""
-    training = vars(SHORT) | {"shards": shards, "device": "cpu", "steps": 10**6, "log_every": 1}
+    training = vars(SHORT) | {
+        "shards": shards,
+        "device": "cpu",
+        "steps": 10**6,
+        "log_every": 1,
+        "checkpoint_every": 10**6,
+    }
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"seed": 1, "model": vars(SMALL), "train": training}))
     run = tmp_path / "run"
