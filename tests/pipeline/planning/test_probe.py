@@ -133,5 +133,4 @@ def test_times_of_units_are_kept_in_the_logs(small_run):
     assert {"part-00000", "part-00001", "part-00002", "survey-00000"} <= {
         each.unit for each in times if each.stage == "detect"
     }
-    assert all(each.seconds >= 0 and each.load >= 0 and each.cpu >= 0 for each in times)
-    assert sum(each.cpu for each in times) > 0
+    assert all(each.seconds >= 0 and each.load >= 0 and each.cpu > 0 for each in times)

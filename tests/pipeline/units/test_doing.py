@@ -10,11 +10,13 @@ from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError, WriteError
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.stages import TAG
+from vlmixer.pipeline.units import doing
 from vlmixer.pipeline.units.doing import do_unit
 from vlmixer.pipeline.units.failures import any_failed, keeping_error, raise_error
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.results import read_result
 from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.timing import read_times
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 UNIT = Unit("part-00000", "some words")
@@ -94,3 +96,14 @@ def test_a_unit_that_ends_well_is_done(stage):
         pass
     assert attempt.done
     assert not any_failed(stage)
+
+
+def test_no_time_is_below_zero(stage, monkeypatch):
+    """The clock may run back a little where the processor is shared."""
+    ticks = iter([5.0, 4.99, 4.98])
+    monkeypatch.setattr(doing, "clock", lambda: next(ticks))
+    worker = WriteWorker(stage, threading.Barrier(1))
+    do_unit(stage, worker, UNIT, worker.load)
+    (found,) = read_times(stage.out)
+    assert (found.load, found.seconds) == (0.0, 0.0)
+    assert found.cpu > 0
