@@ -124,12 +124,13 @@ def test_sentences_as_the_stage_tags_them(small_run: Corpus):
     run(build)
 
 
-def detect(corpus: Corpus) -> DetectRegions:
-    """As the small corpus's config says."""
-    return DetectRegions("quadrants:Quadrants", WORDS.format(corpus), import_paths=[str(corpus.folder)])
+def detect(corpus: Corpus, *, shared: bool = False) -> DetectRegions:
+    """As the small corpus's config says. shared: by one model for all processes of a machine."""
+    places = [str(corpus.folder)]
+    return DetectRegions("quadrants:Quadrants", WORDS.format(corpus), import_paths=places, one_model_per_machine=shared)
 
 
-@pytest.mark.parametrize("source", ["paths", "files", "bytes"])
+@pytest.mark.parametrize("source", ["paths", "files", "bytes", "shared model"])
 def test_regions_as_the_stage_finds_them(small_run: Corpus, source):
     expected = rows_of(small_run.folder / "out" / "regions")
     paths = sorted({row["source"] for row in expected})
@@ -144,7 +145,7 @@ def test_regions_as_the_stage_finds_them(small_run: Corpus, source):
             begin = begin | fileio.MatchAll() | fileio.ReadMatches()
         if source == "bytes":
             begin = begin | beam.Map(lambda path: (path, Path(path).read_bytes()))
-        images = begin | detect(small_run)
+        images = begin | detect(small_run, shared=source == "shared model")
         as_rows = images | beam.FlatMap(
             lambda image: [
                 (image.image_id, region.patch_id, list(region.box), region.concept, region.score,
