@@ -148,6 +148,31 @@ def test_two_processes_have_the_losses_of_one_with_the_same_batches_and_resume(s
     assert losses(tmp_path / "two") == two
 
 
+NOTHING_LEFT = """
+import weakref
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+from vlmixer.model.ranks import connected_ranks
+
+with connected_ranks(cuda=False):
+    group = weakref.ref(distributed.group.WORLD)
+    module = DistributedDataParallel(torch.nn.Linear(2, 2))
+    module(torch.ones(1, 2)).sum().backward()
+    del module
+assert group() is None
+"""
+
+
+def test_no_thread_of_a_connection_outlives_it(tmp_path):
+    """Such a thread aborts the process now and then, if the interpreter ends first."""
+    script = tmp_path / "script.py"
+    script.write_text(NOTHING_LEFT)
+    call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
+    done = subprocess.run(call, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_two_processes_that_are_interrupted_save_one_checkpoint(shards, tmp_path):
     """A terminal sends Ctrl-C to all processes, and torchrun sends it to its processes again."""
     training = vars(SHORT) | {
