@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
+# Its functions take the group that is connected now, none, as a default. DistributedDataParallel imports it later: a
+# group that it found then would outlive destroy_process_group. Gloo would run threads while the interpreter ends, which
+# aborts the process now and then ("terminate called without an active exception").
+import torch.distributed.nn.functional
 from torch import Tensor, distributed
 
 from vlmixer.artifacts.errors import CallError, UserError
@@ -89,11 +94,6 @@ def connected_ranks(cuda: bool) -> Iterator[Ranks]:
                 "Give --nproc-per-node that number, or set train.device to cpu."
             )
         torch.cuda.set_device(ranks.local)
-    # Its functions take the group of this moment as a default. DistributedDataParallel imports it, and a group that is
-    # there already would outlive destroy_process_group: gloo's threads then run while the interpreter ends, which
-    # aborts the process now and then ("terminate called without an active exception").
-    import torch.distributed.nn.functional
-
     distributed.init_process_group("nccl" if cuda else "gloo")
     try:
         yield ranks
