@@ -15,6 +15,8 @@ _PACKINGS = {
     b"Rar!": "RAR",
 }  # fmt: skip
 _MARKUP = re.compile(rb"\s*(?:<\?xml\b|<!doctype\b|<html\b)", re.IGNORECASE)
+_ELEMENT = re.compile(rb"\s*<([A-Za-z][\w:.-]*)(?:\s[^<>]*)?>")
+_SUBTITLES = re.compile(rb"\s*(?:WEBVTT\b|\d+\s*\n(?:\d+:)?\d\d?:\d\d[,.]\d+ *-->)")
 _COLUMN = re.compile(r"[\w .#-]{1,40}")
 _TABLE_LINES = 20
 
@@ -33,11 +35,31 @@ def unreadable(head: bytes) -> str | None:
             return f"packed with {packing}; unpack it, or pack it with gzip (.gz) or Zstandard (.zst) and that ending"
     if head.startswith(b"%PDF-"):
         return "a PDF; expected its text: pdftotext FILE"
-    if _MARKUP.match(head.removeprefix(b"\xef\xbb\xbf")):
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if _SUBTITLES.match(text):
+        return "subtitles with times; expected sentences, one a line, without numbers and times"
+    if _MARKUP.match(text) or _is_one_element(text):
         return "an HTML or XML document, perhaps in place of a download that failed; expected sentences"
     if b"\r" in head and b"\n" not in head and head.count(b"\r") > head.count(b"\r\n") + 1:
         return "lines end in CR alone; expected LF or CR LF: tr '\\r' '\\n' < FILE"
     return None
+
+
+def _is_one_element(head: bytes) -> bool:
+    """Whether this is XML without its first line <?xml …>: one element that holds others and goes on to the end.
+
+    Lines such as "<s> a dog </s>" and "<b>Dogs</b> run" are sentences.
+    """
+    if not (outer := _ELEMENT.match(head)):
+        return False
+    inside, closing = head[outer.end() :], b"</%s>" % outer[1]
+    if closing in inside:
+        inside, after = inside.split(closing, 1)
+        if after.strip():
+            return False
+    elif len(head) < HEAD_BYTES:
+        return False
+    return _ELEMENT.match(inside) is not None
 
 
 def _alternates_with_nul(head: bytes) -> bool:

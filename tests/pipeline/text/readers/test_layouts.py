@@ -37,6 +37,20 @@ def test_layouts_that_are_read(read, name, content):
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        ["<s> one </s>", "<s> two </s>"],
+        ["<b>one</b> dog", "two <i>cats</i>"],
+        ["<person> rides a <vehicle>", "<person> sits"],
+        ["<unk>", "two"],
+        ["1", "2 dogs --> two"],
+    ],
+)
+def test_sentences_with_marks_in_them_are_sentences(read, lines):
+    assert read("a.txt", "".join(f"{line}\n" for line in lines).encode()).texts == lines
+
+
+@pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("a.txt", "one\ntwo\n".encode("utf-16"), "UTF-16"),
@@ -45,6 +59,12 @@ def test_layouts_that_are_read(read, name, content):
         ("a.txt", b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>", "HTML or XML"),
         ("a.jsonl", b"<html><body>Access denied</body></html>", "HTML or XML"),
         ("a.xml", b"\xef\xbb\xbf<?xml version='1.0'?>\n<caption>a dog</caption>\n", "HTML or XML"),
+        ("a.txt", b"<annotation>\n  <folder>VOC</folder>\n</annotation>\n", "HTML or XML"),
+        ("a.xml", b'<set lang="en"><c>a dog</c></set>', "HTML or XML"),
+        ("a.xml", b"<set>\n" + b"<c>a dog</c>\n" * 9000 + b"</set>\n", "HTML or XML"),
+        ("a.srt", b"1\n00:00:01,000 --> 00:00:04,000\nA dog runs.\n", "subtitles"),
+        ("a.txt", b"\xef\xbb\xbf1\r\n00:00:01,000 --> 00:00:04,000\r\nA dog runs.\r\n", "subtitles"),
+        ("a.vtt", b"WEBVTT\n\n00:01.000 --> 00:04.000\nA dog runs.\n", "subtitles"),
         ("a.txt", b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
         ("a.txt", b"one\rtwo\rthree\r", "CR alone"),
         ("a.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "git lfs pull"),
