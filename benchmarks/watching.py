@@ -1,6 +1,5 @@
 """Runs a command and measures it: wall-clock time, CPU time, and memory of all its processes."""
 
-import os
 import resource
 import subprocess
 import sys
@@ -83,20 +82,15 @@ class Held:
 
 def memory_of(root: int) -> list[Held]:
     """What a process and all its descendants hold."""
-    children: dict[int, list[int]] = {}
-    held: dict[int, Held] = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    found, waiting = [], [Path("/proc", str(root))]
+    while waiting:
+        process = waiting.pop()
         try:
-            lines = Path("/proc", name, "status").read_text().splitlines()
+            lines = (process / "status").read_text().splitlines()
+            threads = [(thread / "children").read_text().split() for thread in (process / "task").iterdir()]
         except OSError:  # it ended meanwhile
             continue
         fields = dict(line.split(":", 1) for line in lines)
-        children.setdefault(int(fields["PPid"]), []).append(int(name))
-        own, resident = (1024 * int(fields.get(key, "0 kB").split()[0]) for key in ("RssAnon", "VmRSS"))
-        held[int(name)] = Held(own, resident)
-    found, waiting = [], [root]
-    while waiting:
-        number = waiting.pop()
-        waiting += children.get(number, [])
-        found.append(held.get(number, Held(0, 0)))
+        found.append(Held(*(1024 * int(fields.get(key, "0 kB").split()[0]) for key in ("RssAnon", "VmRSS"))))
+        waiting += [Path("/proc", child) for children in threads for child in children]
     return found

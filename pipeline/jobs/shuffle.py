@@ -8,7 +8,7 @@ from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.stages import TAG
-from vlmixer.pipeline.mix.shuffling import read_batch, sort_bucket, spread_views, write_batches
+from vlmixer.pipeline.mix.shuffling import SPREAD, VIEWS, read_batch, sort_bucket, spread_views, write_batches
 from vlmixer.pipeline.mix.units import SHUFFLE, ShardLayout
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
@@ -25,8 +25,8 @@ class ShuffleWorker:
         return None
 
     def run(self, unit: Unit[tuple[str, ...]], resource: None) -> UnitResult[None]:
-        tagged = pa.concat_tables([self._read(name) for name in unit.content])
-        write_batches(self.stage.work, unit.name, *spread_views(tagged, self.layout))
+        parts = [self._read(name) for name in unit.content]
+        write_batches(self.stage.work, unit.name, SPREAD, spread_views(parts, self.layout))
         return UnitResult(None)
 
     def _read(self, part: str) -> pa.Table:
@@ -47,5 +47,7 @@ class BucketWorker:
     def run(self, unit: Unit[tuple[int, int]], resource: None) -> UnitResult[None]:
         bucket, shuffles = unit.content
         batches = [read_batch(self.stage.work, SHUFFLE.name(number), bucket) for number in range(shuffles)]
-        write_batches(self.stage.work, unit.name, *sort_bucket(pa.Table.from_batches(batches), bucket, self.layout))
+        spread = pa.Table.from_batches(batches).combine_chunks()
+        del batches  # half of the memory
+        write_batches(self.stage.work, unit.name, VIEWS, sort_bucket(spread, bucket, self.layout))
         return UnitResult(None)

@@ -4,8 +4,7 @@ Both follow from hashes of the sample's key, so that the order of samples is ran
 nothing else. Views travel through Arrow files of the work folder; only one of them is open at a time.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,34 +20,37 @@ VIEWS = schemas.TAGGED.append(VIEW)
 SPREAD = VIEWS.append(SHARD)
 
 
-def spread_views(tagged: pa.Table, layout: ShardLayout) -> tuple[pa.Table, list[int]]:
-    """All views of these rows of tagged/ (SPREAD), by shard, and the bounds of the buckets in them."""
-    shards = np.array(
-        [
-            shard_of(sample_key(sentence_id, view), layout.shards, layout.seed)
-            for sentence_id in tagged["sentence_id"].to_pylist()
-            for view in range(layout.views)
-        ],
-        np.int64,
-    )
-    order = np.argsort(shards, kind="stable")
-    spread = (
-        tagged.take(order // layout.views)
-        .append_column(VIEW, pa.array(order % layout.views, VIEW.type))
-        .append_column(SHARD, pa.array(shards[order], SHARD.type))
-    )
-    firsts = [layout.shards_of(bucket).start for bucket in range(layout.buckets)]
-    return spread, [*np.searchsorted(shards[order], firsts).tolist(), len(order)]
+def spread_views(parts: Sequence[pa.Table], layout: ShardLayout) -> Iterator[pa.Table]:
+    """All views of the rows of these parts of tagged/ (SPREAD), bucket by bucket."""
+    drawn = [_draw_shards(part, layout) for part in parts]
+    for bucket in range(layout.buckets):
+        own = layout.shards_of(bucket)
+        pieces = []
+        for part, shards in zip(parts, drawn, strict=True):
+            rows = np.flatnonzero((shards >= own.start) & (shards < own.stop))
+            piece = part.take(pa.array(rows // layout.views))
+            piece = piece.append_column(VIEW, pa.array(rows % layout.views, VIEW.type))
+            pieces.append(piece.append_column(SHARD, pa.array(shards[rows], SHARD.type)))
+        yield pa.concat_tables(pieces)
 
 
-def sort_bucket(spread: pa.Table, bucket: int, layout: ShardLayout) -> tuple[pa.Table, list[int]]:
-    """All views of a bucket (SPREAD) as VIEWS, by shard and place there, and the bounds of the shards in them."""
-    ids, views, shards = (spread[name].to_pylist() for name in ("sentence_id", "view", "shard"))
-    places = [order_in_shard(sample_key(*view), layout.seed) for view in zip(ids, views, strict=True)]
-    order = sorted(range(len(ids)), key=lambda row: (shards[row], places[row]))
-    own = layout.shards_of(bucket)
-    bounds = np.searchsorted(sorted(shards), [*own, own.stop])
-    return spread.drop_columns([SHARD.name]).take(pa.array(order, pa.int64())), bounds.tolist()
+def _draw_shards(part: pa.Table, layout: ShardLayout) -> np.ndarray:
+    """(rows · views,) int32: the shard of each view."""
+    ids = part["sentence_id"].to_pylist()
+    keys = (sample_key(sentence_id, view) for sentence_id in ids for view in range(layout.views))
+    shards = (shard_of(key, layout.shards, layout.seed) for key in keys)
+    return np.fromiter(shards, np.int32, len(ids) * layout.views)
+
+
+def sort_bucket(spread: pa.Table, bucket: int, layout: ShardLayout) -> Iterator[pa.Table]:
+    """All views of a bucket (SPREAD) as VIEWS, shard by shard, each in its order."""
+    shards = spread[SHARD.name].to_numpy()
+    views = spread.drop_columns([SHARD.name])
+    for shard in layout.shards_of(bucket):
+        own = views.take(pa.array(np.flatnonzero(shards == shard)))
+        keys = map(sample_key, own["sentence_id"].to_pylist(), own["view"].to_pylist())
+        places = [order_in_shard(key, layout.seed) for key in keys]
+        yield own.take(pa.array(sorted(range(len(places)), key=places.__getitem__), pa.int64()))
 
 
 def order_in_shard(key: str, seed: int) -> tuple[int, str]:
@@ -68,10 +70,9 @@ def read_batch(folder: str, unit: str, number: int) -> pa.RecordBatch:
         return reader.get_batch(number)
 
 
-def write_batches(folder: str, unit: str, table: pa.Table, bounds: Sequence[int]) -> None:
-    """Write a unit's file: one record batch for the rows between two neighbouring bounds, even if there are none."""
-    with files.publishing(files.join(folder, f"{unit}.arrow")) as file, pa.ipc.new_file(file, table.schema) as writer:
-        for begin, end in pairwise(bounds):
-            piece = table.slice(begin, end - begin).combine_chunks()
-            columns = [column.combine_chunks() for column in piece.columns]
-            writer.write_batch(pa.record_batch(columns, schema=table.schema))
+def write_batches(folder: str, unit: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write a unit's file: one record batch for each table, even if it has no rows."""
+    with files.publishing(files.join(folder, f"{unit}.arrow")) as file, pa.ipc.new_file(file, schema) as writer:
+        for table in tables:
+            columns = [column.combine_chunks() for column in table.combine_chunks().columns]
+            writer.write_batch(pa.record_batch(columns, schema=schema))

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
+
 from vlmixer.artifacts import files
 from vlmixer.pipeline.units.results import publish_result
 from vlmixer.pipeline.units.stage import AnyStage
@@ -28,6 +30,7 @@ def do_unit(
     loaded = clock()
     result = worker.run(unit, resource)
     publish_result(stage, unit, result)
+    pa.default_memory_pool().release_unused()  # or what one unit needed is held while the next one needs as much again
     # The clock takes away waiting, as the system reports it: a little too much for the shortest times.
     loading, seconds = max(loaded - began, 0.0), max(clock() - loaded, 0.0)
     record(stage.out, UnitTime(stage.name, unit.name, loading, seconds, time.thread_time() - used))

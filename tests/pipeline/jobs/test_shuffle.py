@@ -11,7 +11,7 @@ from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.stages import MIX
 from vlmixer.pipeline.jobs.shuffle import BucketWorker, ShuffleWorker
 from vlmixer.pipeline.mix.samples import sample_key, shard_of
-from vlmixer.pipeline.mix.shuffling import VIEWS, order_in_shard, read_shard_views
+from vlmixer.pipeline.mix.shuffling import SPREAD, VIEWS, order_in_shard, read_shard_views, sort_bucket, spread_views
 from vlmixer.pipeline.mix.units import SIZES, MixSizes, ShardLayout, plan_buckets
 from vlmixer.pipeline.units.stage import Stage
 
@@ -94,3 +94,18 @@ def test_the_files_have_the_schema_of_views(tmp_path):
     assert read_shard_views(stage.work, layout, 4).schema == VIEWS
     with pa.ipc.open_file(tmp_path / "work" / "mix" / "bucket-00000.arrow") as reader:
         assert reader.num_record_batches == layout.shards_per_bucket
+
+
+def test_only_one_piece_of_a_unit_is_copied_at_a_time():
+    layout = ShardLayout(1, SEED, 50, 5)
+    mention = {"start": 2, "end": 5, "concept": "dog", "surface": "dog", "lemma": "dog"}
+    rows: list[dict[str, object]]
+    rows = [{"sentence_id": f"s-{number}", "text": "a dog" * 20, "mentions": [mention]} for number in range(5000)]
+    part = schemas.rows_to_table(rows, schemas.TAGGED)
+    spread = schemas.rows_to_table([row | {"view": 0, "shard": number % 5} for number, row in enumerate(rows)], SPREAD)
+    for pieces in (spread_views([part], layout), sort_bucket(spread, 0, layout)):
+        before, rows_seen, most = pa.total_allocated_bytes(), 0, 0
+        for piece in pieces:
+            rows_seen, most = rows_seen + len(piece), max(most, pa.total_allocated_bytes() - before)
+        assert rows_seen == len(rows)
+        assert most < part.nbytes * 0.75
