@@ -51,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             | MixSentences(f"{own.out}/bank")
         )
         _ = (mixed, regions | MakeImageSamples()) | beam.Flatten() | WriteShards(f"{own.out}/shards")
-        _ = lost | "AsLines" >> beam.Map("\t".join) | "WriteLost" >> WriteToText(f"{own.out}/lost", ".tsv")
+        _ = (
+            lost
+            | "AsLines" >> beam.Map("\t".join)
+            | "WriteLost" >> WriteToText(f"{own.out}/lost", ".tsv", num_shards=1)
+        )
 
 
 if __name__ == "__main__":

@@ -112,14 +112,17 @@ spawn() { # spawn NAME COMMAND…: in its own process group, so that its child p
 flink() { # flink NAME MEMORY CLASS ARGUMENTS…
   local name=$1 heap=$2 class=$3
   shift 3
-  spawn "$name" java -Xmx"$heap" -XX:MaxDirectMemorySize=384m "${JAVA_OPENS[@]}" \
+  spawn "$name" java -Xmx"$heap" -XX:MaxDirectMemorySize=384m "${own[@]}" "${JAVA_OPENS[@]}" \
     -Dlog4j.configurationFile="$DIR/conf/log4j.properties" -cp "$FLINK_HOME/lib/*:$JOB_SERVER_JAR" "$class" --configDir "$DIR/conf" "$@"
 }
 
 launch() { # launch NAME
-  local inside=()
+  local inside=() own=()
   case $1 in
     jobmanager)
+      # The JobManager takes itself for "localhost" when it stores a job's files, but that service listens on the bridge.
+      echo "$NETWORK.1 localhost $(hostname)" > "$DIR/conf/hosts"
+      own=(-Djdk.net.hosts.file="$DIR/conf/hosts")
       flink "$1" 512m org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint ;;
     taskmanager-*)
       # Flink's own start script would divide the configured memory like this.

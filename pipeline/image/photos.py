@@ -1,7 +1,7 @@
 """From references to decoded photos in batches. Decoding runs ahead of a detector that works on an accelerator."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -147,14 +147,16 @@ class FeatureSource:
 class PhotoReader:
     """Reads the photos of a unit.
 
-    folder: where the parts of the survey are. After the iteration, `met` has all images of the unit in order, those
+    folder: where the parts of the survey are. duplicates: gives those among some rows of it, each with the name of the
+    first image of its content. After the iteration, `met` has all images of the unit in order, those
     that cannot be used with a reason; `bytes` is their size, `class_names` are the classes of known regions, and
     `sha256` is the hash over one line NAME\\0SHA256 per image.
     """
 
-    def __init__(self, folder: str, source: PhotoSource) -> None:
+    def __init__(self, folder: str, source: PhotoSource, duplicates: Callable[[SurveyRows], Mapping[int, str]]) -> None:
         self.folder = folder
         self.source = source
+        self._duplicates = duplicates
         self.met: list[MetImage] = []
         self.bytes = 0
         self.class_names: set[str] = set()
@@ -182,7 +184,7 @@ class PhotoReader:
 
     def _items(self, rows: Sequence[SurveyRows]) -> Iterator[tuple[MetImage, Photo | Unreadable]]:
         for run in rows:
-            first = dict(run.duplicates)
+            first = self._duplicates(run)
             refs = run.read(self.folder)
             for row, (ref, (content, result)) in enumerate(
                 zip(refs, self.source.photos(refs), strict=True), start=run.start

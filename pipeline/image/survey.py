@@ -1,12 +1,11 @@
-"""The surveyed corpus: which of its images each unit of detection takes, and which images are duplicates.
+"""The surveyed corpus: which of its images each unit of detection takes. duplicates.py finds those that repeat others.
 
 pipeline/jobs/survey.py runs the survey and writes its parts, Parquet files of references, to the stage's work folder.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -14,31 +13,50 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.rng import stable_hash
-from vlmixer.pipeline.image.duplicates import find_duplicates
 from vlmixer.pipeline.image.readers.base import FILES, ImageRef, content_digest, read_errors
 from vlmixer.pipeline.image.readers.references import refs_of
 from vlmixer.pipeline.units.inputs import KnownInput
 from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
 
 SURVEY_UNITS = UnitKind("detect", "survey")
+SPREAD = UnitKind("detect", "spread")
+DUPLICATES = UnitKind("detect", "duplicates")
 DETECT_UNITS = UnitKind("detect", "part")
+PREPARATION = (SURVEY_UNITS, SPREAD, DUPLICATES)
+"""Units that decode no image yet."""
 
 
 @dataclass(frozen=True)
 class DetectSizes:
-    """How large the units of detection are: images of a unit, unless that would make more than `max_units` units."""
+    """How large the units are: images of a unit of each kind, unless that would make more units than the maximum."""
 
     images_per_unit: int = 64
     max_units: int = 65_536
+    images_per_group: int = 1 << 19
+    """Images whose digests a unit spreads over the shares."""
+    max_groups: int = 256
+    images_per_share: int = 1 << 21
+    """Images whose digests a unit compares."""
+    max_shares: int = 128
 
     def images_of_unit(self, images: int) -> int:
         """Images per unit, for a corpus of this many images."""
         return max(self.images_per_unit, math.ceil(images / self.max_units))
 
+    def groups(self, images: float) -> int:
+        """At most so many units spread digests."""
+        return min(count_units(images, self.images_per_group), self.max_groups)
+
+    def shares(self, images: float) -> int:
+        """Units that compare digests."""
+        return min(count_units(images, self.images_per_share), self.max_shares)
+
     def passes(self, images: int, images_per_piece: int) -> tuple[StagePass, ...]:
         """The passes for this many images. images_per_piece: of the pieces that are surveyed."""
         return (
             StagePass("survey", (UnitLoad(SURVEY_UNITS, count_units(images, images_per_piece), images),)),
+            StagePass("spread", (UnitLoad(SPREAD, self.groups(images), images),), new_job=False),
+            StagePass("duplicates", (UnitLoad(DUPLICATES, self.shares(images), images),), new_job=False),
             StagePass("detect", (UnitLoad(DETECT_UNITS, count_units(images, self.images_of_unit(images)), images),)),
         )
 
@@ -48,13 +66,11 @@ SIZES = DetectSizes()
 
 @dataclass(frozen=True)
 class SurveyRows:
-    """Rows start … stop-1 of a part of the survey. duplicates: (row, name of the first image with the same content).
-    reader, one_unit: see SurveyPart."""
+    """Rows start … stop-1 of a part of the survey. reader, one_unit: see SurveyPart."""
 
     part: str
     start: int
     stop: int
-    duplicates: tuple[tuple[int, str], ...] = ()
     reader: str = FILES
     one_unit: bool = False
 
@@ -70,20 +86,19 @@ class SurveyPart:
 
     name: str
     rows: int
-    one_unit: bool
+    one_unit: bool = False
     reader: str = FILES
 
 
-def divide(folder: str, parts: Sequence[SurveyPart], sizes: DetectSizes = SIZES) -> list[tuple[SurveyRows, ...]]:
+def divide(parts: Sequence[SurveyPart], sizes: DetectSizes = SIZES) -> list[tuple[SurveyRows, ...]]:
     """The units of detection, each the rows that it takes.
 
     A unit takes neighbouring images, or a whole part. The units are in the order of a hash, so that neighbouring units
     come from all over the corpus.
     """
-    duplicates = _duplicates(folder, parts)
     units = _cut(parts, sizes.images_of_unit(sum(part.rows for part in parts)))
     units.sort(key=lambda unit: stable_hash("unit", unit[0].part, unit[0].start))
-    return [tuple(_with_duplicates(rows, duplicates) for rows in unit) for unit in units]
+    return [tuple(unit) for unit in units]
 
 
 def known_files(part: str) -> Iterator[KnownInput]:
@@ -108,7 +123,7 @@ def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
     room = 0
     for part in parts:
         if part.one_unit:
-            units += [[SurveyRows(part.name, 0, part.rows, (), part.reader, True)]] if part.rows else []
+            units += [[SurveyRows(part.name, 0, part.rows, part.reader, True)]] if part.rows else []
             room = 0
             continue
         at = 0
@@ -117,41 +132,10 @@ def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
                 units.append([])
                 room = size
             stop = min(at + room, part.rows)
-            units[-1].append(SurveyRows(part.name, at, stop, (), part.reader))
+            units[-1].append(SurveyRows(part.name, at, stop, part.reader))
             room -= stop - at
             at = stop
     return units
-
-
-def _duplicates(folder: str, parts: Sequence[SurveyPart]) -> dict[str, dict[int, str]]:
-    """By part, its rows that are duplicates, each with the name of the first image of its content."""
-    paths = [files.join(folder, part.name) for part in parts]
-    found = find_duplicates(
-        [part.rows for part in parts], lambda number: _read(paths[number], ["digest", "input", "place"])
-    )
-    wanted: dict[int, set[int]] = defaultdict(set)
-    for duplicate in found:
-        wanted[duplicate.first_part].add(duplicate.first_row)
-    names = {
-        (number, row): ImageRef(source, key).name
-        for number, rows in wanted.items()
-        for row, source, key in _names(paths[number], rows)
-    }
-    by_part: dict[str, dict[int, str]] = defaultdict(dict)
-    for duplicate in found:
-        first = names[duplicate.first_part, duplicate.first_row]
-        by_part[parts[duplicate.part].name][duplicate.row] = first
-    return by_part
-
-
-def _names(path: str, rows: set[int]) -> Iterator[tuple[int, str, str]]:
-    table = _read(path, ["source", "key"])
-    yield from ((row, table["source"][row].as_py(), table["key"][row].as_py()) for row in rows)
-
-
-def _with_duplicates(rows: SurveyRows, duplicates: Mapping[str, Mapping[int, str]]) -> SurveyRows:
-    own = duplicates.get(rows.part, {})
-    return replace(rows, duplicates=tuple((row, own[row]) for row in range(rows.start, rows.stop) if row in own))
 
 
 def _read(path: str, columns: list[str] | None = None) -> pa.Table:

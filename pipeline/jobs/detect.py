@@ -20,6 +20,7 @@ from vlmixer.pipeline.config import MACHINES, Config, ImageSettings, fetch_polic
 from vlmixer.pipeline.image.decoding import decoders
 from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_finder
 from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe_detector, detector_spec, packages_of
+from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
 from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, record_path
@@ -27,7 +28,7 @@ from vlmixer.pipeline.image.photos import Photo, PhotoReader
 from vlmixer.pipeline.image.readers.base import ImageCorpus
 from vlmixer.pipeline.image.record import IMAGES, join_units, write_inputs
 from vlmixer.pipeline.image.regions import Region
-from vlmixer.pipeline.image.survey import SurveyRows, same_content
+from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows, same_content
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.survey import survey_images, surveyed_files
@@ -88,7 +89,7 @@ class DetectWorker:
         return _Loaded(self)
 
     def run(self, unit: Unit[tuple[SurveyRows, ...]], resource: "_Loaded") -> UnitResult[FoundRegions]:
-        reader = PhotoReader(self.stage.work, resource.source)
+        reader = PhotoReader(self.stage.work, resource.source, resource.duplicates.of)
         return resource.writer.write(unit, reader, lambda: resource.unmapped(reader.class_names))
 
 
@@ -98,6 +99,7 @@ class _Loaded:
 
     def __init__(self, worker: DetectWorker) -> None:
         self._worker = worker
+        self.duplicates = DuplicateFiles(worker.stage.work)
         self._earlier = EarlierImages(worker.earlier) if worker.earlier else None
         settings = worker.settings
         dim = self.finder.feature_dim if self._earlier is None else self._earlier.feature_dim
@@ -157,7 +159,7 @@ def run_detect(
         # Region features are read in a moment; taking them over would cost as much.
         earlier = "" if spec.name.startswith(TSV) else _with_record(earlier)
     watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, same_content)
-    finished = begin_stage(stage, plan, overwrite=overwrite, preparation="survey", inputs=watched)
+    finished = begin_stage(stage, plan, overwrite=overwrite, preparation=PREPARATION, inputs=watched)
     if finished is not None:
         return finished
     report_set_aside(corpus.set_aside)

@@ -17,6 +17,7 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, STAGES, TAG, StageType
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.config import BankSettings, Config, MixSettings
+from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.earlier import EarlierImages, RecordedSource
 from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, record_path
 from vlmixer.pipeline.image.photos import Photo, PhotoReader
@@ -24,6 +25,7 @@ from vlmixer.pipeline.image.record import IMAGES, join_units, write_inputs
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.survey import DETECT_UNITS, SurveyRows, divide
 from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.duplicates import FindDuplicates, compared, group_units
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.mix import run_mix
@@ -103,13 +105,16 @@ class KeepWorker:
     inputs: RemainingInputs
     stage: Stage[RegionsDetails]
 
-    def load(self) -> EarlierImages:
-        return EarlierImages(self.regions)
+    def load(self) -> tuple[EarlierImages, DuplicateFiles]:
+        return EarlierImages(self.regions), DuplicateFiles(self.stage.work)
 
-    def run(self, unit: Unit[tuple[SurveyRows, ...]], resource: EarlierImages) -> UnitResult[FoundRegions]:
-        reader = PhotoReader(self.stage.work, RecordedSource(resource))
-        writer = PartWriter(self.stage, self.device, 0, resource.feature_dim, _nothing_new, self.inputs.number)
-        return writer.write(unit, reader, lambda: resource.unmapped)
+    def run(
+        self, unit: Unit[tuple[SurveyRows, ...]], resource: tuple[EarlierImages, DuplicateFiles]
+    ) -> UnitResult[FoundRegions]:
+        earlier, duplicates = resource
+        reader = PhotoReader(self.stage.work, RecordedSource(earlier), duplicates.of)
+        writer = PartWriter(self.stage, self.device, 0, earlier.feature_dim, _nothing_new, self.inputs.number)
+        return writer.write(unit, reader, lambda: earlier.unmapped)
 
 
 def _nothing_new(photos: Sequence[Photo], log: RejectLog) -> Iterator[tuple[Photo, list[Region]]]:
@@ -126,10 +131,13 @@ def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine)
     if finished is not None:
         return finished
     survey = write_survey(regions, stage.work, gone)
-    units = [Unit(DETECT_UNITS.name(number), rows) for number, rows in enumerate(divide(stage.work, survey))]
+    units = [Unit(DETECT_UNITS.name(number), rows) for number, rows in enumerate(divide(survey))]
     names = [unit.name for unit in units]
     if not units:
         raise UserError(f"{regions}: no image would be left. Remove the folder {config.out} instead.")
+    groups = group_units(DuplicateFiles(stage.work).begin(survey))
+    if not compared(stage):
+        engine.run(stage, groups, int, lambda groups: groups | "FindDuplicates" >> FindDuplicates(stage), label="drop")
     worker = KeepWorker(files.absolute(regions), present.details.detector.device, inputs, stage)
     with progress(stage, "drop: regions", names, "images"):
         if left := pending(stage, units):

@@ -8,8 +8,9 @@ from vlmixer.artifacts import files, schemas
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.stages import TAG
-from vlmixer.pipeline.mix.shuffling import SPREAD, VIEWS, read_batch, sort_bucket, spread_views, write_batches
+from vlmixer.pipeline.mix.shuffling import SPREAD, VIEWS, sort_bucket, spread_views
 from vlmixer.pipeline.mix.units import SHUFFLE, ShardLayout
+from vlmixer.pipeline.units.batches import read_batch, write_batches
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 

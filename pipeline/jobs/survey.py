@@ -1,11 +1,14 @@
 """The first half of stage `detect`: finds, names and compares all images before any is decoded.
 
-Writes OUT/work/detect/survey-*.parquet, which are removed when the stage is finished. pipeline/image/survey.py divides
-them into the units of the second half.
+Writes OUT/work/detect/survey-*.parquet, which are removed when the stage is finished, and which of their images repeat
+others. pipeline/image/survey.py divides them into the units of the second half.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import dropped, files, schemas
 from vlmixer.artifacts.details import RegionsDetails
@@ -13,12 +16,15 @@ from vlmixer.artifacts.dropped import Dropped
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.pipeline.config import ImageSettings, fetch_policy
+from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
 from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS, SurveyPart, SurveyRows, divide, known_files
 from vlmixer.pipeline.jobs.do_units import DoUnits
+from vlmixer.pipeline.jobs.duplicates import FindDuplicates, compared, group_units
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.units.failures import any_failed
 from vlmixer.pipeline.units.inputs import KnownInput
 from vlmixer.pipeline.units.plan import pending
 from vlmixer.pipeline.units.progress import progress
@@ -76,19 +82,56 @@ def surveyed_files(stage: Stage[RegionsDetails], pieces: Sequence[InputPiece]) -
         yield from known_files(files.join(stage.work, part_name(SURVEY_UNITS.name(number))))
 
 
+class SurveyImages(beam.PTransform):
+    """PCollection[Unit[InputPiece]], all pieces → PCollection[str], the last units done. Surveys the pieces, then finds
+    the duplicates among their images. pieces: how many there are."""
+
+    def __init__(self, worker: SurveyWorker, pieces: int) -> None:
+        super().__init__()
+        self._worker = worker
+        self._pieces = pieces
+
+    def expand(self, pieces: beam.PCollection) -> beam.PCollection:
+        stage = self._worker.stage
+        return (
+            pieces
+            | "SurveyPieces" >> DoUnits(stage, self._worker)
+            | "CountPieces" >> beam.combiners.Count.Globally()
+            | "ListGroups" >> beam.FlatMap(_group_units, stage, self._pieces)
+            | "FindDuplicates" >> FindDuplicates(stage)
+        )
+
+
+@no_annotations
+def _group_units(surveyed: int, stage: Stage[RegionsDetails], pieces: int) -> list[Unit[int]]:
+    """Units of groups of parts, once all pieces are surveyed. None if a unit failed."""
+    if surveyed < pieces or any_failed(stage):
+        return []
+    names = [SURVEY_UNITS.name(number) for number in range(pieces)]
+    results = read_results(stage, names, Surveyed)
+    parts = [SurveyPart(part_name(name), result.details.rows) for name, result in zip(names, results, strict=True)]
+    return group_units(DuplicateFiles(stage.work).begin(parts))
+
+
 def survey_images(
     pieces: Sequence[InputPiece], stage: Stage[RegionsDetails], engine: Engine, settings: ImageSettings
 ) -> list[Unit[tuple[SurveyRows, ...]]]:
     """The units of detection. Surveys the pieces that are not surveyed yet."""
     surveys = [Unit(SURVEY_UNITS.name(number), piece) for number, piece in enumerate(pieces)]
     names = [unit.name for unit in surveys]
-    left = pending(stage, surveys)
-    if left:
+    if pending(stage, surveys) or not compared(stage):
         with progress(stage, "detect: survey", names, "images"):
-            do = DoUnits(stage, SurveyWorker(stage, settings.drop_duplicates, fetch_policy(settings)))
-            engine.run(stage, left, InputPiece, lambda units: units | "SurveyPieces" >> do, label="detect: survey")
+            worker = SurveyWorker(stage, settings.drop_duplicates, fetch_policy(settings))
+            transform = SurveyImages(worker, len(surveys))
+            engine.run(
+                stage,
+                surveys,
+                InputPiece,
+                lambda pieces: pieces | "SurveyImages" >> transform,
+                label="detect: survey",
+            )
     parts = [
         SurveyPart(part_name(name), result.details.rows, one_unit(piece), piece.format)
         for name, result, piece in zip(names, read_results(stage, names, Surveyed), pieces, strict=True)
     ]
-    return [Unit(DETECT_UNITS.name(number), rows) for number, rows in enumerate(divide(stage.work, parts))]
+    return [Unit(DETECT_UNITS.name(number), rows) for number, rows in enumerate(divide(parts))]

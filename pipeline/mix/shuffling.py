@@ -4,15 +4,16 @@ Both follow from hashes of the sample's key, so that the order of samples is ran
 nothing else. Views travel through Arrow files of the work folder; only one of them is open at a time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts import schemas
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.mix.samples import sample_key, shard_of
 from vlmixer.pipeline.mix.units import BUCKET, ShardLayout
+from vlmixer.pipeline.units.batches import read_batch
 
 VIEW = pa.field("view", pa.int32(), nullable=False)
 SHARD = pa.field("shard", pa.int32(), nullable=False)
@@ -62,17 +63,3 @@ def read_shard_views(folder: str, layout: ShardLayout, shard: int) -> pa.RecordB
     """The views of a shard (VIEWS), in order. folder: where the buckets' files are."""
     bucket, place = divmod(shard, layout.shards_per_bucket)
     return read_batch(folder, BUCKET.name(bucket), place)
-
-
-def read_batch(folder: str, unit: str, number: int) -> pa.RecordBatch:
-    """A record batch of a unit's file."""
-    with files.open_read(files.join(folder, f"{unit}.arrow")) as file, pa.ipc.open_file(file) as reader:
-        return reader.get_batch(number)
-
-
-def write_batches(folder: str, unit: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write a unit's file: one record batch for each table, even if it has no rows."""
-    with files.publishing(files.join(folder, f"{unit}.arrow")) as file, pa.ipc.new_file(file, schema) as writer:
-        for table in tables:
-            columns = [column.combine_chunks() for column in table.combine_chunks().columns]
-            writer.write_batch(pa.record_batch(columns, schema=schema))

@@ -150,7 +150,7 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
     image_samples = large.written(MIX.name, "images")
     pieces: dict[UnitKind, int] = {
         FIND: sentences, DUPLICATES: candidates, PART: candidates,
-        survey.SURVEY_UNITS: images, survey.DETECT_UNITS: images,
+        survey.SURVEY_UNITS: images, survey.SPREAD: images, survey.DUPLICATES: images, survey.DETECT_UNITS: images,
         GATHER: regions, SHUFFLE: views, BUCKET: views, MIXED: views, IMAGES: image_samples,
     }  # fmt: skip
     seconds = {kind: large.seconds(kind) / max(count, 1) for kind, count in pieces.items()}

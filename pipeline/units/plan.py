@@ -13,6 +13,7 @@ from vlmixer.artifacts.unchanged import listed
 from vlmixer.pipeline.units.changes import PlanChanged
 from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.inputs import path as inputs_path
+from vlmixer.pipeline.units.passes import UnitKind
 from vlmixer.pipeline.units.stage import AnyStage, Stage
 from vlmixer.pipeline.units.unit import Content, Unit
 
@@ -60,12 +61,12 @@ def begin_stage(
     plan: Plan,
     *,
     overwrite: bool,
-    preparation: str | None = None,
+    preparation: Sequence[UnitKind] = (),
     inputs: InputFiles | None = None,
 ) -> Manifest[Details] | None:
     """Prepare the stage for work. Returns its manifest if it is finished, None if there is work to do.
 
-    If no unit is done yet, the stage takes the new plan. preparation: units whose names begin so do not count as done.
+    If no unit is done yet, the stage takes the new plan. preparation: units of these kinds do not count as done.
     inputs: the files that the stage reads, if it reads others than those of earlier stages.
     Raises PlanChanged, which names what changed, if the stage was begun or finished with another plan and `overwrite`
     is off.
@@ -105,10 +106,10 @@ def _begun(stage: AnyStage) -> dict[str, Any] | None:
     return asdict(json_files.read(stage.plan, _Begun, advice=f"Run `vlmixer {stage.name} … --overwrite`."))
 
 
-def _any_done(stage: AnyStage, preparation: str | None) -> bool:
+def _any_done(stage: AnyStage, preparation: Sequence[UnitKind]) -> bool:
     """Whether a unit has a result, other than those of the preparation."""
     done = [name for name in files.list_files(stage.work) if _RESULT.fullmatch(name)]
-    return any(preparation is None or not name.startswith(f"{preparation}-") for name in done)
+    return any(not any(kind.includes(name) for kind in preparation) for name in done)
 
 
 def _clear(stage: AnyStage) -> None:

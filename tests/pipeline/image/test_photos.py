@@ -31,8 +31,8 @@ def survey(tmp_path):
 
 
 def read(folder, duplicates=(), *, decode_ahead=False):
-    reader = PhotoReader(str(folder), ImageSource(1e8))
-    photos = list(reader.photos([SurveyRows("survey.parquet", 0, 6, duplicates)], decode_ahead=decode_ahead))
+    reader = PhotoReader(str(folder), ImageSource(1e8), lambda rows: dict(duplicates))
+    photos = list(reader.photos([SurveyRows("survey.parquet", 0, 6)], decode_ahead=decode_ahead))
     return photos, {met.ref.source.rpartition("/")[2]: met.reason for met in reader.met if met.reason}, reader
 
 

@@ -37,7 +37,7 @@ def spans(units):
 
 
 def test_units_take_neighbours_across_parts_and_some_parts_whole(tmp_path, parts):
-    units = divide(str(tmp_path), parts, DetectSizes(images_per_unit=4))
+    units = divide(parts, DetectSizes(images_per_unit=4))
     assert spans(units) == [
         [("a", 0, 4)], [("a", 4, 8)], [("a", 8, 10)], [("b", 0, 7)], [("c", 0, 3), ("d", 0, 1)], [("d", 1, 4)]
     ]  # fmt: skip
@@ -45,13 +45,7 @@ def test_units_take_neighbours_across_parts_and_some_parts_whole(tmp_path, parts
     assert sorted(read) == sorted(f"{part.name}/{row}" for part in parts for row in range(part.rows))
 
 
-def test_units_are_larger_if_there_would_be_too_many(tmp_path, parts):
-    assert spans(divide(str(tmp_path), parts, DetectSizes(images_per_unit=1, max_units=4))) == [
+def test_units_are_larger_if_there_would_be_too_many(parts):
+    assert spans(divide(parts, DetectSizes(images_per_unit=1, max_units=4))) == [
         [("a", 0, 6)], [("a", 6, 10)], [("b", 0, 7)], [("c", 0, 3), ("d", 0, 3)], [("d", 3, 4)]
     ]  # fmt: skip
-
-
-def test_duplicates_are_named_by_the_first_of_their_content(tmp_path, parts):
-    units = divide(str(tmp_path), parts, DetectSizes(images_per_unit=4))
-    found = {(rows.part, row): first for unit in units for rows in unit for row, first in rows.duplicates}
-    assert found == {("d", 0): "a/3", ("d", 2): "b/0", ("d", 3): "d/1"}

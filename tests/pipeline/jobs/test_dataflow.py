@@ -119,8 +119,10 @@ def test_a_stage_waits_for_its_passes_inside_the_job(jobs):
     """Each pass after the first begins with what the one before left: a combiner or a side input is between them."""
     passes = {label: [step.label for step in all_steps(job) if step.label.endswith("/DoUnit")] for label, job in
               jobs.items()}  # fmt: skip
-    assert {label: len(found) for label, found in passes.items() if len(found) > 1} == {"index": 3, "mix": 3}
-    for label in ("index", "mix"):
+    assert {label: len(found) for label, found in passes.items() if len(found) > 1} == {
+        "detect: survey": 3, "index": 3, "mix": 3,
+    }  # fmt: skip
+    for label in ("detect: survey", "index", "mix"):
         steps = all_steps(jobs[label])
         made_by = {collection: step for step in steps for collection in step.outputs}
         for name in passes[label][1:]:
@@ -218,7 +220,7 @@ def test_the_size_of_a_graph_does_not_depend_on_the_number_of_units(monkeypatch)
 
 def test_units_are_read_back_as_they_were(tmp_path):
     stage = Stage(TAG, str(tmp_path))
-    runs = (SurveyRows("a.parquet", 0, 5, ((3, "photo é.jpg"),)), SurveyRows("b.parquet", 7, 9))
+    runs = (SurveyRows("photo é.parquet", 0, 5), SurveyRows("b.parquet", 7, 9))
     for content, units in (
         (tuple[SurveyRows, ...], [Unit("a", runs), Unit("b", ())]),
         (Candidates, [Unit("a", Candidates(1, 2, 3))]),

@@ -31,6 +31,8 @@ MEASURED = Measured(
         DUPLICATES: 1e-6,
         PART: 1e-3,
         survey.SURVEY_UNITS: 1e-3,
+        survey.SPREAD: 1e-5,
+        survey.DUPLICATES: 1e-4,
         survey.DETECT_UNITS: 0.05,
         GATHER: 3e-5,
         SHUFFLE: 1e-5,
@@ -128,6 +130,8 @@ def test_detection():
     plan = stages()["detect"]
     assert plan.passes == (
         PassPlan("survey", 2, about(6.4), 2.0),
+        PassPlan("spread", 1, about(0.064)),
+        PassPlan("duplicates", 1, about(0.64)),
         PassPlan("detect", 100, about(320.0), 7.0, 5.0),
     )
     assert (plan.input_bytes, plan.output_bytes) == (64_000_000, 16_000 * 2_000 + 1_600 * 10)
@@ -201,7 +205,7 @@ def test_a_report_says_what_is_done_and_what_it_costs():
     lines = report.to_table().splitlines()
     assert lines[0].split() == "stage units what goes in on disk memory 1 worker 4 workers".split()
     assert lines[1].split()[-2:] == ["done", "done"]
-    assert lines[2].split()[:4] == ["detect", "(25%", "done)", "102"]
+    assert lines[2].split()[:4] == ["detect", "(25%", "done)", "104"]
     assert lines[5].startswith("all ")
     assert lines[6].startswith("cost, at 2 per worker and hour")
     assert lines[-1] == "- as here"

@@ -6,6 +6,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.stages import MIX
+from vlmixer.pipeline.image.survey import SURVEY_UNITS
 from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.plan import Plan, begin_stage
 from vlmixer.pipeline.units.stage import Stage
@@ -32,7 +33,7 @@ def test_a_stage_without_a_finished_unit_takes_the_new_plan(stage):
 
 def test_units_that_prepare_do_not_count(stage):
     files.publish_bytes(stage.stats("survey-00000"), b"{}")
-    assert begin_stage(stage, OTHER, overwrite=False, preparation="survey") is None
+    assert begin_stage(stage, OTHER, overwrite=False, preparation=[SURVEY_UNITS]) is None
     assert not files.exists(stage.stats("survey-00000"))
 
 

@@ -1,0 +1,134 @@
+"""What the launching process of a run needs as the corpus grows: processor seconds and memory, without its workers'.
+
+    python benchmarks/launcher.py --out DIR [--steps survey …] [--sizes 1000000 10000000 …] [--workers 2]
+
+The steps, each in a process of its own, over generated files in the formats of the stages:
+
+    survey    after `detect` has surveyed N images: duplicates among them (one in a hundred), and the units of detection
+
+Prints for each the launcher's processor seconds and largest memory, and the seconds by the clock. Files of a size are
+removed before the next one is made; 10 million images take 0.5 GB.
+"""
+
+import argparse
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlmixer.artifacts import files
+from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.stages import DETECT
+from vlmixer.pipeline.config import ImageSettings
+from vlmixer.pipeline.image.readers.base import InputFile, InputPiece
+from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA
+from vlmixer.pipeline.image.survey import SURVEY_UNITS
+from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.survey import Surveyed, part_name, survey_images
+from vlmixer.pipeline.units.results import publish_result
+from vlmixer.pipeline.units.stage import Stage
+from vlmixer.pipeline.units.unit import Unit, UnitResult
+
+IMAGES_PER_TAR = 10_000
+EQUAL = 100
+"""One image in so many has the content of another one."""
+
+
+def _pieces(images: int) -> list[InputPiece]:
+    return [
+        InputPiece("tar", (InputFile(number, f"/corpus/{number:06d}.tar", 1),))
+        for number in range(-(-images // IMAGES_PER_TAR))
+    ]
+
+
+def write_survey(out: str, images: int) -> None:
+    """OUT/work/detect after the survey of this many images in tars."""
+    stage = Stage(DETECT, out)
+    files.publish_bytes(stage.plan, b"{}\n")
+    for number, piece in enumerate(_pieces(images)):
+        first = number * IMAGES_PER_TAR
+        rows = min(IMAGES_PER_TAR, images - first)
+        rng = np.random.default_rng([2, number])
+        contents = np.arange(first, first + rows, dtype=np.uint64)
+        equal = rng.random(rows) < 1 / EQUAL
+        contents[equal] = rng.integers(0, images, int(equal.sum()))
+        # Digests look random.
+        digests = np.stack([contents * np.uint64(0x9E3779B97F4A7C15), contents * np.uint64(0xC2B2AE3D27D4EB4F)], 1)
+        names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([piece.files[0].name]))
+        empty = pa.array([""] * rows)
+        constant = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([""]))
+        columns = {
+            "source": names,
+            "key": pa.array([f"{row:09d}.jpg" for row in range(first, first + rows)]),
+            "format": constant,
+            "position": pa.array(np.arange(rows) * 65_536),
+            "size": pa.array(np.full(rows, 65_000)),
+            "input": pa.array(np.full(rows, number)),
+            "place": pa.array(np.arange(rows)),
+            "digest": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(16), rows, [None, pa.py_buffer(digests.tobytes())]
+            ),
+            "predictions": constant,
+            "prediction": pa.FixedSizeListArray.from_arrays(pa.array(np.full(2 * rows, -1)), 2),
+        }
+        table = pa.table({name: columns.get(name, empty) for name in SURVEY_SCHEMA.names}, schema=SURVEY_SCHEMA)
+        unit = SURVEY_UNITS.name(number)
+        with files.publishing(files.join(stage.work, part_name(unit))) as file:
+            pq.write_table(table, file, row_group_size=4096, compression="zstd", write_statistics=False)
+        publish_result(stage, Unit(unit, piece), UnitResult(Surveyed(rows), {"images": Counts(rows, rows)}))
+
+
+def survey(out: str, images: int, engine: Engine) -> str:
+    """The launcher between the survey and detection."""
+    units = survey_images(_pieces(images), Stage(DETECT, out), engine, ImageSettings())
+    return f"{len(units):,} units"
+
+
+STEPS: dict[str, tuple[Callable[[str, int], None], Callable[[str, int, Engine], str]]] = {
+    "survey": (write_survey, survey),
+}
+"""By name: what is generated, and what is measured."""
+
+
+def measure(step: str, out: str, size: int, workers: int) -> None:
+    """Do a step in this process and print what it took."""
+    before, began = time.process_time(), time.monotonic()
+    found = STEPS[step][1](out, size, Engine(workers))
+    seconds, memory = time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    clock = time.monotonic() - began
+    print(f"{step}, {size:,}: launcher {seconds:.1f} s, {memory:,.0f} MB; clock {clock:.0f} s; {found}", flush=True)
+
+
+def main() -> None:
+    """Measure all steps at all sizes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1_000_000, 10_000_000])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--measure", nargs=2, metavar=("STEP", "SIZE"), help="only this, over files that are there")
+    options = parser.parse_args()
+    if options.measure:
+        step, size = options.measure
+        measure(step, str(options.out), int(size), options.workers)
+        return
+    for step in options.steps:
+        for size in options.sizes:
+            shutil.rmtree(options.out, ignore_errors=True)
+            STEPS[step][0](str(options.out), size)
+            arguments = ["--out", str(options.out), "--workers", str(options.workers), "--measure", step, str(size)]
+            subprocess.run([sys.executable, __file__, *arguments], check=True)
+    shutil.rmtree(options.out, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

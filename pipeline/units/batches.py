@@ -1,0 +1,34 @@
+"""Arrow files of the work folder that pass rows on from one pass to the next, in record batches."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from vlmixer.artifacts import files
+
+
+def read_batch(folder: str, unit: str, number: int) -> pa.RecordBatch:
+    """A record batch of a unit's file."""
+    with files.open_read(files.join(folder, f"{unit}.arrow")) as file, pa.ipc.open_file(file) as reader:
+        return reader.get_batch(number)
+
+
+def write_batches(folder: str, unit: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write a unit's file: one record batch for each table, even if it has no rows."""
+    with files.publishing(files.join(folder, f"{unit}.arrow")) as file, pa.ipc.new_file(file, schema) as writer:
+        for table in tables:
+            columns = [column.combine_chunks() for column in table.combine_chunks().columns]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def write_by_number(folder: str, unit: str, table: pa.Table, numbers: np.ndarray, batches: int) -> None:
+    """Write a unit's file: for each number below `batches` a record batch of the rows with it, in their order.
+
+    numbers: (rows,) int.
+    """
+    order = np.argsort(numbers, kind="stable")
+    bounds = np.searchsorted(numbers[order], np.arange(batches + 1)).tolist()
+    pieces = (table.take(pa.array(order[begin:end])) for begin, end in pairwise(bounds))
+    write_batches(folder, unit, table.schema, pieces)
