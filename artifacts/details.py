@@ -16,7 +16,8 @@ _NO_OTHER_KEYS = {"extra": "forbid"}
 @dataclass(frozen=True)
 class DetectorIdentity:
     """What makes two detectors the same. `weights` is a hash or the name of a set of weights; file names in `options`
-    are replaced by hashes of the files. `config` is the hash of a detectron2 config file, None for other detectors."""
+    are replaced by hashes of the files. `config` is the hash of a detectron2 config file, or of the settings of a model
+    of transformers; None for other detectors."""
 
     __pydantic_config__: ClassVar = _NO_OTHER_KEYS
     name: str

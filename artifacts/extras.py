@@ -8,7 +8,12 @@ import re
 from importlib import metadata
 
 _PIPELINE = ("apache_beam", "inflect", "safetensors", "spacy", "torch", "torchvision", "zstandard")
-_MODULES = {**dict.fromkeys(_PIPELINE, "pipeline"), "tokenizers": "train", "pycocoevalcap": "captions"}
+_MODULES = {
+    **dict.fromkeys(_PIPELINE, "pipeline"),
+    **dict.fromkeys(("huggingface_hub", "timm", "transformers"), "transformers"),
+    "tokenizers": "train",
+    "pycocoevalcap": "captions",
+}
 """The extra with each module that the core does without."""
 
 

@@ -17,6 +17,7 @@ from vlmixer.pipeline.image.detectors.base import Detector
 DEMO = "demo"
 DETECTRON2 = "detectron2:"
 TSV = "tsv:"
+TRANSFORMERS = "transformers:"
 OWN_PACKAGES = ("onnxruntime", "torch", "torchvision")
 """Packages that a class of the user's own is assumed to depend on."""
 
@@ -40,6 +41,10 @@ FAMILIES = {
     "detectron2": Family(
         "vlmixer.pipeline.image.detectors.detectron2_models", "Detectron2Detector", "config",
         ("detectron2", "torch", "torchvision"),
+    ),
+    "transformers": Family(
+        "vlmixer.pipeline.image.detectors.transformers_models", "TransformersDetector", "name",
+        ("torch", "torchvision", "transformers"),
     ),
 }  # fmt: skip
 """By what stands before the colon of `images.detector`."""
@@ -156,8 +161,8 @@ def _import_class(spec: DetectorSpec) -> Any:
     module_name, colon, class_name = spec.name.partition(":")
     if not colon or not class_name or not all(module_name.split(".")):
         raise CallError(
-            f"images.detector: {spec.name!r} is unknown. Expected torchvision:NAME, detectron2:CONFIG, tsv:FILE, "
-            "demo, or pkg.module:Class of your own."
+            f"images.detector: {spec.name!r} is unknown. Expected torchvision:NAME, detectron2:CONFIG, "
+            "transformers:NAME, tsv:FILE, demo, or pkg.module:Class of your own."
         )
     for path in spec.import_paths:
         if path not in sys.path:
@@ -184,7 +189,12 @@ def _import_class(spec: DetectorSpec) -> Any:
 
 
 def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
-    """What identifies the detector in a manifest: name, options and hashes of files, but no paths."""
+    """What identifies the detector in a manifest: name, options and hashes of files, but no paths.
+
+    Raises CallError, UserError if the files of a model of transformers are not there.
+    """
+    if spec.name.startswith(TRANSFORMERS):
+        return _describe_transformers(spec)
     weights = spec.weights or "default"
     if spec.name == DEMO and spec.weights is None:
         weights = str(resources.files("vlmixer.pipeline.demo").joinpath("detector.safetensors"))
@@ -197,6 +207,27 @@ def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
         device=spec.device,
         options={key: _identity(value) for key, value in spec.options.items()},
         config=_identity(config) if spec.name.startswith(DETECTRON2) and os.path.isfile(config) else None,
+    )
+
+
+def _describe_transformers(spec: DetectorSpec) -> DetectorIdentity:
+    from vlmixer.pipeline.image.detectors.transformers_folder import (
+        check_no_weights,
+        find_folder,
+        settings_hash,
+        shown_name,
+        weights_hash,
+    )
+
+    name = spec.name.removeprefix(TRANSFORMERS)
+    check_no_weights(name, spec.weights)
+    folder = find_folder(name, "images.detector", spec.options.get("revision"))
+    return DetectorIdentity(
+        name=TRANSFORMERS + shown_name(name),
+        weights=weights_hash(folder, "images.detector"),
+        device=spec.device,
+        options={key: _identity(value) for key, value in spec.options.items()},
+        config=settings_hash(folder),
     )
 
 

@@ -21,6 +21,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.model.weights import read_weights, wrong_classes
 from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.detectors.batches import group_by_size
 from vlmixer.pipeline.image.detectors.precision import InPrecision, Precision
 from vlmixer.pipeline.image.detectors.weights import class_names_in
 
@@ -180,18 +181,6 @@ class TorchvisionDetector:
         if self._box_head is not None:
             return self._box_head(self._network.roi_heads.box_roi_pool(maps, boxes, sizes))
         return self._pool({"pooled": _finest_map(maps)}, boxes, sizes).flatten(1)
-
-
-def group_by_size(shapes: Sequence[tuple[int, ...]], device: str) -> list[list[int]]:
-    """Rows of the images, given by their shapes, that go through the network together.
-
-    On a CPU each image goes alone. More would not be faster, and the last digits of a result would depend on the number
-    of images.
-    """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row, shape in enumerate(shapes):
-        groups.setdefault((row,) if device == "cpu" else shape, []).append(row)
-    return list(groups.values())
 
 
 def _finest_map(maps: "OrderedDict[str, Tensor]") -> Tensor:

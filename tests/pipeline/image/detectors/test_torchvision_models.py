@@ -21,11 +21,8 @@ from torchvision.models import detection, get_model, list_models
 from torchvision.ops import roi_align
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from vlmixer.pipeline.image.detectors.torchvision_models import (
-    TorchvisionDetector,
-    fold_norms,
-    group_by_size,
-)
+from vlmixer.pipeline.image.detectors.batches import group_by_size
+from vlmixer.pipeline.image.detectors.torchvision_models import TorchvisionDetector, fold_norms
 
 
 def test_on_an_accelerator_images_of_one_size_go_together():
