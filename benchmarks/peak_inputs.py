@@ -53,7 +53,8 @@ class Kind:
 
 
 def _tag(folder: Path, pattern: object) -> Mapping[str, list[str]]:
-    return {"tag": _stage("tag", folder, text={"inputs": [str(pattern)], "spacy_model": "rules"})}
+    text = {"inputs": [str(pattern)], "spacy_model": "rules", "field": "text"}
+    return {"tag": _stage("tag", folder, text=text)}
 
 
 def _detect(folder: Path, pattern: object) -> Mapping[str, list[str]]:

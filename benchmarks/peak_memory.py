@@ -9,6 +9,7 @@ when it needs them; *RSS* is with them. 1.1 times the own memory is the most tha
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -41,7 +42,10 @@ def main() -> None:
         taken = []
         for items in (number, number * TIMES):
             with tempfile.TemporaryDirectory(dir=options.folder) as place:
-                taken.append(measure(KINDS[name], items, Path(place)))
+                try:
+                    taken.append(measure(KINDS[name], items, Path(place)))
+                except subprocess.CalledProcessError as error:
+                    raise SystemExit(f"{name}, {items:,} items: {error}\n{error.output[-2000:]}") from None
         for command, small in taken[0].items():
             large = taken[1][command]
             own = f"{small.largest / 1e6:.0f} | {large.largest / 1e6:.0f} | {large.largest / small.largest:.2f}"

@@ -8,7 +8,7 @@ Listings are never cached, because other processes write to the same store.
 """
 
 from vlmixer.artifacts.files.paths import absolute, is_url, join, parent
-from vlmixer.artifacts.files.patterns import RESULTS, FileStat, expand, stamp
+from vlmixer.artifacts.files.patterns import RESULTS, FileStat, NamesAndSizes, expand, stamp
 from vlmixer.artifacts.files.reading import (
     beside,
     exists,
@@ -45,6 +45,7 @@ __all__ = [
     "RESULTS",
     "TEMPORARY",
     "FileStat",
+    "NamesAndSizes",
     "absolute",
     "beside",
     "create",

@@ -9,6 +9,7 @@ itself goes through the folders.
 import glob
 import os
 import uuid
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from vlmixer.artifacts.files.paths import absolute, is_url, join, scheme
 from vlmixer.artifacts.files.stores import NO_BUCKET, OBJECT_STORES, allowed, reaching
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileStat:
     """A file's name (as listed) and its size in bytes. `stamp` changes when the file does: see `stamp`."""
 
@@ -25,10 +26,21 @@ class FileStat:
     size: int
     stamp: str = field(default="", compare=False)
 
-    @property
-    def name_and_size(self) -> dict[str, Any]:
-        """What a plan knows of the file."""
-        return {"name": self.name, "size": self.size}
+
+@dataclass(frozen=True)
+class NamesAndSizes(Collection[dict[str, Any]]):
+    """What a plan knows of files: {"name", "size"} each, made while one reads, since many would take much memory."""
+
+    stats: Sequence[FileStat]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return ({"name": entry.name, "size": entry.size} for entry in self.stats)
+
+    def __len__(self) -> int:
+        return len(self.stats)
+
+    def __contains__(self, entry: object) -> bool:
+        return any(entry == own for own in self)
 
 
 def expand(patterns: list[str] | tuple[str, ...], *, key: str, out: str = "") -> list[FileStat]:

@@ -5,7 +5,7 @@ images, and `vlmixer drop` makes the results without some images from it alone. 
 the files that the stage was planned with.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -79,9 +79,10 @@ def join_units(folder: str, paths: Iterable[str]) -> Output:
     return manifest.output_of(folder, IMAGES, rows)
 
 
-def write_inputs(folder: str, inputs: Sequence[Mapping[str, Any]]) -> Output:
+def write_inputs(folder: str, inputs: Collection[Mapping[str, Any]]) -> Output:
     """Write inputs.parquet to `folder`: the files of a plan (`Plan.inputs`)."""
-    table = pa.Table.from_pylist([dict(entry) for entry in inputs])
+    names, sizes = ([entry[key] for entry in inputs] for key in ("name", "size"))
+    table = pa.table({"name": pa.array(names, pa.string()), "size": pa.array(sizes, pa.int64())})
     with files.publishing(files.join(folder, INPUTS)) as file:
         pq.write_table(table, file, compression="zstd", write_statistics=False)
     return manifest.output_of(folder, INPUTS, len(table))

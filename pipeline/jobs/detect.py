@@ -153,7 +153,7 @@ def run_detect(
     }
     settings = {name: value for name, value in settings.items() if name not in MACHINES}
     versions = manifest.versions([*PACKAGES, *decoders(), *packages_of(spec)])
-    plan = Plan(settings, [entry.name_and_size for entry in corpus.inputs], versions)
+    plan = Plan(settings, files.NamesAndSizes(corpus.inputs), versions)
     if earlier:
         check_extendable(manifest.read(earlier, DETECT), plan, earlier)
         # Region features are read in a moment; taking them over would cost as much.

@@ -112,7 +112,7 @@ def run_tag(
     tagger = describe_model(nlp)
     settings = asdict(replace(text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}
     settings["rejects"] = config.rejects
-    plan = Plan(settings, [entry.name_and_size for entry in inputs], manifest.versions(packages(text)))
+    plan = Plan(settings, files.NamesAndSizes(inputs), manifest.versions(packages(text)))
     stage = Stage(TAG, config.out, config.rejects == "all")
     if earlier:
         check_extendable(manifest.read(earlier, TAG), plan, earlier)

@@ -8,6 +8,7 @@ marks. All are Arrow files in the stage's work folder, so sentences never travel
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import tee
 
 import numpy as np
 import pyarrow as pa
@@ -67,18 +68,19 @@ class CandidateFiles:
 
     def mark_duplicates(self, unit: str, bucket: Bucket) -> None:
         """Write, for each unit of the first pass, which of its rows in the bucket repeat an earlier candidate."""
-        digests: list[np.ndarray] = []
-        rows: list[np.ndarray] = []
+        batches, own = tee(self._bucket(bucket))  # in step, so one batch is held
+        with files.publishing(self._path(unit)) as file, pa.ipc.new_file(file, ROWS) as writer:
+            for repeated, (_, rows) in zip(repeats(digests for digests, _ in batches), own, strict=True):
+                writer.write_batch(pa.record_batch([pa.array(np.sort(rows[repeated]), pa.int32())], schema=ROWS))
+
+    def _bucket(self, bucket: Bucket) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each unit of the first pass: its hashes in the bucket, (n, 2) uint64, and their rows."""
         for number in range(bucket.finds):
             name = _hashes(FIND.name(number))
             with files.open_read(self._path(name)) as file, pa.ipc.open_file(file) as reader:
                 batch = reader.get_batch(bucket.number)
-                raw = batch.column(0).buffers()[1]
-                digests.append(np.frombuffer(raw or b"", np.uint64, 2 * len(batch)).reshape(-1, 2).copy())
-                rows.append(batch.column(1).to_numpy())
-        with files.publishing(self._path(unit)) as file, pa.ipc.new_file(file, ROWS) as writer:
-            for repeated, of_unit in zip(repeats(digests), rows, strict=True):
-                writer.write_batch(pa.record_batch([pa.array(np.sort(of_unit[repeated]), pa.int32())], schema=ROWS))
+            raw = batch.column(0).buffers()[1]
+            yield np.frombuffer(raw or b"", np.uint64, 2 * len(batch)).reshape(-1, 2), batch.column(1).to_numpy()
 
     def read(
         self, content: Candidates, buckets: int, rows_per_batch: int

@@ -1,6 +1,6 @@
 """Which digests repeat an earlier one. The search that tagging (sentences) and detection (images) share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -27,13 +27,21 @@ def first_of_each(digests: np.ndarray, order: Sequence[np.ndarray] = ()) -> np.n
     return found
 
 
-def repeats(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For each array of digests, (n, 2) uint64, the indices of those that stand earlier in it or in an array before."""
-    ends = np.cumsum([len(part) for part in parts])
-    digests = np.concatenate(parts)
-    repeated = np.flatnonzero(first_of_each(digests) != np.arange(len(digests)))
-    begins = [0, *ends[:-1]]
-    return [
-        found - begin
-        for found, begin in zip(np.split(repeated, np.searchsorted(repeated, ends[:-1])), begins, strict=True)
-    ]
+def repeats(parts: Iterable[np.ndarray], at_once: int = 1 << 16) -> Iterator[np.ndarray]:
+    """For each array of digests, (n, 2) uint64, the indices of those that stand earlier in it or in an array before.
+
+    What it holds grows with the different digests, 40 bytes for each, not with all. at_once: how many are compared.
+    """
+    known = np.empty(0, "S16")  # sorted
+    for part in parts:
+        new = np.zeros(len(part), bool)
+        for begin in range(0, len(part), at_once):
+            digests = np.ascontiguousarray(part[begin : begin + at_once]).view("S16").ravel()
+            different, first = np.unique(digests, return_index=True)
+            places = np.searchsorted(known, different)
+            fresh = np.ones(len(different), bool)
+            inside = places < len(known)
+            fresh[inside] = known[places[inside]] != different[inside]
+            new[begin + first[fresh]] = True
+            known = np.insert(known, places[fresh], different[fresh])
+        yield np.flatnonzero(~new)

@@ -7,8 +7,9 @@ They are compared when a stage is resumed, when its results are used again, and 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 
@@ -25,10 +26,10 @@ LOG = logging.getLogger("vlmixer")
 SCHEMA = pa.schema(
     [pa.field("name", pa.string()), pa.field("stamp", pa.string()), pa.field("digest", pa.binary())]
 )  # fmt: skip
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KnownInput:
     """A file that a stage read. digest: of its content, as its stage computes it; b"" if it is not known."""
 
@@ -50,10 +51,16 @@ class InputFiles:
     same_content: Callable[[Manifest, KnownInput], bool | None]
 
     def keep(self, stage: AnyStage, known: Iterable[KnownInput] = ()) -> None:
-        """Write the file. known: more that the stage found out about its inputs, or other files that it read."""
-        more = {entry.name: entry for entry in known}
-        own = [more.pop(entry.name, KnownInput(entry.name, entry.stamp)) for entry in self.found]
-        _write(stage, [*own, *more.values()])
+        """Write the file. known: more that the stage found out about its inputs, or other files that it read. It is
+        not held: of many images it would take most of the memory."""
+        _write(stage, self._all(known))
+
+    def _all(self, known: Iterable[KnownInput]) -> Iterator[KnownInput]:
+        left = {entry.name: entry.stamp for entry in self.found}
+        for entry in known:
+            left.pop(entry.name, None)
+            yield entry
+        yield from (KnownInput(name, stamp) for name, stamp in left.items())
 
     def changed(self, stage: AnyStage) -> list[str]:
         """The files that are not those that the stage was begun with; [] if nothing is known about them."""
@@ -99,16 +106,20 @@ class InputFiles:
 
     def finish(self, stage: AnyStage, known: Iterable[KnownInput] = ()) -> None:
         """Raises UserError if a file was changed since the stage was planned. known: as for `keep`."""
-        found = list(known)
         now = {entry.name: entry.stamp for entry in self.look_again()}
         changed = [entry.name for entry in self.found if now.get(entry.name) != entry.stamp]
+        del now
         planned = {entry.name for entry in self.found}
-        changed += [
-            entry.name for entry in found if entry.name not in planned and files.stamp(entry.name) != entry.stamp
-        ]
+
+        def checked() -> Iterator[KnownInput]:
+            for entry in known:
+                if entry.name not in planned and files.stamp(entry.name) != entry.stamp:
+                    changed.append(entry.name)
+                yield entry
+
+        self.keep(stage, checked())
         if changed:
             raise UserError(changed_while_running(changed))
-        self.keep(stage, found)
 
     def _differing(self, known: Sequence[KnownInput]) -> list[KnownInput]:
         """Those that have another stamp now. A list may name files that are not among those found; of these, and of
@@ -132,13 +143,12 @@ def leave_out(stage: AnyStage, gone: Callable[[str], bool]) -> None:
     known = _read(stage) or []
     left = [entry for entry in known if not gone(entry.name)]
     if len(left) < len(known):
-        _write(stage, left)
+        _write(stage, iter(left))
 
 
-def _write(stage: AnyStage, rows: Sequence[KnownInput]) -> None:
+def _write(stage: AnyStage, rows: Iterator[KnownInput]) -> None:
     with schemas.writing_parquet(path(stage), SCHEMA) as writer:
-        for first in range(0, len(rows), ROWS_AT_ONCE):
-            part = rows[first : first + ROWS_AT_ONCE]
+        while part := list(islice(rows, ROWS_AT_ONCE)):
             columns = ([getattr(row, name) for row in part] for name in SCHEMA.names)
             writer.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA))
 

@@ -1,7 +1,7 @@
 """The plan of a stage: what its bytes depend on. Begins the stage, and says which units are left to do."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,13 +26,13 @@ class Plan:
     """What a stage's bytes depend on: its settings and its inputs (names and sizes, or upstream content hashes)."""
 
     settings: Mapping[str, Any]
-    inputs: Sequence[Any]
+    inputs: Collection[Any]
     versions: Mapping[str, str]
 
     @property
     def hash(self) -> str:
         """Of settings and inputs."""
-        return manifest.digest([SCHEMA_VERSION, self.settings, self.inputs])
+        return manifest.digest([SCHEMA_VERSION, self.settings, list(self.inputs)])
 
     def to_json(self) -> dict[str, Any]:
         """The content of OUT/work/STAGE/plan.json, as reading that file gives it."""
@@ -144,7 +144,7 @@ def _differences_when_finished(finished: Manifest[Details], plan: Plan) -> list[
         return ["its settings or its inputs"]
     wanted = plan.to_json()["settings"]
     found = [f"setting {change}" for change in _changed_keys(finished.settings, wanted)]
-    settings_alone = manifest.digest([SCHEMA_VERSION, finished.settings, plan.inputs]) == finished.plan_hash
+    settings_alone = manifest.digest([SCHEMA_VERSION, finished.settings, list(plan.inputs)]) == finished.plan_hash
     return found if settings_alone else [*found, INPUTS_WHEN_FINISHED]
 
 
