@@ -10,11 +10,25 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 
 from vlmixer.artifacts import files, json_files, manifest
+from vlmixer.artifacts.dataset_cards import CARD, Part, dataset_card
 from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.schemas import PROVENANCE
 from vlmixer.bank.records import Hit
 
 CROPS_PER_SHARD = 10_000
 LIST, SIZES, SHARD = "patches.jsonl", "sizes.json", re.compile(r"patches-\d{6,}\.tar")
+
+_RECORD = {
+    "row": "int64", "patch_id": "string", "image_id": "string", "concept": "string", "score": "float64",
+    "box": ["float64"], "width": "int64", "height": "int64", "context": ["string"], "crop_start": "int64",
+    "crop_bytes": "int64", **dict.fromkeys(PROVENANCE, "string"), "similarity": "float64",
+}  # fmt: skip
+_ABOUT = """\
+# Image patches
+
+Found by `vlmixer bank query`. A sample has `jpg`, the patch; `json`, its record; `txt`, its concept. The licences of
+the photos hold here, too.
+"""
 
 
 def save_hits(hits: Sequence[Hit], folder: str, *, overwrite: bool = False) -> None:
@@ -50,7 +64,7 @@ def claim_folder(folder: str, *, overwrite: bool) -> None:
 def _exported(folder: str) -> Iterator[str]:
     """The names of the files in `folder` that an earlier export wrote."""
     names = {name for name in files.list_files(folder) if "/" not in name}
-    yield from (name for name in names if name in (LIST, SIZES) or SHARD.fullmatch(name))
+    yield from (name for name in names if name in (LIST, SIZES, CARD) or SHARD.fullmatch(name))
     if LIST in names:
         for line in files.read_bytes(files.join(folder, LIST)).splitlines():
             try:
@@ -64,7 +78,7 @@ def _exported(folder: str) -> Iterator[str]:
 def write_webdataset(
     hits: Sequence[Hit], folder: str, *, per_shard: int = CROPS_PER_SHARD, overwrite: bool = False
 ) -> dict[str, int]:
-    """Write the hits as shards, patches-000000.tar …, and sizes.json, the number of samples in each shard.
+    """Write the hits as shards, patches-000000.tar …; sizes.json, the number of samples in each shard; and a card.
 
     A sample is KEY.jpg, the crop; KEY.json, its record; KEY.txt, the concept. KEY is the patch id. Returns the sizes.
     Equal hits give equal bytes. overwrite: as for `save_hits`. Raises CallError if the folder is not empty without it.
@@ -86,6 +100,8 @@ def write_webdataset(
                     tar.addfile(member, io.BytesIO(data))
         sizes[name] = len(shard)
     files.publish_bytes(files.join(folder, SIZES), json.dumps(sizes, indent=1).encode() + b"\n")
+    part = Part("patches-*.tar", {"jpg": "image", "json": _RECORD, "txt": "string"})
+    files.publish_bytes(files.join(folder, CARD), dataset_card({"patches": part}, _ABOUT))
     return sizes
 
 

@@ -19,6 +19,7 @@ from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.beam.metrics import count, measure
 from vlmixer.pipeline.beam.rows import WrittenFile
 from vlmixer.pipeline.beam.sample_coder import SampleCoder, register
+from vlmixer.pipeline.mix.card import write_card
 from vlmixer.pipeline.mix.reader_indexes import write_reader_indexes
 from vlmixer.pipeline.mix.samples import shard_of
 from vlmixer.pipeline.mix.shuffling import order_in_shard
@@ -152,17 +153,20 @@ class _WriteTar(beam.DoFn):
 
 
 class Found:
-    """What the manifest says of samples: the widths of their features, their concepts, and what was replaced."""
+    """What the manifest and the card say of samples: the widths of their features, their concepts, what was replaced,
+    and whether there are pictures."""
 
     def __init__(self) -> None:
         self.widths: set[int] = set()
         self.concepts: set[str] = set()
         self.replaced: Counter[str] = Counter()
+        self.pictures = False
 
     def with_counts(self, sample: Sample) -> Sample:
         """The sample, counted."""
         if len(sample.patches):
             self.widths.add(sample.features.shape[1])
+        self.pictures |= sample.picture is not None
         self.concepts.update(patch.concept for patch in sample.patches)
         if isinstance(sample, MixedSample):
             self.replaced.update(sample.mentions[index].concept for index in sample.replaced)
@@ -170,19 +174,24 @@ class Found:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {"widths": sorted(self.widths), "concepts": sorted(self.concepts), "replaced": dict(self.replaced)}
+        return {
+            "widths": sorted(self.widths),
+            "concepts": sorted(self.concepts),
+            "replaced": dict(self.replaced),
+            "pictures": self.pictures,
+        }
 
 
 @no_annotations
 def _publish(
     shards: list[tuple[tuple[WrittenFile, ...], dict[str, Any]]], out: str, seed: int, vocabulary: Vocabulary
 ) -> list[WrittenFile]:
-    """Write the other readers' indexes and the manifest. Returns all files, in the order of their names."""
+    """Write the other readers' indexes, the card and the manifest. Returns all files, in the order of their names."""
     if not shards:
         raise UserError(f"WriteShards: no sample for {out}. Look at the rejects of the transforms before it.")
     outputs = [Output(**written._asdict()) for names, _ in shards for written in names]
-    outputs += write_reader_indexes(out, [output for output in outputs if output.name.endswith(".tar")])
-    outputs.sort(key=lambda output: output.name)
+    tars = [output for output in outputs if output.name.endswith(".tar")]
+    outputs += write_reader_indexes(out, tars)
     widths = {width for _, found in shards for width in found["widths"]}
     if len(widths) > 1:
         raise UserError(f"WriteShards: features of widths {sorted(widths)}. Samples of one folder need one detector.")
@@ -197,6 +206,19 @@ def _publish(
         )
     rows = {kind: sum(each.rows for each in outputs if each.name.startswith(kind) and each.name.endswith(".tar"))
             for kind in (MIXED, IMAGES)}  # fmt: skip
+    details = ShardsDetails(
+        feature_dim=next(iter(widths), 0),
+        concepts=tuple(vocabulary.names),
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        detector="",
+        bank="",
+        replaced={name: replaced[name] for name in sorted(replaced)},
+        seed=seed,
+        settings={},
+    )
+    outputs.append(write_card(out, tars, details, any(found["pictures"] for _, found in shards)))
+    outputs.sort(key=lambda output: output.name)
     settings: dict[str, Any] = {"transform": "WriteShards", "seed": seed}
     made = Manifest(
         stage=MIX.name,
@@ -209,17 +231,7 @@ def _publish(
         counts={
             name: Counts(rows[kind], rows[kind]) for name, kind in (("views", MIXED), ("images", IMAGES)) if rows[kind]
         },
-        details=ShardsDetails(
-            feature_dim=next(iter(widths), 0),
-            concepts=tuple(vocabulary.names),
-            vocabulary=vocabulary.name,
-            vocabulary_hash=vocabulary.hash,
-            detector="",
-            bank="",
-            replaced={name: replaced[name] for name in sorted(replaced)},
-            seed=seed,
-            settings={},
-        ),
+        details=details,
         settings=settings,
     )
     manifest.publish(out, made)

@@ -26,6 +26,7 @@ from vlmixer.pipeline.config import Config, MixSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.shuffle import BucketWorker, ShuffleWorker
+from vlmixer.pipeline.mix.card import write_card
 from vlmixer.pipeline.mix.cutmix import Mix
 from vlmixer.pipeline.mix.image_shards import read_image_samples
 from vlmixer.pipeline.mix.limits import patch_limits
@@ -225,27 +226,32 @@ def _do_stage(
     tally, uses = _count(stage, shards, results, len(bank))
     replaced = tally.mentions("drawn", "filled", written=True)
     written = [entry for result in results for entry in result.outputs if entry.name.endswith(".tar")]
+    details = ShardsDetails(
+        feature_dim=upstream.bank.details.feature_dim,
+        concepts=tuple(concept.name for concept in bank.concepts),
+        vocabulary=upstream.bank.details.vocabulary,
+        vocabulary_hash=upstream.bank.details.vocabulary_hash,
+        detector=upstream.bank.details.detector.name,
+        bank=upstream.bank.content_hash,
+        replaced={name: replaced[name] for name in sorted(tally.mentions())},
+        seed=config.seed,
+        settings=asdict(config.mix),
+    )
     return finish_stage(
         stage,
         plan,
         results,
-        details=ShardsDetails(
-            feature_dim=upstream.bank.details.feature_dim,
-            concepts=tuple(concept.name for concept in bank.concepts),
-            vocabulary=upstream.bank.details.vocabulary,
-            vocabulary_hash=upstream.bank.details.vocabulary_hash,
-            detector=upstream.bank.details.detector.name,
-            bank=upstream.bank.content_hash,
-            replaced={name: replaced[name] for name in sorted(tally.mentions())},
-            seed=config.seed,
-            settings=asdict(config.mix),
-        ),
+        details=details,
         max_bad_fraction=config.max_bad_fraction,
         extra_inputs=[
             Input(name, sum(output.bytes for output in entry.outputs), entry.content_hash)
             for name, entry in upstream.by_folder.items()
         ],
-        extra_outputs=[*write_reader_indexes(stage.folder, written), *write_tally(stage.folder, tally, uses)],
+        extra_outputs=[
+            *write_reader_indexes(stage.folder, written),
+            write_card(stage.folder, written, details, config.mix.crops),
+            *write_tally(stage.folder, tally, uses),
+        ],
     )
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset as wds
+import yaml
 from benchmarks.readers import PAGE, ROOT, blocks
 from PIL import Image
 from tests.pipeline.jobs.small_corpus import make_corpus, run
 
-from vlmixer.artifacts.samples import read_shard
+from vlmixer.artifacts.samples import read_shard, sample_record
 
 KINDS = ("mixed", "images")
 READERS = Path(sys.prefix) / "readers"
@@ -62,18 +63,33 @@ def test_webdataset(shards, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hugging_face_datasets(shards, kind, tmp_path, monkeypatch):
+    """By the folder alone: README.md says what the tars hold."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
-    files = {"train": str(shards / f"{kind}-*.tar")}
-    data = datasets.load_dataset("webdataset", data_files=files, split="train", cache_dir=str(tmp_path))
+    data = datasets.load_dataset(str(shards), kind, split="train", cache_dir=str(tmp_path))
     expected = {key: sample for path in shards.glob(f"{kind}-*.tar") for key, sample in ours(path).items()}
     assert set(data["__key__"]) == set(expected)
     for entry in data.select(range(0, len(data), 7)):
         sample = expected[entry["__key__"]]
         assert np.array_equal(np.array(entry["npy"], np.float16).reshape(sample.features.shape), sample.features)
-        assert len(entry["json"]["patches"]) == len(sample.patches)
+        plain = json.loads(json.dumps(sample_record(sample)))
+        assert entry["json"] == plain
         if sample.picture is not None:
             assert entry["jpg"].size == Image.open(io.BytesIO(sample.picture)).size
+    streamed = datasets.load_dataset(str(shards), kind, split="train", streaming=True)
+    assert streamed.features == data.features
+    assert [entry["__key__"] for entry in streamed] == data["__key__"][:]
+
+
+def test_the_card_tells_what_is_in_the_folder(shards):
+    head, text = (shards / "README.md").read_text().removeprefix("---\n").split("---\n\n")
+    assert [part["config_name"] for part in yaml.safe_load(head)["configs"]] == list(KINDS)
+    for kind in KINDS:
+        tars = list(shards.glob(f"{kind}-*.tar"))
+        assert f"| `{kind}` | {sum(len(ours(path)) for path in tars)} | {len(tars)} |" in text
+    assert ("`jpg`, a picture of the patches" in text) == any(
+        sample.picture for path in shards.glob("*.tar") for sample in ours(path).values()
+    )
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.section} {' '.join(block.packages[:2])}" for block in BLOCKS])
