@@ -8,7 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, overload
 
@@ -110,6 +110,18 @@ def canonical(value: Any, indent: int | None = None) -> bytes:
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value`."""
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def digest_of_many(entries: Iterable[Any], before: Sequence[Any] | None = None) -> str:
+    """`digest([*entries])`, or `digest([*before, [*entries]])` if there is something before them.
+
+    One entry is in memory at a time: there may be millions.
+    """
+    hashed = hashlib.sha256(b"[" if before is None else canonical(before)[:-2] + b", [")
+    for number, entry in enumerate(entries):
+        hashed.update((b", " if number else b"") + canonical(entry)[:-1])
+    hashed.update(b"]\n" if before is None else b"]]\n")
+    return hashed.hexdigest()
 
 
 def output_of(folder: str, name: str, rows: int) -> Output:

@@ -56,7 +56,7 @@ def drop_images(bank: PatchBank, names: Sequence[str], out: str, *, missing_ok: 
     keep: list[np.ndarray] = []
     log = RejectLog("index")
     for concept in bank.concepts:
-        patches = bank.patches(concept.name)
+        patches = bank.patches(concept.name, keep=False)
         stays = np.ones(len(patches), dtype=bool)
         for place, (image_id, source) in enumerate(patches.images):
             if image_id in wanted:

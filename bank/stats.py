@@ -91,7 +91,7 @@ def bank_stats(bank: PatchBank, mentions: Mapping[str, int] | None = None) -> Ba
     all_scores: list[np.ndarray] = []
     all_sizes: list[np.ndarray] = []
     for name in bank.counts:
-        patches = bank.patches(name)
+        patches = bank.patches(name, keep=False)
         boxes = patches.boxes.astype(np.float64)
         sizes = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
         all_scores.append(patches.scores)

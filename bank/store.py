@@ -155,9 +155,13 @@ class PatchBank:
         check_patches(path, table, int(self._lengths[number]), number, len(self._names))
         return ConceptPatches(concept, first, table, self._names, self._crops)
 
-    def patches(self, concept: str) -> ConceptPatches:
-        """All patches of a concept, by its name or a synonym. Raises CallError if the bank does not know the word."""
-        return self._concept_patches(self.concept_named(concept).id)
+    def patches(self, concept: str, *, keep: bool = True) -> ConceptPatches:
+        """All patches of a concept, by its name or a synonym. Raises CallError if the bank does not know the word.
+
+        keep: whether they stay in memory, for the next call. Not worth it for who goes through all concepts once.
+        """
+        number = self.concept_named(concept).id
+        return self._concept_patches(number) if keep else self._read_concept(number)
 
     def concept_named(self, word: str) -> Concept:
         """The concept that `word` names, with or without its qualifier. Raises CallError, with near words, if none."""

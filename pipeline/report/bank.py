@@ -121,7 +121,7 @@ def _bank_content(bank: PatchBank) -> dict[str, Any]:
 def _drawn(bank: PatchBank, per_concept: int, longest: int | None) -> Iterator[BankRow]:
     for concept in tqdm(bank.concepts, desc="page", unit="concept", disable=None, delay=2):
         if bank.counts[concept.name]:
-            records = bank.patches(concept.name)[:per_concept]
+            records = bank.patches(concept.name, keep=False)[:per_concept]
             cards = [make_card(record, crop_uri(bank, record, longest), file_uri(bank, record)) for record in records]
             yield BankRow(concept.id, (concept.name, *concept.synonyms), bank.counts[concept.name], cards)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vlmixer.artifacts import contents, files, json_files, manifest
@@ -32,14 +32,14 @@ class Plan:
     @property
     def hash(self) -> str:
         """Of settings and inputs."""
-        return manifest.digest([SCHEMA_VERSION, self.settings, list(self.inputs)])
+        return manifest.digest_of_many(self.inputs, [SCHEMA_VERSION, self.settings])
 
     def to_json(self) -> dict[str, Any]:
         """The content of OUT/work/STAGE/plan.json, as reading that file gives it."""
         plan = {
             "plan_hash": self.hash,
             "settings": dict(self.settings),
-            "inputs": manifest.digest(list(self.inputs)),
+            "inputs": manifest.digest_of_many(self.inputs),
             "versions": dict(self.versions),
         }
         as_read: dict[str, Any] = json_files.parse(manifest.canonical(plan))
@@ -144,7 +144,7 @@ def _differences_when_finished(finished: Manifest[Details], plan: Plan) -> list[
         return ["its settings or its inputs"]
     wanted = plan.to_json()["settings"]
     found = [f"setting {change}" for change in _changed_keys(finished.settings, wanted)]
-    settings_alone = manifest.digest([SCHEMA_VERSION, finished.settings, list(plan.inputs)]) == finished.plan_hash
+    settings_alone = replace(plan, settings=finished.settings).hash == finished.plan_hash
     return found if settings_alone else [*found, INPUTS_WHEN_FINISHED]
 
 

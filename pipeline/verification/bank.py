@@ -28,7 +28,7 @@ def check(stage: StageFolder[BankDetails]) -> None:
     with report.reading(features):
         comparable = _check_features(features, len(bank), bank.feature_dim, report)
     for concept in bank.concepts:
-        patches = bank.patches(concept.name)
+        patches = bank.patches(concept.name, keep=False)
         if patches.first != rows or len(patches) != bank.counts[concept.name]:
             report.add(
                 files.join(stage.folder, building.PATCHES), f"{concept.name}: rows are not where concepts.parquet says"
@@ -72,9 +72,9 @@ def _check_tables(stage: StageFolder[BankDetails], bank: PatchBank) -> None:
                 pass
     path = files.join(stage.folder, building.PATCHES)
     with files.open_read(path) as file:
-        found = read_parquet(file, ["concept_id"])["concept_id"].to_pylist()
-    expected = [concept.id for concept in bank.concepts for _ in range(bank.counts[concept.name])]
-    if found != expected:
+        found = read_parquet(file, ["concept_id"])["concept_id"].to_numpy()
+    counts = [bank.counts[concept.name] for concept in bank.concepts]
+    if len(found) != len(bank) or not np.array_equal(found, np.repeat(np.arange(len(counts)), counts)):
         stage.report.add(path, "concept_id is not what concepts.parquet says about the rows")
 
 

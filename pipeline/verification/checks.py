@@ -106,8 +106,9 @@ class UniqueKeys:
 
     def repeated(self) -> list[str]:
         """The keys that were added more than once."""
-        values, counts = np.unique(np.frombuffer(self._hashes, np.uint64), return_counts=True)
-        hashes = set(values[counts > 1].tolist())
+        values = np.frombuffer(self._hashes, np.uint64)
+        values.sort()  # in place: a copy would be as large again
+        hashes = set(values[1:][values[1:] == values[:-1]].tolist())
         return sorted({key for key in self._reread() if stable_hash(key) in hashes}) if hashes else []
 
 

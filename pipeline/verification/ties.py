@@ -21,6 +21,9 @@ from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
 from vlmixer.artifacts.schemas import PROVENANCE
 from vlmixer.bank.records import PatchRecord
 
+AT_ONCE = 65_536
+"""Digests that are looked up together."""
+
 
 class Digests:
     """A set of 64-bit digests."""
@@ -38,7 +41,8 @@ class Digests:
 
     def count_not_in(self, others: "Digests") -> int:
         """How many of these are not in `others`."""
-        return int(others.lacks(self._added).sum())
+        starts = range(0, len(self._added), AT_ONCE)
+        return sum(int(others.lacks(self._added[at : at + AT_ONCE]).sum()) for at in starts)
 
     def lacks(self, digests: Sequence[int]) -> np.ndarray:
         """(n,) bool: which of these are not in the set."""

@@ -166,3 +166,9 @@ def test_versions_names_what_is_absent():
     assert list(found) == ["no-such-package", "numpy", "python"]
     assert found["no-such-package"] == "absent"
     assert json.loads(json.dumps(found)) == found
+
+
+def test_the_digest_of_many_entries_is_that_of_their_list():
+    for entries in ([], [1], [{"b": 1, "a": "é"}, {"a": [2]}]):
+        assert manifest.digest_of_many(iter(entries)) == manifest.digest(entries)
+        assert manifest.digest_of_many(iter(entries), [3, {"x": 1}]) == manifest.digest([3, {"x": 1}, entries])
