@@ -11,6 +11,11 @@ import pytest
 from PIL import Image
 from tests.pipeline.jobs.small_corpus import Corpus, contents, run
 
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.model.tasks import find_task
+from vlmixer.model.tasks.data import with_photos
+from vlmixer.model.tasks.photos import Photos
+
 DIM = 10
 COUNT = 30
 
@@ -207,6 +212,25 @@ def test_crops_come_from_photos_that_are_named_by_the_ids(corpus: Corpus, known:
         with Image.open(io.BytesIO(row["crop"])) as crop:
             pixel = np.asarray(crop)[0, 0].astype(int)
         assert np.abs(pixel - (number * 8, 255 - number * 8, 100)).max() < 6
+
+
+def test_questions_about_photos_that_the_file_lacks_are_counted(corpus: Corpus, known: Regions):
+    """Fine-tuning finds the others by COCO's number, those without a region, too."""
+    path = write_vinvl(corpus.folder / "tsv", known)
+    out = corpus.folder / "out"
+    assert run(config(corpus, path), out, command="detect") == 0
+    ids = [*known.ids, "391894"]
+    asked = [{"question_id": n, "image_id": int(image), "question": "?"} for n, image in enumerate(ids)]
+    answers = [
+        {"question_id": n, "image_id": int(image), "answers": [{"answer": "dog"}]} for n, image in enumerate(ids)
+    ]
+    files = [corpus.folder / "questions.json", corpus.folder / "annotations.json"]
+    for file, name, content in zip(files, ("questions", "annotations"), (asked, answers), strict=True):
+        file.write_text(json.dumps({name: content}))
+    task, log = find_task("vqa"), RejectLog("finetune")
+    examples, read = task.read(list(map(str, files)), task.config(), log, training=True)
+    found = with_photos(task, examples, Photos(str(out / "regions"), "detector"), log, read)
+    assert vars(found.counts) == {"read": COUNT + 1, "written": COUNT, "rejected": {"missing_photo": 1}}
 
 
 def test_lines_whose_parts_do_not_fit_are_rejected_and_counted(corpus: Corpus, known: Regions):
