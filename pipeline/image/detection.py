@@ -111,7 +111,7 @@ def load_finder(spec: DetectorSpec, vocabulary: Vocabulary) -> RegionFinder:
 def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> DetectorFinder:
     """The detector, its labels mapped. Raises UserError if the vocabulary has none of them."""
     resolve_device(spec.device)  # the machine that planned the job may not know this one's accelerator
-    detector = load_detector(spec)
+    detector = load_detector(spec, vocabulary.concepts)
     ids = vocabulary.map_labels(list(detector.labels))
     if all(concept is None for concept in ids):
         first = ", ".join(list(detector.labels)[:5])

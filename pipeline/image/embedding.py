@@ -68,8 +68,8 @@ def embedder(
             f"{path}: not the detector that {folder} was built with ({difference}). Features of two detectors are not "
             "comparable. Give --config with the bank's own detector."
         )
-    detector = load_detector(spec)
     vocabulary = Vocabulary("bank", tuple(Concept(c.id, c.name, c.synonyms) for c in bank.concepts))
+    detector = load_detector(spec, vocabulary.concepts)
     concepts = [
         None if number is None else bank.concepts[number].name
         for number in vocabulary.map_labels(list(detector.labels))

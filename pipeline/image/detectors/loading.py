@@ -11,6 +11,7 @@ from typing import Any, cast
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import DetectorIdentity
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.bank.concepts import Concept
 from vlmixer.pipeline.config import ImageSettings
 from vlmixer.pipeline.image.detectors.base import Detector
 
@@ -48,6 +49,11 @@ FAMILIES = {
     ),
 }  # fmt: skip
 """By what stands before the colon of `images.detector`."""
+
+OPEN_VOCABULARY = replace(
+    FAMILIES["transformers"], module="vlmixer.pipeline.image.detectors.transformers_open", name="OpenVocabularyDetector"
+)
+"""Models of transformers that are asked for things by name."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +120,15 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, remot
     )
 
 
-def load_detector(spec: DetectorSpec) -> Detector:
-    """The detector. Raises CallError for an unknown name, UserError if it cannot be made."""
+def load_detector(spec: DetectorSpec, concepts: Sequence[Concept] = ()) -> Detector:
+    """The detector. concepts: what to ask for, for a detector that finds what it is asked for.
+
+    Raises CallError for an unknown name, UserError if it cannot be made.
+    """
     fix_threads()
     if spec.weights is not None and files.is_url(spec.weights):
         with files.fetched(spec.weights) as local:
-            return load_detector(replace(spec, weights=local))
+            return load_detector(replace(spec, weights=local), concepts)
     if spec.name.startswith(TSV):
         raise CallError("images.detector: tsv:FILE has the regions of its own images; other images need a detector.")
     arguments: dict[str, Any] = {
@@ -130,6 +139,9 @@ def load_detector(spec: DetectorSpec) -> Detector:
         return _construct(_import_class(spec), spec, arguments)
     if family.argument:
         arguments[family.argument] = spec.name.partition(":")[2]
+    if spec.name.startswith(TRANSFORMERS) and _is_asked(spec):
+        family = OPEN_VOCABULARY
+        arguments["concepts"] = concepts
     return _construct(getattr(importlib.import_module(family.module), family.name), spec, arguments)
 
 
@@ -229,6 +241,17 @@ def _describe_transformers(spec: DetectorSpec) -> DetectorIdentity:
         options={key: _identity(value) for key, value in spec.options.items()},
         config=settings_hash(folder),
     )
+
+
+def _is_asked(spec: DetectorSpec) -> bool:
+    """Whether a model of transformers finds what it is asked for."""
+    from vlmixer.pipeline.image.detectors.transformers_folder import find_folder, import_library, read_config
+
+    import_library("images.detector")
+    from transformers import AutoModelForZeroShotObjectDetection
+
+    folder = find_folder(spec.name.removeprefix(TRANSFORMERS), "images.detector", spec.options.get("revision"))
+    return type(read_config(folder, "images.detector")) in AutoModelForZeroShotObjectDetection._model_mapping
 
 
 def packages_of(spec: DetectorSpec) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ from vlmixer.pipeline.image.detectors.transformers_folder import (
 )
 
 KEY = "images.detector"
+PROBE = (480, 640, 3)
+"""The shape of the blank image by which the width of features is found. The processor resizes it like a photo."""
 
 
 class TransformersDetector:
@@ -70,7 +72,7 @@ class TransformersDetector:
         self._network: Any = load_network(AutoModelForObjectDetection, folder, config, KEY).to(self._device)
         self.labels: list[str] = _class_names(config, classes, folder)
         try:
-            (found,) = self._detect_same_size([np.zeros((64, 64, 3), np.uint8)])
+            (found,) = self._detect_same_size([np.zeros(PROBE, np.uint8)])
         except (AttributeError, ImportError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{KEY}: {folder} cannot look at an image: {type(error).__name__}: {shorten(str(error), 300)}."
@@ -89,7 +91,7 @@ class TransformersDetector:
         outputs, states, canvas = self._run(images)
         height, width = images[0].shape[:2]
         regions = self._boxes(outputs, canvas)
-        queries = self._boxes(type(outputs)(**{**outputs, "pred_boxes": _numbered(outputs.pred_boxes)}), (1.0, 1.0))
+        queries = self._boxes(type(outputs)(**{**outputs, "pred_boxes": numbered(outputs.pred_boxes)}), (1.0, 1.0))
         results = []
         for own, numbers, state in zip(regions, queries, states, strict=True):
             kept = own["scores"] >= self._threshold
@@ -113,7 +115,7 @@ class TransformersDetector:
             images=[np.array(image) for image in images], return_tensors="pt", input_data_format="channels_last"
         ).to(self._device)
         outputs = self._network(**inputs)
-        return outputs, _query_states(outputs, self._network.config), _canvas(images[0].shape, inputs)
+        return outputs, _query_states(outputs, self._network.config), canvas(images[0].shape, inputs)
 
     def _boxes(self, outputs: Any, canvas: tuple[float, float]) -> list[dict[str, Tensor]]:
         """What the image processor makes of outputs: scores, labels and boxes of each image, before any threshold."""
@@ -123,7 +125,7 @@ class TransformersDetector:
         return list(found)
 
 
-def _numbered(boxes: Tensor) -> Tensor:
+def numbered(boxes: Tensor) -> Tensor:
     """Boxes (images, queries, 4) whose left edge is the query's number. The processor's rule sorts and repeats boxes;
     these show which query each came from."""
     numbers = torch.zeros_like(boxes, dtype=torch.float32)
@@ -142,7 +144,7 @@ def _query_states(outputs: Any, config: Any) -> Tensor:
     return states
 
 
-def _canvas(shape: tuple[int, ...], inputs: Mapping[str, Tensor]) -> tuple[float, float]:
+def canvas(shape: tuple[int, ...], inputs: Mapping[str, Tensor]) -> tuple[float, float]:
     """Height and width of the network's input, in pixels of the image: the image's own, unless the processor pads to a
     fixed size. Then boxes are relative to the padded input, as in the annotations that it makes for training."""
     height, width = float(shape[0]), float(shape[1])

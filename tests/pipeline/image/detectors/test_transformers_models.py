@@ -15,7 +15,7 @@ from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.image.detectors.contract import check_detector
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec, load_detector
 from vlmixer.pipeline.image.detectors.transformers_folder import quiet
-from vlmixer.pipeline.image.detectors.transformers_models import TransformersDetector, _canvas
+from vlmixer.pipeline.image.detectors.transformers_models import TransformersDetector, canvas
 
 IMAGES = [picture(60, 80), picture(90, 45, 1), picture(33, 70, 2), picture(60, 80, 3)]
 
@@ -133,6 +133,6 @@ def test_boxes_on_an_image_padded_to_a_fixed_size(detr):
         processor = AutoImageProcessor.from_pretrained(detr, pad_size=pad)
         inputs = processor(images=image, annotations=annotation, return_tensors="pt")
         x, y, w, h = inputs["labels"][0]["boxes"][0].tolist()
-        height, width = _canvas(image.shape, inputs)
+        height, width = canvas(image.shape, inputs)
         assert [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height] == pytest.approx(box, abs=0.1)
         assert (height, width) == ((60, 80) if pad is None else (pytest.approx(120), pytest.approx(160)))
