@@ -25,6 +25,9 @@ class DetectorIdentity:
     device: str
     options: Mapping[str, Any]
     config: str | None = None
+    features: tuple[Mapping[str, Any] | None, ...] | None = None
+    """Each part of a region's feature, in order: an encoder's name, the hashes of its files, preprocessing, pooling and
+    width; None for the detector's own. None if there are only the detector's own."""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ class ImageSettings:
     detector: str = "torchvision:fasterrcnn_resnet50_fpn_v2"
     detector_options: dict[str, Any] = field(default_factory=dict)
     weights: str = "default"
+    features: str | tuple[str, ...] = "detector"
+    """What a region's feature is: the detector's own, an encoder's (timm:NAME, transformers:NAME), or several of these,
+    concatenated."""
+    feature_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further arguments of each encoder, by its name in `features`."""
     score_threshold: float = 0.3
     nms_threshold: float = 0.5
     """Of two regions of one concept with a larger intersection over union, only the better one is kept."""

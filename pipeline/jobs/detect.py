@@ -151,7 +151,8 @@ def run_detect(
         "vocabulary": vocabulary.hash,
         "rejects": config.rejects,
     }
-    settings = {name: value for name, value in settings.items() if name not in MACHINES}
+    own = {*MACHINES, "features", "feature_options"}  # the detector's identity has these
+    settings = {name: value for name, value in settings.items() if name not in own}
     versions = manifest.versions([*PACKAGES, *decoders(), *packages_of(spec)])
     plan = Plan(settings, files.NamesAndSizes(corpus.inputs), versions)
     if earlier:

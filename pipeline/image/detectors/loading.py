@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import DetectorIdentity
@@ -15,10 +15,15 @@ from vlmixer.bank.concepts import Concept
 from vlmixer.pipeline.config import ImageSettings
 from vlmixer.pipeline.image.detectors.base import Detector
 
+if TYPE_CHECKING:
+    from vlmixer.pipeline.image.encoders.regions import RegionEncoder
+
 DEMO = "demo"
 DETECTRON2 = "detectron2:"
 TSV = "tsv:"
 TRANSFORMERS = "transformers:"
+OWN_FEATURES = "detector"
+"""In images.features: the detector's own."""
 OWN_PACKAGES = ("onnxruntime", "torch", "torchvision")
 """Packages that a class of the user's own is assumed to depend on."""
 
@@ -60,7 +65,8 @@ OPEN_VOCABULARY = replace(
 class DetectorSpec:
     """What makes a detector, as plain data that travels to workers.
 
-    weights: None for the detector's own default. import_paths: folders in which `pkg.module:Class` is looked for after
+    weights: None for the detector's own default. features, feature_options: of the config's section `images`.
+    import_paths: folders in which `pkg.module:Class` is looked for after
     the installed packages.
     """
 
@@ -70,6 +76,8 @@ class DetectorSpec:
     score_threshold: float
     options: Mapping[str, Any] = field(default_factory=dict)
     import_paths: tuple[str, ...] = ()
+    features: tuple[str, ...] = (OWN_FEATURES,)
+    feature_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def resolve_device(device: str) -> str:
@@ -117,18 +125,50 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, remot
         0.0 if settings.min_regions else settings.score_threshold,
         settings.detector_options,
         () if remote else tuple(import_paths),
+        _features(settings),
+        settings.feature_options,
     )
 
 
+def _features(settings: ImageSettings) -> tuple[str, ...]:
+    """The parts of a region's feature. Raises CallError."""
+    parts = (settings.features,) if isinstance(settings.features, str) else tuple(settings.features)
+    if not parts or len(set(parts)) < len(parts):
+        raise CallError(f"images.features: expected one or several different encoders, found {list(parts)}.")
+    unknown = sorted(set(settings.feature_options) - set(parts))
+    if unknown:
+        raise CallError(f"images.feature_options: {unknown[0]!r} is not in images.features ({', '.join(parts)}).")
+    if parts != (OWN_FEATURES,) and settings.detector.startswith(TSV):
+        raise CallError("images.features: tsv:FILE has features of its own. Leave the key out.")
+    return parts
+
+
 def load_detector(spec: DetectorSpec, concepts: Sequence[Concept] = ()) -> Detector:
-    """The detector. concepts: what to ask for, for a detector that finds what it is asked for.
+    """The detector, with the features that the spec asks for. concepts: what to ask for, for a detector that finds what
+    it is asked for.
 
     Raises CallError for an unknown name, UserError if it cannot be made.
     """
     fix_threads()
+    own = _load_own(spec, concepts)
+    if spec.features == (OWN_FEATURES,):
+        return own
+    from vlmixer.pipeline.image.encoders.regions import WithFeatures
+
+    return WithFeatures(own, [None if part == OWN_FEATURES else _encoder(part, spec) for part in spec.features])
+
+
+def _encoder(part: str, spec: DetectorSpec) -> "RegionEncoder":
+    from vlmixer.pipeline.image.encoders.regions import load_encoder
+
+    return load_encoder(part, spec.feature_options.get(part, {}), spec.device)
+
+
+def _load_own(spec: DetectorSpec, concepts: Sequence[Concept]) -> Detector:
+    """The detector with its own features."""
     if spec.weights is not None and files.is_url(spec.weights):
         with files.fetched(spec.weights) as local:
-            return load_detector(replace(spec, weights=local), concepts)
+            return _load_own(replace(spec, weights=local), concepts)
     if spec.name.startswith(TSV):
         raise CallError("images.detector: tsv:FILE has the regions of its own images; other images need a detector.")
     arguments: dict[str, Any] = {
@@ -203,8 +243,16 @@ def _import_class(spec: DetectorSpec) -> Any:
 def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
     """What identifies the detector in a manifest: name, options and hashes of files, but no paths.
 
-    Raises CallError, UserError if the files of a model of transformers are not there.
+    Encoders of regions are loaded for it. Raises CallError, UserError if the files of a model are not there.
     """
+    own = _describe_own(spec)
+    if spec.features == (OWN_FEATURES,):
+        return own
+    parts = [None if part == OWN_FEATURES else _encoder(part, spec).identity for part in spec.features]
+    return replace(own, features=tuple(parts))
+
+
+def _describe_own(spec: DetectorSpec) -> DetectorIdentity:
     if spec.name.startswith(TRANSFORMERS):
         return _describe_transformers(spec)
     weights = spec.weights or "default"
@@ -259,7 +307,9 @@ def packages_of(spec: DetectorSpec) -> tuple[str, ...]:
     if spec.name.startswith(TSV):
         return ()
     family = _family(spec.name)
-    return OWN_PACKAGES if family is None else family.packages
+    own = OWN_PACKAGES if family is None else family.packages
+    encoders = [part.partition(":")[0] for part in spec.features if part != OWN_FEATURES]
+    return tuple(dict.fromkeys([*own, *(["torch", "torchvision"] if encoders else []), *encoders]))
 
 
 def _identity(value: Any) -> Any:

@@ -74,7 +74,7 @@ def weight_files(folder: str, key: str) -> list[str]:
         others = sorted(path.name for path in Path(folder).glob("*.bin"))
         has = f" It has {', '.join(others)}, which may hold code; convert it to safetensors." if others else ""
         raise UserError(f"{key}: {folder} has no {WEIGHTS} and no {SHARDS}.{has}")
-    names = _read_json(index, key).get("weight_map")
+    names = read_json(index, key).get("weight_map")
     found = sorted({str(name) for name in names.values()}) if isinstance(names, Mapping) else []
     absent = [
         name for name in found if os.path.basename(name) != name or not os.path.isfile(os.path.join(folder, name))
@@ -107,14 +107,16 @@ def read_config(folder: str, key: str) -> Any:
     import_library(key)
     from transformers import AutoConfig
 
-    found = _read_json(os.path.join(folder, "config.json"), key)
+    found = read_json(os.path.join(folder, "config.json"), key)
     _check_harmless(found, folder, key)
     with reading(folder, key), quiet():
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def load_network(auto: Any, folder: str, config: Any, key: str) -> Any:
+def load_network(auto: Any, folder: str, config: Any, key: str, *, may_lack: str | None = None) -> Any:
     """The network of one of transformers' Auto classes, float32, for inference, all weights from the folder.
+
+    may_lack: the attribute of a part that is removed if the folder has no weights for it.
 
     Raises UserError if weights are missing, do not fit, or if a package is missing.
     """
@@ -129,10 +131,13 @@ def load_network(auto: Any, folder: str, config: Any, key: str) -> Any:
             dtype=torch.float32, output_loading_info=True,
         )  # fmt: skip
     missing = sorted(str(name) for name in [*info["missing_keys"], *info.get("mismatched_keys", ())])
+    if may_lack and missing and all(name.startswith(f"{may_lack}.") for name in missing):
+        setattr(network, may_lack, None)
+        missing = []
     if missing:
         raise UserError(
             f"{key}: the weights in {folder} lack {len(missing)} parameters of {type(network).__name__}, such as "
-            f"{', '.join(missing[:3])}. Give a model that was trained to find boxes, with all of its weights."
+            f"{', '.join(missing[:3])}. Give a model with all of its weights."
         )
     return network.eval()
 
@@ -190,7 +195,8 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _read_json(path: str, key: str) -> dict[str, Any]:
+def read_json(path: str, key: str) -> dict[str, Any]:
+    """The object in a JSON file of a model. Raises UserError."""
     try:
         if os.path.getsize(path) > MAX_SETTINGS_BYTES:
             raise ValueError(f"larger than {MAX_SETTINGS_BYTES:,} bytes")

@@ -1,0 +1,1 @@
+"""Region features apart from the detector: encoders of pictures."""
