@@ -21,6 +21,7 @@ from vlmixer.pipeline.commands.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy import ndarray
     from PIL.Image import Image
 
     from vlmixer.bank.changing import Dropped
@@ -91,7 +92,12 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like", metavar="IMAGE_OR_PATCH_ID", help="order by similarity to this patch, or to what an image file shows"
     )
-    _add_detector(parser, "with --like IMAGE")
+    parser.add_argument(
+        "--text",
+        metavar="TEXT",
+        help='order by similarity to a text, such as "a wet dog in snow" (banks of CLIP, SigLIP)',
+    )
+    _add_detector(parser, "with --like IMAGE and --text")
     parser.add_argument(
         "--context", default="", metavar='"grass, frisbee"', help="prefer patches whose images also show these"
     )
@@ -117,13 +123,17 @@ def query(options: argparse.Namespace) -> int:
     """Search the bank and print, save or draw the patches."""
 
     bank, like = _open_bank(options.bank), options.like
-    if like and os.path.isfile(like):
+    if options.text is not None:
+        if like:
+            raise CallError("--text and --like: expected one of them.")
+        like = _text_vector(options)
+    elif like and os.path.isfile(like):
         bank, like = _bank_and_picture(options)
     elif like and ("/" in like or "." in like):  # no patch id looks like this
         raise CallError(f"--like {like}: no such file. Give an image file, or the id of a patch of the bank.")
     context = [word.strip() for word in options.context.split(",") if word.strip()]
     hits = bank.search(options.concept, like=like, context=context, k=options.k)
-    query = bank.patch(like) if isinstance(like, str) else like
+    query = bank.patch(like) if isinstance(like, str) else None if options.text else like
     _write_hits(options, bank, hits, context, query)
     if options.json:
         print_json({"hits": [hit.to_json() for hit in hits]})
@@ -154,6 +164,7 @@ def _write_hits(
     if options.html:
         asked = [options.concept or "any concept"]
         asked += [f"like {os.path.basename(options.like)}"] if options.like else []
+        asked += [f"“{options.text}”"] if options.text else []
         asked += [f"with {word}" for word in context]
         source = query.source if isinstance(query, PatchRecord) else options.like or ""
         write_hits_page(options.html, bank, hits, title=", ".join(asked), query=query, query_source=source)
@@ -164,6 +175,15 @@ def _hit_line(hit: "Hit") -> str:
     patch = hit.patch
     box = " ".join(f"{value:.0f}" for value in patch.box)
     return f"{patch.patch_id}  {patch.concept}  {patch.score:.2f}  {hit.similarity:.3f}  {patch.source} [{box}]"
+
+
+def _text_vector(options: argparse.Namespace) -> "ndarray":
+    """What --text is compared as."""
+    from vlmixer.pipeline.image.embedding import text_embedder
+
+    if not options.text.strip():
+        raise CallError("--text: expected a text, found nothing.")
+    return text_embedder(options.bank, options.config, trust_detector=options.trust_detector)(options.text)
 
 
 def _bank_and_picture(options: argparse.Namespace) -> "tuple[PatchBank, Image]":

@@ -1,6 +1,6 @@
 """Turns a picture into a feature for searching a bank: what the bank's own detector sees in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,14 @@ from vlmixer.bank.query import Embed
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import Config, load_config
 from vlmixer.pipeline.image.detectors import places
-from vlmixer.pipeline.image.detectors.loading import TSV, describe_detector, detector_spec, load_detector
+from vlmixer.pipeline.image.detectors.loading import (
+    TRANSFORMERS,
+    TSV,
+    DetectorSpec,
+    describe_detector,
+    detector_spec,
+    load_detector,
+)
 from vlmixer.pipeline.trust import require_harmless
 
 LOW_SCORE = 0.05
@@ -57,17 +64,7 @@ def embedder(
     another detector.
     """
     bank = PatchBank.open(folder)
-    path, settings = own_config(folder, config, trust_detector=trust_detector)
-    paths = places.import_paths(path) if import_paths is None else import_paths
-    spec = replace(detector_spec(settings.images, paths), score_threshold=score_threshold)
-    wanted, found = to_json(bank.manifest.details.detector), to_json(describe_detector(spec))
-    differing = sorted(key for key in {*wanted, *found} - {"device"} if wanted.get(key) != found.get(key))
-    if differing:
-        difference = "; ".join(f"{key} {found.get(key)!r}, the bank's {wanted.get(key)!r}" for key in differing)
-        raise UserError(
-            f"{path}: not the detector that {folder} was built with ({difference}). Features of two detectors are not "
-            "comparable. Give --config with the bank's own detector."
-        )
+    spec = replace(_own_spec(bank, config, import_paths, trust_detector), score_threshold=score_threshold)
     vocabulary = Vocabulary("bank", tuple(Concept(c.id, c.name, c.synonyms) for c in bank.concepts))
     detector = load_detector(spec, vocabulary.concepts)
     concepts = [
@@ -86,3 +83,63 @@ def embedder(
         return feature
 
     return embed
+
+
+def text_embedder(
+    folder: str,
+    config: str | None = None,
+    import_paths: Sequence[str] | None = None,
+    *,
+    trust_detector: bool = False,
+) -> Callable[[str], np.ndarray]:
+    """A function that makes of a text what the bank at `folder` can be searched with:
+    `bank.search(like=text_embedder(folder)("a wet dog in snow"))`.
+
+    The bank's features must be, or contain, crops through an encoder of transformers that reads texts, such as CLIP or
+    SigLIP (images.features). The arguments are those of `embedder`. Raises CallError, UserError as it does, and
+    CallError if no encoder of the bank reads texts.
+    """
+    from vlmixer.pipeline.image.encoders.regions import load_encoder
+
+    bank = PatchBank.open(folder)
+    spec = _own_spec(bank, config, import_paths, trust_detector)
+    readers = [part for part in spec.features if part.startswith(TRANSFORMERS)]
+    encoders = {part: load_encoder(part, spec.feature_options.get(part, {}), spec.device) for part in readers}
+    reader = next((part for part, encoder in encoders.items() if encoder.reads_texts), None)
+    if reader is None:
+        raise CallError(
+            f"{folder}: its features cannot be compared with texts ({', '.join(spec.features)}). Make a bank with a "
+            "CLIP or SigLIP of transformers in images.features, with pooling crop."
+        )
+    place = spec.features.index(reader)
+    identities = bank.manifest.details.detector.features or ()
+    after = sum(int((identity or {}).get("width", 0)) for identity in identities[place + 1 :])
+    if None in identities[place + 1 :]:  # the detector's own, whose width is what is left
+        known = sum(int(identity["width"]) for identity in identities if identity is not None)
+        after += bank.feature_dim - known
+
+    def embed(text: str) -> np.ndarray:
+        """(D,): the text where the encoder's part of a feature is, and zeros elsewhere."""
+        (vector,) = encoders[reader].texts([text])
+        return np.pad(vector, (bank.feature_dim - after - len(vector), after))
+
+    return embed
+
+
+def _own_spec(
+    bank: PatchBank, config: str | None, import_paths: Sequence[str] | None, trust_detector: bool
+) -> DetectorSpec:
+    """The bank's own detector. Raises CallError if it is not known, UserError if the config names another one."""
+    folder = bank.folder
+    path, settings = own_config(folder, config, trust_detector=trust_detector)
+    paths = places.import_paths(path) if import_paths is None else import_paths
+    spec = detector_spec(settings.images, paths)
+    wanted, found = to_json(bank.manifest.details.detector), to_json(describe_detector(spec))
+    differing = sorted(key for key in {*wanted, *found} - {"device"} if wanted.get(key) != found.get(key))
+    if differing:
+        difference = "; ".join(f"{key} {found.get(key)!r}, the bank's {wanted.get(key)!r}" for key in differing)
+        raise UserError(
+            f"{path}: not the detector that {folder} was built with ({difference}). Features of two detectors are not "
+            "comparable. Give --config with the bank's own detector."
+        )
+    return spec

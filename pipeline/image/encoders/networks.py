@@ -6,6 +6,7 @@ Weights come from a file, a folder or the Hugging Face Hub's cache. Nothing is d
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -159,6 +160,28 @@ class TransformersNetwork:
         tower = getattr(self._network, "vision_model", self._network)
         states: Tensor = tower(pixel_values=pixels, **self._resized()).last_hidden_state
         return _grid(states) if states.dim() == 3 else states
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the network has vectors of texts in the space of its vectors of pictures."""
+        return hasattr(self._network, "get_text_features") and hasattr(self._network, "get_image_features")
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """One vector for each text, (n, D), in the space of `pool`."""
+        tokens = self._tokenizer(
+            list(texts), padding="max_length", truncation=True, return_tensors="pt",
+            max_length=self._network.config.text_config.max_position_embeddings,
+        ).to(self._device)  # fmt: skip
+        found = self._network.get_text_features(**tokens)
+        vectors: Tensor = getattr(found, "pooler_output", found)
+        return vectors
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        with reading(self.folder, KEY):
+            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
 
     def _resized(self) -> dict[str, bool]:
         """What a transformer must be told if pictures have another size than in its training."""

@@ -54,6 +54,19 @@ class RegionEncoder:
         found: np.ndarray = torch.cat(parts).numpy()
         return found
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether `texts` works: CLIP and SigLIP read texts, and crops are in the space that they share."""
+        return isinstance(self.network, TransformersNetwork) and self.network.reads_texts and self._pooling == "crop"
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, width) float32, comparable with the features of regions. Raises CallError if it does not read texts."""
+        if not isinstance(self.network, TransformersNetwork) or not self.reads_texts:
+            raise CallError(f"{KEY}: {self.identity['name']} with {self._pooling} cannot be compared with texts.")
+        found: np.ndarray = self.network.texts(texts).float().cpu().numpy()
+        return found
+
     def _from_map(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         from torchvision.ops import roi_align
 
@@ -77,7 +90,7 @@ def around(box: np.ndarray) -> np.ndarray:
 def warped(picture: Image.Image, box: np.ndarray, size: int) -> np.ndarray:
     """The part of a picture in a box, xyxy in its pixels, as uint8 (size, size, 3): clipped, and at least a pixel."""
     (left, right), (top, bottom) = (_span(box[axis], box[axis + 2], picture.size[axis]) for axis in (0, 1))
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
+    return np.array(picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
 
 
 def _span(first: float, last: float, length: int) -> tuple[float, float]:

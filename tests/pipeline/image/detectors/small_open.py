@@ -12,7 +12,8 @@ _SWIN: Any = transformers.SwinConfig  # whose checked signature lacks out_featur
 OPEN_KINDS = ("owlv2", "owlvit", "grounding-dino", "omdet-turbo")
 
 
-def _clip_tokenizer() -> Any:
+def clip_tokenizer() -> Any:
+    """Of letters."""
     letters = [*string.ascii_lowercase, *string.digits, ",", ".", "'", "-"]
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     return transformers.CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[])
@@ -30,7 +31,7 @@ def _bert_tokenizer() -> Any:
 
 
 def _owl(second: bool) -> tuple[Any, Any]:
-    tokenizer = _clip_tokenizer()
+    tokenizer = clip_tokenizer()
     text = {
         "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2,
         "num_attention_heads": 2, "max_position_embeddings": 77, "bos_token_id": tokenizer.bos_token_id,
@@ -66,7 +67,7 @@ def _grounding_dino() -> tuple[Any, Any]:
 
 
 def _omdet() -> tuple[Any, Any]:
-    tokenizer = _clip_tokenizer()
+    tokenizer = clip_tokenizer()
     backbone = _SWIN(
         image_size=64, patch_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4,
         out_features=["stage2", "stage3", "stage4"],
