@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-lowest lint format install lock audit clean
+.PHONY: demo test test-lowest docs lint format install lock audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/vlmixer demo --out demo-out
@@ -30,6 +30,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site: build/site/index.html.
+docs: $(INSTALLED)
+	PYTHON="$(CURDIR)/$(BIN)/python" .ci/docs
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -67,5 +71,5 @@ audit:
 	$(BIN)/uvx pip-audit@2.10.1 --disable-pip --require-hashes --requirement requirements.lock
 
 clean:
-	rm -rf .venv demo-out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv demo-out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,10 +29,10 @@ def retrieval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> RetrievalReport:
-    """Retrieval among `images` and all `captions`, where captions[i] belong to images[i]. An image without captions
-    is in the gallery only.
+    """Retrieval among `images` and all `captions`, where `captions[i]` belong to `images[i]`. An image without
+    captions is in the gallery only.
 
-    `caption_concepts[i][j]`: the concepts found in captions[i][j], for the comparison with tag overlap. `resamples`:
+    `caption_concepts[i][j]`: the concepts found in `captions[i][j]`, for the comparison with tag overlap. `resamples`:
     number of bootstrap samples.
 
     Raises UserError if there is no image, no caption, or the features are not as wide as the run's, and

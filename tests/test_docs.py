@@ -1,6 +1,9 @@
 """Links in the documentation lead somewhere, and the names of files and of code that it uses exist."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -47,6 +50,28 @@ def test_links_lead_to_files_and_headings_that_are_there(page):
 def test_every_page_is_listed_in_the_readme():
     listed = text_of(ROOT / "README.md")
     assert [page.name for page in ROOT.glob("docs/*.md") if f"(docs/{page.name})" not in listed] == []
+
+
+def nav_pages(entries):
+    """The files in the menu of the site."""
+    for entry in entries:
+        for content in entry.values():
+            yield from [content] if isinstance(content, str) else nav_pages(content)
+
+
+def test_the_site_has_every_page_and_every_name_of_the_api(tmp_path):
+    environment = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(
+        [ROOT / ".ci" / "docs", tmp_path], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert done.returncode == 0, done.stdout
+    pages = {str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+    assert set(nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == pages
+    found = (tmp_path / "build" / "site" / "docs" / "api" / "index.html").read_text()
+    names = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert len(names) > 20
+    assert [name for name in names if f'id="{name}"' not in found] == []
+    assert "Open the bank at a path or URL." in found
 
 
 NAME = re.compile(r"`([A-Za-z_][\w./-]*)`")

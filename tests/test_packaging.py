@@ -24,7 +24,9 @@ PACKAGES = ("artifacts", "bank", "model", "pipeline")
 TRAPS = ("artifacts/__init__.py", "bank.py", "commands.py", "jobs.py", "model.py", "pipeline/__init__.py", "units.py")
 """Names that a user's files may well have, and that folders of ours have, too."""
 
-NOT_SOURCES = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "*out", "shared")
+NOT_SOURCES = shutil.ignore_patterns(
+    ".git", ".venv", ".*cache", "__pycache__", "*.egg-info", "build", "dist", "*out", "shared"
+)
 
 
 def call(*command: str | Path, cwd: Path) -> str:
