@@ -103,8 +103,8 @@ class RejectLog:
             raise ValueError(f"unknown reject reason {reason!r}; known: {', '.join(REASONS)}")
         self._counts[reason] += 1
         if self._lists(source, reason):
-            # Details may quote messages of other software; characters that UTF-8 cannot encode become question marks.
-            self._keep(Reject(source, str(key), reason, detail[:300].encode(errors="replace").decode()))
+            # Keys and details may quote files and other software; what UTF-8 cannot encode becomes question marks.
+            self._keep(Reject(source, _encodable(str(key)), reason, _encodable(detail[:300])))
 
     @property
     def total(self) -> int:
@@ -128,6 +128,27 @@ class RejectLog:
 
     def _keep(self, reject: Reject) -> None:
         self.rejects.append(reject)
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+class CappedRejects(RejectLog):
+    """Lists the first `most` rejects of each reason and counts the others in one row, so memory stays bounded."""
+
+    def __init__(self, stage: str, most: int = BATCH) -> None:
+        super().__init__(stage)
+        self._most = most
+
+    def publish(self, path: str) -> int:
+        for reason, number in self.counts().items():
+            if number > self._most:
+                self._keep(Reject("", "", reason, "not listed each", number - self._most))
+        return super().publish(path)
+
+    def _lists(self, source: str, reason: str) -> bool:
+        return self._counts[reason] <= self._most
 
 
 class FirstRejects(RejectLog):

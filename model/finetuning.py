@@ -20,7 +20,7 @@ from vlmixer.artifacts import files, interrupts, json_files, manifest, settings
 from vlmixer.artifacts.details import FineTunedDetails, RunDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Counts, Input
-from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.rejects import CappedRejects, RejectLog
 from vlmixer.artifacts.stages import FINETUNE
 from vlmixer.model import checkpoint, finished
 from vlmixer.model import tokenizer as tokenizers
@@ -161,7 +161,7 @@ def _start(task: Task[Any], config: TaskSettings[Any]) -> _Start:
     if not asked.train:
         raise CallError(f"task.train: empty. Name the official files of {task.title} to train on.")
     photos = open_photos(config)
-    log = RejectLog("finetune")
+    log = CappedRejects("finetune")
     examples, read = task.read(asked.train, asked, log, training=True)
     labels = task.labels(examples, asked)
     known = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.model.tasks.base import Example
-from vlmixer.model.tasks.files import Entry, entries, expand, identifier
+from vlmixer.model.tasks.files import Entry, encodable, entries, expand, identifier
 
 TRAINING_SPLITS = ("train", "restval")
 """Karpathy's; restval is the rest of COCO's validation photos, which everybody trains on."""
@@ -102,7 +102,7 @@ class _Reading:
                 self._log.add(entry.path, name, "duplicate_id", "the caption's id occurs twice; the first is used")
             else:
                 self._caption_ids.add(name)
-                photo.captions.append((name, " ".join(text.split())))
+                photo.captions.append((name, " ".join(encodable(text).split())))
 
     def examples(self, single: bool) -> Iterator[Example]:
         """See `read_captions`."""

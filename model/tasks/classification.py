@@ -268,7 +268,7 @@ def read_answers(path: str) -> list[str]:
 
 def number_or_text(key: str) -> int | str:
     """An id as the official files have it: digits are numbers."""
-    return int(key) if key.isdecimal() and str(int(key)) == key else key
+    return int(key) if len(key) < 20 and key.isdecimal() and str(int(key)) == key else key
 
 
 def _places(labels: Labels) -> dict[str, int]:

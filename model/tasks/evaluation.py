@@ -8,7 +8,7 @@ import torch
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import Counts
-from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.rejects import CappedRejects
 from vlmixer.model.finetuning import FineTuned, load_finetuned, open_photos
 from vlmixer.model.scoring import Estimate
 from vlmixer.model.tasks import scores
@@ -109,7 +109,7 @@ def evaluate_run(
         raise CallError(f"{run}: its config names no files for task.{split}. Name the official files to score.")
     photos = open_photos(TaskSettings(asked))
     tuned = replace(tuned, setup=replace(tuned.setup, settings=asked))
-    log = RejectLog("eval")
+    log = CappedRejects("eval")
     examples, read = kind.read(named, asked, log, training=False)
     shuffled = tuned.seed if asked.shuffled_photos else None
     found = with_photos(kind, examples, photos, log, read, shuffled)

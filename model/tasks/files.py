@@ -19,6 +19,9 @@ MAX_BYTES = 1 << 22
 """Of a line or an entry. The longest official ones, scenes of NLVR and Karpathy's captions, have a few kB."""
 MAX_DOCUMENT = 1 << 28
 """Of a file that is read as a whole."""
+MAX_RATIO, LEAST_LIMIT = 200, 1 << 26
+"""A packed file may unpack to so many times its size, and to so many bytes in any case. The official ones have 5 to 20
+times; 1,000 times are made of nothing but equal lines, to fill the memory."""
 _ENDINGS = (".json", ".jsonl", ".ndjson")
 
 
@@ -44,17 +47,22 @@ class Entry:
     def text(self, name: str) -> str:
         """The text in the field `name`, without white space around it; "" if there is none."""
         found = self.field(name)
-        return found.strip() if isinstance(found, str) else ""
+        return encodable(found).strip() if isinstance(found, str) else ""
 
     def identifier(self, *names: str) -> str:
         """The first of these fields that has an id, a text or a whole number, as text; "" if none has."""
         return next((found for name in names if (found := identifier(self.field(name)))), "")
 
 
+def encodable(text: str) -> str:
+    """The text, with "?" for half surrogate pairs and bytes that are not valid UTF-8: no output file can hold them."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 def identifier(value: Any) -> str:
     """An id as text: a text without white space around it, or a whole number; "" for anything else."""
     if isinstance(value, str):
-        return value.strip()
+        return encodable(value).strip()
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
     return str(int(value)) if whole else ""
 
@@ -90,7 +98,7 @@ def document(path: str, advice: str) -> Any:
 def _stream(path: str, file: IO[bytes]) -> Iterator[Entry]:
     found = json_entries(_unpacked(path, file), max_characters=MAX_BYTES)
     for number, (name, value) in enumerate(found, 1):
-        yield Entry(path, number, name, value)
+        yield Entry(path, number, encodable(name), value)
 
 
 def _lines(path: str, file: IO[bytes]) -> Iterator[Entry]:
@@ -125,7 +133,27 @@ def is_lines(path: str) -> bool:
 
 
 def _unpacked(path: str, file: IO[bytes]) -> IO[bytes]:
-    return gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file  # type: ignore[return-value]
+    return _Unpacked(path, file) if path.lower().endswith(".gz") else file  # type: ignore[return-value]
+
+
+class _Unpacked(gzip.GzipFile):
+    """A packed file whose length is limited by its size. Reading past the limit is an OSError."""
+
+    def __init__(self, path: str, file: IO[bytes]) -> None:
+        super().__init__(fileobj=file)
+        self._left = max(LEAST_LIMIT, MAX_RATIO * files.size(path))
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._counted(super().read(self._left + 1 if size is None or size < 0 else size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._counted(super().readline(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError(f"it unpacks to more than {MAX_RATIO} times its size")
+        return data
 
 
 def _plain_name(path: str) -> str:

@@ -11,7 +11,7 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.model.tasks.base import Answer, Example, Labels
 from vlmixer.model.tasks.classification import Classification, frequent, json_result, read_answers, require_answers
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.files import Entry, entries, expand
+from vlmixer.model.tasks.files import Entry, encodable, entries, expand
 
 _FORMAT = "Expected GQA's questions: an object of question id -> {imageId, question, answer, …}."
 
@@ -82,7 +82,7 @@ def _example(entry: Entry, training: bool, log: RejectLog) -> Example | None:
     types = entry.field("types")
     groups = {}
     if isinstance(types, dict):
-        groups = {f"{kind} type": str(types[kind]) for kind in ("structural", "semantic") if types.get(kind)}
+        groups = {f"{kind} type": encodable(str(types[kind])) for kind in ("structural", "semantic") if types.get(kind)}
         if "structural type" in groups:  # as the official evaluation has it
             groups["answer type"] = "open" if groups["structural type"] == "query" else "binary"
     return Example(entry.name, (image,), text, (answer,) if answer else (), groups)

@@ -13,7 +13,7 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.model.tasks.base import Answer, Example, Labels
 from vlmixer.model.tasks.classification import Classification
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.files import Entry, entries, expand
+from vlmixer.model.tasks.files import Entry, encodable, entries, expand
 from vlmixer.model.tasks.scores import Measure
 
 LABELS = ("False", "True")
@@ -37,7 +37,8 @@ class Nlvr2(Classification):
                 read += 1
                 key, text = entry.identifier("identifier"), entry.text("sentence")
                 images, sentence = _photos(entry, key)
-                label = str(entry.field("label") if entry.field("label") is not None else "").strip().capitalize()
+                label = entry.field("label")
+                label = "" if label is None else encodable(str(label)).strip().capitalize()
                 if not images or not text:
                     log.add(path, key, "missing_field", "no identifier of two photos" if text else "an empty sentence")
                 elif key in found:

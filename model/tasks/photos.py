@@ -24,7 +24,7 @@ from vlmixer.artifacts.schemas import REGIONS_IMAGES, regions_as_wide_as
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.model.tasks.config import DETECTOR, NONE
-from vlmixer.model.tasks.files import document, entries, is_lines
+from vlmixer.model.tasks.files import document, encodable, entries, is_lines
 from vlmixer.model.tasks.parquet_names import row_names
 
 _COCO_NAME = re.compile(r"(?:^|_)(\d{12})$|^\d{1,18}$")
@@ -310,7 +310,7 @@ def read_tags(path: str) -> dict[str, tuple[str, ...]]:
     for where, name, names in listed:
         if not name or not isinstance(names, list) or not all(isinstance(each, str) for each in names):
             raise CallError(f"task.tags: {where}: found {json.dumps(names)[:100]} for the photo {name!r}. {_TAGS}")
-    return {name: tuple(dict.fromkeys(names)) for _, name, names in listed}
+    return {encodable(name): tuple(dict.fromkeys(map(encodable, names))) for _, name, names in listed}
 
 
 _TAGS = 'Expected a JSON object of photo -> [name, …], or lines of {"image": photo, "tags": [name, …]}.'

@@ -19,7 +19,7 @@ from vlmixer.model.tasks.classification import (
     require_answers,
 )
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.files import Entry, entries, expand
+from vlmixer.model.tasks.files import Entry, encodable, entries, expand
 
 PEOPLE = 10
 LEAST = 9
@@ -127,11 +127,11 @@ def _answers(note: Entry) -> tuple[tuple[str, ...], str]:
     listed = (
         [each.get("answer") if isinstance(each, dict) else each for each in given] if isinstance(given, list) else []
     )
-    texts = tuple(answer for answer in listed if isinstance(answer, str) and answer.strip())
+    texts = tuple(encodable(answer) for answer in listed if isinstance(answer, str) and answer.strip())
     alone = note.field("answer")
     if isinstance(alone, list):
         alone = ", ".join(each for each in alone if isinstance(each, str))
     if not texts and isinstance(alone, str) and alone.strip():
-        texts = (alone.strip().lower(),)
+        texts = (encodable(alone).strip().lower(),)
     main = note.text("multiple_choice_answer") or (texts[0] if texts else "")
     return texts, main

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from vlmixer.artifacts import files
     from vlmixer.artifacts.lock import locked
     from vlmixer.pipeline.config import load_config
-    from vlmixer.pipeline.jobs.engine import Engine
+    from vlmixer.pipeline.jobs.engine import Engine, require_open_files
     from vlmixer.pipeline.preflight.call import TRAIN, Call
     from vlmixer.pipeline.preflight.preflight import check
 
@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print_checked(found)
         return 0
+    require_open_files(1)  # before --overwrite removes anything
     _log_to(config.out)
     with locked(files.join(config.out, "logs")):
         _run_locked(options, call, engine)

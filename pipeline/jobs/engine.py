@@ -122,7 +122,9 @@ def require_open_files(workers: int, base: int = 32, per_worker: int = 16) -> No
     most = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < needed:
+        who, fewer = (
+            ("1 worker needs", "") if workers == 1 else (f"{workers} workers need", ", or give fewer --workers")
+        )
         raise CallError(
-            f"{workers} workers need {needed} open files, and the system allows {most}. Raise the limit "
-            f"(ulimit -n {needed}), or give fewer --workers."
+            f"{who} {needed} open files, and the system allows {most}. Raise the limit (ulimit -n {needed}){fewer}."
         )

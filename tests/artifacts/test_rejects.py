@@ -7,6 +7,7 @@ from vlmixer.artifacts.rejects import (
     REASONS,
     UNUSED,
     VOLUMINOUS,
+    CappedRejects,
     FirstRejects,
     Reject,
     RejectFile,
@@ -129,3 +130,16 @@ def test_the_first_of_each_reason_alone():
         log.add("a.txt", place, "empty_line")
     assert log.counts() == {"empty_line": 5, "not_utf8": 5}
     assert log.rejects == [Reject("a.txt", "0", "not_utf8"), Reject("a.txt", "0", "empty_line")]
+
+
+def test_of_many_rejects_the_first_are_listed_and_the_others_counted(tmp_path):
+    log = CappedRejects("finetune", most=2)
+    for key in ("a", "b", "c", "\ud800", "e"):
+        log.add("x.json", key, "duplicate_id")
+    log.add("x.json", "\ud800", "no_answer")
+    assert log.total == 6
+    assert len(log.rejects) == 3
+    path = str(tmp_path / "rejects.parquet")
+    log.publish(path)
+    rows = [(row.key, row.reason, row.number) for row in read_rejects(path)]
+    assert rows == [("a", "duplicate_id", 1), ("b", "duplicate_id", 1), ("?", "no_answer", 1), ("", "duplicate_id", 3)]

@@ -62,3 +62,18 @@ def test_enough_open_files_are_left_as_they_are():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     require_open_files(1)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+def test_too_few_open_files_for_any_work_are_noticed_before_results_are_removed(tmp_path):
+    (tmp_path / "a.txt").write_text("a dog\n")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"vocabulary: coco\ntext: {{inputs: [{tmp_path}/a.txt], spacy_model: rules}}\n")
+    command = [sys.executable, "-m", "vlmixer", "tag", str(config), "--out", str(tmp_path / "out")]
+    subprocess.run(command, check=True, capture_output=True)
+    limited = ["bash", "-c", 'ulimit -n 40; exec "$0" "$@"', *command, "--overwrite"]
+    refused = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == (
+        "error: 1 worker needs 48 open files, and the system allows 40. Raise the limit (ulimit -n 48)."
+    )
+    assert (tmp_path / "out" / "tagged" / "manifest.json").exists()

@@ -1,0 +1,60 @@
+"""Official files of the tasks that somebody made in malice: one message or a count, never a traceback."""
+
+import gzip
+import json
+
+import pytest
+
+from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.rejects import CappedRejects
+from vlmixer.model.tasks import find_task
+from vlmixer.model.tasks.base import Answer
+from vlmixer.model.tasks.classification import read_answers
+from vlmixer.model.tasks.files import entries
+
+HALF = "\ud800"
+"""Half a surrogate pair: JSON can hold it, UTF-8 cannot."""
+
+LINES = {
+    "vqa": {"question_id": HALF, "image": HALF, "question": HALF, "answers": [{"answer": HALF}], "answer": HALF},
+    "nlvr2": {"sentence": HALF, "identifier": f"{HALF}-1-2-0", "label": True},
+    "snli_ve": {"Flikr30kID": HALF, "pairID": HALF, "sentence2": HALF, "gold_label": "neutral"},
+    "captioning": {"image": HALF, "captions": [HALF]},
+    "retrieval": {"image": HALF, "captions": [HALF]},
+    "gqa": {HALF: {"imageId": HALF, "question": HALF, "answer": HALF, "types": {"semantic": HALF}}},
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_texts_that_no_file_can_hold_get_question_marks(tmp_path, name):
+    path, task = tmp_path / "a.json", find_task(name)
+    path.write_text(json.dumps(LINES[name]) + "\n")
+    if name != "gqa":
+        path = path.rename(tmp_path / "a.jsonl")
+    log = CappedRejects("finetune")
+    (example,), _ = task.read([str(path)], task.config(), log, training=True)
+    known = [example.key, *example.images, example.text, *example.answers, *example.groups.values()]
+    assert "?" in "".join(known).encode().decode()
+
+
+def test_an_id_of_many_digits_is_a_text_in_the_result_file(tmp_path):
+    path, task = tmp_path / "a.jsonl", find_task("vqa")
+    path.write_text(json.dumps({"question_id": "9" * 5000, "image": "a", "question": "what?", "answer": "dog"}) + "\n")
+    examples, _ = task.read([str(path)], task.config(), CappedRejects("eval"), training=False)
+    assert json.loads(task.result(examples, [Answer("dog")]))[0]["question_id"] == "9" * 5000  # type: ignore[attr-defined]
+
+
+def test_learned_answers_are_texts_that_a_file_can_hold(tmp_path):
+    (tmp_path / "answers.json").write_text(json.dumps(["dog", HALF]))
+    with pytest.raises(UserError, match="damaged"):
+        read_answers(str(tmp_path / "answers.json"))
+
+
+@pytest.mark.parametrize("ending", ["json.gz", "jsonl.gz"])
+def test_a_packed_file_of_equal_lines_ends(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    with gzip.open(path, "wb", 9) as file:
+        for _ in range(80):
+            file.write(b" " * (1 << 20))
+    with pytest.raises(UserError, match=r"more than 200 times its size|has more than"):
+        list(entries(str(path)))
