@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vlmixer.artifacts import interrupts
+from vlmixer.model import programs
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -29,35 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the config")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
-    try:
-        interrupts.raise_interrupts()
-        return _finetune(options)
-    except BaseException as error:
-        # Ctrl-C while a library is imported may arrive as an error of the import.
-        if not isinstance(error, KeyboardInterrupt) and (options.debug or not interrupts.was_interrupted()):
-            raise
-        return interrupts.report(error, "Continue with --resume.")
+    return programs.exit_code(lambda: _finetune(options), options.debug)
 
 
-def _finetune(options: "Namespace") -> int:
-    """Fine-tune. Returns the exit code."""
-    import traceback
-
-    from vlmixer.artifacts.errors import CallError, UserError
+def _finetune(options: "Namespace") -> None:
     from vlmixer.model.finetuning import finetune
-    from vlmixer.model.progress import say
     from vlmixer.model.tasks import find_task
     from vlmixer.model.tasks.config import load_task_settings
 
-    try:
-        task = find_task(options.task)
-        finetune(task, load_task_settings(options.config, task.config, options.set), options.out, options.resume)
-    except UserError as error:
-        if options.debug:
-            traceback.print_exc()
-        say(f"error: {error}")
-        return 2 if isinstance(error, CallError) else 1
-    return 0
+    task = find_task(options.task)
+    finetune(task, load_task_settings(options.config, task.config, options.set), options.out, options.resume)
 
 
 if __name__ == "__main__":

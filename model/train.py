@@ -3,12 +3,12 @@
 The training itself is in model.training.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vlmixer.artifacts import interrupts
+from vlmixer.model import programs
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -28,41 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the config")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
-    try:
-        interrupts.raise_interrupts()
-        return _train(options)
-    except BaseException as error:
-        # Ctrl-C while a library is imported may arrive as an error of the import.
-        if not isinstance(error, KeyboardInterrupt) and (options.debug or not interrupts.was_interrupted()):
-            raise
-        return interrupts.report(error, "Continue with --resume.", quiet=_is_further_rank())
+    return programs.exit_code(lambda: _train(options), options.debug)
 
 
-def _is_further_rank() -> bool:
-    """Whether torchrun's first process says what is to be said; ranks.from_environment knows it exactly."""
-    world, rank = (os.environ.get(name, "").strip() for name in ("WORLD_SIZE", "RANK"))
-    return world not in ("", "1") and rank != "0"
-
-
-def _train(options: "Namespace") -> int:
-    """Train. Returns the exit code."""
+def _train(options: "Namespace") -> None:
     import json
-    import traceback
 
-    from vlmixer.artifacts.errors import CallError, UserError
     from vlmixer.model.config import load_settings
-    from vlmixer.model.progress import say
     from vlmixer.model.training import train
 
-    try:
-        given = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
-        train(load_settings(options.config, [*options.set, *given]), out=options.out, resume=options.resume)
-    except UserError as error:
-        if options.debug:
-            traceback.print_exc()
-        say(f"error: {error}")
-        return 2 if isinstance(error, CallError) else 1
-    return 0
+    given = [] if options.init is None else [f"model.init={json.dumps(options.init)}"]
+    train(load_settings(options.config, [*options.set, *given]), out=options.out, resume=options.resume)
 
 
 if __name__ == "__main__":
