@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vlmixer.bank.records import Hit, PatchRecord
     from vlmixer.bank.store import PatchBank
     from vlmixer.pipeline.report.pictures import Pictures
+    from vlmixer.pipeline.report.texts import Texts
 
 LOG = logging.getLogger("vlmixer")
 
@@ -333,8 +334,20 @@ def serve(options: argparse.Namespace) -> int:
     from vlmixer.pipeline.report import server
 
     bank = _open_bank(options.bank)
-    server.serve(bank, options.host, options.port, max_k=options.max_k, pictures=_pictures(options))
+    pictures = _pictures(options)
+    texts = _texts(options, bank) if pictures else None
+    server.serve(bank, options.host, options.port, max_k=options.max_k, pictures=pictures, texts=texts)
     return 0
+
+
+def _texts(options: argparse.Namespace, bank: "PatchBank") -> "Texts | None":
+    """What searches for texts need; None if no part of the bank's features can be compared with texts."""
+    from vlmixer.pipeline.image.embedding import may_read_texts, text_embedder
+    from vlmixer.pipeline.report.texts import Texts
+
+    if not may_read_texts(bank):
+        return None
+    return Texts(lambda: text_embedder(options.bank, options.config, trust_detector=options.trust_detector))
 
 
 def _pictures(options: argparse.Namespace) -> "Pictures | None":

@@ -126,6 +126,11 @@ def text_embedder(
     return embed
 
 
+def may_read_texts(bank: PatchBank) -> bool:
+    """Whether some part of the bank's features can be compared with texts, as its manifest says."""
+    return any((part or {}).get("texts") for part in bank.manifest.details.detector.features or ())
+
+
 def _own_spec(
     bank: PatchBank, config: str | None, import_paths: Sequence[str] | None, trust_detector: bool
 ) -> DetectorSpec:

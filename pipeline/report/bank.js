@@ -156,6 +156,7 @@
       const context = (asked.get("context") || "").split(",").map((word) => word.trim()).filter(Boolean);
       const concept = (asked.get("concept") || "").trim();
       const like = asked.get("like");
+      const text = (asked.get("text") || "").trim();
       picture = history.state && history.state.visit === visit ? history.state.picture : null;
       const file = picture === null ? null : files[picture];
       if (chosen) {
@@ -164,15 +165,16 @@
       }
       form.elements.concept.value = concept;
       form.elements.context.value = context.join(", ");
+      if (form.elements.text) form.elements.text.value = text;
       filter();
-      if (!concept && !like && !context.length && !file) {
+      if (!concept && !like && !text && !context.length && !file) {
         searches += 1;
         const gone = patches.element("p", "The picture is no longer in this page. Choose it again.");
         return answer.replaceChildren(...(history.state ? [gone] : []));
       }
       const alike = (file || like) && `${concept ? "like" : "Like"} ${file ? "your picture" : like}`;
-      const title = [concept, alike, ...context.map((word) => `with ${word}`)].filter(Boolean).join(", ");
-      return look(title, { concept: concept || null, like: like || null, context }, file);
+      const title = [concept, text && `“${text}”`, alike, ...context.map((word) => `with ${word}`)].filter(Boolean).join(", ");
+      return look(title, { concept: concept || null, like: like || null, text: text || null, context }, file);
     };
     const go = (asked, number = null) => {
       const given = Object.entries(asked).filter(([, value]) => value);
@@ -183,7 +185,11 @@
       }
       answerAddress();
     };
-    const typed = () => ({ concept: form.elements.concept.value.trim(), context: form.elements.context.value.trim() });
+    const typed = () => ({
+      concept: form.elements.concept.value.trim(),
+      context: form.elements.context.value.trim(),
+      text: form.elements.text ? form.elements.text.value.trim() : "",
+    });
     patches.actions.push(["More like this", (view) => go({ like: view.id })]);
     form.addEventListener("submit", (event) => {
       event.preventDefault();

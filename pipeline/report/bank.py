@@ -96,13 +96,16 @@ def write_bank_page(
     write_page(path, "bank.html", **_bank_content(bank), live=False, per_concept=most, drawn=rows)
 
 
-def live_bank_page(bank: PatchBank, most: int, picture_bytes: int) -> str:
+def live_bank_page(bank: PatchBank, most: int, picture_bytes: int, *, texts: bool = False) -> str:
     """The sheet as `vlmixer bank serve` shows it. It asks the server for patches, at most `most` at once.
 
-    picture_bytes: maximum size of a picture that is searched for; 0: the server cannot search for pictures.
+    picture_bytes: maximum size of a picture that is searched for; 0: the server cannot search for pictures. texts:
+    whether it can search for texts.
     """
     content = _bank_content(bank)
-    return render_page("bank.html", **content, live=True, most=most, picture_bytes=picture_bytes, drawn=content["rows"])
+    return render_page(
+        "bank.html", **content, live=True, most=most, picture_bytes=picture_bytes, texts=texts, drawn=content["rows"]
+    )
 
 
 def _bank_content(bank: PatchBank) -> dict[str, Any]:

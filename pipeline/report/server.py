@@ -21,6 +21,7 @@ from vlmixer.bank.records import PatchRecord
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.report.bank import Card, live_bank_page, make_card, small_image
 from vlmixer.pipeline.report.pictures import Pictures, Refused
+from vlmixer.pipeline.report.texts import Texts
 
 try:
     import uvicorn
@@ -51,18 +52,20 @@ def make_app(
     *,
     max_k: int,
     pictures: Pictures | None = None,
+    texts: Texts | None = None,
     hosts: Sequence[str] = LOOPBACK,
     max_body: int = MAX_BODY,
 ) -> Starlette:
     """The server's application.
 
     GET / is the page. GET /api/bank describes the bank. GET /api/concepts/ID?k= gives a concept's first patches, POST
-    /api/search {"concept", "like": patch id or feature, "context": [names], "k"} the best ones. POST
+    /api/search {"concept", "like": patch id or feature, "text", "context": [names], "k"} the best ones. POST
     /api/search/picture?concept=&context=&k= compares with the picture that is its body. GET /crops/ID is a patch's
-    JPEG, GET /images/ID its image, upright and scaled down. pictures: None if the bank's detector is not known. hosts:
-    host names that requests may use. max_body: maximum bytes of a request's JSON.
+    JPEG, GET /images/ID its image, upright and scaled down. pictures: None if the bank's detector is not known. texts:
+    None if its features cannot be compared with texts. hosts: host names that requests may use. max_body: maximum bytes
+    of a request's JSON.
     """
-    page = live_bank_page(bank, max_k, pictures.limits.file_bytes if pictures else 0)
+    page = live_bank_page(bank, max_k, pictures.limits.file_bytes if pictures else 0, texts=texts is not None)
 
     def described(request: Request, body: Any) -> Response:
         details = bank.manifest.details
@@ -77,6 +80,7 @@ def make_app(
                 ],
                 "max_k": max_k,
                 "pictures": pictures is not None,
+                "texts": texts is not None,
             }
         )
 
@@ -88,8 +92,10 @@ def make_app(
         return _patches([(record, None) for record in bank.patches(bank.concepts[number].name)[:k]])
 
     def search(request: Request, body: Any) -> Response:
-        if not isinstance(body, dict) or set(body) - {"concept", "like", "context", "k"}:
-            raise Refused(400, 'expected a JSON object with "concept", "like", "context" and "k", all of them optional')
+        if not isinstance(body, dict) or set(body) - {"concept", "like", "text", "context", "k"}:
+            raise Refused(
+                400, 'expected a JSON object with "concept", "like", "text", "context" and "k", all of them optional'
+            )
         concept, like, context = body.get("concept"), body.get("like"), body.get("context", [])
         if not (concept is None or isinstance(concept, str)):
             raise Refused(400, "concept: expected a name")
@@ -102,8 +108,19 @@ def make_app(
             like = np.array(like, np.float32)
         elif not (like is None or isinstance(like, str)):
             raise Refused(400, "like: expected a patch id or a list of numbers")
+        if body.get("text") is not None:
+            like = of_text(body["text"], like)
         hits = bank.search(concept, like=like, context=context, k=_count(body.get("k", min(16, max_k)), max_k))
         return _patches([(hit.patch, None if like is None else hit.similarity) for hit in hits])
+
+    def of_text(text: Any, like: Any) -> np.ndarray:
+        if not isinstance(text, str) or like is not None:
+            raise Refused(400, "text: expected a text, and no like")
+        if texts is None:
+            raise Refused(
+                501, "this server does not search for texts: the bank's features are not those of CLIP or SigLIP"
+            )
+        return texts.feature(text)
 
     def search_picture(request: Request, data: bytes) -> Response:
         assert pictures is not None
@@ -266,9 +283,11 @@ def _patches(found: Sequence[tuple[PatchRecord, float | None]]) -> Response:
     )
 
 
-def serve(bank: PatchBank, host: str, port: int, *, max_k: int, pictures: Pictures | None = None) -> None:
+def serve(
+    bank: PatchBank, host: str, port: int, *, max_k: int, pictures: Pictures | None = None, texts: Texts | None = None
+) -> None:
     """Serve the bank until it is interrupted. Raises CallError if the address cannot be used."""
-    server = make_server(bank, host, port, max_k=max_k, pictures=pictures)
+    server = make_server(bank, host, port, max_k=max_k, pictures=pictures, texts=texts)
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     LOG.info("%s: http://%s:%d", bank, shown, listening.getsockname()[1])
@@ -296,12 +315,13 @@ def make_server(
     *,
     max_k: int,
     pictures: Pictures | None = None,
+    texts: Texts | None = None,
     max_body: int = MAX_BODY,
     limits: Limits = LIMITS,
 ) -> "uvicorn.Server":
     """The server, not started."""
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
-    app = make_app(bank, max_k=max_k, pictures=pictures, hosts=hosts, max_body=max_body)
+    app = make_app(bank, max_k=max_k, pictures=pictures, texts=texts, hosts=hosts, max_body=max_body)
     # Requests beyond the number of threads (40, anyio's) wait; how many there are is limited by the connections.
     return uvicorn.Server(
         uvicorn.Config(

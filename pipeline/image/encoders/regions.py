@@ -3,13 +3,14 @@ covers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from textwrap import shorten
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 
-from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.pipeline.image.detectors.base import Detections, Detector
 from vlmixer.pipeline.image.encoders.networks import (
     KEY,
@@ -35,8 +36,17 @@ class RegionEncoder:
         self.network = network
         self._pooling = pooling
         blank = np.zeros((8, 8, 3), np.uint8)
-        self.width = int(self.encode(blank, np.array([[0, 0, 8, 8]], np.float32)).shape[1])
+        try:
+            self.width = int(self.encode(blank, np.array([[0, 0, 8, 8]], np.float32)).shape[1])
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{KEY}: {network.identity['name']} cannot encode a picture of {network.size} pixels with "
+                f"{pooling}: {type(error).__name__}: {shorten(str(error), 200)}. Choose another size or "
+                "pooling in feature_options."
+            ) from error
         self.identity: Identity = network.identity | {"pooling": pooling, "width": self.width}
+        if self.reads_texts:
+            self.identity["texts"] = True
 
     @torch.inference_mode()
     def encode(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -94,6 +94,7 @@ def test_what_the_bank_is(ask):
     _, content, _ = ask("/api/bank")
     assert content == {
         "patches": 14, "feature_dim": 4, "detector": "drawn", "vocabulary": "small", "max_k": MAX_K, "pictures": False,
+            "texts": False,
         "concepts": [{"id": 0, "words": ["dog", "puppy"], "patches": 12}, {"id": 1, "words": ["kite"], "patches": 2},
                      {"id": 2, "words": ["horse"], "patches": 0}],
     }  # fmt: skip

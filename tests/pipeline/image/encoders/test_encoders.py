@@ -207,3 +207,8 @@ def test_mistakes_are_named(weights, folders, tmp_path):
     assert "no such folder" in fails(f"transformers:{tmp_path / 'none'}")
     Path(folders["vit"], "pytorch_model.bin").write_bytes(b"")
     assert load_encoder(f"transformers:{folders['vit']}", {}, "cpu").width == 16
+
+
+def test_a_size_that_the_network_cannot_take(folders):
+    with pytest.raises(UserError, match=r"transformers:vit cannot encode a picture of 4 pixels with map"):
+        load_encoder(f"transformers:{folders['vit']}", {"size": 4, "pooling": "map"}, "cpu")

@@ -123,3 +123,31 @@ def test_only_crops_of_models_that_read_are_comparable_with_texts(folder, tmp_pa
         assert not encoder.reads_texts
         with pytest.raises(CallError, match="cannot be compared with texts"):
             encoder.texts(["a car"])
+
+
+@pytest.mark.parametrize("name", ["clip", "own"])
+def test_the_server_is_asked_in_words_where_the_bank_can_be(folder, name):
+    from starlette.testclient import TestClient
+
+    from vlmixer.pipeline.image.embedding import may_read_texts
+    from vlmixer.pipeline.report.server import make_app
+    from vlmixer.pipeline.report.texts import Texts
+
+    place = str(folder / name / "bank")
+    bank = PatchBank.open(place)
+    assert may_read_texts(bank) == (name == "clip")
+    texts = Texts(lambda: text_embedder(place, str(folder / f"{name}.yaml"))) if may_read_texts(bank) else None
+    client = TestClient(make_app(bank, max_k=64, texts=texts, hosts=["testserver"]))
+    assert client.get("/api/bank").json()["texts"] == (name == "clip")
+    assert ("In words" in client.get("/").text) == (name == "clip")
+    answer = client.post("/api/search", json={"text": "a blue ball", "k": EACH})
+    if name == "own":
+        assert answer.status_code == 501
+        assert "does not search for texts" in answer.json()["error"]
+        return
+    found = [shown(patch["source"]) for patch in answer.json()["patches"]]
+    assert sum(pair == ("blue", "ball") for pair in found) >= EACH - 1
+    cars = client.post("/api/search", json={"text": "a blue ball", "concept": "car", "k": 3}).json()["patches"]
+    assert {shown(patch["source"])[1] for patch in cars} == {"car"}
+    for wrong in ({"text": ""}, {"text": "x" * 1001}, {"text": 3}, {"text": "a", "like": cars[0]["patch_id"]}):
+        assert client.post("/api/search", json=wrong).status_code == 400
