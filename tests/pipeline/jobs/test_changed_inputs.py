@@ -72,6 +72,15 @@ def test_finished_stages_are_refused_for_files_that_were_replaced(finished, caps
     assert "by content" not in capsys.readouterr().err
 
 
+def test_photos_that_were_only_touched_give_the_same_bytes(finished):
+    folder, config, out = finished
+    before = contents(out)
+    for path in (folder / "photos").iterdir():
+        touch(path)
+    assert run(config, out, "--overwrite", command="detect") == 0
+    assert contents(out) == before
+
+
 def test_a_stage_that_nothing_is_known_about_is_compared_by_content(finished, capsys):
     folder, config, out = finished
     shutil.rmtree(out / "work")
