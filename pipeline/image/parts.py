@@ -8,13 +8,13 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.details import RegionsDetails
-from vlmixer.artifacts.manifest import Counts, Input
+from vlmixer.artifacts.manifest import Counts, Input, Output
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.pipeline.image.photos import Photo, PhotoReader, in_batches
-from vlmixer.pipeline.image.record import NO_REGION, write_unit
+from vlmixer.pipeline.image.record import NO_REGION, join_units, write_unit
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.regions_table import regions_table
-from vlmixer.pipeline.image.survey import SurveyRows
+from vlmixer.pipeline.image.survey import DETECT_UNITS, SurveyRows
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -112,3 +112,8 @@ class PartWriter:
 def record_path(stage: Stage[RegionsDetails], unit: str) -> str:
     """The file of the work folder with a unit's part of images.parquet."""
     return files.join(stage.work, f"{unit}.images")
+
+
+def write_record(stage: Stage[RegionsDetails], units: int) -> list[Output]:
+    """Write images.parquet, of what this many units left."""
+    return [join_units(stage.folder, [record_path(stage, DETECT_UNITS.name(number)) for number in range(units)])]

@@ -16,7 +16,7 @@ from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.readers.base import FILES, ImageRef, content_digest, read_errors
 from vlmixer.pipeline.image.readers.references import refs_of
 from vlmixer.pipeline.units.inputs import KnownInput
-from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
+from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units, finish_pass
 
 SURVEY_UNITS = UnitKind("detect", "survey")
 SPREAD = UnitKind("detect", "spread")
@@ -58,6 +58,7 @@ class DetectSizes:
             StagePass("spread", (UnitLoad(SPREAD, self.groups(images), images),), new_job=False),
             StagePass("duplicates", (UnitLoad(DUPLICATES, self.shares(images), images),), new_job=False),
             StagePass("detect", (UnitLoad(DETECT_UNITS, count_units(images, self.images_of_unit(images)), images),)),
+            finish_pass("detect", images),
         )
 
 

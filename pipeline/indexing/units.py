@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlmixer.artifacts.manifest import Output
-from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
+from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units, finish_pass
 from vlmixer.pipeline.units.unit import Unit
 
 CUTS = "cuts"
@@ -67,13 +67,14 @@ class IndexSizes:
         starts = range(0, len(numbers), size)
         return [Unit(CHOOSE.name(start // size), tuple(numbers[start : start + size])) for start in starts]
 
-    def passes(self, regions: float, concepts: int) -> tuple[StagePass, ...]:
-        """The passes for this many regions of this many concepts."""
+    def passes(self, regions: float, concepts: int, patches: float) -> tuple[StagePass, ...]:
+        """The passes for this many regions of this many concepts, from which this many patches are chosen."""
         groups = count_units(regions, self.group_size(regions))
         units = count_units(concepts, self.concepts_per_unit(concepts))
         return (
             StagePass("gather", (UnitLoad(GATHER, groups, regions),)),
             StagePass("choose", (UnitLoad(CHOOSE, units, concepts),), new_job=False),
+            finish_pass("index", patches),
         )
 
 

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import apache_beam as beam
 
@@ -23,14 +23,15 @@ from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
-from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, record_path
+from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, write_record
 from vlmixer.pipeline.image.photos import Photo, PhotoReader
 from vlmixer.pipeline.image.readers.base import ImageCorpus
-from vlmixer.pipeline.image.record import IMAGES, join_units, write_inputs
+from vlmixer.pipeline.image.record import IMAGES, write_inputs
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows, same_content
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.finish import Finish, finished_outputs, unfinished
 from vlmixer.pipeline.jobs.survey import survey_images, surveyed_files
 from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.inputs import InputFiles
@@ -169,13 +170,18 @@ def run_detect(
     units = survey_images(corpus.pieces, stage, engine, config.images)
     left = pending(stage, units)
     with progress(stage, "detect", [unit.name for unit in units], "images"):
-        if left:
+        if left or unfinished(stage):
             hints = machine_hints(config.images) if engine.remote else None
             transform = DetectRegions(
                 config.images, spec, vocabulary, config.out, hints, list_all=stage.list_all, earlier=earlier
             )
+            finish = Finish(stage, partial(write_record, stage, len(units)), len(left))
             engine.run(
-                stage, left, tuple[SurveyRows, ...], lambda units: units | "DetectRegions" >> transform, label="detect"
+                stage,
+                left,
+                tuple[SurveyRows, ...],
+                lambda units: units | "DetectRegions" >> transform | "Finish" >> finish,
+                label="detect",
             )
     results = read_results(stage, [unit.name for unit in units], FoundRegions)
     watched.finish(stage, surveyed_files(stage, corpus.pieces))
@@ -194,12 +200,13 @@ def run_detect(
         images_by_part=tuple(result.details.images for result in results),
         not_images=len(corpus.set_aside),
     )
-    record = [
-        join_units(stage.folder, [record_path(stage, unit.name) for unit in units]),
-        write_inputs(stage.folder, plan.inputs),
-    ]
     return finish_stage(
-        stage, plan, results, details=details, max_bad_fraction=config.max_bad_fraction, extra_outputs=record
+        stage,
+        plan,
+        results,
+        details=details,
+        max_bad_fraction=config.max_bad_fraction,
+        extra_outputs=[*finished_outputs(stage), write_inputs(stage.folder, plan.inputs)],
     )
 
 

@@ -7,6 +7,7 @@ where something before them changed. The new result is made next to the old one 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from vlmixer.artifacts import contents, dropped, files, manifest
@@ -19,14 +20,15 @@ from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.config import BankSettings, Config, MixSettings
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.earlier import EarlierImages, RecordedSource
-from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, record_path
+from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, write_record
 from vlmixer.pipeline.image.photos import Photo, PhotoReader
-from vlmixer.pipeline.image.record import IMAGES, join_units, write_inputs
+from vlmixer.pipeline.image.record import IMAGES, write_inputs
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.survey import DETECT_UNITS, SurveyRows, divide
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.duplicates import FindDuplicates, compared, group_units
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.finish import Finish, finished_outputs, unfinished
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.mix import run_mix
 from vlmixer.pipeline.replacing import next_result
@@ -140,12 +142,14 @@ def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine)
         engine.run(stage, groups, int, lambda groups: groups | "FindDuplicates" >> FindDuplicates(stage), label="drop")
     worker = KeepWorker(files.absolute(regions), present.details.detector.device, inputs, stage)
     with progress(stage, "drop: regions", names, "images"):
-        if left := pending(stage, units):
+        left = pending(stage, units)
+        if left or unfinished(stage):
+            finish = Finish(stage, partial(write_record, stage, len(units)), len(left))
             engine.run(
                 stage,
                 left,
                 tuple[SurveyRows, ...],
-                lambda units: units | "KeepRegions" >> DoUnits(stage, worker),
+                lambda units: units | "KeepRegions" >> DoUnits(stage, worker) | "Finish" >> finish,
                 label="drop",
             )
     results = read_results(stage, names, FoundRegions)
@@ -157,10 +161,7 @@ def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine)
         regions=dict(sorted(concepts.items())),
         images_by_part=tuple(result.details.images for result in results),
     )
-    record = [
-        join_units(stage.folder, [record_path(stage, name) for name in names]),
-        write_inputs(stage.folder, inputs.entries),
-    ]
+    record = [*finished_outputs(stage), write_inputs(stage.folder, inputs.entries)]
     return finish_stage(stage, plan, results, details=details, max_bad_fraction=ALL, extra_outputs=record)
 
 

@@ -56,10 +56,11 @@ class Engine:
         the engine that --runner names fails. Another exception of a local pipeline is raised as it is.
         """
         exempt_loopback()
-        require_open_files(min(self.workers, processes or len(units)))
+        workers = min(self.workers, max(processes or len(units), 1))
+        require_open_files(workers)
         forget_errors(stage)
         listed = publish_units(stage, units)
-        pipeline = beam.Pipeline(**self._how(min(self.workers, processes or len(units)), label))
+        pipeline = beam.Pipeline(**self._how(workers, label))
         try:
             with pipeline:
                 # Only pipelines with parts in Java use it, and it would stay behind if the process is killed.

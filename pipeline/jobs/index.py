@@ -3,13 +3,15 @@
 Three passes over the regions, each in parallel. The first reads scores only: the best places of each concept go through
 a bounded combiner, which gives the concept's cut, the place where its candidates end. The second reads each group of
 parts once and writes the candidates' rows to a file with one record batch per concept; all other regions are rejects.
-The third has units of concepts, which gather their batches and choose. Features and crops cross no shuffle.
+The third has units of concepts, which gather their batches and choose. A last unit writes the bank. Features and crops
+cross no shuffle.
 
 The pure logic is in pipeline/indexing/; the bank's files are written by bank/building.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -19,7 +21,7 @@ from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import BankDetails, BankSelection
-from vlmixer.artifacts.manifest import Counts, Input, Manifest
+from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
 from vlmixer.artifacts.stages import DETECT, INDEX
 from vlmixer.bank import building, selection
 from vlmixer.bank.building import ConceptCounts
@@ -32,6 +34,7 @@ from vlmixer.pipeline.indexing.units import CUTS, GATHER, SIZES, Group, IndexSiz
 from vlmixer.pipeline.indexing.upstream import read_upstream
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.finish import Finish, finish_unit, finished_outputs
 from vlmixer.pipeline.units.failures import any_failed, keeping_error
 from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
@@ -46,7 +49,7 @@ PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
 class IndexPatches(beam.PTransform):
     """PCollection[Group] of OUT/regions → PCollection[str], the names of the concept units done.
 
-    Leaves the chosen patches of every concept in OUT/work/index. `run_index` assembles OUT/bank from them.
+    Leaves the chosen patches of every concept in OUT/work/index. `assemble` makes OUT/bank of them.
     """
 
     def __init__(
@@ -262,27 +265,22 @@ def run_index(
     concepts = [unit.name for unit in sizes.plan_concepts(numbers)]
     names = [*(group.unit for group in groups), *concepts]
     with progress(stage, "index", names, "regions"):
-        if pending(stage, [Unit(name, None) for name in names]):
+        if pending(stage, [*(Unit(name, None) for name in names), finish_unit(stage)]):
             transform = IndexPatches(config.bank, vocabulary, feature_dim, len(groups), config.seed, config.out, sizes)
             listed = [Unit(group.unit, group) for group in groups]
+            finish = Finish(stage, partial(assemble, stage, vocabulary, feature_dim, sizes), len(concepts))
             engine.run(
                 stage,
                 listed,
                 Group,
-                lambda listed: listed | "TakeGroups" >> beam.Map(_content) | "IndexPatches" >> transform,
+                lambda listed: (
+                    listed | "TakeGroups" >> beam.Map(_content) | "IndexPatches" >> transform | "Finish" >> finish
+                ),
                 label="index",
                 processes=len(names),
             )
     gathered = read_results(stage, [group.unit for group in groups], type(None))
     chosen = read_results(stage, concepts, ChosenCounts)
-    tables = ConceptFiles([_file(stage, name) for name in concepts], building.chosen_schema(feature_dim))
-    outputs = building.write_bank(
-        stage.folder,
-        vocabulary.concepts,
-        feature_dim,
-        _concept_counts(read_cuts(stage), len(vocabulary.concepts), [result.details for result in chosen]),
-        (tables.table(concept.id) for concept in vocabulary.concepts),
-    )
     details = BankDetails(
         feature_dim=feature_dim,
         vocabulary=vocabulary.name,
@@ -297,7 +295,24 @@ def run_index(
         details=details,
         max_bad_fraction=config.max_bad_fraction,
         extra_inputs=[Input(DETECT.folder, sum(entry.bytes for entry in regions.outputs), regions.content_hash)],
-        extra_outputs=outputs,
+        extra_outputs=finished_outputs(stage),
+    )
+
+
+def assemble(
+    stage: Stage[BankDetails], vocabulary: Vocabulary, feature_dim: int, sizes: IndexSizes = SIZES
+) -> list[Output]:
+    """Write the files of OUT/bank, of what the units of concepts chose."""
+    cuts = read_cuts(stage)
+    names = [unit.name for unit in sizes.plan_concepts(list(cuts))]
+    chosen = [result.details for result in read_results(stage, names, ChosenCounts)]
+    tables = ConceptFiles([_file(stage, name) for name in names], building.chosen_schema(feature_dim))
+    return building.write_bank(
+        stage.folder,
+        vocabulary.concepts,
+        feature_dim,
+        _concept_counts(cuts, len(vocabulary.concepts), chosen),
+        (tables.table(concept.id) for concept in vocabulary.concepts),
     )
 
 

@@ -7,8 +7,9 @@ a shard reads them from the bank.
 What a sample is made of is in pipeline/mix/samples.py and cutmix.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -17,7 +18,7 @@ from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import ShardsDetails
-from vlmixer.artifacts.manifest import Counts, Input, Manifest
+from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.samples import MixedSample, Sample, write_shard
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX
@@ -25,6 +26,7 @@ from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import Config, MixSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.finish import Finish, finish_unit, finished_outputs
 from vlmixer.pipeline.jobs.shuffle import BucketWorker, ShuffleWorker
 from vlmixer.pipeline.mix.card import write_card
 from vlmixer.pipeline.mix.cutmix import Mix
@@ -33,8 +35,10 @@ from vlmixer.pipeline.mix.limits import patch_limits
 from vlmixer.pipeline.mix.reader_indexes import write_reader_indexes
 from vlmixer.pipeline.mix.samples import Sentence, finish, known_patches, mix_sentence, why_rejected
 from vlmixer.pipeline.mix.shuffling import read_shard_views
-from vlmixer.pipeline.mix.tally import MixTally, TallyCounts, write_tally
+from vlmixer.pipeline.mix.tally import MixTally, TallyCounts, read_tally, write_tally
 from vlmixer.pipeline.mix.units import (
+    IMAGES,
+    MIXED,
     SIZES,
     ImageShard,
     MixedShard,
@@ -51,7 +55,7 @@ from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.listing import publish_units, read_units
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.progress import progress
-from vlmixer.pipeline.units.results import read_results
+from vlmixer.pipeline.units.results import read_result, read_results
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -208,22 +212,24 @@ def _do_stage(
         images = plan_image_shards(found, config.mix.samples_per_shard)
     shards: list[Unit[MixedShard | ImageShard]] = [*plan_mixed_shards(layout), *images]
     planned: list[Unit[object]] = [*shuffles, *plan_buckets(layout, len(shuffles)), *shards]
-    left = pending(stage, planned)
+    left = pending(stage, [*planned, finish_unit(stage)])
     with progress(stage, "mix", [unit.name for unit in planned], "samples"):
         if left:
             listed = publish_units(stage, images)
             transform = MixSamples(config.mix, layout, upstream.tagged.details.mentions, listed, config.out)
+            mixed = len(shards) - len(images)
+            finish = Finish(stage, partial(sum_up, stage, mixed, len(images)), len(shards))
             engine.run(
                 stage,
                 shuffles,
                 tuple[str, ...],
-                lambda shuffles: shuffles | "MixSamples" >> transform,
+                lambda shuffles: shuffles | "MixSamples" >> transform | "Finish" >> finish,
                 label="mix",
                 processes=len(left),
             )
     results = read_results(stage, [unit.name for unit in shards], TallyCounts)
     bank = PatchBank.open(files.join(config.out, INDEX.folder))
-    tally, uses = _count(stage, shards, results, len(bank))
+    tally, _ = read_tally(stage.folder)
     replaced = tally.mentions("drawn", "filled", written=True)
     written = [entry for result in results for entry in result.outputs if entry.name.endswith(".tar")]
     details = ShardsDetails(
@@ -247,27 +253,24 @@ def _do_stage(
             Input(name, sum(output.bytes for output in entry.outputs), entry.content_hash)
             for name, entry in upstream.by_folder.items()
         ],
-        extra_outputs=[
-            *write_reader_indexes(stage.folder, written),
-            write_card(stage.folder, written, details, config.mix.crops),
-            *write_tally(stage.folder, tally, uses),
-        ],
+        extra_outputs=[*finished_outputs(stage), write_card(stage.folder, written, details, config.mix.crops)],
     )
 
 
-def _count(
-    stage: Stage[ShardsDetails],
-    shards: Sequence[Unit[MixedShard | ImageShard]],
-    results: Sequence[UnitResult[TallyCounts]],
-    patches: int,
-) -> tuple[MixTally, np.ndarray]:
-    """The counts of all shards together, without the uses; and (patches,) int64, how often each patch was pasted."""
+def sum_up(stage: Stage[ShardsDetails], mixed: int, images: int) -> list[Output]:
+    """Write the index files of other readers and the counts, of what the units of so many mixed shards and shards of
+    image samples left."""
+    written: list[Output] = []
     tally = MixTally()
-    uses = np.zeros(patches, np.int64)
-    for unit, result in zip(shards, results, strict=True):
-        if isinstance(unit.content, MixedShard):
-            tally.merge(result.details)
-            with files.open_read(_uses_file(stage, unit.name)) as file:
-                rows, times = np.lib.format.read_array(file, allow_pickle=False).T
-            uses[rows] += times
-    return tally, uses
+    uses = np.zeros(len(PatchBank.open(files.join(stage.out, INDEX.folder))), np.int64)
+    for number in range(mixed):
+        result = read_result(stage, MIXED.name(number), TallyCounts)
+        written += result.outputs
+        tally.merge(result.details)
+        with files.open_read(_uses_file(stage, MIXED.name(number))) as file:
+            rows, times = np.lib.format.read_array(file, allow_pickle=False).T
+        uses[rows] += times
+    for number in range(images):
+        written += read_result(stage, IMAGES.name(number), TallyCounts).outputs
+    tars = [entry for entry in written if entry.name.endswith(".tar")]
+    return [*write_reader_indexes(stage.folder, tars), *write_tally(stage.folder, tally, uses)]

@@ -8,20 +8,22 @@ memory is bounded by a unit. What a pass does with a unit is in `text.passes`.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
-from vlmixer.artifacts import files, json_files, manifest
+from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.manifest import Manifest, Output
+from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.report.tagging import EXAMPLES, Examples, write_tagging_report
+from vlmixer.pipeline.jobs.finish import Finish, finished_outputs, unfinished
+from vlmixer.pipeline.report.tagging import write_tagging_report
 from vlmixer.pipeline.text.bad_inputs import check_unreadable, has_sentence, why
 from vlmixer.pipeline.text.inputs import find_inputs, log_files_that_cannot_be_split, log_set_aside
 from vlmixer.pipeline.text.matching import Matcher
@@ -30,14 +32,13 @@ from vlmixer.pipeline.text.passes import (
     DuplicatesWorker,
     FindWorker,
     TagWorker,
-    examples_path,
-    record_path,
+    write_joined,
 )
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split
 from vlmixer.pipeline.text.readers.reader import same_content
 from vlmixer.pipeline.text.readers.slices import source_id
-from vlmixer.pipeline.text.record import NOT_MEANT, join_units
+from vlmixer.pipeline.text.record import NOT_MEANT
 from vlmixer.pipeline.text.tagger import (
     RULES,
     describe_model,
@@ -159,11 +160,18 @@ def _do_stage(
     parts = sizes.part_units([result.details.candidates for result in found])
     left = pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
-        if left:
+        if left or unfinished(stage):
             transform = TagSentences(
                 text, vocabulary, matcher, buckets, config.out, sizes, list_all=stage.list_all, earlier=earlier
             )
-            engine.run(stage, left, Candidates, lambda units: units | "TagSentences" >> transform, label="tag")
+            finish = Finish(stage, partial(write_joined, stage, len(parts)), len(left))
+            engine.run(
+                stage,
+                left,
+                Candidates,
+                lambda units: units | "TagSentences" >> transform | "Finish" >> finish,
+                label="tag",
+            )
     tagged = read_results(stage, [unit.name for unit in parts], FoundMentions)
     results: list[UnitResult[FoundSentences | FoundMentions]] = [*found, *tagged]
     counts = [result.counts["sentences"] for result in results]
@@ -185,21 +193,8 @@ def _do_stage(
         results,
         details=details,
         max_bad_fraction=config.max_bad_fraction,
-        extra_outputs=[
-            _publish_examples(stage, parts, len(details.mentions)),
-            join_units(stage.folder, [record_path(stage, unit.name) for unit in parts]),
-        ],
+        extra_outputs=finished_outputs(stage),
     )
-
-
-def _publish_examples(stage: Stage[TaggedDetails], parts: Sequence[Unit[Candidates]], concepts: int) -> Output:
-    """Merge the examples that the units found."""
-    examples = Examples()
-    for unit in parts:
-        path = examples_path(stage, unit.name)
-        examples.merge(json_files.read(path, Examples, advice="Run `vlmixer tag … --overwrite`."))
-    files.publish_bytes(files.join(stage.folder, EXAMPLES), manifest.canonical(examples.to_json()))
-    return manifest.output_of(stage.folder, EXAMPLES, concepts)
 
 
 def _do(

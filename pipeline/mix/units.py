@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt
 
+import numpy as np
+
 from vlmixer.artifacts.manifest import Output
-from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units
+from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units, finish_pass
 from vlmixer.pipeline.units.unit import Unit
 
 SHUFFLE = UnitKind("mix", "shuffle")
@@ -101,6 +103,7 @@ class MixSizes:
                 (UnitLoad(MIXED, layout.shards, views), UnitLoad(IMAGES, image_shards, images)),
                 new_job=False,
             ),
+            finish_pass("mix", views + images),
         )
 
 
@@ -122,16 +125,19 @@ def plan_image_shards(parts: Sequence[tuple[str, int]], samples_per_shard: int) 
 
     Shards take consecutive images, at most `samples_per_shard`, the same number in each shard or one more.
     """
+    ends = np.cumsum([images for _, images in parts], dtype=np.int64)
     total = sum(images for _, images in parts)
     shards = count_units(total, samples_per_shard)
     bounds = [total * number // max(shards, 1) for number in range(shards + 1)]
     units = []
     for number, (begin, end) in enumerate(pairwise(bounds)):
-        ranges, at = [], 0
-        for name, images in parts:
-            first, last = max(begin - at, 0), min(end - at, images)
-            if first < last:
-                ranges.append(SampleRange(name, first, last - first))
-            at += images
+        ranges = []
+        place = int(np.searchsorted(ends, begin, "right"))
+        while begin < end:
+            name, images = parts[place]
+            stop = min(int(ends[place]), end)
+            if begin < stop:
+                ranges.append(SampleRange(name, begin - int(ends[place]) + images, stop - begin))
+            begin, place = stop, place + 1
         units.append(Unit(IMAGES.name(number), ImageShard(tuple(ranges))))
     return units

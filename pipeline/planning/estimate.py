@@ -67,8 +67,8 @@ class Measured:
     """What the probe found: processor seconds, bytes, and shares.
 
     seconds: per piece, by kind of unit. start: until a new process can work, if it loads nothing. loads: by kind of
-    unit, what its worker needs to load. By the name of the stage: `launcher`, what the launcher does over the units
-    (in indexing, over the patches kept); `memory` of the largest process.
+    unit, what its worker needs to load. By the name of the stage: `launcher`, what the launcher does over the units;
+    `memory` of the largest process.
     """
 
     seconds: Mapping[UnitKind, float] = field(default_factory=dict)
@@ -167,21 +167,20 @@ class _Estimate:
             choosing += measured.choose * sum(count * self._kept(count) for count in candidates)
         plan = self._stage(
             stages.INDEX.name,
-            self.sizes.index.passes(self._regions, len(candidates)),
+            self.sizes.index.passes(self._regions, len(candidates), patches),
             items={"regions": round(self._regions)},
             input_bytes=self._regions * measured.region_bytes,
             output_bytes=measured.bank_bytes.at(patches) + (self._regions - patches) * measured.reject_bytes,
-            launcher_pieces=patches,
         )
-        gather, choose = plan.passes
-        return replace(plan, passes=(gather, replace(choose, seconds=choosing)))
+        gather, choose, finish = plan.passes
+        return replace(plan, passes=(gather, replace(choose, seconds=choosing), finish))
 
     def mix(self) -> StagePlan:
         corpus, measured, settings = self.corpus, self.measured, self.config.mix
         tagged = corpus.sentences * measured.tagged
         views = tagged * settings.views
         images = corpus.images * measured.with_regions * settings.image_samples
-        parts = self._tag_passes()[-1].units
+        (parts,) = (each.units for each in self._tag_passes() if each.name == "tag")
         layout = self.sizes.mix.layout(round(tagged), settings.views, settings.samples_per_shard, 0)
         inputs = tagged * measured.tagged_bytes + measured.bank_bytes.at(self._patches)
         written = views * measured.written
@@ -231,15 +230,12 @@ class _Estimate:
         items: Mapping[str, int],
         input_bytes: float,
         output_bytes: float,
-        launcher_pieces: float | None = None,
     ) -> StagePlan:
         planned = tuple(self._pass(each) for each in passes)
-        if launcher_pieces is None:
-            launcher_pieces = sum(each.units for each in planned)
         return StagePlan(
             name,
             planned,
-            self.measured.launcher.get(name, LinearCost()).at(launcher_pieces),
+            self.measured.launcher.get(name, LinearCost()).at(sum(each.units for each in planned)),
             items,
             round(input_bytes),
             round(output_bytes),

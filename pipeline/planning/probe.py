@@ -40,7 +40,7 @@ from vlmixer.pipeline.planning.probe_run import (
 )
 from vlmixer.pipeline.planning.sampling import MAX_IMAGES, MAX_SENTENCES, ProbeSample
 from vlmixer.pipeline.text.units import DUPLICATES, FIND, PART
-from vlmixer.pipeline.units.passes import UnitKind
+from vlmixer.pipeline.units.passes import UnitKind, finish_kind
 from vlmixer.pipeline.units.plan import Plan, begin_stage
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
@@ -151,6 +151,8 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
     pieces: dict[UnitKind, int] = {
         FIND: sentences, DUPLICATES: candidates, PART: candidates,
         survey.SURVEY_UNITS: images, survey.SPREAD: images, survey.DUPLICATES: images, survey.DETECT_UNITS: images,
+        finish_kind(TAG.name): candidates, finish_kind(DETECT.name): images, finish_kind(INDEX.name): patches,
+        finish_kind(MIX.name): mixed + image_samples,
         GATHER: regions, SHUFFLE: views, BUCKET: views, MIXED: views, IMAGES: image_samples,
     }  # fmt: skip
     seconds = {kind: large.seconds(kind) / max(count, 1) for kind, count in pieces.items()}
@@ -187,11 +189,8 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
 
 
 def _launcher(runs: _Runs, stage: str) -> LinearCost:
-    """What the launcher does. It grows with the patches where it assembles a bank, else with the units."""
-    points = [
-        (run.written(stage, "regions") if stage == INDEX.name else len(run.times(stage)), run.launcher(stage))
-        for run in runs.warm(stage)
-    ]
+    """What the launcher does. It grows with the units."""
+    points = [(len(run.times(stage)), run.launcher(stage)) for run in runs.warm(stage)]
     line = fit(points)
     first = max(runs.cold.launcher(stage) - runs.small.launcher(stage), 0.0) if runs.cold.has(stage) else 0.0
     return LinearCost(line.fixed + first, line.each)

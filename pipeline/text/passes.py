@@ -6,22 +6,23 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from vlmixer.artifacts import dropped, files, manifest, schemas
+from vlmixer.artifacts import dropped, files, json_files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
-from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.manifest import Counts, Output
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import TextSettings
-from vlmixer.pipeline.report.tagging import Examples
+from vlmixer.pipeline.report.tagging import EXAMPLES, Examples
 from vlmixer.pipeline.text.candidates import CandidateFiles
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.reader import SentenceReader, SourceSentence
-from vlmixer.pipeline.text.record import EarlierSentences, record_table, tag_new, write_unit
+from vlmixer.pipeline.text.record import EarlierSentences, join_units, record_table, tag_new, write_unit
 from vlmixer.pipeline.text.sentences import SentenceSplitter
 from vlmixer.pipeline.text.tables import tagged_table
 from vlmixer.pipeline.text.tagger import ENGLISH, Tagged, Tagger, make_tagger
-from vlmixer.pipeline.text.units import Bucket, Candidates, FoundMentions, FoundSentences, TagSizes
+from vlmixer.pipeline.text.units import PART, Bucket, Candidates, FoundMentions, FoundSentences, TagSizes
+from vlmixer.pipeline.units.results import read_result
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -164,6 +165,22 @@ def record_path(stage: Stage[TaggedDetails], unit: str) -> str:
 def examples_path(stage: Stage[TaggedDetails], unit: str) -> str:
     """The file of a unit of the third pass with its examples for the report."""
     return files.join(stage.work, f"{unit}.examples")
+
+
+def write_joined(stage: Stage[TaggedDetails], parts: int) -> list[Output]:
+    """Write the examples and not-meant.parquet, of what this many units of the third pass left."""
+    examples = Examples()
+    concepts: set[str] = set()
+    names = [PART.name(number) for number in range(parts)]
+    for name in names:
+        path = examples_path(stage, name)
+        examples.merge(json_files.read(path, Examples, advice="Run `vlmixer tag … --overwrite`."))
+        concepts.update(read_result(stage, name, FoundMentions).details.mentions)
+    files.publish_bytes(files.join(stage.folder, EXAMPLES), manifest.canonical(examples.to_json()))
+    return [
+        manifest.output_of(stage.folder, EXAMPLES, len(concepts)),
+        join_units(stage.folder, [record_path(stage, name) for name in names]),
+    ]
 
 
 def _where(sentences: Sequence[SourceSentence], wanted: Sequence[bool]) -> list[SourceSentence]:

@@ -13,7 +13,7 @@ from vlmixer.artifacts.files import FileStat
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split
 from vlmixer.pipeline.text.readers.slices import UNIT_BYTES, plan_slices
-from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad
+from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, finish_pass
 from vlmixer.pipeline.units.unit import Unit
 
 FIND = UnitKind("tag", "find")
@@ -83,6 +83,7 @@ class TagSizes:
             StagePass("read", (UnitLoad(FIND, finds, sentences),)),
             StagePass("duplicates", (UnitLoad(DUPLICATES, self.buckets_of(text_bytes), candidates),)),
             StagePass("tag", (UnitLoad(PART, parts, candidates),)),
+            finish_pass("tag", candidates),
         )
 
     def _batches_per_part(self, batches: int) -> int:

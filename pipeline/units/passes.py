@@ -25,6 +25,11 @@ class UnitKind:
         return name.startswith(f"{self.prefix}-")
 
 
+def finish_kind(stage: str) -> UnitKind:
+    """The kind of a stage's last unit, the only one, which writes what is made from all others."""
+    return UnitKind(stage, "finish")
+
+
 @dataclass(frozen=True)
 class UnitLoad:
     """How many units of a kind there are, and how many pieces (sentences, images, …) they process together."""
@@ -49,6 +54,11 @@ class StagePass:
     def units(self) -> int:
         """Units of all kinds."""
         return sum(load.units for load in self.loads)
+
+
+def finish_pass(stage: str, pieces: float) -> StagePass:
+    """The pass of a stage's last unit."""
+    return StagePass("finish", (UnitLoad(finish_kind(stage), 1, pieces),), new_job=False)
 
 
 def count_units(amount: float, size: float) -> int:

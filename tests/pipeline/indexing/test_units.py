@@ -30,6 +30,7 @@ def test_the_passes_are_about_those_that_are_planned(regions, concepts):
     """Planning (pipeline/planning) counts units by `passes`. Parts of a large corpus have about 100 regions."""
     sizes = [100] * (regions // 100) + [regions % 100] * (regions % 100 > 0)
     groups = SIZES.plan_groups([Output(f"part-{number}", rows, 0, "") for number, rows in enumerate(sizes)])
-    gather, choose = SIZES.passes(regions, concepts)
+    gather, choose, finish = SIZES.passes(regions, concepts, 1000 * concepts)
     assert gather.units == pytest.approx(len(groups), rel=0.03)
     assert choose.units == len(SIZES.plan_concepts(range(concepts)))
+    assert finish.units == 1

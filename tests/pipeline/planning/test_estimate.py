@@ -16,6 +16,7 @@ from vlmixer.pipeline.planning.linear import LinearCost, fit
 from vlmixer.pipeline.planning.run_estimate import RunEstimate, duration, format_bytes
 from vlmixer.pipeline.planning.stage_plan import PassPlan, StagePlan
 from vlmixer.pipeline.text.units import DUPLICATES, FIND, PART, TagSizes
+from vlmixer.pipeline.units.passes import finish_kind
 
 CORPUS = CorpusSize(sentences=100_000, sentence_bytes=20_000_000, images=6_400, image_bytes=64_000_000)
 SIZES = StageSizes(
@@ -32,6 +33,8 @@ MEASURED = Measured(
         PART: 1e-3,
         survey.SURVEY_UNITS: 1e-3,
         survey.SPREAD: 1e-5,
+        finish_kind("tag"): 1e-6,
+        finish_kind("index"): 1e-3,
         survey.DUPLICATES: 1e-4,
         survey.DETECT_UNITS: 0.05,
         GATHER: 3e-5,
@@ -42,7 +45,7 @@ MEASURED = Measured(
     },
     start=2.0,
     loads={PART: 3.0, survey.DETECT_UNITS: 5.0},
-    launcher={"tag": LinearCost(1.0, 0.5), "index": LinearCost(0.0, 1e-3), "mix": LinearCost(2.0, 0.0)},
+    launcher={"tag": LinearCost(1.0, 0.5), "index": LinearCost(0.0, 1e-2), "mix": LinearCost(2.0, 0.0)},
     memory={"tag": 500_000_000},
     candidates=0.8,
     tagged=0.5,
@@ -109,7 +112,7 @@ def test_time_left_of_a_stage_and_its_cost():
 def test_units_of_detection_are_those_that_the_stage_plans(images):
     sizes = DetectSizes(images_per_unit=64, max_units=1_000)
     units = survey._cut([survey.SurveyPart("survey-00000", images, one_unit=False)], sizes.images_of_unit(images))
-    assert sizes.passes(images, 4_000)[-1].units == len(units) <= 1_000
+    assert sizes.passes(images, 4_000)[-2].units == len(units) <= 1_000
 
 
 def test_tagging():
@@ -118,8 +121,9 @@ def test_tagging():
         PassPlan("read", 3, about(10.0), 2.0),
         PassPlan("duplicates", 1, about(0.08), 2.0),
         PassPlan("tag", 40, about(80.0), 5.0, 3.0),
+        PassPlan("finish", 1, about(0.08)),
     )
-    assert plan.launcher == pytest.approx(1.0 + 44 * 0.5)
+    assert plan.launcher == pytest.approx(1.0 + 45 * 0.5)
     packed = stages(replace(CORPUS, text_units=1))["tag"]
     assert packed.passes[0].units == 1, "what cannot be divided is read by one worker"
     assert plan.items == {"sentences": 100_000}
@@ -133,6 +137,7 @@ def test_detection():
         PassPlan("spread", 1, about(0.064)),
         PassPlan("duplicates", 1, about(0.64)),
         PassPlan("detect", 100, about(320.0), 7.0, 5.0),
+        PassPlan("finish", 1, 0.0),
     )
     assert (plan.input_bytes, plan.output_bytes) == (64_000_000, 16_000 * 2_000 + 1_600 * 10)
 
@@ -145,8 +150,9 @@ def test_candidates_and_patches_of_a_concept_end_at_their_limits():
     assert plan.passes == (
         PassPlan("gather", 1, about(16_000 * 3e-5), 2.0),
         PassPlan("choose", 2, about(choosing)),
+        PassPlan("finish", 1, about(1.8)),
     )
-    assert plan.launcher == pytest.approx(1.8)
+    assert plan.launcher == pytest.approx(4 * 1e-2)
     assert plan.items == {"regions": 16_000}
     assert plan.output_bytes == 50_000 + 1_800 * 1_000 + (16_000 - 1_800) * 10
     larger = stages(corpus=CORPUS.scaled(100_000, 640_000))["index"]
@@ -161,6 +167,7 @@ def test_mixing():
         PassPlan("shuffle", 3, about(0.5), 2.0),
         PassPlan("sort", 4, about(1.0)),
         PassPlan("mix", 11, about(50.0 + 4_800 * 0.002)),
+        PassPlan("finish", 1, 0.0),
     )
     assert plan.items == {"views": 50_000, "image samples": 4_800}
     assert plan.input_bytes == 50_000 * 100 + 50_000 + 1_800 * 1_000 + 16_000 * 2_000
@@ -205,7 +212,7 @@ def test_a_report_says_what_is_done_and_what_it_costs():
     lines = report.to_table().splitlines()
     assert lines[0].split() == "stage units what goes in on disk memory 1 worker 4 workers".split()
     assert lines[1].split()[-2:] == ["done", "done"]
-    assert lines[2].split()[:4] == ["detect", "(25%", "done)", "104"]
+    assert lines[2].split()[:4] == ["detect", "(25%", "done)", "105"]
     assert lines[5].startswith("all ")
     assert lines[6].startswith("cost, at 2 per worker and hour")
     assert lines[-1] == "- as here"
