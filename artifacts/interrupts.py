@@ -93,6 +93,27 @@ def noted(repeated: float = REPEATED) -> Iterator[Noted]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def terminable(message: str) -> Iterator[None]:
+    """SIGTERM in the block raises Interrupted with this message, so that what others do for this process can be ended.
+
+    Does nothing outside the main thread, which alone gets signals.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        _raised.append(number)
+        raise Interrupted(message, number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def leave_to_parent(patience: float = 30.0) -> None:
     """For a process that works for another one, which gets the same signals: it ends this one when it is done.
 

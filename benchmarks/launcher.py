@@ -5,6 +5,9 @@
 The steps, each in a process of its own, over generated files in the formats of the stages:
 
     survey    after `detect` has surveyed N images: duplicates among them (one in a hundred), and the units of detection
+    results   after `detect` has worked on N images: the results of its units, and the manifest
+    index     the whole stage, over N regions with features of 16 numbers and 80 concepts
+    shards    `mix`: the units of N image samples
 
 Prints for each the launcher's processor seconds and largest memory, and the seconds by the clock. Files of a size are
 removed before the next one is made; 10 million images take 0.5 GB.
@@ -16,7 +19,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,17 +29,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from benchmarks.generated_regions import write_regions
 
-from vlmixer.artifacts import files
-from vlmixer.artifacts.manifest import Counts
-from vlmixer.artifacts.stages import DETECT
-from vlmixer.pipeline.config import ImageSettings
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.details import DetectorIdentity, RegionsDetails, to_json
+from vlmixer.artifacts.manifest import Counts, Input, Output
+from vlmixer.artifacts.stages import DETECT, MIX
+from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.pipeline.config import ImageSettings, MixSettings, load_config
+from vlmixer.pipeline.image.parts import FoundRegions
 from vlmixer.pipeline.image.readers.base import InputFile, InputPiece
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA
-from vlmixer.pipeline.image.survey import SURVEY_UNITS
+from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS
+from vlmixer.pipeline.image.survey import SIZES as DETECT_SIZES
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.survey import Surveyed, part_name, survey_images
-from vlmixer.pipeline.units.results import publish_result
+from vlmixer.pipeline.mix.units import plan_image_shards
+from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.listing import publish_units
+from vlmixer.pipeline.units.passes import count_units
+from vlmixer.pipeline.units.plan import Plan
+from vlmixer.pipeline.units.results import publish_result, read_results
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -93,8 +109,65 @@ def survey(out: str, images: int, engine: Engine) -> str:
     return f"{len(units):,} units"
 
 
-STEPS: dict[str, tuple[Callable[[str, int], None], Callable[[str, int, Engine], str]]] = {
+def _units(images: int) -> int:
+    return count_units(images, DETECT_SIZES.images_of_unit(images))
+
+
+def write_results(out: str, images: int) -> None:
+    """OUT/work/detect after all its units: their results, without the files that they name."""
+    stage = Stage(DETECT, out)
+    files.publish_bytes(stage.plan, b"{}\n")
+    units = _units(images)
+    concepts = {f"thing {number:02d}": images * 3 // units // 80 + 1 for number in range(80)}
+    for number in range(units):
+        name = DETECT_UNITS.name(number)
+        own = images // units
+        result = UnitResult(
+            FoundRegions(own - own // 50, concepts, 16, ()),
+            {"images": Counts(own, own - own // 50, {"no_region": own // 50})},
+            inputs=(Input(f"{own} images of {name}", 65_000 * own, "0" * 64),),
+            outputs=(Output(f"{name}.parquet", 3 * own, 4_000 * own, "0" * 64),),
+            rejects=(Output(f"detect-{name}.parquet", own // 50, 2_000, "0" * 64),),
+        )
+        Path(stage.stats(name)).write_bytes(manifest.canonical(to_json(result)))  # faster than publishing
+
+
+def results(out: str, images: int, engine: Engine) -> str:
+    """The launcher after detection."""
+    stage = Stage(DETECT, out)
+    found = read_results(stage, [DETECT_UNITS.name(number) for number in range(_units(images))], FoundRegions)
+    concepts: Counter[str] = Counter()
+    for result in found:
+        concepts.update(result.details.concepts)
+    details = RegionsDetails(
+        DetectorIdentity("generated", "none", "cpu", {}), 16, "things", "0" * 64, dict(sorted(concepts.items())), (),
+        tuple(result.details.images for result in found), 0,
+    )  # fmt: skip
+    finished = finish_stage(stage, Plan({}, [], {}), found, details=details, max_bad_fraction=1.0)
+    return f"manifest of {len(finished.to_bytes()) / 1e6:.0f} MB"
+
+
+def index(out: str, regions: int, engine: Engine) -> str:
+    """Stage `index` as a whole."""
+    config = replace(load_config(f"{out}/config.yaml"), out=out)
+    finished = run_index(config, load_vocabulary(config.vocabulary), engine, overwrite=False)
+    return f"{finished.counts['regions'].written:,} patches"
+
+
+def shards(out: str, images: int, engine: Engine) -> str:
+    """The image samples as `mix` plans them."""
+    units = _units(images)
+    parts = [(f"{DETECT_UNITS.name(number)}.parquet", images // units) for number in range(units)]
+    planned = plan_image_shards(parts, MixSettings().samples_per_shard)
+    publish_units(Stage(MIX, out), planned)
+    return f"{len(planned):,} shards of {units:,} parts"
+
+
+STEPS: dict[str, tuple[Callable[[str, int], object], Callable[[str, int, Engine], str]]] = {
     "survey": (write_survey, survey),
+    "results": (write_results, results),
+    "index": (lambda out, regions: write_regions(Path(out), regions, concepts=80, feature_dim=16), index),
+    "shards": (lambda out, images: None, shards),
 }
 """By name: what is generated, and what is measured."""
 

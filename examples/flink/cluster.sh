@@ -33,7 +33,7 @@ BIND=${BIND:-127.0.0.1}
 REST=$PORT RPC=$((PORT + 1)) BLOB=$((PORT + 2)) JOBS=$((PORT + 3)) ARTIFACTS=$((PORT + 4)) EXPANSION=$((PORT + 5))
 POOL=$((PORT + 6))
 
-# Beam's classes are on Flink's class path, and a job brings an empty jar. Otherwise each of a run's seven jobs would
+# Beam's classes are on Flink's class path, and a job brings an empty jar. Otherwise each of a run's six jobs would
 # upload Beam's jar (160 MB) to the JobManager, and each TaskManager would fetch and load it again.
 EMPTY=$DIR/empty.jar
 

@@ -4,18 +4,22 @@ A job's graph is of one size however many units there are: they are listed in a 
 which the job reads them. (Dataflow refuses graphs of more than 10 MB.)
 """
 
+import logging
 import os
 import resource
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
+from apache_beam.runners.runner import PipelineResult
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.extras import install_command
+from vlmixer.artifacts.interrupts import terminable
 from vlmixer.pipeline.jobs import dataflow
 from vlmixer.pipeline.jobs.do_units import ListUnits
 from vlmixer.pipeline.jobs.failures import explained
@@ -25,6 +29,8 @@ from vlmixer.pipeline.units.failures import forget_errors, raise_error
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.stage import AnyStage
 from vlmixer.pipeline.units.unit import Content, Unit
+
+LOG = logging.getLogger("vlmixer")
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,9 @@ class Engine:
         require_open_files(workers)
         forget_errors(stage)
         listed = publish_units(stage, units)
-        pipeline = beam.Pipeline(**self._how(workers, label))
+        pipeline = _Pipeline(label, self.runner, **self._how(workers, label))
         try:
-            with pipeline:
+            with terminable("the job was cancelled.") if self.runner else nullcontext(), pipeline:
                 # Only pipelines with parts in Java use it, and it would stay behind if the process is killed.
                 os.rmdir(pipeline.local_tempdir)
                 build(pipeline | "ListUnits" >> ListUnits(stage, listed, content))
@@ -109,6 +115,30 @@ class Engine:
             raise CallError(
                 f"--runner={self.runner}: needs packages that are not installed: {error}. {install}"
             ) from None
+
+
+class _Pipeline(beam.Pipeline):
+    """Says how to cancel its job on an engine, for whoever kills this process."""
+
+    def __init__(self, label: str, engine: str | None, **how: Any) -> None:
+        super().__init__(**how)
+        self._label, self._engine = label, engine
+
+    def run(self, *arguments: Any, **named: Any) -> PipelineResult:
+        result = super().run(*arguments, **named)
+        if self._engine is not None:
+            LOG.info("%s: %s", self._label, how_to_cancel(self._engine, result, self._options))
+        return result
+
+
+def how_to_cancel(engine: str, result: PipelineResult, options: PipelineOptions) -> str:
+    """In one line, the job's id, and how to cancel the job if this process cannot."""
+    if engine in dataflow.RUNNERS and hasattr(result, "job_id"):
+        region = options.view_as(GoogleCloudOptions).region
+        cancel = f"`gcloud dataflow jobs cancel {result.job_id()} --region={region}`"
+        return f"job {result.job_id()}. If this command is killed, the job goes on; to cancel it: {cancel}"
+    number = getattr(result, "_job_id", "of this command")
+    return f"job {number}. If this command is killed, the job goes on; cancel it on the engine's page or command line"
 
 
 def require_open_files(workers: int, base: int = 32, per_worker: int = 16) -> None:

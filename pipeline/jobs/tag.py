@@ -5,13 +5,15 @@ vocabulary, mark duplicates among them, tag the rest. Sentences travel between p
 memory is bounded by a unit. What a pass does with a unit is in `text.passes`.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
+from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import TaggedDetails
@@ -25,7 +27,7 @@ from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.finish import Finish, finished_outputs, unfinished
 from vlmixer.pipeline.report.tagging import write_tagging_report
 from vlmixer.pipeline.text.bad_inputs import check_unreadable, has_sentence, why
-from vlmixer.pipeline.text.inputs import find_inputs, log_files_that_cannot_be_split, log_set_aside
+from vlmixer.pipeline.text.inputs import files_that_cannot_be_split, find_inputs, log_set_aside
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.passes import (
     SIZES,
@@ -55,16 +57,44 @@ from vlmixer.pipeline.text.units import (
     TagSizes,
     duplicates_units,
 )
+from vlmixer.pipeline.units.failures import any_failed
 from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import read_results
 from vlmixer.pipeline.units.stage import Stage
-from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Worker
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 if TYPE_CHECKING:
     from spacy.language import Language
+
+LOG = logging.getLogger("vlmixer")
+
+
+class ReadSentences(beam.PTransform):
+    """PCollection[Unit] of all text slices → PCollection[str], the last units done. Keeps sentences that hold a word
+    of the vocabulary, then marks the duplicates among them. finds: how many units there are."""
+
+    def __init__(self, worker: FindWorker, finds: int) -> None:
+        super().__init__()
+        self._worker, self._finds = worker, finds
+
+    def expand(self, slices: beam.PCollection) -> beam.PCollection:
+        stage = self._worker.stage
+        return (
+            slices
+            | "FindSentences" >> DoUnits(stage, self._worker)
+            | "CountFinds" >> beam.combiners.Count.Globally()
+            | "ListBuckets" >> beam.FlatMap(_bucket_units, stage, self._worker.buckets, self._finds)
+            | "MarkDuplicates" >> DoUnits(stage, DuplicatesWorker(stage))
+        )
+
+
+@no_annotations
+def _bucket_units(done: int, stage: Stage[TaggedDetails], buckets: int, finds: int) -> list[Unit[Bucket]]:
+    """Units of buckets, once all sentences are read. None if a unit failed."""
+    return duplicates_units(buckets, finds) if done >= finds and not any_failed(stage) else []
 
 
 class TagSentences(beam.PTransform):
@@ -146,17 +176,28 @@ def _do_stage(
 ) -> Manifest[TaggedDetails]:
     """All passes, or what is left of them."""
     inputs = watched.found
-    log_files_that_cannot_be_split(inputs, sizes.find_bytes // 8)
+    if said := files_that_cannot_be_split(inputs, sizes.find_bytes // 8):
+        LOG.info("tag: %s", said)
     # The matcher is made once and sent to the workers: deriving all forms of the words takes seconds.
     matcher = make_matcher(vocabulary, text.stop_words, nlp)
     buckets = sizes.buckets(inputs)
     find_units = sizes.find_units(inputs)
     find = FindWorker(text, matcher, language_of(nlp), buckets, stage, sizes)
-    _do(engine, stage, find_units, tuple[TextSlice, ...], find, "tag: read")
+    marks = duplicates_units(buckets, len(find_units))
+    left = [*pending(stage, find_units), *pending(stage, marks)]
+    with progress(stage, "tag: read", [unit.name for unit in find_units], "sentences"):
+        if left:
+            transform = ReadSentences(find, len(find_units))
+            engine.run(
+                stage,
+                find_units,
+                tuple[TextSlice, ...],
+                lambda slices: slices | "ReadSentences" >> transform,
+                label="tag: read",
+                processes=len(left),
+            )
     found = read_results(stage, [unit.name for unit in find_units], FoundSentences)
     check_unreadable(stage, found, sum(entry.size for entry in inputs), config.max_bad_fraction)
-    marks = duplicates_units(buckets, len(find_units))
-    _do(engine, stage, marks, Bucket, DuplicatesWorker(stage), "tag: duplicates")
     parts = sizes.part_units([result.details.candidates for result in found])
     left = pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
@@ -195,21 +236,6 @@ def _do_stage(
         max_bad_fraction=config.max_bad_fraction,
         extra_outputs=finished_outputs(stage),
     )
-
-
-def _do(
-    engine: Engine,
-    stage: Stage[TaggedDetails],
-    units: Sequence[Unit[Content]],
-    content: type[Content],
-    worker: Worker[Content, Resource],
-    label: str,
-) -> None:
-    """Do the units of a pass that are left."""
-    left = pending(stage, units)
-    with progress(stage, label, [unit.name for unit in units], "sentences"):
-        if left:
-            engine.run(stage, left, content, lambda units: units | "Do" >> DoUnits(stage, worker), label=label)
 
 
 def _sum_counters(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
 from vlmixer.pipeline.image.readers.corpus import sample as sample_images
 from vlmixer.pipeline.planning.estimate import CorpusSize
+from vlmixer.pipeline.text.inputs import files_that_cannot_be_split
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split, format_of
 from vlmixer.pipeline.text.readers.reader import SentenceReader
@@ -63,6 +64,8 @@ def take_sample(config: Config, max_sentences: int = MAX_SENTENCES, max_images: 
             f"images.inputs: no image can be read; the first is {first.name}: {first.reason} {first.detail}"
         )
     notes = ["the number of sentences is estimated from bytes in the sample"]
+    if whole := files_that_cannot_be_split(inputs, TagSizes().find_bytes // 8):
+        notes.append(whole)
     if not images.counted:
         notes.append("the number of images in tars and lists is estimated from bytes in the sample")
     corpus = CorpusSize(

@@ -39,13 +39,13 @@ def log_set_aside(names: Sequence[str]) -> None:
         )
 
 
-def log_files_that_cannot_be_split(inputs: Sequence[FileStat], large: int) -> None:
-    """Say which files of more than `large` bytes only one worker can read."""
-    whole = [entry.name for entry in inputs if entry.size > large and not can_split(entry.name)]
-    if whole:
-        LOG.info(
-            "tag: %d files cannot be split (packed, .json or .tar): one worker reads each of them. All workers share "
-            "the tagging. %s",
-            len(whole),
-            ", ".join(whole[:SHOWN]) + (", …" if len(whole) > SHOWN else ""),
-        )
+def files_that_cannot_be_split(inputs: Sequence[FileStat], large: int) -> str:
+    """Which files of more than `large` bytes only one worker can read, in words; "" if there are none."""
+    whole = [entry for entry in inputs if entry.size > large and not can_split(entry.name)]
+    if not whole:
+        return ""
+    return (
+        f"{len(whole)} files cannot be split (packed, .json or .tar; the largest has "
+        f"{max(entry.size for entry in whole) / 1e9:.3g} GB): one worker reads each of them. All workers share the "
+        f"tagging. {', '.join(entry.name for entry in whole[:SHOWN])}{', …' if len(whole) > SHOWN else ''}"
+    )

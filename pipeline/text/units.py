@@ -81,7 +81,7 @@ class TagSizes:
         parts = self.count_parts(math.ceil(candidates), finds)
         return (
             StagePass("read", (UnitLoad(FIND, finds, sentences),)),
-            StagePass("duplicates", (UnitLoad(DUPLICATES, self.buckets_of(text_bytes), candidates),)),
+            StagePass("duplicates", (UnitLoad(DUPLICATES, self.buckets_of(text_bytes), candidates),), new_job=False),
             StagePass("tag", (UnitLoad(PART, parts, candidates),)),
             finish_pass("tag", candidates),
         )

@@ -111,7 +111,7 @@ def run_and_change(monkeypatch, module, function, change, *arguments, **settings
         return run(*arguments, **settings)
 
 
-@pytest.mark.parametrize("when", ["begin_stage", "duplicates_units"])
+@pytest.mark.parametrize("when", ["begin_stage", "check_unreadable"])
 def test_a_text_that_is_cut_while_the_stage_runs(finished, monkeypatch, capsys, when):
     folder, config, out = finished
     captions = folder / "captions.txt"

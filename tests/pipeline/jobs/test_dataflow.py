@@ -120,9 +120,9 @@ def test_a_stage_waits_for_its_passes_inside_the_job(jobs):
     passes = {label: [step.label for step in all_steps(job) if step.label.endswith("/DoUnit")] for label, job in
               jobs.items()}  # fmt: skip
     assert {label: len(found) for label, found in passes.items() if len(found) > 1} == {
-        "tag": 2, "detect: survey": 3, "detect": 2, "index": 4, "mix": 4,
+        "tag: read": 2, "tag": 2, "detect: survey": 3, "detect": 2, "index": 4, "mix": 4,
     }  # fmt: skip
-    for label in ("tag", "detect: survey", "detect", "index", "mix"):
+    for label in ("tag: read", "tag", "detect: survey", "detect", "index", "mix"):
         steps = all_steps(jobs[label])
         made_by = {collection: step for step in steps for collection in step.outputs}
         for name in passes[label][1:]:

@@ -5,6 +5,7 @@ says what was tried with Prism and Flink.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,10 +18,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
 from examples import own_pipeline
 from tests.pipeline.jobs.small_corpus import contents, make_corpus, run
 
-from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.engine import Engine, how_to_cancel
 from vlmixer.pipeline.jobs.proxies import not_proxied
 
 ROOT = Path(__file__).parents[3]
@@ -152,6 +155,37 @@ def test_what_a_unit_meets_on_another_engine_is_the_same_error(portable, tmp_pat
         said.append(capsys.readouterr().err.splitlines()[-1])
     assert said[0].startswith("error: images.detector: Quadrants.detect gave boxes")
     assert said[1] == said[0]
+
+
+def test_sigterm_cancels_the_job_and_says_so(portable, tmp_path):
+    corpus = make_corpus(tmp_path)
+    config = corpus.write_config(images={"detector_options": {"delay": 0.05, "log": str(tmp_path)}})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vlmixer", "detect", config, "--out", tmp_path / "out", *portable.arguments],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        while not (tmp_path / "calls").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    lines = said.splitlines()
+    assert process.returncode == 143
+    assert lines[-1] == "interrupted: the job was cancelled. Rerun the same command to resume."
+    assert re.search(r"detect: job \S+\. If this command is killed, the job goes on; cancel it on the engine", said)
+    assert "Traceback" not in said
+    assert run(config, tmp_path / "out", command="detect") == 0
+
+
+def test_dataflow_s_jobs_are_cancelled_by_its_own_command():
+    class Submitted(PipelineResult):
+        def job_id(self) -> str:
+            return "2026-11-28_1"
+
+    said = how_to_cancel("DataflowRunner", Submitted("RUNNING"), PipelineOptions(["--region=europe-west4"]))
+    assert said.endswith("to cancel it: `gcloud dataflow jobs cancel 2026-11-28_1 --region=europe-west4`")
 
 
 def test_workers_that_do_not_see_the_output_are_named(portable, tmp_path, capsys, monkeypatch):

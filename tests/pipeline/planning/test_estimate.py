@@ -119,7 +119,7 @@ def test_tagging():
     plan = stages()["tag"]
     assert plan.passes == (
         PassPlan("read", 3, about(10.0), 2.0),
-        PassPlan("duplicates", 1, about(0.08), 2.0),
+        PassPlan("duplicates", 1, about(0.08)),
         PassPlan("tag", 40, about(80.0), 5.0, 3.0),
         PassPlan("finish", 1, about(0.08)),
     )
