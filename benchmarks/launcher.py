@@ -50,7 +50,7 @@ from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.passes import count_units
 from vlmixer.pipeline.units.plan import Plan
-from vlmixer.pipeline.units.results import publish_result, read_results
+from vlmixer.pipeline.units.results import each_result, publish_result
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -135,13 +135,16 @@ def write_results(out: str, images: int) -> None:
 def results(out: str, images: int, engine: Engine) -> str:
     """The launcher after detection."""
     stage = Stage(DETECT, out)
-    found = read_results(stage, [DETECT_UNITS.name(number) for number in range(_units(images))], FoundRegions)
+    found: list[UnitResult[None]] = []
     concepts: Counter[str] = Counter()
-    for result in found:
+    parts: list[int] = []
+    for result in each_result(stage, [DETECT_UNITS.name(number) for number in range(_units(images))], FoundRegions):
         concepts.update(result.details.concepts)
+        parts.append(result.details.images)
+        found.append(result.without_details())
     details = RegionsDetails(
         DetectorIdentity("generated", "none", "cpu", {}), 16, "things", "0" * 64, dict(sorted(concepts.items())), (),
-        tuple(result.details.images for result in found), 0,
+        tuple(parts), 0,
     )  # fmt: skip
     finished = finish_stage(stage, Plan({}, [], {}), found, details=details, max_bad_fraction=1.0)
     return f"manifest of {len(finished.to_bytes()) / 1e6:.0f} MB"

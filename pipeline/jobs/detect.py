@@ -37,7 +37,7 @@ from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
-from vlmixer.pipeline.units.results import read_results
+from vlmixer.pipeline.units.results import each_result
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -183,21 +183,27 @@ def run_detect(
                 lambda units: units | "DetectRegions" >> transform | "Finish" >> finish,
                 label="detect",
             )
-    results = read_results(stage, [unit.name for unit in units], FoundRegions)
-    watched.finish(stage, surveyed_files(stage, corpus.pieces))
+    results: list[UnitResult[None]] = []
     concepts: Counter[str] = Counter()
-    for result in results:
-        concepts.update(result.details.concepts)
-    unmapped = list(dict.fromkeys(label for result in results for label in result.details.unmapped))
-    report_unmapped(unmapped, vocabulary, stage)
+    labels: dict[str, None] = {}
+    images: list[int] = []
+    for result in each_result(stage, [unit.name for unit in units], FoundRegions):
+        found = result.details
+        feature_dim = found.feature_dim
+        concepts.update(found.concepts)
+        labels |= dict.fromkeys(found.unmapped)
+        images.append(found.images)
+        results.append(result.without_details())
+    watched.finish(stage, surveyed_files(stage, corpus.pieces))
+    report_unmapped(list(labels), vocabulary, stage)
     details = RegionsDetails(
         detector=identity,
-        feature_dim=results[0].details.feature_dim,
+        feature_dim=feature_dim,
         vocabulary=vocabulary.name,
         vocabulary_hash=vocabulary.hash,
         regions=dict(sorted(concepts.items())),
-        labels_not_in_vocabulary=tuple(unmapped),
-        images_by_part=tuple(result.details.images for result in results),
+        labels_not_in_vocabulary=tuple(labels),
+        images_by_part=tuple(images),
         not_images=len(corpus.set_aside),
     )
     return finish_stage(

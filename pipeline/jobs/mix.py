@@ -55,7 +55,7 @@ from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.listing import publish_units, read_units
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.progress import progress
-from vlmixer.pipeline.units.results import read_result, read_results
+from vlmixer.pipeline.units.results import read_result, read_summaries
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -227,7 +227,7 @@ def _do_stage(
                 label="mix",
                 processes=len(left),
             )
-    results = read_results(stage, [unit.name for unit in shards], TallyCounts)
+    results = read_summaries(stage, [unit.name for unit in shards])
     bank = PatchBank.open(files.join(config.out, INDEX.folder))
     tally, _ = read_tally(stage.folder)
     replaced = tally.mentions("drawn", "filled", written=True)

@@ -7,7 +7,6 @@ memory is bounded by a unit. What a pass does with a unit is in `text.passes`.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -62,7 +61,7 @@ from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
-from vlmixer.pipeline.units.results import read_results
+from vlmixer.pipeline.units.results import each_result, read_results
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -213,8 +212,13 @@ def _do_stage(
                 lambda units: units | "TagSentences" >> transform | "Finish" >> finish,
                 label="tag",
             )
-    tagged = read_results(stage, [unit.name for unit in parts], FoundMentions)
-    results: list[UnitResult[FoundSentences | FoundMentions]] = [*found, *tagged]
+    results: list[UnitResult[FoundSentences | None]] = [*found]
+    mentions: Counter[str] = Counter()
+    not_meant: Counter[str] = Counter()
+    for result in each_result(stage, [unit.name for unit in parts], FoundMentions):
+        mentions.update(result.details.mentions)
+        not_meant.update(result.details.not_meant)
+        results.append(result.without_details())
     counts = [result.counts["sentences"] for result in results]
     if not any(has_sentence(each) for each in counts):
         raise UserError(f"text.inputs: the files hold no sentence at all.{why(stage, results)}")
@@ -223,8 +227,8 @@ def _do_stage(
         tagger=describe_model(nlp),
         vocabulary=vocabulary.name,
         vocabulary_hash=vocabulary.hash,
-        mentions=_sum_counters(result.details.mentions for result in tagged),
-        not_meant=_sum_counters(result.details.not_meant for result in tagged),
+        mentions=dict(sorted(mentions.items())),
+        not_meant=dict(sorted(not_meant.items())),
         sources={source_id(entry.name): entry.name for entry in inputs},
         not_split=sum(not can_split(entry.name) for entry in inputs),
     )
@@ -236,10 +240,3 @@ def _do_stage(
         max_bad_fraction=config.max_bad_fraction,
         extra_outputs=finished_outputs(stage),
     )
-
-
-def _sum_counters(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for counter in counters:
-        total.update(counter)
-    return dict(sorted(total.items()))

@@ -33,6 +33,10 @@ class UnitResult(Generic[Found_co]):
     outputs: tuple[Output, ...] = ()
     rejects: tuple[Output, ...] = ()
 
+    def without_details(self) -> "UnitResult[None]":
+        """The same without details."""
+        return UnitResult(None, self.counts, self.inputs, self.outputs, self.rejects)
+
 
 class Worker(Protocol[Content_contra, Resource]):
     """Does units of one kind. It is sent to the worker processes as it is, so it holds settings only; `load` makes what

@@ -22,6 +22,7 @@ from tests.pipeline.jobs.small_text import (
 )
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.pipeline.jobs import finish
 from vlmixer.pipeline.jobs import tag as stage
 from vlmixer.pipeline.text import passes
 from vlmixer.pipeline.text.readers.slices import source_id
@@ -131,7 +132,8 @@ def test_interrupted_anywhere_it_resumes_to_the_same_bytes(corpus, tmp_path, mon
         (stage.TagWorker, "run", 2),
         (doing, "publish_result", 1),
         (passes, "tagged_table", 3),  # within a part
-        (stage, "_publish_examples", 0),
+        (finish.FinishWorker, "run", 0),
+        (passes, "join_units", 0),  # the examples are there
         (stage, "finish_stage", 0),
     ):
         interrupt(monkeypatch, config, broken, place, name, call)
