@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -50,11 +51,11 @@ from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.passes import count_units
 from vlmixer.pipeline.units.plan import Plan
-from vlmixer.pipeline.units.results import each_result, publish_result
-from vlmixer.pipeline.units.stage import Stage
-from vlmixer.pipeline.units.unit import Unit, UnitResult
+from vlmixer.pipeline.units.results import each_result
+from vlmixer.pipeline.units.stage import AnyStage, Stage
+from vlmixer.pipeline.units.unit import UnitResult
 
-IMAGES_PER_TAR = 10_000
+IMAGES_PER_TAR = 50_000
 EQUAL = 100
 """One image in so many has the content of another one."""
 
@@ -70,37 +71,42 @@ def write_survey(out: str, images: int) -> None:
     """OUT/work/detect after the survey of this many images in tars."""
     stage = Stage(DETECT, out)
     files.publish_bytes(stage.plan, b"{}\n")
+    rows = np.arange(IMAGES_PER_TAR)
+    keys = pa.array([f"{row:09d}.jpg" for row in rows])
+    empty = pa.array([""] * len(rows))
+    constant = empty.dictionary_encode()
+    constant = pa.DictionaryArray.from_arrays(constant.indices.cast(pa.int32()), constant.dictionary)
     for number, piece in enumerate(_pieces(images)):
-        first = number * IMAGES_PER_TAR
-        rows = min(IMAGES_PER_TAR, images - first)
+        count = min(IMAGES_PER_TAR, images - number * IMAGES_PER_TAR)
         rng = np.random.default_rng([2, number])
-        contents = np.arange(first, first + rows, dtype=np.uint64)
-        equal = rng.random(rows) < 1 / EQUAL
+        contents = np.uint64(number * IMAGES_PER_TAR) + rows.astype(np.uint64)
+        equal = rng.random(len(rows)) < 1 / EQUAL
         contents[equal] = rng.integers(0, images, int(equal.sum()))
         # Digests look random.
         digests = np.stack([contents * np.uint64(0x9E3779B97F4A7C15), contents * np.uint64(0xC2B2AE3D27D4EB4F)], 1)
-        names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([piece.files[0].name]))
-        empty = pa.array([""] * rows)
-        constant = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([""]))
+        digest = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(digests.tobytes())])
         columns = {
-            "source": names,
-            "key": pa.array([f"{row:09d}.jpg" for row in range(first, first + rows)]),
+            "source": pa.DictionaryArray.from_arrays(constant.indices, pa.array([piece.files[0].name])),
+            "key": keys,
             "format": constant,
-            "position": pa.array(np.arange(rows) * 65_536),
-            "size": pa.array(np.full(rows, 65_000)),
-            "input": pa.array(np.full(rows, number)),
-            "place": pa.array(np.arange(rows)),
-            "digest": pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(16), rows, [None, pa.py_buffer(digests.tobytes())]
-            ),
+            "position": pa.array(rows * 65_536),
+            "size": pa.array(np.full(len(rows), 65_000)),
+            "input": pa.array(np.full(len(rows), number)),
+            "place": pa.array(rows),
+            "digest": digest,
             "predictions": constant,
-            "prediction": pa.FixedSizeListArray.from_arrays(pa.array(np.full(2 * rows, -1)), 2),
+            "prediction": pa.FixedSizeListArray.from_arrays(pa.array(np.full(2 * len(rows), -1)), 2),
         }
         table = pa.table({name: columns.get(name, empty) for name in SURVEY_SCHEMA.names}, schema=SURVEY_SCHEMA)
         unit = SURVEY_UNITS.name(number)
-        with files.publishing(files.join(stage.work, part_name(unit))) as file:
-            pq.write_table(table, file, row_group_size=4096, compression="zstd", write_statistics=False)
-        publish_result(stage, Unit(unit, piece), UnitResult(Surveyed(rows), {"images": Counts(rows, rows)}))
+        path = files.join(stage.work, part_name(unit))
+        pq.write_table(table.slice(0, count), path, row_group_size=4096, compression="zstd", write_statistics=False)
+        _write_result(stage, unit, UnitResult(Surveyed(count), {"images": Counts(count, count)}))
+
+
+def _write_result(stage: AnyStage, unit: str, result: UnitResult[Any]) -> None:
+    # Faster than `publish_result`, which waits for the disk.
+    Path(stage.stats(unit)).write_bytes(manifest.canonical(to_json(result)))
 
 
 def survey(out: str, images: int, engine: Engine) -> str:
@@ -129,7 +135,7 @@ def write_results(out: str, images: int) -> None:
             outputs=(Output(f"{name}.parquet", 3 * own, 4_000 * own, "0" * 64),),
             rejects=(Output(f"detect-{name}.parquet", own // 50, 2_000, "0" * 64),),
         )
-        Path(stage.stats(name)).write_bytes(manifest.canonical(to_json(result)))  # faster than publishing
+        _write_result(stage, name, result)
 
 
 def results(out: str, images: int, engine: Engine) -> str:

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # A Flink cluster on this machine: one JobManager, two TaskManagers, and one pool of Beam's Python workers for each
-# TaskManager. Use it to try things out, and to see what a real cluster needs on each of its machines. A TaskManager and
-# its pool share a network namespace, as if they were another machine. This needs root and iproute2. The reason: a pool
-# knows its workers by name, and two TaskManagers use the same names. A pool that served both would stop the wrong one.
+# TaskManager. Use it to try things out, and to see what a real cluster needs on each of its machines. The JobManager and
+# Beam's job server share a network namespace, as if they were another machine, and each TaskManager shares one with its
+# pool. This needs root and iproute2. There are two reasons. A pool knows its workers by name, and two TaskManagers use
+# the same names: a pool that served both would stop the wrong one. And the cluster has no authentication: whoever reaches
+# it can run code as root. Beam's job server listens on all addresses that it has, whatever --job-host says.
 #
-# Nothing listens on the machine's network: Flink's page, its REST interface and Beam's job server are on loopback; the
-# JobManager and the TaskManagers listen on a bridge inside this machine. The cluster has no authentication, and whoever
-# reaches it can run code as root. Set BIND only on a network that you trust.
+# So nothing listens on an address of this machine, not even on loopback. The namespaces have addresses on a bridge inside
+# the machine and no route to anywhere else: only this machine reaches them.
 #
 #   FLINK_HOME=…/flink-1.19.3 JOB_SERVER_JAR=…/job-server.jar examples/flink/cluster.sh start
 #   vlmixer run CONFIG.yaml -- $(examples/flink/cluster.sh options)
@@ -19,7 +20,6 @@
 # SLOTS           how many tasks each TaskManager runs at a time                  (default: 1)
 # BASE_PORT       the first of seven free ports                                   (default: 18080)
 # NETWORK         first three numbers of the addresses of the three "machines"    (default: 10.199.0)
-# BIND            address of Flink's page and REST interface                      (default: 127.0.0.1)
 #
 # Other commands: status, `kill taskmanager-1`, `restart taskmanager-1` (or another name that status shows).
 set -euo pipefail
@@ -29,7 +29,7 @@ PYTHON=${PYTHON:-python3}
 SLOTS=${SLOTS:-1}
 PORT=${BASE_PORT:-18080}
 NETWORK=${NETWORK:-10.199.0}
-BIND=${BIND:-127.0.0.1}
+MASTER=$NETWORK.10
 REST=$PORT RPC=$((PORT + 1)) BLOB=$((PORT + 2)) JOBS=$((PORT + 3)) ARTIFACTS=$((PORT + 4)) EXPANSION=$((PORT + 5))
 POOL=$((PORT + 6))
 
@@ -45,13 +45,13 @@ JAVA_OPENS=(--add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/ja
   --add-opens=java.base/java.util=ALL-UNNAMED --add-opens=java.base/java.util.concurrent=ALL-UNNAMED
   --add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED --add-opens=java.base/java.util.concurrent.locks=ALL-UNNAMED)
 
-# The JobManager is at NETWORK.1, TaskManager N at NETWORK.1N.
+# This machine is at NETWORK.1, the JobManager and the job server at NETWORK.10, TaskManager N at NETWORK.1N.
 connect() {
   ip link show vlmixer > /dev/null 2>&1 && return
   ip link add vlmixer type bridge
   ip addr add "$NETWORK.1/24" dev vlmixer
   ip link set vlmixer up
-  for n in 1 2; do
+  for n in 0 1 2; do
     ip netns add "vlmixer-$n"
     ip link add "vlmixer-$n" type veth peer name eth0 netns "vlmixer-$n"
     ip link set "vlmixer-$n" master vlmixer up
@@ -62,7 +62,7 @@ connect() {
 }
 
 disconnect() {
-  for n in 1 2; do
+  for n in 0 1 2; do
     ip link del "vlmixer-$n" 2> /dev/null || true
     ip netns del "vlmixer-$n" 2> /dev/null || true
   done
@@ -72,14 +72,14 @@ disconnect() {
 configure() {
   mkdir -p "$DIR/conf"
   cat > "$DIR/conf/config.yaml" << YAML
-jobmanager.rpc.address: $NETWORK.1
+jobmanager.rpc.address: $MASTER
 jobmanager.rpc.port: $RPC
-jobmanager.bind-host: $NETWORK.1
+jobmanager.bind-host: 0.0.0.0
 jobmanager.memory.process.size: 1g
-rest.address: $BIND
+rest.address: $MASTER
 rest.port: $REST
 rest.bind-port: "$REST"
-rest.bind-address: $BIND
+rest.bind-address: 0.0.0.0
 blob.server.port: "$BLOB"
 taskmanager.memory.process.size: 1g
 taskmanager.numberOfTaskSlots: $SLOTS
@@ -112,17 +112,15 @@ spawn() { # spawn NAME COMMAND…: in its own process group, so that its child p
 flink() { # flink NAME MEMORY CLASS ARGUMENTS…
   local name=$1 heap=$2 class=$3
   shift 3
-  spawn "$name" java -Xmx"$heap" -XX:MaxDirectMemorySize=384m "${own[@]}" "${JAVA_OPENS[@]}" \
+  spawn "$name" java -Xmx"$heap" -XX:MaxDirectMemorySize=384m "${JAVA_OPENS[@]}" \
     -Dlog4j.configurationFile="$DIR/conf/log4j.properties" -cp "$FLINK_HOME/lib/*:$JOB_SERVER_JAR" "$class" --configDir "$DIR/conf" "$@"
 }
 
 launch() { # launch NAME
-  local inside=() own=()
+  local inside=()
   case $1 in
     jobmanager)
-      # The JobManager takes itself for "localhost" when it stores a job's files, but that service listens on the bridge.
-      echo "$NETWORK.1 localhost $(hostname)" > "$DIR/conf/hosts"
-      own=(-Djdk.net.hosts.file="$DIR/conf/hosts")
+      inside=(ip netns exec vlmixer-0)
       flink "$1" 512m org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint ;;
     taskmanager-*)
       # Flink's own start script would divide the configured memory like this.
@@ -141,8 +139,9 @@ launch() { # launch NAME
       PATH="$(dirname "$(command -v "$PYTHON")"):$PATH" \
         spawn "$1" "$PYTHON" -m apache_beam.runners.worker.worker_pool_main --service_port "$POOL" ;;
     jobserver)
-      spawn "$1" java -Xmx512m "${JAVA_OPENS[@]}" -jar "$JOB_SERVER_JAR" --flink-master "$BIND:$REST" \
-        --job-host localhost --job-port "$JOBS" --artifact-port "$ARTIFACTS" --expansion-port "$EXPANSION" \
+      inside=(ip netns exec vlmixer-0)
+      spawn "$1" java -Xmx512m "${JAVA_OPENS[@]}" -jar "$JOB_SERVER_JAR" --flink-master "$MASTER:$REST" \
+        --job-host "$MASTER" --job-port "$JOBS" --artifact-port "$ARTIFACTS" --expansion-port "$EXPANSION" \
         --artifacts-dir "$DIR/artifacts" --flink-conf-dir "$DIR/conf" ;;
   esac
 }
@@ -156,7 +155,7 @@ end() { # end NAME SIGNAL
   rm -f "$DIR/pid/$1"
 }
 
-taskmanagers() { curl -s "$BIND:$REST/taskmanagers" | grep -o '"freeSlots":[0-9]*' | wc -l; }
+taskmanagers() { curl -s --noproxy '*' "$MASTER:$REST/taskmanagers" | grep -o '"freeSlots":[0-9]*' | wc -l; }
 
 case ${1:-} in
   start)
@@ -167,8 +166,8 @@ case ${1:-} in
     configure
     for name in "${NAMES[@]}"; do alive "$name" || launch "$name"; done
     for _ in $(seq 120); do
-      if [[ $(taskmanagers) == 2 ]] && (: < "/dev/tcp/localhost/$JOBS") 2> /dev/null; then
-        echo "Flink's page: http://$BIND:$REST"
+      if [[ $(taskmanagers) == 2 ]] && (: < "/dev/tcp/$MASTER/$JOBS") 2> /dev/null; then
+        echo "Flink's page: http://$MASTER:$REST"
         exit
       fi
       sleep 0.5
@@ -177,7 +176,7 @@ case ${1:-} in
     exit 1
     ;;
   options)
-    echo --runner=PortableRunner "--job_endpoint=localhost:$JOBS" --environment_type=EXTERNAL \
+    echo --runner=PortableRunner "--job_endpoint=$MASTER:$JOBS" --environment_type=EXTERNAL \
       "--environment_config=localhost:$POOL" "--parallelism=$((2 * SLOTS))" "--files_to_stage=$EMPTY"
     ;;
   status) for name in "${NAMES[@]}"; do echo "$name $(alive "$name" && cat "$DIR/pid/$name" || echo -)"; done ;;

@@ -8,7 +8,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -151,11 +151,10 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
     pieces: dict[UnitKind, int] = {
         FIND: sentences, DUPLICATES: candidates, PART: candidates,
         survey.SURVEY_UNITS: images, survey.SPREAD: images, survey.DUPLICATES: images, survey.DETECT_UNITS: images,
-        finish_kind(TAG.name): candidates, finish_kind(DETECT.name): images, finish_kind(INDEX.name): patches,
-        finish_kind(MIX.name): mixed + image_samples,
         GATHER: regions, SHUFFLE: views, BUCKET: views, MIXED: views, IMAGES: image_samples,
     }  # fmt: skip
     seconds = {kind: large.seconds(kind) / max(count, 1) for kind, count in pieces.items()}
+    seconds |= {finish_kind(name): _finish(runs, name) for name in stages.NAMES}
     places = _time_places(config, vocabulary, large)
     seconds[GATHER] += places
     launcher = {name: _launcher(runs, name) for name in stages.NAMES}
@@ -194,6 +193,17 @@ def _launcher(runs: _Runs, stage: str) -> LinearCost:
     line = fit(points)
     first = max(runs.cold.launcher(stage) - runs.small.launcher(stage), 0.0) if runs.cold.has(stage) else 0.0
     return LinearCost(line.fixed + first, line.each)
+
+
+def _finish(runs: _Runs, stage: str) -> float:
+    """Seconds per piece of the stage's last unit. What it needs for any number is left out: in a sample it is most."""
+    counts: Mapping[str, Callable[[ProbeRun], int]] = {
+        TAG.name: lambda run: run.read(TAG.name, "sentences") - run.rejects(FIND),
+        DETECT.name: lambda run: run.read(DETECT.name, "images"),
+        INDEX.name: lambda run: run.written(INDEX.name, "regions"),
+        MIX.name: lambda run: run.written(MIX.name, "views") + run.written(MIX.name, "images"),
+    }
+    return fit([(counts[stage](run), run.seconds(finish_kind(stage))) for run in runs.warm(stage)]).each
 
 
 def _memory(base: int, cold: ProbeRun, large: ProbeRun) -> dict[str, int]:

@@ -46,7 +46,12 @@ class RunEstimate:
         if self.price is not None:
             costs = [f"{self._total_cost(count):,.2f}" for count in self.workers]
             rows.append([f"cost, at {self.price:g} per worker and hour", "", "", "", "", "", *costs])
-        return "\n".join([_aligned(rows), "", *(f"- {text}" for text in self.assumptions)])
+        return "\n".join([_aligned(rows), "", *(f"- {text}" for text in (self._launcher(), *self.assumptions))])
+
+    def _launcher(self) -> str:
+        alone = sum(plan.launcher * (1 - plan.done) for plan in self.stages)
+        share = alone / max(sum(plan.work for plan in self.stages), 1e-9)
+        return f"the launching process needs {duration(alone)} for its own part, {100 * share:.2g}% of all work"
 
     def _row(self, plan: StagePlan) -> list[str]:
         times = ["done" if plan.done >= 1 else duration(plan.time(count, self.efficiency)) for count in self.workers]

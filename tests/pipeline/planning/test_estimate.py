@@ -215,7 +215,9 @@ def test_a_report_says_what_is_done_and_what_it_costs():
     assert lines[2].split()[:4] == ["detect", "(25%", "done)", "105"]
     assert lines[5].startswith("all ")
     assert lines[6].startswith("cost, at 2 per worker and hour")
-    assert lines[-1] == "- as here"
+    share = (4 * 1e-2 + 2.0) / sum(plan.work for plan in plans)  # of index and mix; tag is done
+    said = f"- the launching process needs 2.0 s for its own part, {100 * share:.2g}% of all work"
+    assert lines[-2:] == [said, "- as here"]
     data = report.to_json()
     assert data["seconds"]["1"] == pytest.approx(sum(plan.time(1) for plan in plans))
     assert data["cost"]["4"] == pytest.approx(4 * 2.0 * data["seconds"]["4"] / 3600)
