@@ -240,6 +240,10 @@ def load_finetuned(run: str) -> FineTuned:
     asked: TaskConfig = settings.build(task.config, content.get("task", {}), where=where)
     model = settings.build(ModelConfig, content.get("model", {}), where=where)
     labels = json_files.read(files.join(run, LABELS), dict[str, Any], advice="Fine-tune again.")
+    if not task.are_labels(labels):
+        raise UserError(
+            f"{files.join(run, LABELS)}: not what {task.name} learns. Copy the run again, or fine-tune again."
+        )
     tokenizer = tokenizers.load(files.join(run, TOKENIZER))
     setup = Setup(asked, model, tokenizer, labels)
     network = Network(model, tokenizer.size, setup.feature_dim)

@@ -163,6 +163,10 @@ class Task(ABC, Generic[Config]):
     def labels(self, examples: Sequence[Example], settings: Config) -> Labels:
         """What is to be learned from the training examples besides weights."""
 
+    def are_labels(self, found: Labels) -> bool:
+        """Whether what was found in a run's file can be what `labels` gave: somebody may have forged it."""
+        return True
+
     def learnable(self, example: Example, labels: Labels) -> bool:
         """Whether the example's answers are among the labels."""
         return True

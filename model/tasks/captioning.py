@@ -46,6 +46,11 @@ class Captioning(Task[CaptioningConfig]):
         splits = TRAINING_SPLITS if training else (settings.split,)
         return read_captions(paths, splits, log, single=training, uncaptioned=not training)
 
+    def are_labels(self, found: Labels) -> bool:
+        images, runs = found.get("images", 1), found.get("runs", {})
+        counts = [images, *runs.values()] if isinstance(runs, dict) else [None]
+        return all(type(count) is int and count > 0 for count in counts)
+
     def labels(self, examples: Sequence[Example], settings: CaptioningConfig) -> Labels:
         """With learn: reward, how many photos' captions have a run of words; runs that one photo has are left out,
         because they count as runs that none has."""

@@ -102,6 +102,12 @@ class Classification(Task[TaskConfig]):
     def result(self, examples: Sequence[Example], answers: Sequence[Answer]) -> bytes:
         """The official result file."""
 
+    def are_labels(self, found: Labels) -> bool:
+        answers = found.get("answers")
+        if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
+            return False
+        return 0 < len(set(answers)) == len(answers)
+
     def learnable(self, example: Example, labels: Labels) -> bool:
         known = _places(labels)
         return any(answer in known for answer in self.scores(example))

@@ -38,6 +38,9 @@ from vlmixer.model.views import no_regions, text_view
 
 FIRST_CAPTION = "R@1 image to text"
 
+MOST_KNOWN = 1 << 20
+"""Texts, and photos, of a run's reference: far more than any has."""
+
 
 class Retrieval(Task[RetrievalConfig]):
     """Photos by captions, and captions by photos."""
@@ -74,6 +77,11 @@ class Retrieval(Task[RetrievalConfig]):
             "texts": len(reference.texts),
             "photos": len(reference.words),
         }
+
+    def are_labels(self, found: Labels) -> bool:
+        numbers, temperature = (found.get("texts"), found.get("photos")), found.get("temperature")
+        whole = all(type(number) is int and 0 <= number <= MOST_KNOWN for number in numbers)
+        return whole and type(temperature) is float and 0 < temperature < float("inf")
 
     def head(self, setup: Setup[RetrievalConfig], network: Network) -> nn.Module:
         text_tokens(setup)  # raises what does not fit before any work is done

@@ -44,6 +44,23 @@ def test_an_id_of_many_digits_is_a_text_in_the_result_file(tmp_path):
     assert json.loads(task.result(examples, [Answer("dog")]))[0]["question_id"] == "9" * 5000  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "key"),
+    [
+        ("vqa", {"answers": ["dog", "cat"]}, "answers"),
+        ("nlvr2", {"answers": ["False", "True"]}, "answers"),
+        ("retrieval", {"temperature": 0.1, "texts": 3, "photos": 0}, "texts"),
+        ("retrieval", {"temperature": 0.1, "texts": 3, "photos": 0}, "temperature"),
+        ("captioning", {"images": 3, "runs": {"a dog": 2}}, "runs"),
+    ],
+)
+def test_forged_labels_of_a_run_are_refused(name, good, key):
+    task = find_task(name)
+    assert task.are_labels(good)
+    for bad in (None, [], -1, "x", ["dog", "dog"], ["dog", {}], [None], {"a": None}, True, float("inf"), 10**12):
+        assert not task.are_labels({**good, key: bad})
+
+
 def test_learned_answers_are_texts_that_a_file_can_hold(tmp_path):
     (tmp_path / "answers.json").write_text(json.dumps(["dog", HALF]))
     with pytest.raises(UserError, match="damaged"):
