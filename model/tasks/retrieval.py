@@ -81,7 +81,9 @@ class Retrieval(Task[RetrievalConfig]):
     def are_labels(self, found: Labels) -> bool:
         numbers, temperature = (found.get("texts"), found.get("photos")), found.get("temperature")
         whole = all(type(number) is int and 0 <= number <= MOST_KNOWN for number in numbers)
-        return whole and type(temperature) is float and 0 < temperature < float("inf")
+        if not isinstance(temperature, int | float) or isinstance(temperature, bool):
+            return False
+        return whole and 0 < temperature < float("inf")
 
     def head(self, setup: Setup[RetrievalConfig], network: Network) -> nn.Module:
         text_tokens(setup)  # raises what does not fit before any work is done
