@@ -1,4 +1,4 @@
-"""`vlmixer bank`: describe a patch bank, search it, serve it, remove images from it, merge several."""
+"""`vlmixer bank`: describe a patch bank, search it, serve it; bank_changes.py removes images and merges banks."""
 
 import argparse
 import logging
@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.commands.bank_changes import add_drop, add_merge
 from vlmixer.pipeline.commands.options import (
     Subcommands,
     add_json,
     add_page_or_json,
     add_trust,
     common,
+    open_bank,
     positive,
     print_json,
     require_page_or_json,
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from PIL.Image import Image
 
-    from vlmixer.bank.changing import Dropped
     from vlmixer.bank.records import Hit, PatchRecord
     from vlmixer.bank.store import PatchBank
     from vlmixer.pipeline.report.pictures import Pictures
@@ -41,22 +42,9 @@ def add(commands: Subcommands) -> None:
     _add_stats(bank.add_parser("stats", parents=[in_bank], help="patches per concept, scores and sizes"))
     _add_query(bank.add_parser("query", parents=[in_bank], help="find patches"))
     _add_show(bank.add_parser("show", parents=[in_bank], help="contact sheet, one row per concept"))
-    _add_drop(bank.add_parser("drop", parents=[in_bank], help="take images out of a bank (a take-down request)"))
-    _add_merge(bank.add_parser("merge", parents=[common()], help="combine banks of one detector and vocabulary"))
+    add_drop(bank.add_parser("drop", parents=[in_bank], help="take images out of a bank (a take-down request)"))
+    add_merge(bank.add_parser("merge", parents=[common()], help="combine banks of one detector and vocabulary"))
     _add_serve(bank.add_parser("serve", parents=[in_bank], help="serve the bank's page with live search, and an API"))
-
-
-def _open_bank(folder: str) -> "PatchBank":
-    """The bank in `folder`. Raises CallError if there is none, with the folder that may be meant."""
-    from vlmixer.artifacts import files, manifest, stages
-    from vlmixer.bank.store import PatchBank
-
-    if not files.exists(files.join(folder, manifest.NAME)):
-        inner = files.join(folder, stages.INDEX.folder)
-        if files.exists(files.join(inner, manifest.NAME)):
-            raise CallError(f"{folder}: not a bank. Did you mean {inner}?")
-        raise CallError(f"{folder}: no bank here. Give the folder that `vlmixer index` wrote, such as OUT/bank.")
-    return PatchBank.open(folder)
 
 
 def _add_stats(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +60,7 @@ def stats(options: argparse.Namespace) -> int:
     from vlmixer.bank.quality import bank_quality
     from vlmixer.bank.stats import bank_stats
 
-    bank = _open_bank(options.bank)
+    bank = open_bank(options.bank)
     tagged = options.tagged or files.beside(options.bank, "tagged")
     mentions = None
     if options.tagged or files.exists(files.join(tagged, manifest.NAME)):
@@ -123,7 +111,7 @@ def _add_detector(parser: argparse.ArgumentParser, when: str) -> None:
 def query(options: argparse.Namespace) -> int:
     """Search the bank and print, save or draw the patches."""
 
-    bank, like = _open_bank(options.bank), options.like
+    bank, like = open_bank(options.bank), options.like
     if options.text is not None:
         if like:
             raise CallError("--text and --like: expected one of them.")
@@ -216,7 +204,7 @@ def show(options: argparse.Namespace) -> int:
     from vlmixer.pipeline.report.bank import write_bank_page
 
     require_page_or_json(options)
-    bank = _open_bank(options.bank)
+    bank = open_bank(options.bank)
     if options.json:
         print_json({"concepts": {entry.name: _patches_json(bank, entry.name) for entry in bank.concepts}})
     if options.html:
@@ -228,95 +216,6 @@ def show(options: argparse.Namespace) -> int:
 def _patches_json(bank: "PatchBank", concept: str, limit: int = 24) -> dict[str, Any]:
     patches = bank.patches(concept)
     return {"count": len(patches), "patches": [record.to_json() for record in patches[:limit]]}
-
-
-def _add_drop(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", required=True, metavar="FILE", help="image ids or file names, one per line")
-    parser.add_argument("--out", required=True, metavar="BANK2", help="folder of the new bank")
-    parser.add_argument("--shards", metavar="DIR", help="also list the samples in these shards that hold such patches")
-    add_json(parser)
-    parser.set_defaults(do=drop)
-
-
-def drop(options: argparse.Namespace) -> int:
-    """Write a bank without the images, and print what else holds parts of them. Returns 1 if not all were found."""
-    from vlmixer.artifacts import files
-    from vlmixer.artifacts.image_names import ImageNames, is_ambiguous
-    from vlmixer.artifacts.samples import read_shard
-    from vlmixer.bank.changing import affected_samples, drop_images
-    from vlmixer.bank.matching import sample_images
-
-    names = image_names(options.images)
-    tars = []
-    if options.shards:
-        tars = [name for name in files.list_files(options.shards) if name.endswith(".tar")]
-        if not tars:
-            raise CallError(f"{options.shards}: holds no shards (*.tar). Give the folder that `vlmixer mix` wrote.")
-    shards = {name: files.join(options.shards, name) for name in tars}
-    # Samples may also hold regions of an image that never came into the bank.
-    sampled = ImageNames(image for path in shards.values() for image in sample_images(read_shard(path)))
-    in_shards = {name: found for name in names if (found := sampled.find(name)) and not is_ambiguous(found)}
-    dropped = drop_images(_open_bank(options.bank), names, options.out, missing_ok=bool(in_shards))
-    images = {*dropped.images, *(image.image_id for found in in_shards.values() for image in found)}
-    affected = {name: list(affected_samples(read_shard(path), images)) for name, path in shards.items()}
-    affected = {name: keys for name, keys in affected.items() if keys}
-    missing = [name for name in dropped.unknown if name not in in_shards]
-    if options.json:
-        print_json({**vars(dropped), "unknown": missing, "samples": affected if options.shards else None})
-    else:
-        _print_dropped(dropped, missing, options.out)
-        if options.shards:
-            keys = sum(map(len, affected.values()))
-            print(f"{keys} samples in {len(affected)} shards hold patches or regions of these images:")
-            for name, listed in affected.items():
-                print(*(f"{name}  {key}" for key in listed), sep="\n")
-    LOG.info("The photos, regions/ and shards/ are unchanged. Remove the photos from images.inputs and run again.")
-    return 1 if missing or dropped.ambiguous else 0
-
-
-def image_names(path: str) -> list[str]:
-    """The lines of a file that lists images. Raises CallError if it cannot be read."""
-    from vlmixer.artifacts import files
-
-    try:
-        lines = files.read_bytes(path).decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CallError(f"{path}: expected a UTF-8 text file with one name per line ({error}).") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _print_dropped(dropped: "Dropped", missing: "Sequence[str]", out: str) -> None:
-    if dropped.images:
-        patches = sum(dropped.patches.values())
-        print(f"{patches} patches of {len(dropped.images)} images removed. The bank without them: {out}")
-        print("by concept: " + ", ".join(f"{name} {count}" for name, count in dropped.patches.items()))
-    else:
-        print("The bank has no patch of these images. No new bank was written.")
-    for name in missing:
-        near = f" (near: {', '.join(dropped.near[name])})" if dropped.near[name] else ""
-        print(f"not found: {name}{near}")
-    for name, sources in dropped.ambiguous.items():
-        print(f"not removed, because it may mean several images: {name} ({', '.join(sources)})")
-
-
-def _add_merge(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("banks", metavar="BANK", nargs="+")
-    parser.add_argument("--out", required=True, metavar="BANK2", help="folder of the new bank")
-    parser.add_argument(
-        "--max-patches", type=positive, metavar="N", help="patches per concept (default: the largest of the banks')"
-    )
-    parser.set_defaults(do=merge)
-
-
-def merge(options: argparse.Namespace) -> int:
-    """Write a bank of several banks' patches."""
-    from vlmixer.bank.changing import merge_banks
-    from vlmixer.pipeline.jobs.chain import counts_line
-
-    banks = [_open_bank(folder) for folder in options.banks]
-    merged = merge_banks(banks, options.out, max_patches=options.max_patches)
-    LOG.info("%s: %s", options.out, counts_line(merged))
-    return 0
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -333,7 +232,7 @@ def serve(options: argparse.Namespace) -> int:
     """Serve the bank until interrupted."""
     from vlmixer.pipeline.report import server
 
-    bank = _open_bank(options.bank)
+    bank = open_bank(options.bank)
     pictures = _pictures(options)
     texts = _texts(options, bank) if pictures else None
     server.serve(bank, options.host, options.port, max_k=options.max_k, pictures=pictures, texts=texts)

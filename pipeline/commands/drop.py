@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from vlmixer.artifacts.errors import CallError
-from vlmixer.pipeline.commands.bank import image_names as read_names
+from vlmixer.pipeline.commands.bank_changes import image_names as read_names
 from vlmixer.pipeline.commands.options import Subcommands, add_json, add_workers, common, print_json
 
 if TYPE_CHECKING:

@@ -1,12 +1,15 @@
-"""What several subcommands share: argument types, groups of arguments, JSON on stdout."""
+"""What several subcommands share: argument types, groups of arguments, a bank to open, JSON on stdout."""
 
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.units.machine import default_workers
+
+if TYPE_CHECKING:
+    from vlmixer.bank.store import PatchBank
 
 Subcommands = argparse._SubParsersAction
 """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
@@ -103,3 +106,16 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         "--trust-detector", action="store_true",
         help="let the config that came with the folder name a detector class, which runs code",
     )  # fmt: skip
+
+
+def open_bank(folder: str) -> "PatchBank":
+    """The bank in `folder`. Raises CallError if there is none, with the folder that may be meant."""
+    from vlmixer.artifacts import files, manifest, stages
+    from vlmixer.bank.store import PatchBank
+
+    if not files.exists(files.join(folder, manifest.NAME)):
+        inner = files.join(folder, stages.INDEX.folder)
+        if files.exists(files.join(inner, manifest.NAME)):
+            raise CallError(f"{folder}: not a bank. Did you mean {inner}?")
+        raise CallError(f"{folder}: no bank here. Give the folder that `vlmixer index` wrote, such as OUT/bank.")
+    return PatchBank.open(folder)
