@@ -222,7 +222,7 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
                 if len(pending) >= len(MEMBERS) and (key, extension) != (current, PICTURE):
                     yield decode(current, pending)
                     pending = {}
-                where = member.name
+                where = member.name[:200]  # it may have megabytes
                 # A picture may be the fourth member; after it the next sample begins.
                 expected = (*MEMBERS, PICTURE, MEMBERS[0])[len(pending)]
                 if extension != expected or (pending and key != current):
@@ -243,7 +243,8 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[Sample]:
                 raise ValueError("the archive is truncated after this member, or has other data there")
     except _DAMAGE as error:
         raise UserError(
-            f"{name}: damaged at {where} ({error}). Run `vlmixer verify` on the folder, then make this shard again."
+            f"{name}: damaged at {where} ({str(error)[:300]}). Run `vlmixer verify` on the folder, then "
+            "make this shard again."
         ) from error
 
 

@@ -88,7 +88,13 @@ class EarlierImages:
     def _rows(self, unit: int, image_id: str) -> pa.Table:
         """The image's rows of regions/."""
         name = f"{DETECT_UNITS.name(unit)}.parquet"
-        table = self._group(name, self._groups(name)[image_id])
+        group = self._groups(name).get(image_id)
+        if group is None:
+            raise UserError(
+                f"{files.join(self.folder, name)}: has no region of image {image_id}, which {IMAGES} says it has. Run "
+                "`vlmixer verify`, then detect with --overwrite."
+            )
+        table = self._group(name, group)
         return table.filter(pc.equal(table["image_id"], image_id))
 
     def _read_groups(self, name: str) -> dict[str, int]:

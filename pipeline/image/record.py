@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
     ]
 )
 """docs/on-disk.md explains the columns."""
+INPUTS_SCHEMA = pa.schema([pa.field("name", pa.string()), pa.field("size", pa.int64())])
 
 
 def record_table(met: Sequence[MetImage]) -> pa.Table:
@@ -84,7 +85,7 @@ def join_units(folder: str, paths: Iterable[str]) -> Output:
 def write_inputs(folder: str, inputs: Collection[Mapping[str, Any]]) -> Output:
     """Write inputs.parquet to `folder`: the files of a plan (`Plan.inputs`)."""
     names, sizes = ([entry[key] for entry in inputs] for key in ("name", "size"))
-    table = pa.table({"name": pa.array(names, pa.string()), "size": pa.array(sizes, pa.int64())})
+    table = pa.table([names, sizes], schema=INPUTS_SCHEMA)
     with files.publishing(files.join(folder, INPUTS)) as file:
         pq.write_table(table, file, compression="zstd", write_statistics=False)
     return manifest.output_of(folder, INPUTS, len(table))
@@ -93,7 +94,10 @@ def write_inputs(folder: str, inputs: Collection[Mapping[str, Any]]) -> Output:
 def read_inputs(folder: str) -> list[dict[str, Any]]:
     """What `write_inputs` wrote."""
     with damage_named(files.join(folder, INPUTS)) as file:
-        found: list[dict[str, Any]] = read_parquet(file).to_pylist()
+        table = read_parquet(file)
+        if not table.schema.equals(INPUTS_SCHEMA):
+            raise pa.ArrowInvalid(f"columns or types are not {', '.join(INPUTS_SCHEMA.names)} as documented")
+    found: list[dict[str, Any]] = table.to_pylist()
     return found
 
 
