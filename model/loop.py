@@ -129,8 +129,12 @@ def loop(
     """
     ranks, names = module.ranks, module.names
     bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
-    # A batch may leave a part unused, as one without images does with the head for tags.
-    losses_of: nn.Module = DistributedDataParallel(module, find_unused_parameters=True) if ranks.world > 1 else module
+    losses_of: nn.Module = module
+    if ranks.world > 1:
+        # A batch may leave a part unused, as one without images does with the head for tags. PyTorch warns where it
+        # looks for unused parameters and finds none, so there is always this one.
+        module.register_parameter("never_used", nn.Parameter(torch.zeros((), device=device)))
+        losses_of = DistributedDataParallel(module, find_unused_parameters=True)
     start = former.step if former else 0
     saved = start or None
     since_saved = list(former.since) if former else []

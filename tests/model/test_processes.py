@@ -140,6 +140,7 @@ def test_two_processes_have_the_losses_of_one_with_the_same_batches_and_resume(s
     for expected, found in zip(one, two, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
     assert done.stderr.count("step 12 of 12") == 1
+    assert "arning" not in done.stderr
     for place in ("model.safetensors", "checkpoints/step-00000012"):
         shutil.rmtree(tmp_path / "two" / place, ignore_errors=True)
     (tmp_path / "two" / "model.safetensors").unlink()
