@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -37,6 +38,8 @@ URN = "vlmixer:env:worker_process:v1"
 LOG = logging.getLogger("apache_beam.worker_process")
 LINES_KEPT = 20
 SECONDS_TO_END = 30.0
+SECONDS_TO_TELL = 5.0
+"""Between the end of a process's data and its exit code."""
 
 
 def local_runner(options: PipelineOptions, workers: int, module: str) -> FnApiRunner:
@@ -71,6 +74,7 @@ class WorkerProcess(GrpcWorkerHandler):
         self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._ending = False
         self._failure = ""
+        self._failed = threading.Event()
         # All workers of a run share the server; when one dies, all are ended.
         self._siblings: list[WorkerProcess] = server.__dict__.setdefault("_vlmixer_workers", [])
         self._siblings.append(self)
@@ -79,6 +83,8 @@ class WorkerProcess(GrpcWorkerHandler):
         self.control_conn._read_thread = threading.Thread(target=self._read_responses, daemon=True)
         self._read_inputs = self.data_conn._read_inputs
         self.data_conn._read_inputs = self._read_data
+        self._input_elements = self.data_conn.input_elements
+        self.data_conn.input_elements = self._elements
 
     def start_worker(self) -> None:
         provision = self.provision_info.provision_info
@@ -136,6 +142,7 @@ class WorkerProcess(GrpcWorkerHandler):
     def _fail(self, failure: str) -> None:
         # In the form in which engines pass on what a worker raised (pipeline/jobs/failures.py).
         self._failure = f"{UserError.__module__}.{UserError.__name__}: {failure}"
+        self._failed.set()
         for future in list(self.control_conn._futures_by_id.values()):
             self._answer(future)
 
@@ -158,6 +165,15 @@ class WorkerProcess(GrpcWorkerHandler):
         """As Beam's own, but quiet when the process is gone."""
         with suppress(RpcError):
             self._read_inputs(elements)
+
+    def _elements(self, *arguments: Any, **named: Any) -> Iterator[Any]:
+        """As Beam's own, but where Beam says only that the channel is closed, it says why the process ended."""
+        try:
+            yield from self._input_elements(*arguments, **named)
+        except RuntimeError as error:
+            if self._failed.wait(SECONDS_TO_TELL):
+                raise RuntimeError(self._failure) from error
+            raise
 
 
 def last_words(pid: int, code: int, lines: list[str]) -> str:

@@ -41,7 +41,7 @@ def test_an_interrupt_of_a_short_command_has_nothing_to_resume() -> None:
 import signal, sys
 from vlmixer.pipeline.commands import bank
 from vlmixer.pipeline.commands.main import main
-bank._open_bank = lambda folder: signal.raise_signal(signal.SIGINT)
+bank.open_bank = lambda folder: signal.raise_signal(signal.SIGINT)
 sys.exit(main(["bank", "stats", "x"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
