@@ -75,6 +75,9 @@ class WorkerProcess(GrpcWorkerHandler):
         self._ending = False
         self._failure = ""
         self._failed = threading.Event()
+        self._process: subprocess.Popen[str] | None = None
+        # Another worker may die, which ends all, while this one starts.
+        self._starting = threading.Lock()
         # All workers of a run share the server; when one dies, all are ended.
         self._siblings: list[WorkerProcess] = server.__dict__.setdefault("_vlmixer_workers", [])
         self._siblings.append(self)
@@ -97,14 +100,17 @@ class WorkerProcess(GrpcWorkerHandler):
             "PIPELINE_OPTIONS": json_format.MessageToJson(provision.pipeline_options),
             NO_PROXY: not_proxied(os.environ),
         }
-        # A session of its own: Ctrl-C is for the command, which then ends its workers.
-        self._process = subprocess.Popen(
-            self._command, env=environment, start_new_session=True, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._keep_output, daemon=True)
-        self._reader.start()
-        threading.Thread(target=self._wait, daemon=True).start()
+        with self._starting:
+            if self._ending:
+                return
+            # A session of its own: Ctrl-C is for the command, which then ends its workers.
+            self._process = process = subprocess.Popen(
+                self._command, env=environment, start_new_session=True, text=True, errors="replace",
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        reader = threading.Thread(target=self._keep_output, args=[process], daemon=True)
+        reader.start()
+        threading.Thread(target=self._wait, args=[process, reader], daemon=True).start()
 
     def close(self) -> None:
         if self.control_conn._futures_by_id:  # still at work: the run was interrupted, or failed
@@ -114,28 +120,31 @@ class WorkerProcess(GrpcWorkerHandler):
     def stop_worker(self) -> None:
         self._ending = True
         try:
-            self._process.wait(SECONDS_TO_END)
+            if self._process:
+                self._process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self.kill("did not end")
 
     def kill(self, failure: str) -> None:
         """End the process at once; whoever waits for its answers gets `failure`."""
-        self._ending = True
-        self._process.kill()
-        self._fail(failure)
+        with self._starting:
+            self._ending = True
+            self._fail(failure)
+            if self._process:
+                self._process.kill()
 
-    def _keep_output(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+    def _keep_output(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
             if line.strip():
                 self._last_lines.append(line.strip())
-                LOG.error("worker %d: %s", self._process.pid, line.rstrip())
+                LOG.error("worker %d: %s", process.pid, line.rstrip())
 
-    def _wait(self) -> None:
-        code = self._process.wait()
+    def _wait(self, process: "subprocess.Popen[str]", reader: threading.Thread) -> None:
+        code = process.wait()
         if not self._ending:
-            self._reader.join(timeout=1)  # not forever: its children may hold the pipe open
-            failure = last_words(self._process.pid, code, list(self._last_lines))
+            reader.join(timeout=1)  # not forever: its children may hold the pipe open
+            failure = last_words(process.pid, code, list(self._last_lines))
             for worker in self._siblings:
                 worker.kill(failure)
 
