@@ -1,7 +1,6 @@
 import json
 import tarfile
 
-import datasets
 import pytest
 import webdataset
 from tests.bank.small import Given, jpeg, small_bank
@@ -44,17 +43,6 @@ def test_a_webdataset_of_the_hits(bank_of_dogs, tmp_path):
     assert [sample["txt"] for sample in samples] == ["dog"] * 5
     assert samples[3]["json"] == hits[3].to_json() | {"box": list(hits[3].patch.box), "context": []}
     assert samples[3]["jpg"].shape == (8, 12, 3)
-
-
-def test_hugging_face_datasets_loads_a_set_by_its_folder(bank_of_dogs, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    hits = bank_of_dogs.search("dog", k=5)
-    write_webdataset(hits, str(tmp_path / "dogs"), per_shard=3)
-    data = datasets.load_dataset(str(tmp_path / "dogs"), split="train", cache_dir=str(tmp_path / "cache"))
-    plain = [hit.to_json() | {"box": list(hit.patch.box), "context": list(hit.patch.context)} for hit in hits]
-    assert data["json"][:] == plain
-    assert [picture.size for picture in data["jpg"]] == [(12, 8)] * 5
-    assert data["txt"][:] == ["dog"] * 5
 
 
 def test_no_hits_make_an_empty_set(tmp_path):

@@ -22,6 +22,7 @@ from PIL import Image
 from tests.pipeline.jobs.small_corpus import make_corpus, run
 
 from vlmixer.artifacts.samples import read_shard, sample_record
+from vlmixer.bank import PatchBank, write_webdataset
 
 KINDS = ("mixed", "images")
 READERS = Path(sys.prefix) / "readers"
@@ -79,6 +80,17 @@ def test_hugging_face_datasets(shards, kind, tmp_path, monkeypatch):
     streamed = datasets.load_dataset(str(shards), kind, split="train", streaming=True)
     assert streamed.features == data.features
     assert [entry["__key__"] for entry in streamed] == data["__key__"][:]
+
+
+def test_hugging_face_datasets_loads_patches_of_a_query(crops, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    hits = PatchBank.open(str(crops.parent / "bank")).search("dog", k=5)
+    write_webdataset(hits, str(tmp_path / "dogs"), per_shard=3)
+    data = datasets.load_dataset(str(tmp_path / "dogs"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data["json"][:] == [json.loads(json.dumps(hit.to_json())) for hit in hits]
+    assert [picture.size for picture in data["jpg"]] == [hit.patch.picture.size for hit in hits]
+    assert data["txt"][:] == ["dog"] * 5
 
 
 def test_the_card_tells_what_is_in_the_folder(shards):
