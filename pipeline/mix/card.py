@@ -53,11 +53,11 @@ Words that were replaced, by concept: {replaced}.
 ```python
 from datasets import load_dataset
 
-data = load_dataset("{folder}", "{first}", split="train", streaming=True)
+data = load_dataset("out/shards", "{first}", split="train", streaming=True)
 ```
 
-Put the path of this folder, or the name of its repository, in place of `{folder}`. A sample has `txt`, the sentence or
-the tags; `json`, its record with mentions, patches, boxes and scores; `npy`, the features, a row per patch{picture}.
+Put the path of this folder, or the name of its repository, in place of `out/shards`. A sample has `txt`, the sentence
+or the tags; `json`, its record with mentions, patches, boxes and scores; `npy`, the features, a row per patch{picture}.
 The tars are plain WebDataset tars.
 
 ## Licence
@@ -81,7 +81,6 @@ def write_card(folder: str, shards: Sequence[Output], details: ShardsDetails, cr
         ),
         facts="\n".join(f"| {name} | {value} |" for name, value in _facts(details, crops).items()),
         replaced=_replaced(details.replaced),
-        folder="out/shards",
         first=next(iter(found), "mixed"),
         picture="; `jpg`, a picture of the patches" if crops else "",
         cut="patches are cut" if crops else "features are computed",
