@@ -5,6 +5,7 @@ What a part is, and how the parts of a step become a batch, is left to the loade
 
 import itertools
 import multiprocessing
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -67,6 +68,7 @@ class PartLoader(ABC, Generic[PartOf, BatchOf]):
             num_workers=self._workers,
             prefetch_factor=4,
             worker_init_fn=_begin_worker,
+            multiprocessing_context=_start_method(),
         )
         return ahead(self._assembled(iter(parts)), 1)
 
@@ -86,6 +88,12 @@ class PartLoader(ABC, Generic[PartOf, BatchOf]):
             yield from self.parts(start, self._own[worker::workers])
         except UserError as error:
             yield error
+
+
+def _start_method() -> str | None:
+    """How worker processes start; None: PyTorch's default, a fork on Linux."""
+    # After a local Beam job the threads of gRPC still run here: now and then a fork of such a process aborts.
+    return "spawn" if "grpc" in sys.modules else None
 
 
 def _begin_worker(_: int) -> None:

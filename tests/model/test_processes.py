@@ -1,5 +1,7 @@
 """Training with several processes: those that read ahead, and those of torchrun."""
 
+import importlib
+import multiprocessing
 import os
 import shutil
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from tests.model.world import World, write_shards
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.model.ranks import Ranks, from_environment
+from vlmixer.model.readers import PartLoader
 from vlmixer.model.train import main
 from vlmixer.model.training import train
 
@@ -25,6 +29,22 @@ def test_worker_processes_change_nothing(shards, straight, tmp_path):
     without = settings(shards, workers=0, readers=2)
     runs = [train(one, out=str(tmp_path / name)) for one, name in ((with_workers, "with"), (without, "without"))]
     assert losses(runs[0]) == losses(runs[1])
+
+
+class _StartMethods(PartLoader[str, str]):
+    """Its parts: how the process that reads was started."""
+
+    def parts(self, start, readers):
+        return repeat(multiprocessing.get_start_method())
+
+    def assemble(self, parts):
+        return parts[0]
+
+
+def test_a_process_that_ran_a_beam_job_is_not_forked():
+    """A fork while gRPC's threads run aborts now and then."""
+    assert importlib.import_module("grpc")
+    assert next(_StartMethods([0], workers=1).batches(0)) == "spawn"
 
 
 @pytest.fixture
