@@ -3,6 +3,7 @@
 RUN/config.yaml          the task's name and the resolved settings
 RUN/tokenizer.json       the word pieces of the run it started from
 RUN/labels.json          what was learned from the training files besides weights, such as the answers
+RUN/photos.json          the names of the photos that it was trained on, as its annotation files give them
 RUN/rejects.parquet      examples that were not used, each with a reason
 RUN/log.jsonl, checkpoints/, model.safetensors, manifest.json   as of a training run
 """
@@ -26,7 +27,7 @@ from vlmixer.model import checkpoint, finished
 from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.bert import load_bert
 from vlmixer.model.config import ModelConfig
-from vlmixer.model.finished import CONFIG, LABELS, MODEL, REJECTS, TOKENIZER
+from vlmixer.model.finished import CONFIG, LABELS, MODEL, PHOTOS, REJECTS, TOKENIZER
 from vlmixer.model.loop import RunOf, alone_in, find_device, loop, optimizer_of, require_local, torch_seed
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
@@ -127,6 +128,8 @@ def _finetune(
         if former is None:
             checkpoint.save_content(run, content, setup.tokenizer)
             files.publish_bytes(files.join(run, LABELS), manifest.canonical(dict(setup.labels), indent=1))
+            names = sorted({name for example in start.examples.examples for name in example.images})
+            files.publish_bytes(files.join(run, PHOTOS), manifest.canonical(names))
         start.log.publish(files.join(run, REJECTS))
         checkpoint.sweep(run)
     state = former.state if former else None
@@ -202,6 +205,15 @@ def open_photos(config: TaskSettings[Any]) -> Photos:
             "folder it wrote, or set task.regions to none."
         )
     return Photos(regions, config.task.tags)
+
+
+def trained_photos(run: str) -> list[str]:
+    """The names of the photos that a finished fine-tuning learned from, as its annotation files gave them.
+
+    Empty for a run of an earlier version, which did not keep them.
+    """
+    path = files.join(run, PHOTOS)
+    return json_files.read(path, list[str], advice="Fine-tune again.") if files.exists(path) else []
 
 
 def start_network(task: Task[Any], setup: Setup[Any], seed: int) -> TaskNetwork:

@@ -23,10 +23,10 @@ CONFIG, TOKENIZER, MODEL = "config.yaml", "tokenizer.json", "model.safetensors"
 OPTIMIZER, STATE = "optimizer.pt", "state.json"
 REFERENCE = "reference.safetensors"
 PIPELINE = "pipeline.yaml"
-LABELS, REJECTS = "labels.json", "rejects.parquet"
-LISTED = (CONFIG, LABELS, MODEL, PIPELINE, REFERENCE, REJECTS, TOKENIZER)
+LABELS, PHOTOS, REJECTS = "labels.json", "photos.json", "rejects.parquet"
+LISTED = (CONFIG, LABELS, MODEL, PHOTOS, PIPELINE, REFERENCE, REJECTS, TOKENIZER)
 """The files of a finished run, in the order of their names. A run that no pipeline was given to lacks pipeline.yaml;
-labels.json and rejects.parquet are those of fine-tuned runs, which have no reference."""
+labels.json, photos.json and rejects.parquet are those of fine-tuned runs, which have no reference."""
 _CONTENT_HASH = "content_hash"
 OTHER_SHARDS = "other shards"
 PACKAGES = ("vlmixer", "numpy", "torch", "tokenizers", "safetensors")

@@ -1,6 +1,7 @@
 """The scores of a fine-tuned run on a task's official files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,13 +10,13 @@ import torch
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.rejects import CappedRejects
-from vlmixer.model.finetuning import FineTuned, load_finetuned, open_photos
+from vlmixer.model.finetuning import FineTuned, load_finetuned, open_photos, trained_photos
 from vlmixer.model.scoring import Estimate
 from vlmixer.model.tasks import scores
 from vlmixer.model.tasks.base import Evaluation, Task
 from vlmixer.model.tasks.config import TaskSettings
 from vlmixer.model.tasks.data import Encoding, ExampleSet, check_bad, in_order, with_photos
-from vlmixer.model.tasks.photos import Photos
+from vlmixer.model.tasks.photos import Photos, UnknownPhoto
 
 GROUPS_SHOWN = 20
 """Groups of one kind in the table for people, the largest ones."""
@@ -23,12 +24,15 @@ GROUPS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Scored:
-    """A run's answers to the examples, and their scores. `counts`: of what the files hold."""
+    """A run's answers to the examples, and their scores. `trained_on`: photos of the examples, all different, that the
+    run was fine-tuned on, of `different` photos."""
 
     tuned: FineTuned
     photos: Photos
     examples: ExampleSet
     evaluation: Evaluation
+    trained_on: int
+    different: int
 
     @property
     def counts(self) -> Counts:
@@ -46,6 +50,7 @@ class Scored:
             "counts": vars(self.counts),
             "scores": [scores.to_json(measure, found) for measure, found in self.estimates()],
             "note": self.evaluation.note,
+            "photos": {"different": self.different, "trained_on": self.trained_on},
             "groups": [vars(group) for measure in self.evaluation.measures[:1] for group in scores.by_group(measure)],
         }
         if other is not None:
@@ -61,6 +66,10 @@ class Scored:
             lines.append(f"{measure.name:<32}{len(measure.units):>8,}{found.value:>9.2f}{_half(measure, found)}")
         if self.evaluation.note:
             lines.append(self.evaluation.note)
+        if self.trained_on:
+            lines.append(
+                f"{self.trained_on:,} of the {self.different:,} photos were trained on: not scores of unseen photos"
+            )
         for measure, theirs, found in differences(self, other) if other is not None else ():
             name = f"{measure.name}, ahead of the other"
             lines.append(f"{name:<40}{found.value:>+9.2f}{_half(measure, found)}   (the other: {theirs.value:.2f})")
@@ -119,7 +128,18 @@ def evaluate_run(
     encoded = in_order(Encoding(kind, tuned.setup, photos), found)
     with torch.inference_mode():
         evaluation = kind.evaluate(tuned.setup, network, found.examples, found.photos, encoded)
-    return Scored(tuned, photos, found, evaluation)
+    scored = _numbers(photos, (name for example in found.examples for name in example.images))
+    trained = _numbers(photos, trained_photos(run))
+    return Scored(tuned, photos, found, evaluation, len(scored & trained), len(scored))
+
+
+def _numbers(photos: Photos, names: Iterable[str]) -> set[int]:
+    """The numbers of those names that a photo has."""
+    found = set()
+    for name in names:
+        with suppress(UnknownPhoto):
+            found.add(photos.number(name))
+    return found
 
 
 def _by_kind(measures: Sequence[scores.Measure]) -> dict[str, list[scores.GroupOf]]:

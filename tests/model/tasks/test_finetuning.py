@@ -48,7 +48,8 @@ def straight(short, tmp_path_factory):
 
 def test_a_run_leaves_what_is_needed_to_use_it(straight):
     names = ["checkpoints", "config.yaml", "labels.json", "log.jsonl", "manifest.json", "model.safetensors"]
-    assert sorted(os.listdir(straight)) == [*names, "tokenizer.json"]
+    assert sorted(os.listdir(straight)) == [*names, "photos.json", "tokenizer.json"]
+    assert json.loads(Path(straight, "photos.json").read_text()) == sorted(f"{number}.jpg" for number in range(24))
     assert yaml.safe_load(Path(straight, "config.yaml").read_text())["finetune"] == "vqa"
     assert json.loads(Path(straight, "labels.json").read_text())["answers"] == ["yes", "boat", "cat", "dog", "kite"]
     found = manifest.read(straight, FINETUNE)
@@ -67,6 +68,17 @@ def test_it_learns_to_look(regions, questions, tmp_path):
     own = [int(example.images[0].removesuffix(".jpg")) for example in scored.examples.examples]
     assert all(mine != other for mine, other in zip(own, scored.examples.photos[:, 0].tolist(), strict=True))
     assert sorted(own) == scored.examples.photos[:, 0].tolist()
+
+
+def test_photos_that_were_trained_on_are_counted(straight, regions, tmp_path):
+    fewer = write_json(tmp_path / "fewer.jsonl", lines()[:20])
+    run = finetune(Vqa(), settings(regions, [fewer], steps=1), str(tmp_path / "run"))
+    mixed = evaluate_run(run, "vqa", [write_json(tmp_path / "mixed.jsonl", lines()[10:40])])
+    assert mixed.to_json()["photos"] == {"different": 15, "trained_on": 5}
+    assert "5 of the 15 photos were trained on: not scores of unseen photos" in mixed.to_table()
+    other = evaluate_run(run, "vqa", [write_json(tmp_path / "other.jsonl", lines()[20:])])
+    assert other.to_json()["photos"] == {"different": 14, "trained_on": 0}
+    assert "trained on" not in other.to_table()
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(short, straight, tmp_path, monkeypatch):
