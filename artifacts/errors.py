@@ -2,13 +2,40 @@
 
 import errno
 import re
+from unicodedata import category
+
+LONGEST = 2000
+"""Characters of a line of a message. Data that it quotes may have millions."""
 
 
 class UserError(Exception):
     """The work failed for a reason the user can act on (exit code 1).
 
-    The message says what happened, where (file, line or key), what was expected and what to do.
+    The message says what happened, where (file, line or key), what was expected and what to do. Each argument is a line
+    of its own: what a message quotes of data starts no new one.
     """
+
+    def __str__(self) -> str:
+        return "\n".join(_shortened(one_line(str(line))) for line in self.args)
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and all other characters that are not visible as escapes such as `\\n`.
+
+    For what is printed: a name or a sentence from somewhere else must not look like another message, nor command the
+    terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or category(each) == "Zs" else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+def _shortened(line: str) -> str:
+    """The beginning and the end, which has the advice."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 500]} … {line[-500:]}"
 
 
 class CallError(UserError):

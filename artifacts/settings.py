@@ -66,7 +66,8 @@ def build(cls: type[Settings], content: Mapping[str, Any], *, where: str) -> Set
         return TypeAdapter(cls).validate_python(dict(content))
     except ValidationError as error:
         lines = [_explain(cls, dict(problem)) for problem in error.errors()]
-        raise CallError(f"{where}: " + "\n  ".join(lines)) from None
+        first, *others = lines
+        raise CallError(f"{where}: {first}", *(f"  {line}" for line in others)) from None
 
 
 def _explain(cls: type, problem: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from vlmixer.artifacts.errors import one_line
 from vlmixer.artifacts.rng import generator
 from vlmixer.bank.selection import normalised
 from vlmixer.bank.store import PatchBank
@@ -55,7 +56,7 @@ class BankQuality:
             f"{entry.variety:>8.2f}{entry.near_duplicates:>12,}"
             for entry in self.concepts
         ]
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 def bank_quality(bank: PatchBank, seed: int = 0) -> BankQuality:

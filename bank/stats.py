@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vlmixer.artifacts.errors import one_line
 from vlmixer.bank.store import PatchBank
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -72,7 +73,7 @@ class BankStats:
         if self.wanted is not None:
             named = ", ".join(f"{name} ({count:,})" for name, count in self.wanted.items()) or "none"
             lines += ["", f"mentioned in the text but without patches ({len(self.wanted)}): {named}"]
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 def _line(entry: ConceptStats) -> str:

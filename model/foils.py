@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.errors import UserError, one_line
 from vlmixer.model.checkpoint import load_reference, load_run
 from vlmixer.model.config import ModelConfig
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
@@ -70,7 +70,7 @@ class FoilReport:
             shares = (score.regions, score.regions_and_tags, score.text_only, score.chance)
             cells = "".join(f"{value:>{width}.1f}" for value, width in zip(shares, (10, 10, 11, 9), strict=True))
             lines.append(f"{score.kind:<28}{score.cases:>8}{cells}")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 def foils(run: str | Path, images: Mapping[str, ImageRegions], cases: Sequence[FoilCase]) -> FoilReport:

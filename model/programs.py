@@ -26,17 +26,20 @@ def exit_code(work: Callable[[], object], debug: bool) -> int:
 def _done(work: Callable[[], object], debug: bool) -> int:
     import traceback
 
-    from vlmixer.artifacts.errors import CallError, UserError
+    from vlmixer.artifacts.errors import CallError, UserError, explain
 
     try:
         work()
-    except UserError as error:
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
         from vlmixer.model.progress import say
 
+        shown = error if isinstance(error, UserError) else explain(error)
+        if shown is None:
+            raise
         if debug:
             traceback.print_exc()
-        say(f"error: {error}")
-        return 2 if isinstance(error, CallError) else 1
+        say(f"error: {shown}")
+        return 2 if isinstance(shown, CallError) else 1
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vlmixer.artifacts.errors import one_line
 from vlmixer.artifacts.rng import generator
 
 CUTOFFS = (1, 5, 10)
@@ -121,7 +122,7 @@ class RetrievalReport:
         for fold in self.folds:
             recall = "  ".join(f"R@{cutoff} {value:.1f}" for cutoff, value in fold.recall.items())
             lines.append(f"{fold.folds} × {fold.size:,} images, {fold.direction}, {fold.method}: {recall}")
-        return "\n".join([*lines, *self._groups()])
+        return "\n".join(map(one_line, [*lines, *self._groups()]))
 
     def _groups(self) -> list[str]:
         named = [group for group in self.groups if group.concept is not None]

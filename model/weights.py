@@ -5,7 +5,7 @@ frameworks wrap around a network's parameters where only one reading is possible
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -26,10 +26,10 @@ MAX_DEPTH = 3
 _PLAIN_CLASS = re.compile(r"(?:\w+\.)+_*[A-Z]\w*")
 _DICT_CLASS = re.compile(r".*Dict|.*CfgNode")
 _WHERE_MADE = (
-    "Save the tensors alone, where the model was made:\n"
-    "    from safetensors.torch import save_file\n"
-    "    state = {name: value.contiguous() for name, value in model.state_dict().items()}\n"
-    '    save_file(state, "weights.safetensors")'
+    "Save the tensors alone, where the model was made:",
+    "    from safetensors.torch import save_file",
+    "    state = {name: value.contiguous() for name, value in model.state_dict().items()}",
+    '    save_file(state, "weights.safetensors")',
 )
 
 
@@ -94,10 +94,10 @@ def find_weights(
     if differing := [other for other in others if not _same(own, other.below(other.prefix), names)]:
         found = "; ".join(reading.describe() for reading in [first, *differing])
         raise UserError(
-            f"{key}: {path} has the weights more than once ({found}). Save those to use by themselves, for example:\n"
-            "    import torch\n"
-            f'    state = torch.load("{path}", map_location="cpu", weights_only=True)\n'
-            f'    torch.save({_taken(first)}, "{_converted(path)}")'
+            f"{key}: {path} has the weights more than once ({found}). Save those to use by themselves, for example:",
+            "    import torch",
+            f'    state = torch.load("{path}", map_location="cpu", weights_only=True)',
+            f'    torch.save({_taken(first)}, "{_converted(path)}")',
         )
     inner = {match[0] for name in _names(content, first.place) if (match := INNER_WRAPPERS.search(name))}
     if first.place or first.prefix not in usual or inner:
@@ -126,38 +126,40 @@ def _load(path: str, key: str) -> Any:
     except IsADirectoryError:
         raise UserError(f"{key}: {path} is a folder. Name the file of weights in it.") from None
     except Exception as error:  # torch and safetensors raise anything on bytes of another kind.
-        raise UserError(f"{key}: {path} is not readable as weights: {_advice(path, error)}") from None
+        first, *lines = _advice(path, error)
+        raise UserError(f"{key}: {path} is not readable as weights: {first}", *lines) from None
 
 
-def _advice(path: str, error: Exception) -> str:
-    """What to do about a file that torch refused."""
+def _advice(path: str, error: Exception) -> Sequence[str]:
+    """What to do about a file that torch refused, by line."""
     text = str(error)
     if "TorchScript" in text:
         return (
-            "it is a TorchScript program. If you trust its author, copy its tensors:\n"
-            "    import torch\n"
-            f'    state = torch.jit.load("{path}", map_location="cpu").state_dict()\n'
-            f'    torch.save(dict(state), "{_converted(path)}")'
+            "it is a TorchScript program. If you trust its author, copy its tensors:",
+            "    import torch",
+            f'    state = torch.jit.load("{path}", map_location="cpu").state_dict()',
+            f'    torch.save(dict(state), "{_converted(path)}")',
         )
     if "Unsupported global" not in text and "Unsupported class" not in text and "Unsupported operand" not in text:
         return (
-            f"{shorten(repr(error), 200)}. Expected a .safetensors file, or a file of torch.save with tensors by name."
+            f"{shorten(repr(error), 200)}. Expected a .safetensors file, or a file of torch.save with tensors by name.",
         )
     names = _foreign(path) or sorted(set(re.findall(r"GLOBAL ([\w.]+)", text)))
     if not names or not all(map(_PLAIN_CLASS.fullmatch, names)) or any(name.startswith("torch.") for name in names):
         listed = f" ({shorten(', '.join(names), 150)})" if names else ""
-        return f"it holds more than tensors{listed}, and reading that could run any code. {_WHERE_MADE}"
+        first, *lines = _WHERE_MADE
+        return f"it holds more than tensors{listed}, and reading that could run any code. {first}", *lines
     stand_ins = ", ".join(
         f'({"OrderedDict" if _DICT_CLASS.fullmatch(name) else "Namespace"}, "{name}")' for name in names
     )
     return (
         f"it holds more than tensors: {shorten(', '.join(names), 150)}. Copy the tensors with these lines, which put "
-        "empty stand-ins in place of those objects and run nothing of theirs:\n"
-        "    import torch; from argparse import Namespace; from collections import OrderedDict\n"
-        f"    torch.serialization.add_safe_globals([{stand_ins}])\n"
+        "empty stand-ins in place of those objects and run nothing of theirs:",
+        "    import torch; from argparse import Namespace; from collections import OrderedDict",
+        f"    torch.serialization.add_safe_globals([{stand_ins}])",
         f'    state = torch.load("{path}", map_location="cpu", weights_only=True); '
         'torch.save(next(state[key] for key in ("state_dict", "model_state_dict", "model") if key in state), '
-        f'"{_converted(path)}")'
+        f'"{_converted(path)}")',
     )
 
 

@@ -69,12 +69,12 @@ def check_bad(counts: Counts, log: RejectLog, most: float, what: str) -> None:
     bad = bad_count(counts.rejected.items())
     if counts.read and counts.written and bad <= most * counts.read:
         return
-    listed = "".join(
-        f"\n- {number:,} {reason}: {meaning(reason)}, such as {_quoted(log, reason)}"
+    listed = [
+        f"- {number:,} {reason}: {meaning(reason)}, such as {_quoted(log, reason)}"
         for reason, number in counts.rejected.items()
-    )
+    ]
     expected = f"at most {most:.0%} (task.max_bad_fraction)" if counts.written else "at least one that can be used"
-    raise UserError(f"{what}: {bad:,} of {counts.read:,} examples cannot be used, expected {expected}.{listed}")
+    raise UserError(f"{what}: {bad:,} of {counts.read:,} examples cannot be used, expected {expected}.", *listed)
 
 
 def _quoted(log: RejectLog, reason: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.errors import CallError, one_line
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.rejects import CappedRejects
 from vlmixer.model.finetuning import FineTuned, load_finetuned, open_photos, trained_photos
@@ -78,7 +78,7 @@ class Scored:
             lines += [f"{group.name[:30]:<32}{group.units:>8,}{group.value:>9.2f}" for group in groups[:GROUPS_SHOWN]]
             if len(groups) > GROUPS_SHOWN:
                 lines.append(f"… and {len(groups) - GROUPS_SHOWN:,} more; --json lists them all")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 def differences(one: Scored, other: Scored) -> list[tuple[scores.Measure, scores.Measure, Estimate]]:

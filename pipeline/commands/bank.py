@@ -18,6 +18,7 @@ from vlmixer.pipeline.commands.options import (
     positive,
     print_json,
     require_page_or_json,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def query(options: argparse.Namespace) -> int:
         print_json({"hits": [hit.to_json() for hit in hits]})
     elif not options.html and not options.save and not options.to_wds:
         for hit in hits:
-            print(_hit_line(hit))
+            say(_hit_line(hit))
     return 0
 
 

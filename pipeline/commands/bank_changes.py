@@ -10,6 +10,7 @@ from vlmixer.pipeline.commands.options import (
     open_bank,
     positive,
     print_json,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def drop(options: argparse.Namespace) -> int:
         _print_dropped(dropped, missing, options.out)
         if options.shards:
             keys = sum(map(len, affected.values()))
-            print(f"{keys} samples in {len(affected)} shards hold patches or regions of these images:")
+            say(f"{keys} samples in {len(affected)} shards hold patches or regions of these images:")
             for name, listed in affected.items():
-                print(*(f"{name}  {key}" for key in listed), sep="\n")
+                for key in listed:
+                    say(f"{name}  {key}")
     LOG.info("The photos, regions/ and shards/ are unchanged. Remove the photos from images.inputs and run again.")
     return 1 if missing or dropped.ambiguous else 0
 
@@ -79,15 +81,15 @@ def image_names(path: str) -> list[str]:
 def _print_dropped(dropped: "Dropped", missing: "Sequence[str]", out: str) -> None:
     if dropped.images:
         patches = sum(dropped.patches.values())
-        print(f"{patches} patches of {len(dropped.images)} images removed. The bank without them: {out}")
-        print("by concept: " + ", ".join(f"{name} {count}" for name, count in dropped.patches.items()))
+        say(f"{patches} patches of {len(dropped.images)} images removed. The bank without them: {out}")
+        say("by concept: " + ", ".join(f"{name} {count}" for name, count in dropped.patches.items()))
     else:
-        print("The bank has no patch of these images. No new bank was written.")
+        say("The bank has no patch of these images. No new bank was written.")
     for name in missing:
         near = f" (near: {', '.join(dropped.near[name])})" if dropped.near[name] else ""
-        print(f"not found: {name}{near}")
+        say(f"not found: {name}{near}")
     for name, sources in dropped.ambiguous.items():
-        print(f"not removed, because it may mean several images: {name} ({', '.join(sources)})")
+        say(f"not removed, because it may mean several images: {name} ({', '.join(sources)})")
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.commands.bank_changes import image_names as read_names
-from vlmixer.pipeline.commands.options import Subcommands, add_json, add_workers, common, print_json
+from vlmixer.pipeline.commands.options import Subcommands, add_json, add_workers, common, print_json, say
 
 if TYPE_CHECKING:
     from vlmixer.pipeline.replacing.finding import FoundImages, FoundSentences
@@ -104,17 +104,17 @@ def _print(report: dict[str, Any], out: str) -> None:
     if report["changed"]:
         copies = f", and {report['copies']} exact copies of them" if report["copies"] else ""
         folders = ", ".join(f"{folder}/" for folder in report["changed"])
-        print(f"dropped {report['images']} images{copies}, {report['sentences']} sentences from {out}: {folders}")
-        print("The inputs themselves are unchanged. If they are still there, later runs pass over them.")
+        say(f"dropped {report['images']} images{copies}, {report['sentences']} sentences from {out}: {folders}")
+        say("The inputs themselves are unchanged. If they are still there, later runs pass over them.")
     else:
-        print(f"nothing to drop. {out} is unchanged.")
+        say(f"nothing to drop. {out} is unchanged.")
     if report["dropped_before"]:
-        print(f"dropped before: {report['dropped_before']}")
+        say(f"dropped before: {report['dropped_before']}")
     for name, near in report["missing"].items():
-        print(f"not found: {name}" + (f" (near: {', '.join(near)})" if near else ""))
+        say(f"not found: {name}" + (f" (near: {', '.join(near)})" if near else ""))
     for name, sources in report["ambiguous"].items():
-        print(f"not dropped, because it may mean several images: {name} ({', '.join(sources)})")
+        say(f"not dropped, because it may mean several images: {name} ({', '.join(sources)})")
     for name in report["trained"]:
-        print(f"{out}/{name}: a network that was trained with them. It cannot forget: remove it and train again.")
+        say(f"{out}/{name}: a network that was trained with them. It cannot forget: remove it and train again.")
     for name in report["also_in"]:
-        print(f"also named in {out}/{name}, which no stage wrote. Remove it or write it again.")
+        say(f"also named in {out}/{name}, which no stage wrote. Remove it or write it again.")

@@ -9,6 +9,7 @@ where they use them, so that `vlmixer bank stats` does not wait for Beam or torc
 """
 
 import argparse
+import io
 import logging
 import os
 import select
@@ -20,6 +21,7 @@ from vlmixer.artifacts import interrupts
 from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import extra_of, install_command
 from vlmixer.pipeline.commands import bank, demo, drop, evaluate, finetune, plan, rejects, run, show, train, verify
+from vlmixer.pipeline.commands.options import OneLine
 
 GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, finetune, evaluate)
 """Files of subcommands, in the order of `vlmixer --help`. Each has a function `add` that takes the subparsers."""
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _read_call(list(sys.argv[1:] if arguments is None else arguments))
     _limit_threads()
     _set_up_logging(options.debug)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be valid in its encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         interrupts.raise_interrupts()
         return _do(options)
@@ -124,6 +128,7 @@ def _set_up_logging(debug: bool) -> None:
     )
     if not debug:
         logging.getLogger().handlers[0].addFilter(_is_for_the_user)
+    logging.getLogger().handlers[0].setFormatter(OneLine("%(message)s"))
     logging.getLogger("vlmixer").setLevel(logging.INFO)
 
 

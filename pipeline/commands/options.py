@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import logging
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.errors import CallError, one_line
 from vlmixer.pipeline.units.machine import default_workers
 
 if TYPE_CHECKING:
@@ -97,7 +99,22 @@ def require_page_or_json(options: argparse.Namespace) -> None:
 
 def print_json(content: Any) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(content, ensure_ascii=False, indent=1))
+    print(json.dumps(content, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", indent=1))
+
+
+class OneLine(logging.Formatter):
+    """Each of our messages on one line, whatever it quotes of data. Those of libraries stay as they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The message with what goes before it."""
+        if record.name.startswith("vlmixer"):
+            record.message = one_line(record.message)
+        return super().formatMessage(record)
+
+
+def say(line: str) -> None:
+    """Print a line on stdout. What it quotes of data stays on it."""
+    print(one_line(line))
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

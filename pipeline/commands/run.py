@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vlmixer.artifacts import stages
 from vlmixer.artifacts.errors import CallError, WriteError
 from vlmixer.pipeline.commands.options import (
+    OneLine,
     Subcommands,
     add_config,
     add_dry_run,
@@ -195,5 +196,5 @@ def _log_to(out: str) -> None:
         handler = _LogFile(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
     except OSError as error:
         raise WriteError.of(str(folder), error) from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)

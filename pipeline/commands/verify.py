@@ -2,7 +2,7 @@
 
 import argparse
 
-from vlmixer.pipeline.commands.options import Subcommands, add_json, common, positive, print_json
+from vlmixer.pipeline.commands.options import Subcommands, add_json, common, positive, print_json, say
 
 
 def add(commands: Subcommands) -> None:
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(report.to_json())
     else:
         for problem in report.problems:
-            print(f"{problem.file}: {problem.what}")
+            say(f"{problem.file}: {problem.what}")
         sampled = f" (contents of at most {options.sample} files per stage)" if options.sample else ""
-        print(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: {report.summary()}{sampled}")
+        say(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: {report.summary()}{sampled}")
     return 0 if report.sound else 1

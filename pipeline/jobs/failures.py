@@ -16,7 +16,7 @@ def explained(error: Exception, runner: str | None) -> BaseException:
     """
     text = str(error)
     if isinstance(error, UserError):
-        return type(error)(_WHERE.sub("", text))
+        return type(error)(*(_WHERE.sub("", line) for line in text.splitlines()))
     found = _OURS.search(text)
     if found:
         kinds = {kind.__name__: kind for kind in (CallError, UserError, WriteError)}

@@ -221,7 +221,7 @@ def _do_stage(
         results.append(result.without_details())
     counts = [result.counts["sentences"] for result in results]
     if not any(has_sentence(each) for each in counts):
-        raise UserError(f"text.inputs: the files hold no sentence at all.{why(stage, results)}")
+        raise UserError("text.inputs: the files hold no sentence at all.", *why(stage, results))
     watched.finish(stage)
     details = TaggedDetails(
         tagger=describe_model(nlp),

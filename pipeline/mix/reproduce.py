@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from vlmixer.artifacts import files, manifest, schemas, settings
 from vlmixer.artifacts.details import ShardsDetails
-from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts.errors import CallError, UserError, one_line
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.samples import Mention, MixedSample, Sample
@@ -199,4 +199,4 @@ def to_text(found: ReproducedSample, *, why: bool) -> str:
             "",
             *(f"{entry.mention.surface} ({entry.mention.concept}): {entry.reason}" for entry in found.reasons),
         ]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))

@@ -40,6 +40,6 @@ def check(call: Call) -> list[str]:
         raise next(iter(problems.values()))
     if problems:
         kind = CallError if any(isinstance(error, CallError) for error in problems.values()) else UserError
-        listed = "".join(f"\n- {message}" for message in problems)
-        raise kind(f"{len(problems)} problems, found before any work:{listed}")
+        listed = [line for message in problems for line in f"- {message}".splitlines()]
+        raise kind(f"{len(problems)} problems, found before any work:", *listed)
     return [line for line in found if line]

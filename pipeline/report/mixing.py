@@ -8,6 +8,7 @@ import numpy as np
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import ShardsDetails
+from vlmixer.artifacts.errors import one_line
 from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.artifacts.rejects import REASONS
 from vlmixer.artifacts.stages import INDEX, MIX
@@ -192,7 +193,7 @@ class MixSummary:
         ]
         if len(self.concepts) > CONCEPTS_IN_TABLE:
             lines.append(f"{'':>12} … and {len(self.concepts) - CONCEPTS_IN_TABLE} more")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 def _by_number(counter: Mapping[int, int]) -> dict[str, int]:

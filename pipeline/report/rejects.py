@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts.errors import one_line
 from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.rejects import is_bad, meaning
 from vlmixer.artifacts.stages import MIX, STAGES
@@ -71,7 +72,7 @@ class RejectReport:
         if self.listed:
             lines.append("")
             lines += [_line(reject) for reject in self.listed]
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 def _line(reject: Rejected) -> str:

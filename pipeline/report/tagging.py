@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.details import TaggedDetails
+from vlmixer.artifacts.errors import one_line
 from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.artifacts.rejects import BAD, REASONS, read_rejects
 from vlmixer.artifacts.samples import Mention
@@ -111,7 +112,7 @@ class TagSummary:
         if len(found) > CONCEPTS_IN_TABLE:
             rest = sum(number for _, number in found[CONCEPTS_IN_TABLE:])
             lines.append(f"{rest:>12,} of {len(found) - CONCEPTS_IN_TABLE:,} more")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 def _share(part: int, whole: int) -> str:

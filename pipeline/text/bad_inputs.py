@@ -39,13 +39,18 @@ def check_unreadable(
     if lost > max_bad_fraction * size:
         raise UserError(
             f"text.inputs: {share}, by bytes, but max_bad_fraction allows only {max_bad_fraction:.0%}. Replace the "
-            f"files or leave them out, or raise max_bad_fraction and rerun the command; finished work is kept.{names}"
+            f"files or leave them out, or raise max_bad_fraction and rerun the command; finished work is kept.",
+            *names,
         )
-    LOG.warning("tag: %s, by bytes:%s", share, names)
+    LOG.warning("tag: %s, by bytes:", share)
+    for name in names:
+        LOG.warning("%s", name)
 
 
-def why(stage: Stage[TaggedDetails], results: Sequence[UnitResult[Any]], reasons: Collection[str] = tuple(BAD)) -> str:
-    """The first bad inputs of these reasons, each on a line of its own with what was found."""
+def why(
+    stage: Stage[TaggedDetails], results: Sequence[UnitResult[Any]], reasons: Collection[str] = tuple(BAD)
+) -> list[str]:
+    """The first bad inputs of these reasons, each with what was found."""
     paths = [files.join(stage.rejects, output.name) for result in results for output in result.rejects]
     found = (reject for path in paths for reject in read_rejects(path) if reject.reason in reasons)
-    return "".join(f"\n{each.source}: {each.detail or REASONS[each.reason]}" for each in islice(found, SHOWN))
+    return [f"{each.source}: {each.detail or REASONS[each.reason]}" for each in islice(found, SHOWN)]

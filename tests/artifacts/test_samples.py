@@ -220,6 +220,16 @@ def test_a_damaged_shard_is_a_user_error_that_names_shard_and_member(named, wher
         read(retarred(*named))
 
 
+@pytest.mark.parametrize("ending", [".json", ".txt", ".exe", ""])
+def test_a_member_with_a_name_of_megabytes_is_a_short_message(ending):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("a" * (1 << 20) + ending))
+    with pytest.raises(UserError, match=r"^mixed-000000\.tar: damaged at .*then make this shard again\.$") as raised:
+        read(buffer.getvalue())
+    assert len(str(raised.value)) < 1000
+
+
 def changed(part, **values):
     """The record with other values in the first of its mentions or patches."""
     first, *others = json.loads(JSON[1])[part]

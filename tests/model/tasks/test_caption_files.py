@@ -154,6 +154,10 @@ def test_a_photo_that_occurs_twice(read):
         ({"info": {}, "images": []}, "no captions in it"),
         ({"images": COCO["images"]}, "photos without captions. Name the file with the captions, too"),
         ({"images": [karpathy("val", 3)]}, "no photo is of the split test. Splits in it: val. Set task.split"),
+        (
+            {"images": [karpathy("a\nerror: b\x1b[2J", 3)]},
+            r"Splits in it: a\\nerror: b\\x1b\[2J. Set task",
+        ),
         ([1, 2], "no captions in it"),
     ],
 )

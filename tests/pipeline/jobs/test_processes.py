@@ -15,7 +15,7 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.processes import last_words, local_runner
+from vlmixer.pipeline.jobs.processes import WorkerProcess, last_words, local_runner
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit
@@ -91,6 +91,27 @@ def test_a_worker_that_dies_at_its_start_ends_the_run_with_its_last_words(stage,
     with pytest.raises(UserError, match=r"ended with exit code 1: .*No module named vlmixer\.no_such_module"):
         run(stage, killed_worker(0), worker_module="vlmixer.no_such_module")
     assert time.monotonic() - began < 60
+
+
+def test_a_worker_that_dies_before_the_next_one_has_started_ends_the_run(stage, killed_worker, tmp_path, monkeypatch):
+    worker, began = killed_worker(0), tmp_path / "began"
+    (tmp_path / "dies.py").write_text(
+        f"import os, sys, time\nwhile not os.path.exists({str(began)!r}): time.sleep(0.01)\nsys.exit(7)\n"
+    )
+    start = WorkerProcess.start_worker
+    started: list[WorkerProcess] = []
+
+    def start_late(self: WorkerProcess) -> None:
+        if started:  # the second: it is known to the first, and has no process yet
+            began.touch()
+            assert self._failed.wait(60), "the death of the first has not reached the second"
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(WorkerProcess, "start_worker", start_late)
+    with pytest.raises(UserError, match=r"a worker process \(pid \d+\) ended with exit code 7\."):
+        run(stage, worker, worker_module="dies")
+    assert [each._process is not None for each in started] == [True, False]
 
 
 def test_one_worker_needs_no_process():

@@ -9,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from tests.pipeline.hostile_changes import sign
 from tests.pipeline.jobs.small_corpus import Corpus, contents, run
 
 from vlmixer.artifacts import dropped
@@ -124,10 +126,10 @@ def test_a_kill_leaves_the_old_result_or_is_finished_by_the_same_command(small_r
     expected = contents(whole)
     call = [sys.executable, "-m", "vlmixer", "drop", str(copied), "--images", str(copied.parent / "gone-images.txt"),
             "--workers", "1"]  # fmt: skip
-    for sign in ("work/next/regions/part-00001.parquet", "work/next/bank/manifest.json"):
+    for made in ("work/next/regions/part-00001.parquet", "work/next/bank/manifest.json"):
         process = subprocess.Popen(call, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 300
-        while process.poll() is None and not (copied / sign).exists() and time.monotonic() < deadline:
+        while process.poll() is None and not (copied / made).exists() and time.monotonic() < deadline:
             time.sleep(0.002)
         os.killpg(process.pid, 9)
         assert process.wait() == -9, "it ended before it was killed"
@@ -158,3 +160,21 @@ def _interrupt_the_exchange(old: Path, new: Path, where: Path) -> None:
         )
         assert verify(str(out)).problems == []
         assert finish(str(out)) is None
+
+
+def test_a_photo_without_the_regions_that_its_record_says_it_has_is_one_message(copied: Path, capsys):
+    """As in a folder that somebody forged, with manifests to match."""
+    part = copied / "regions" / "part-00000.parquet"
+    table = pq.read_table(part)
+    missing = table["image_id"][0].as_py()
+    pq.write_table(table.filter(pc.not_equal(table["image_id"], missing)), part)
+    sign(copied, part)
+    before = contents(copied)
+    capsys.readouterr()
+    assert drop(copied, images=GONE) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("drop: ")]
+    assert errors == [
+        f"error: {part}: has no region of image {missing}, which record/images.parquet says it has. Run `vlmixer "
+        "verify`, then detect with --overwrite."
+    ]
+    assert contents(copied) == before
