@@ -129,16 +129,26 @@ AnyDetails = TaggedDetails | RegionsDetails | BankDetails | ShardsDetails | RunD
 
 def to_json(record: Any) -> Any:
     """Plain data of a record: dataclasses become objects. Fields that are None, as by default, are left out."""
+    if record is None or isinstance(record, _PLAIN):
+        return record
     if is_dataclass(record):
-        values = {field.name: (field, getattr(record, field.name)) for field in fields(record)}
         return {
             name: to_json(value)
-            for name, (field, value) in values.items()
-            if value is not None or field.default is not None
+            for name, optional in _fields(cast(Any, type(record)))
+            if (value := getattr(record, name)) is not None or not optional
         }
     if isinstance(record, Mapping):
         return {key: to_json(value) for key, value in record.items()}
     return [to_json(value) for value in record] if isinstance(record, list | tuple) else record
+
+
+_PLAIN = (str, int, float, bool)
+
+
+@lru_cache
+def _fields(kind: Any) -> tuple[tuple[str, bool], ...]:
+    """The names of a dataclass's fields, and whether each is None by default."""
+    return tuple((field.name, field.default is None) for field in fields(kind))
 
 
 def from_json(kind: type[Record], content: Any) -> Record:

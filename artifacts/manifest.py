@@ -6,13 +6,17 @@ bytes. It holds no times, hosts or numbers of workers, and not the path of the f
 
 import hashlib
 import importlib.metadata
-import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Generic, overload
 
 from vlmixer.artifacts import details, files, json_files, stages
+from vlmixer.artifacts.canonical import canonical as canonical
+from vlmixer.artifacts.canonical import digest as digest
+from vlmixer.artifacts.canonical import digest_of_many as digest_of_many
+from vlmixer.artifacts.canonical import pieces
 from vlmixer.artifacts.details import AnyDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.stages import Details, Details_co, StageType
@@ -81,47 +85,35 @@ class Manifest(Generic[Details_co]):
     settings: dict[str, Any] | None = None
     """The settings that `config_hash` covers, so that a change can be named. None in manifests of older versions."""
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """The SHA-256 of everything in the manifest."""
-        return digest(self._to_json())
+        hashed = hashlib.sha256()
+        for piece in pieces(self._content()):
+            hashed.update(piece)
+        return hashed.hexdigest()
 
     @property
     def parts(self) -> list[Output]:
         """The outputs with the records themselves, of tagged/ and regions/: part-00000.parquet, …"""
         return [output for output in self.outputs if output.name.startswith("part-")]
 
+    def blocks(self) -> Iterator[bytes]:
+        """The file's bytes, in pieces: those of large manifests are not held as a whole."""
+        return pieces({**self._content(), "content_hash": self.content_hash}, indent=1)
+
     def to_bytes(self) -> bytes:
         """The file's bytes."""
-        content = self._to_json()
-        return canonical({**content, "content_hash": digest(content)}, indent=1)
+        return b"".join(self.blocks())
 
-    def _to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = details.to_json(self)
-        return plain
-
-
-def canonical(value: Any, indent: int | None = None) -> bytes:
-    """UTF-8 JSON with sorted keys and a newline at the end: equal values give equal bytes."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, indent=indent, allow_nan=False)
-    return (text + "\n").encode()
+    def _content(self) -> dict[str, Any]:
+        """Plain data, but for the records of files, which are turned into it one at a time."""
+        files_of = {name: getattr(self, name) for name in _FILES}
+        others: dict[str, Any] = details.to_json(replace(self, inputs=[], outputs=[], rejects=[]))
+        return others | files_of
 
 
-def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical(value)).hexdigest()
-
-
-def digest_of_many(entries: Iterable[Any], before: Sequence[Any] | None = None) -> str:
-    """`digest([*entries])`, or `digest([*before, [*entries]])` if there is something before them.
-
-    One entry is in memory at a time: there may be millions.
-    """
-    hashed = hashlib.sha256(b"[" if before is None else canonical(before)[:-2] + b", [")
-    for number, entry in enumerate(entries):
-        hashed.update((b", " if number else b"") + canonical(entry)[:-1])
-    hashed.update(b"]\n" if before is None else b"]]\n")
-    return hashed.hexdigest()
+_FILES = ("inputs", "outputs", "rejects")
 
 
 def output_of(folder: str, name: str, rows: int) -> Output:
@@ -151,7 +143,7 @@ def read(folder: str, stage: StageType[AnyDetails] | None = None) -> Manifest[An
         version = raw["schema_version"]
         if version == SCHEMA_VERSION:
             manifest = _from_json(raw)
-            unchanged = data == manifest.to_bytes()
+            unchanged = _same(data, manifest.blocks())
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}). {AGAIN}") from None
     if version != SCHEMA_VERSION:
@@ -167,6 +159,15 @@ def read(folder: str, stage: StageType[AnyDetails] | None = None) -> Manifest[An
             f"(OUT/{stage.folder})."
         )
     return manifest
+
+
+def _same(data: bytes, blocks: Iterable[bytes]) -> bool:
+    at = 0
+    for block in blocks:
+        if data[at : at + len(block)] != block:
+            return False
+        at += len(block)
+    return at == len(data)
 
 
 def _from_json(raw: dict[str, Any]) -> Manifest[AnyDetails]:
@@ -188,7 +189,9 @@ def publish(folder: str, manifest: Manifest[AnyDetails]) -> None:
     for kind, counts in manifest.counts.items():
         if not counts.add_up():
             raise RuntimeError(f"{manifest.stage}: {kind} do not add up: {counts}")
-    files.publish_bytes(files.join(folder, NAME), manifest.to_bytes())
+    with files.publishing(files.join(folder, NAME)) as file:
+        for block in manifest.blocks():
+            file.write(block)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -38,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     detect = DetectRegions(own.detector, settings=settings, import_paths=[os.getcwd()]).with_rejects()
 
     with beam.Pipeline(options=options) as pipeline:
-        photos = pipeline | "FindPhotos" >> fileio.MatchFiles(own.photos) | "ReadPhotos" >> fileio.ReadMatches()
+        photos = (
+            pipeline
+            | "FindPhotos" >> fileio.MatchFiles(own.photos)
+            | "SpreadPhotos" >> beam.Reshuffle()  # or one worker, which finds them, detects them all
+            | "ReadPhotos" >> fileio.ReadMatches()
+        )
         regions, lost = photos | "DetectRegions" >> detect
         bank = regions | BuildPatchBank(f"{own.out}/bank")
         mixed = (

@@ -110,9 +110,9 @@ class BuildPatchBank(WithRejects):
             | "WriteBank"
             >> beam.ParDo(
                 _WriteBank(self._out, self._vocabulary, self._settings, self._detector, self._seed), totals
-            ).with_outputs(REJECTS, main=MAIN)
+            ).with_output_types(WrittenFile)
         )
-        return self.given(written, WrittenFile, candidates[REJECTS], chosen[REJECTS])
+        return self.with_own(written, candidates[REJECTS], chosen[REJECTS])
 
 
 @no_annotations

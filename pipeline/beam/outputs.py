@@ -29,13 +29,17 @@ class WithRejects(beam.PTransform):
     ) -> beam.PCollection | tuple[beam.PCollection, beam.PCollection]:
         """What `expand` returns. kind: type of the results. earlier: rejects of steps before the last one."""
         outputs[MAIN].element_type = kind
-        outputs[REJECTS].element_type = Rejected
+        return self.with_own(outputs[MAIN], *earlier, outputs[REJECTS])
+
+    def with_own(
+        self, results: beam.PCollection, *rejects: beam.PCollection
+    ) -> beam.PCollection | tuple[beam.PCollection, beam.PCollection]:
+        """As `given`, of results that have no rejects in their last step. rejects: of all steps."""
+        for collection in rejects:
+            collection.element_type = Rejected
         if not self._both:
-            return outputs[MAIN]
-        rejects = outputs[REJECTS]
-        if earlier:
-            rejects = (*earlier, rejects) | "AllRejects" >> beam.Flatten()
-        return outputs[MAIN], rejects
+            return results
+        return results, rejects | "AllRejects" >> beam.Flatten()
 
 
 def reject(step: str, key: str, reason: str, detail: str = "") -> Iterator[TaggedOutput]:

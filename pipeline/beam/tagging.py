@@ -39,9 +39,11 @@ class TagSentences(WithRejects):
         tag_modifiers: bool = False,
         min_characters: int = 1,
         max_characters: int = 1000,
+        spread: bool = True,
     ) -> None:
-        """vocabulary: its name or file. spacy_model: a pipeline's name or folder, `rules`, or `auto`. The others are
-        those of the section `text` of a config.
+        """vocabulary: its name or file. spacy_model: a pipeline's name or folder, `rules`, or `auto`. spread: whether
+        the texts are spread over the workers first. Otherwise the worker that reads a file which cannot be split, such
+        as a .gz, tags all of it. The others are those of the section `text` of a config.
 
         Raises UserError, CallError if vocabulary or pipeline cannot be loaded.
         """
@@ -57,8 +59,11 @@ class TagSentences(WithRejects):
         # Made once and sent to the workers: deriving all forms of the words takes seconds.
         matcher = make_matcher(known, settings.stop_words, load_spacy(settings.spacy_model))
         self._tag = _Tag(known, settings, matcher)
+        self._spread = spread
 
     def expand(self, texts: beam.PCollection) -> Any:
+        if self._spread:
+            texts = texts | "SpreadTexts" >> beam.Reshuffle()
         outputs = (
             texts
             | "BatchTexts" >> beam.BatchElements(min_batch_size=1, max_batch_size=BATCH)

@@ -31,7 +31,7 @@ from vlmixer.pipeline.beam import (
     Text,
     WriteShards,
 )
-from vlmixer.pipeline.config import BankSettings
+from vlmixer.pipeline.config import BankSettings, ImageSettings
 from vlmixer.pipeline.verification.verify import verify
 
 FEATURES = "feature"
@@ -124,10 +124,24 @@ def test_sentences_as_the_stage_tags_them(small_run: Corpus):
     run(build)
 
 
+@pytest.mark.parametrize("spread", [True, False])
+def test_texts_are_spread_over_the_workers_before_they_are_tagged(small_run: Corpus, spread: bool):
+    pipeline = beam.Pipeline()
+    _ = pipeline | beam.Create(["a dog"]) | TagSentences(WORDS.format(small_run), "rules", spread=spread)
+    steps = pipeline.to_runner_api().components.transforms.values()
+    spreads = [step.unique_name for step in steps if step.spec.urn == "beam:transform:reshuffle:v1"]
+    assert [name.startswith("TagSentences/") for name in spreads].count(True) == spread
+
+
 def detect(corpus: Corpus, *, shared: bool = False) -> DetectRegions:
     """As the small corpus's config says. shared: by one model for all processes of a machine."""
-    places = [str(corpus.folder)]
-    return DetectRegions("quadrants:Quadrants", WORDS.format(corpus), import_paths=places, one_model_per_machine=shared)
+    return DetectRegions(
+        "quadrants:Quadrants",
+        WORDS.format(corpus),
+        ImageSettings(max_megapixels=0.1),  # files of more than two megabytes are too large
+        import_paths=[str(corpus.folder)],
+        one_model_per_machine=shared,
+    )
 
 
 @pytest.mark.parametrize("source", ["paths", "files", "bytes", "shared model"])
@@ -166,7 +180,7 @@ def test_images_that_cannot_be_used_are_rejects_and_cost_no_other_image(small_ru
 
     good = (small_run.photos / "0001.jpg").read_bytes()
     images = [("good", good), ("white", jpeg(255)), ("dark", jpeg(5)), ("broken", good[:200]), ("text", b"hello"),
-              ("empty", b""), ("too large", bytes(900_000_000))]  # fmt: skip
+              ("empty", b""), ("too large", bytes(2_000_000))]  # fmt: skip
 
     def build(pipeline: beam.Pipeline) -> None:
         found, rejects = pipeline | beam.Create(images) | detect(small_run).with_rejects()
