@@ -57,6 +57,18 @@ def parse_file(path: str, data: bytes, kind: type[Record] | None = None, *, advi
         raise UserError(f"{path}: damaged ({str(error)[:300]}). {advice}") from None
 
 
+def whole_lines(data: bytes, kind: type[Record]) -> Iterator[tuple[bytes, Record]]:
+    """The lines of a log and their records, up to the first that is damaged.
+
+    The last line is incomplete if the process was killed while it wrote it.
+    """
+    for line in data.splitlines():
+        try:
+            yield line, parse(line, kind)
+        except ValueError:
+            return
+
+
 def read_limited(path: str, most: int = MAX_BYTES, *, advice: str) -> bytes:
     """The bytes of a file. Raises FileNotFoundError or NotADirectoryError if there is none, UserError if it cannot be
     read or has more than `most` bytes."""

@@ -1,5 +1,6 @@
 """The progress of a run: log.jsonl, TensorBoard's files if asked for, and a bar or plain lines on stderr."""
 
+import itertools
 import json
 import os
 import sys
@@ -101,17 +102,10 @@ class Progress:
 def cut_log(run: str, step: int) -> None:
     """Remove the lines after `step` from log.jsonl, because those steps will be repeated."""
     path = files.join(run, LOG)
-    lines = files.read_bytes(path).decode().splitlines() if os.path.exists(path) else []
-    kept = []
-    for line in lines:
-        try:
-            logged = json_files.parse(line.encode(), _Logged)
-        except ValueError:  # the last line is incomplete if the process was killed while writing it
-            break
-        if logged.step > step:
-            break
-        kept.append(line + "\n")
-    files.publish_bytes(path, "".join(kept).encode())
+    data = files.read_bytes(path) if os.path.exists(path) else b""
+    logged = json_files.whole_lines(data, _Logged)
+    kept = (line + b"\n" for line, values in itertools.takewhile(lambda entry: entry[1].step <= step, logged))
+    files.publish_bytes(path, b"".join(kept))
 
 
 def _board(folder: str, start: int) -> Any:

@@ -7,10 +7,11 @@ number of samples of each shard, so a resumed run does not read what it has alre
 """
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from threading import Event
+from threading import Condition
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -179,28 +180,38 @@ class Stream(Generic[Encoded]):
         In an epoch each of the reader's samples occurs once, or in proportion to its weight.
         """
         # The next group is read while this one is used, so that training does not wait for it.
-        stopped = Event()
-        groups = ahead(self._grouped(start, stopped), 1)
+        used = _Used()
+        groups = ahead(self._grouped(start, used), 1)
         try:
             for epoch, batches in groups:
-                yield from ((epoch, batch) for batch in batches)
+                while batches:
+                    yield epoch, batches.popleft()
+                    used.count()
         finally:
-            stopped.set()
+            used.stop()
             groups.close()
 
-    def _grouped(self, start: int, stopped: Event) -> Iterator[tuple[int, list[list[Encoded]]]]:
-        """The batches from number `start` on, group by group, until `stopped`."""
+    def _grouped(self, start: int, used: "_Used") -> Iterator[tuple[int, deque[list[Encoded]]]]:
+        """The batches from number `start` on, group by group, until `used` is stopped."""
         memory: dict[tuple[int, int, int], list[Encoded]] = {}
+        before = current = 0  # batches of all groups before the one that is used now, and of that one
         for epoch in itertools.count(start // self.steps):
             order = generator(self._seed, self._name, epoch).permutation(len(self._shards))
             for group in range(self._groups):
                 first, last = (self.steps * number // self._groups for number in (group, group + 1))
                 skip = max(start - epoch * self.steps - first, 0)
                 if skip < last - first:
-                    samples = self._load(order, first, last, memory, stopped)
-                    if stopped.is_set():
+                    # Shard by shard, as the batches of this group are used and their memory is free again.
+                    samples = self._load(order, first, last, memory, used.shares(before, current))
+                    if used.stopped:
                         return
-                    yield epoch, self._cut(samples, epoch, first, last)[skip:]
+                    before, current = before + current, last - first - skip
+                    batches = deque(self._cut(samples, epoch, first, last)[skip:])
+                    if self._groups > 1:
+                        memory.clear()
+                    del samples
+                    yield epoch, batches
+                    del batches
 
     def _row(self, batch: int) -> int:
         """Where batch number `batch` begins in the order of all rows of an epoch."""
@@ -212,9 +223,12 @@ class Stream(Generic[Encoded]):
         first: int,
         last: int,
         memory: dict[tuple[int, int, int], list[Encoded]],
-        stopped: Event,
+        may_hold: Callable[[float], bool],
     ) -> list[Encoded]:
-        """The samples of batches `first` to `last`, fewer once `stopped`. `memory` keeps what was read."""
+        """The samples of batches `first` to `last`. `memory` keeps what was read.
+
+        may_hold: waits until there is room for this share of them; False: there is no need of them any more.
+        """
         chosen: list[tuple[int, int, int]] = []
         at = 0
         for number in map(int, order):
@@ -225,8 +239,9 @@ class Stream(Generic[Encoded]):
             at += rows
         for part in memory.keys() - chosen:
             del memory[part]
-        for part in chosen:
-            if part not in memory and not stopped.is_set():
+        for place, part in enumerate(chosen):
+            # The one that is being read, and another, so that training does not wait for the last one.
+            if part not in memory and may_hold((place - 1) / len(chosen)):
                 number, start, stop = part
                 memory[part] = self._read(self._shards[number], start, stop)
         return [sample for part in chosen for sample in memory.get(part, ())]
@@ -247,6 +262,37 @@ class Stream(Generic[Encoded]):
             parts = np.split(pool, np.array(edges[1:-1], np.int64) - edges[0])
             batches += [[samples[row] for row in parts[number]] for number in ordering.permutation(len(parts))]
         return batches
+
+
+class _Used:
+    """Counts the batches that were used. Another thread waits for a number of them."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._number = 0
+        self.stopped = False
+
+    def count(self) -> None:
+        """One more."""
+        with self._changed:
+            self._number += 1
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Nobody uses any more."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+    def shares(self, first: int, number: int) -> Callable[[float], bool]:
+        """A function that waits for a share of `number` batches after the `first`. It returns False once stopped."""
+
+        def wait(share: float) -> bool:
+            with self._changed:
+                self._changed.wait_for(lambda: self.stopped or self._number >= first + share * number)
+                return not self.stopped
+
+        return wait
 
 
 def drawn(weights: np.ndarray, offset: float) -> np.ndarray:

@@ -163,8 +163,8 @@ def _print_tagging(out: str) -> None:
     from vlmixer.pipeline.report.tagging import REPORT, TagSummary
 
     report = StageReport(out, REPORT)
-    if numbers := report.read():
-        print(TagSummary.from_json(numbers).to_table())
+    if numbers := report.read(TagSummary):
+        print(numbers.to_table())
         LOG.info("examples of every concept: %s", report.page)
 
 
@@ -173,8 +173,8 @@ def _print_mixing(out: str) -> None:
     from vlmixer.pipeline.report.stages import StageReport
 
     report = StageReport(out, REPORT)
-    if numbers := report.read():
-        print(MixSummary.from_json(numbers).to_table())
+    if numbers := report.read(MixSummary):
+        print(numbers.to_table())
         LOG.info("concepts and the most used patches: %s", report.page)
 
 

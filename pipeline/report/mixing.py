@@ -10,7 +10,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.errors import one_line
 from vlmixer.artifacts.manifest import Counts, Manifest
-from vlmixer.artifacts.rejects import REASONS
+from vlmixer.artifacts.rejects import meaning
 from vlmixer.artifacts.stages import INDEX, MIX
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix.tally import COUNTS, MixTally, read_tally
@@ -46,14 +46,22 @@ class ConceptMixed:
 
 
 @dataclass(frozen=True)
+class Reuse:
+    """How often a used patch was pasted: median, 90th percentile and maximum."""
+
+    median: float
+    p90: float
+    most: int
+
+
+@dataclass(frozen=True)
 class MixSummary:
     """The numbers of a finished stage.
 
     counts: views. grounded: mentions of concepts that have patches in the bank. concepts: those that the text mentions,
     by name. reasons: mentions in written views, by the reason for replacing or keeping them. by_replaced, by_mentions:
     views by their number of replaced mentions, and of mentions. patches: patches in the bank. used: patches that were
-    pasted at least once. pasted: number of pastes. reuse: median, 90th percentile and maximum of a used patch's number
-    of pastes. most_used: patch ids with their numbers of pastes.
+    pasted at least once. pasted: number of pastes. most_used: patch ids with their numbers of pastes.
     """
 
     counts: Counts
@@ -68,7 +76,7 @@ class MixSummary:
     patches: int
     used: int
     pasted: int
-    reuse: Mapping[str, float]
+    reuse: Reuse
     most_used: Mapping[str, int]
 
     @classmethod
@@ -100,23 +108,17 @@ class MixSummary:
             patches=len(uses),
             used=len(used),
             pasted=int(used.sum()),
-            reuse={
-                "median": float(np.median(used)) if len(used) else 0.0,
-                "p90": float(np.percentile(used, 90)) if len(used) else 0.0,
-                "most": int(used[-1]) if len(used) else 0,
-            },
+            reuse=Reuse(
+                median=float(np.median(used)) if len(used) else 0.0,
+                p90=float(np.percentile(used, 90)) if len(used) else 0.0,
+                most=int(used[-1]) if len(used) else 0,
+            ),
             most_used={bank.record(int(row)).patch_id: int(uses[row]) for row in best if uses[row]},
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "MixSummary":
-        """What `to_json` gave."""
-        concepts = {name: ConceptMixed(**entry) for name, entry in content["concepts"].items()}
-        return cls(**{**content, "counts": Counts(**content["counts"]), "concepts": concepts})
 
     @property
     def by_frequency(self) -> list[tuple[str, ConceptMixed]]:
@@ -161,12 +163,12 @@ class MixSummary:
             "patches",
             f"{self.patches:>12,} in the bank",
             f"{self.used:>12,} used ({_share(self.used, self.patches)})",
-            f"{self.pasted:>12,} times pasted; per used patch {self.reuse['median']:,.0f} times (median), at most "
-            f"{self.reuse['most']:,}",
+            f"{self.pasted:>12,} times pasted; per used patch {self.reuse.median:,.0f} times (median), at most "
+            f"{self.reuse.most:,}",
         ]
         if counts.rejected:
             lines += ["", "not used"]
-            lines += [f"{number:>12,} {reason}: {REASONS[reason]}" for reason, number in counts.rejected.items()]
+            lines += [f"{number:>12,} {reason}: {meaning(reason)}" for reason, number in counts.rejected.items()]
         lines += [
             "",
             f"mentioned concepts: {len(self.concepts) - len(self.missing):,} of {len(self.concepts):,} have patches",
@@ -220,7 +222,7 @@ def write_mixing_report(out: str, finished: Manifest[ShardsDetails]) -> None:
     """
     report = StageReport(out, REPORT)
     folder = files.join(out, MIX.folder)
-    if report.is_current(finished.content_hash) or not files.exists(files.join(folder, COUNTS)):
+    if report.is_current(finished.content_hash, MixSummary) or not files.exists(files.join(folder, COUNTS)):
         return
     bank = PatchBank.open(files.join(out, INDEX.folder))
     images = finished.counts["images"].written if "images" in finished.counts else 0
@@ -235,7 +237,7 @@ def write_mix_page(path: str, summary: MixSummary, bank: PatchBank) -> None:
         record = bank.patch(patch_id)
         most_used.append(MostUsed(crop_uri(bank, record, THUMBNAIL_SIDE), record.concept, uses))
     replaced = sum(entry.replaced for entry in summary.concepts.values())
-    rejected = [(REASONS[reason], number) for reason, number in summary.counts.rejected.items()]
+    rejected = [(meaning(reason), number) for reason, number in summary.counts.rejected.items()]
     write_page(
         path, "mixing.html", summary=summary, most_used=most_used, replaced=replaced, rejected=rejected,
         coverage=100 * summary.grounded / max(summary.mentions, 1),

@@ -4,7 +4,6 @@ samples, and, once there are any, the losses of the training and the scores of i
 The demo's page is this one with more on it (pipeline/report/demo/).
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,11 +15,12 @@ import pyarrow as pa
 from vlmixer.artifacts import files, json_files, manifest, schemas
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.parquet import WidthOf, reading
-from vlmixer.artifacts.rejects import REASONS
+from vlmixer.artifacts.rejects import meaning
 from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample
 from vlmixer.artifacts.stages import DETECT, FOLDERS, INDEX, MIX, TAG, TRAIN
 from vlmixer.bank.records import PatchRecord
 from vlmixer.bank.store import PatchBank
+from vlmixer.model.scoring import RetrievalReport
 from vlmixer.pipeline.report.bank import image_uri, record_view
 from vlmixer.pipeline.report.charts import HEIGHT, WIDTH, Curve, curve
 from vlmixer.pipeline.report.crops import EmbeddedCrops
@@ -161,7 +161,7 @@ def _counts(out: str) -> Iterator[StageCount]:
     for folder in FOLDERS:
         content = manifest.read(files.join(out, folder))
         for kind, counts in content.counts.items():
-            rejected = tuple((REASONS[reason], number) for reason, number in counts.rejected.items())
+            rejected = tuple((meaning(reason), number) for reason, number in counts.rejected.items())
             yield StageCount(content.stage, kind, counts.read, counts.written, rejected)
 
 
@@ -237,21 +237,22 @@ def _image_row(sample: ImageSample, crops: EmbeddedCrops, whole: Images) -> Imag
     return replace(image_row(sample, crops), image=image if picture else "", picture=picture)
 
 
-def _log(path: str) -> list[dict[str, Any]]:
-    if not files.exists(path):
+def _log(path: str) -> list[dict[str, float]]:
+    try:
+        data = json_files.read_limited(path, advice="")
+    except (FileNotFoundError, NotADirectoryError, UserError):
         return []
-    return [json.loads(line) for line in files.read_bytes(path).decode().splitlines()]
+    return [line for _, line in json_files.whole_lines(data, dict[str, float]) if "step" in line]
 
 
 def _scores(path: str) -> dict[str, Any] | None:
     try:
-        found = json_files.read(path, advice="")
+        return json_files.read(path, RetrievalReport, advice="").to_json()
     except (FileNotFoundError, NotADirectoryError, UserError):
         return None
-    return found if isinstance(found, dict) else None
 
 
-def _curves(log: Sequence[Mapping[str, Any]]) -> Iterator[Curve]:
+def _curves(log: Sequence[Mapping[str, float]]) -> Iterator[Curve]:
     """One curve per loss, none for a loss that was off (0 throughout)."""
     steps = [int(line["step"]) for line in log]
     for name, title in LOSSES.items():

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import vlmixer
-from vlmixer.artifacts import files, json_files, manifest
+from vlmixer.artifacts import details, files, json_files, manifest
 from vlmixer.artifacts.errors import UserError
 
 FOLDER = "reports"
@@ -21,6 +21,7 @@ RUN = "run"
 SCORES = "retrieval.json"
 """The file with the last scores of `vlmixer eval retrieval` on OUT/run."""
 _OF = "report_of"
+Numbers = TypeVar("Numbers")
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class StageReport:
         """The path of the JSON file."""
         return files.join(self.out, FOLDER, f"{self.name}.json")
 
-    def is_current(self, content_hash: str) -> bool:
-        """Whether this program wrote page and numbers from the results with this content hash."""
-        return files.exists(self.page) and self._load().get(_OF) == _origin(content_hash)
+    def is_current(self, content_hash: str, kind: type[Numbers]) -> bool:
+        """Whether this program wrote page and numbers from the results with this content hash, and they are whole."""
+        is_of_them = files.exists(self.page) and self._load().get(_OF) == _origin(content_hash)
+        return is_of_them and self.read(kind) is not None
 
     def publish(self, content_hash: str, numbers: Mapping[str, Any], write_page: Callable[[str], None]) -> None:
         """Write the page, and then the numbers, which make the report current."""
@@ -50,10 +52,13 @@ class StageReport:
         content = {**numbers, _OF: _origin(content_hash)}
         files.publish_bytes(self.numbers, manifest.canonical(content, indent=1))
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self, kind: type[Numbers]) -> Numbers | None:
         """The numbers; None if there are no readable ones."""
-        found = self._load()
-        return {key: value for key, value in found.items() if key != _OF} or None
+        found = {key: value for key, value in self._load().items() if key != _OF}
+        try:
+            return details.from_json(kind, found)
+        except ValueError:
+            return None
 
     def _load(self) -> dict[str, Any]:
         try:

@@ -13,7 +13,7 @@ from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import one_line
 from vlmixer.artifacts.manifest import Counts, Manifest
-from vlmixer.artifacts.rejects import BAD, REASONS, read_rejects
+from vlmixer.artifacts.rejects import BAD, meaning, read_rejects
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.report.pages import write_page
@@ -64,11 +64,6 @@ class TagSummary:
         """Plain data."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "TagSummary":
-        """What `to_json` gave."""
-        return cls(**{**content, "counts": Counts(**content["counts"])})
-
     @property
     def by_frequency(self) -> list[tuple[str, int]]:
         """Concepts with their mentions, the most frequent first."""
@@ -94,7 +89,7 @@ class TagSummary:
             "",
             "not used",
             *(
-                f"{number:>12,} {reason}: {REASONS[reason]}{' (bad)' if reason in BAD else ''}"
+                f"{number:>12,} {reason}: {meaning(reason)}{' (bad)' if reason in BAD else ''}"
                 for reason, number in sorted(counts.rejected.items(), key=lambda entry: -entry[1])
             ),
         ]
@@ -199,7 +194,7 @@ def write_tagging_report(out: str, finished: Manifest[TaggedDetails], concepts: 
     concepts: all concepts of the vocabulary. The rest is read from tagged/ and rejects/; missing files are left out.
     """
     report = StageReport(out, REPORT)
-    if report.is_current(finished.content_hash):
+    if report.is_current(finished.content_hash, TagSummary):
         return
     summary = TagSummary.of(finished, concepts, _unreadable(files.join(out, "rejects"), finished))
     examples = Examples()
@@ -236,7 +231,7 @@ def write_tag_page(path: str, summary: TagSummary, examples: Examples) -> None:
         path,
         "tagging.html",
         summary=summary,
-        rejected=[(REASONS[reason], number) for reason, number in summary.counts.rejected.items()],
+        rejected=[(meaning(reason), number) for reason, number in summary.counts.rejected.items()],
         mentions=sum(summary.mentions.values()),
         rows=rows,
     )

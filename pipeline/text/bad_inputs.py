@@ -9,7 +9,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts
-from vlmixer.artifacts.rejects import BAD, REASONS, bad_count, read_rejects
+from vlmixer.artifacts.rejects import BAD, bad_count, meaning, read_rejects
 from vlmixer.pipeline.text.units import FoundSentences
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import UnitResult
@@ -53,4 +53,4 @@ def why(
     """The first bad inputs of these reasons, each with what was found."""
     paths = [files.join(stage.rejects, output.name) for result in results for output in result.rejects]
     found = (reject for path in paths for reject in read_rejects(path) if reject.reason in reasons)
-    return [f"{each.source}: {each.detail or REASONS[each.reason]}" for each in islice(found, SHOWN)]
+    return [f"{each.source}: {each.detail or meaning(each.reason)}" for each in islice(found, SHOWN)]

@@ -92,8 +92,8 @@ def test_what_a_kill_left_half_written_is_swept_away(shards, stopped, straight):
     os.makedirs(f"{stopped}/checkpoints/step-00000008.tmp-0123/")
     for name in ("checkpoints/step-00000008.tmp-0123/model.safetensors", "model.safetensors.tmp-4567"):
         Path(stopped, name).write_bytes(b"half")
-    with open(f"{stopped}/log.jsonl", "a") as log:
-        log.write('{"step": 7, "lo')
+    with open(f"{stopped}/log.jsonl", "ab") as log:
+        log.write(b'{"step": 7, "lo\xff')
     train(settings(shards), out=stopped, resume=True)
     for folder in ("", "checkpoints"):
         assert sorted(os.listdir(f"{stopped}/{folder}")) == sorted(os.listdir(f"{straight}/{folder}"))

@@ -1,7 +1,7 @@
 import itertools
+import weakref
 from collections import Counter
 from queue import Queue
-from threading import Event
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.model.world import FEATURE_DIM, World, write_shards
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
-from vlmixer.model.shards import Shard, Stream, drawn, open_shards, read_rows
+from vlmixer.model.shards import Shard, Stream, _Used, drawn, open_shards, read_rows
 
 SHARDS = [Shard(f"shard {number}", rows) for number, rows in enumerate((7, 10, 3, 5, 9))]
 ROWS = 34
@@ -109,19 +109,46 @@ def test_while_a_group_of_shards_is_used_the_next_one_is_read_and_no_more():
 
 def test_reading_stops_between_shards():
     """So that a training that ends does not wait for all that is read ahead."""
-    stopped, read, first = Event(), [], []
-    next(stream(in_memory=2, read=lambda *part: first.append(part) or names_in(*part))._grouped(0, Event()))
+    used, read, first = _Used(), [], []
+    next(stream(in_memory=2, read=lambda *part: first.append(part) or names_in(*part))._grouped(0, _Used()))
 
     def reading(shard, start, stop):
         read.append(shard)
         if len(read) == len(first) + 1:
-            stopped.set()
+            used.stop()
         return names_in(shard, start, stop)
 
-    groups = stream(in_memory=2, read=reading)._grouped(0, stopped)
+    groups = stream(in_memory=2, read=reading)._grouped(0, used)
     assert len(next(groups)[1]) > 0
     assert next(groups, None) is None
     assert len(read) == len(first) + 1
+
+
+class Held:
+    """A sample that is in memory as long as somebody uses it."""
+
+    def __len__(self):
+        return 1
+
+
+def test_a_shard_is_read_ahead_when_another_was_used():
+    in_memory, rows = 10, 20
+    alive: weakref.WeakSet[Held] = weakref.WeakSet()
+    most = 0
+
+    def read(shard, start, stop):
+        samples = [Held() for _ in range(start, stop)]
+        alive.update(samples)
+        return samples
+
+    reader = stream(shards=[Shard(str(n), rows) for n in range(30)], read=read, in_memory=in_memory, batch_size=5)
+    batches = reader.batches()
+    for _ in range(2 * reader.steps):
+        next(batches)
+        most = max(most, len(alive))
+    batches.close()
+    # The shards that are shuffled together, one that waits, one that is read, and a batch.
+    assert in_memory * rows - 2 * 5 <= most <= (in_memory + 2) * rows + 2 * 5
 
 
 def test_shards_that_stay_in_memory_are_read_once():

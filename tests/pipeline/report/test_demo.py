@@ -139,10 +139,11 @@ def scores(values: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
     """Scores as RetrievalReport.to_json gives them, after a round trip through JSON: method → value, low, high."""
     estimates = {name: dict(zip(("value", "low", "high"), value, strict=True)) for name, value in values.items()}
     entries = [
-        {"method": name, "direction": direction, "recall": dict.fromkeys((1, 5, 10), estimate), "median_rank": estimate}
+        {"method": name, "direction": direction, "recall": dict.fromkeys((1, 5, 10), estimate),
+         **dict.fromkeys(("median_rank", "log2_rank", "ahead"), estimate)}
         for direction in ("text to image", "image to text")
         for name, estimate in estimates.items()
-    ]
+    ]  # fmt: skip
     loaded: dict[str, Any] = json.loads(json.dumps({"images": 200, "captions": 1000, "scores": entries}))
     return loaded
 
@@ -285,8 +286,22 @@ def test_a_users_run_has_the_same_page_without_a_world(out: Path, report: DemoRe
     (out / "reports" / SCORES_FILE).write_text(json.dumps(SCORES))
     write_run_report(str(out))
     assert re.findall(r"<h2>([A-Z][^<]+)</h2>", page.read_text()) == [*headings, "Retrieval on held-out pairs"]
-    (out / "reports" / SCORES_FILE).write_text("damaged")
-    assert gather_run(str(out)).retrieval is None
+    for bad in ("damaged", "{}", json.dumps(SCORES | {"scores": [3]}), json.dumps(SCORES | {"images": "x"})):
+        (out / "reports" / SCORES_FILE).write_text(bad)
+        assert gather_run(str(out)).retrieval is None
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"step": 20, "lo', b"\xff", b"[]", b'{"step": null}', b'{"step": 1e999}', b'{"step": {}}']
+)
+def test_a_damaged_log_is_read_up_to_the_damage(out: Path, tmp_path: Path, line: bytes) -> None:
+    for name in ("tagged", "regions", "bank", "shards"):
+        (tmp_path / name).symlink_to(out / name)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_bytes(
+        b'{"step": 10, "mlm": 2.5}\n{"epoch": 1}\n' + line + b'\n{"step": 30}\n'
+    )
+    assert gather_run(str(tmp_path)).steps == 10
 
 
 def test_a_run_without_training_has_no_curves(out: Path, tmp_path: Path) -> None:

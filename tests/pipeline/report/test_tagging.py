@@ -1,14 +1,17 @@
 """What came out of `vlmixer tag`: the table, the examples, the page."""
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 from tests.pipeline.report.small import mention, read_page
 
+from vlmixer.artifacts import details
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.samples import Mention
 from vlmixer.pipeline.report import tagging
+from vlmixer.pipeline.report.stages import StageReport
 from vlmixer.pipeline.report.tagging import Examples, TagSummary, write_tag_page
 from vlmixer.pipeline.text.tagger import Tagged
 
@@ -27,7 +30,21 @@ def summary(**changes: object) -> TagSummary:
 
 
 def test_the_summary_goes_through_json_and_back() -> None:
-    assert TagSummary.from_json(summary().to_json()) == summary()
+    assert details.from_json(TagSummary, summary().to_json()) == summary()
+
+
+def test_forged_numbers_of_a_report_are_written_again(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    report = StageReport(str(tmp_path), "tagging")
+    report.publish("hash", summary().to_json(), lambda page: Path(page).touch())
+    assert report.is_current("hash", TagSummary)
+    assert report.read(TagSummary) == summary()
+    numbers = json.loads(Path(report.numbers).read_text())
+    for name in numbers:
+        for bad in (None, -1.5, "x", [3], {"a": "b"}):
+            Path(report.numbers).write_text(json.dumps({**numbers, name: bad}))
+            assert not report.is_current("hash", TagSummary) or (name, bad) in (("tagger", "x"), ("vocabulary", "x"))
+    assert report.is_current("other", TagSummary) is False
 
 
 def test_the_table() -> None:
