@@ -2,10 +2,11 @@
 
     python benchmarks/hostile_files.py --folder DIR [--number N] [--seed 0] [--only GLOB] [--light]
 
-Makes a small result with a trained run in DIR once. Each change (tests/pipeline/hostile_changes.py) is made in a copy,
-alone; then the commands that read the file are called in this process (hostile_calls.py there). Without --number
-all changes are tried, which takes a day; with it, N that are drawn by the seed, equally many of each file. Prints what
-each bad command did, and a Markdown table: changes tried and commands called, and those that ended as they must.
+Makes a small result with a trained and a fine-tuned run in DIR once. Each change (tests/pipeline/hostile_changes.py) is
+made in a copy, alone; then the commands that read the file are called in this process (hostile_calls.py
+there). Without --number all changes are tried, which takes a day; with it, N that are drawn by the seed, equally many
+of each file. Prints what each bad command did, and a Markdown table: changes tried and commands called, and those that
+ended as they must.
 """
 
 import argparse
@@ -21,17 +22,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for imports of `tests`
 
+import yaml
 from tests.model.runs import SHORT, SMALL
 from tests.pipeline.hostile_calls import attempt
 from tests.pipeline.hostile_changes import Change, changes
 from tests.pipeline.jobs.small_corpus import make_corpus, run
 
+from vlmixer.pipeline.commands.main import main as main_of_vlmixer
+
 Case = tuple[str, Change]
 
 
 def make(folder: Path) -> tuple[Path, Path]:
-    """A finished OUT with a run, and its config, in `folder`; those that are there if they are."""
-    out, config = folder / "out", folder / "config.yaml"
+    """A finished OUT with a run and a fine-tuned one, and its config, in `folder`; those that are there if they are."""
+    out, config, tuned = folder / "out", folder / "config.yaml", folder / "finetune.yaml"
     if not (out / "run" / "manifest.json").exists():
         folder.mkdir(parents=True)
         corpus = make_corpus(folder)
@@ -41,6 +45,16 @@ def make(folder: Path) -> tuple[Path, Path]:
         pairs = [{"image": f"photos/{number:04d}.jpg", "captions": ["a dog and a cat"]} for number in range(4)]
         (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
         (folder / "dropped.txt").write_text(f"{folder}/photos/0003.jpg\n")
+    if not (out / "vqa" / "manifest.json").exists():
+        rows = [{"question_id": number, "image": f"{number:04d}.jpg", "question": "which toy?",
+                 "answer": "dog" if number % 2 else "kite"} for number in range(60)]  # fmt: skip
+        for name, part in (("learnt.jsonl", rows[:40]), ("scored.jsonl", rows[40:])):
+            (folder / name).write_text("".join(json.dumps(row) + "\n" for row in part))
+        task = {"init": str(out / "run"), "train": [str(folder / "learnt.jsonl")], "workers": 0, "batch_size": 8,
+                "validation": [str(folder / "scored.jsonl")], "epochs": 1, "device": "cpu"}  # fmt: skip
+        tuned.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "task": task, "out": str(out)}))
+        if main_of_vlmixer(["finetune", "vqa", str(tuned), "--workers", "1"]):
+            raise SystemExit("the fine-tuning failed")
     return out, config
 
 

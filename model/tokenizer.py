@@ -6,6 +6,7 @@ Text becomes pieces, each with its characters and its word. What is masked, repl
 import io
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,12 @@ from vlmixer.artifacts.errors import UserError
 
 MAX_UNUSED = 100
 """A vocabulary may leave ids unused, but not all but one of this many."""
+MAX_WORD = 1000
+"""Characters of a word that a tokenizer.json may look up: the time grows with the square."""
+_HARMLESS = frozenset(
+    "BertNormalizer Lowercase NFC NFD NFKC NFKD Nmt Strip StripAccents Sequence BertPreTokenizer ByteLevel Digits "
+    "Metaspace Precompiled Punctuation UnicodeScripts Whitespace WhitespaceSplit".split()
+)
 _INSIDE_WORD = re.compile(r"(?<=\w) ([-'’]) (?=\w)")
 _BEFORE_MARK = re.compile(r" ([.,;:!?])")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -138,6 +145,7 @@ def load(path: str, lower_case: bool | None = None) -> Tokenizer:
     try:
         content = files.read_bytes(path).decode("utf-8-sig")
         if os.path.basename(path).endswith(".json"):
+            _require_harmless(json_files.parse(content.encode()))
             inner = tokenizers.Tokenizer.from_str(content)
         else:
             vocabulary = _pieces(content)
@@ -146,10 +154,41 @@ def load(path: str, lower_case: bool | None = None) -> Tokenizer:
             inner = _bert_of(vocabulary, not _is_cased(vocabulary) if lower_case is None else lower_case)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a vocab.txt or a tokenizer.json.") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     # The library has no error class of its own: it raises bare exceptions for what it cannot parse.
     except Exception as error:
         raise UserError(f"{path}: not readable as a tokenizer.json or vocab.txt ({error}).") from None
     return Tokenizer(inner, path)
+
+
+def _require_harmless(content: Any) -> None:
+    """Raises UserError if a tokenizer.json would make a text far longer, or search it with a pattern of its own.
+
+    A small file could do so often enough to fill the memory, or make the library end the process.
+    """
+    content = content if isinstance(content, dict) else {}
+    waiting = [content.get("normalizer"), content.get("pre_tokenizer")]
+    while waiting:
+        part = waiting.pop()
+        if part is None:
+            continue
+        kind = part.get("type") if isinstance(part, dict) else part
+        inner = part.get("normalizers", part.get("pretokenizers")) if kind == "Sequence" else []
+        if not isinstance(kind, str) or kind not in _HARMLESS or not isinstance(inner, list):
+            raise UserError(
+                f"a tokenizer.json with the part {reprlib.repr(kind)}, which can make texts longer or take for ever. "
+                f"Expected {', '.join(sorted(_HARMLESS))}. Give a vocab.txt, or remove model.tokenizer to learn one."
+            )
+        waiting += inner
+    model = content.get("model")
+    model = model if isinstance(model, dict) else {}
+    prefix, longest = model.get("continuing_subword_prefix"), model.get("max_input_chars_per_word")
+    if (isinstance(prefix, str) and len(prefix) > 16) or (isinstance(longest, int) and longest > MAX_WORD):
+        raise UserError(
+            f"a tokenizer.json with words of up to {longest} characters and a prefix of {len(prefix or '')}, which "
+            f"takes long. Expected at most {MAX_WORD} and 16."
+        )
 
 
 def unknown_share(tokenizer: Tokenizer, texts: Sequence[str]) -> float:

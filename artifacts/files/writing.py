@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections import OrderedDict
@@ -28,7 +29,7 @@ _uploaded: OrderedDict[str, tuple[int, str]] = OrderedDict()
 def publishing(path: str) -> Iterator[IO[bytes]]:
     """A file to write, which appears at `path` only when the block ends without an exception.
 
-    Raises WriteError if it cannot be written: disk full, read-only, no folder.
+    Raises WriteError if it cannot be written: disk full, read-only, no folder, a pipe or a device.
     """
     if is_url(path):
         with tempfile.NamedTemporaryFile(prefix="vlmixer-") as whole:
@@ -36,6 +37,7 @@ def publishing(path: str) -> Iterator[IO[bytes]]:
             whole.flush()
             _put(whole.name, path)
         return
+    _refuse_device(path)
     temporary = f"{path}{TEMPORARY}{uuid.uuid4().hex}"
     try:
         with io.BufferedWriter(_open_write(temporary, path), WRITE_BUFFER) as file:
@@ -106,6 +108,17 @@ def refuse_link(path: str) -> None:
             f"{path}: is a link, and nothing is written through links. Remove it, or give another --out; "
             "OUT itself may be a link."
         )
+
+
+def _refuse_device(path: str) -> None:
+    """Raises WriteError if a pipe or a device is there: a finished file would take its place, even /dev/null's."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # nothing is there, or it says more when it is opened
+        mode = stat.S_IFREG
+    of_the_system = os.path.abspath(path).startswith("/dev/") and not os.path.abspath(path).startswith("/dev/shm/")
+    if of_the_system or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise WriteError(f"{path}: is a pipe or a device, expected a file. Remove it, or give another name.")
 
 
 def not_through_links(path: str, flags: int) -> int:

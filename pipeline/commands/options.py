@@ -99,7 +99,7 @@ def require_page_or_json(options: argparse.Namespace) -> None:
 
 def print_json(content: Any) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(content, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", indent=1))
+    print(json.dumps(content, ensure_ascii=(sys.stdout.encoding or "utf-8").lower() != "utf-8", indent=1))
 
 
 class OneLine(logging.Formatter):

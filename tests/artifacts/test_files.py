@@ -4,8 +4,9 @@ import uuid
 import pytest
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.errors import CallError, WriteError
 from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.files.writing import _refuse_device
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -197,6 +198,23 @@ def test_a_pipe_or_a_device_is_not_read(tmp_path):
         for read in (files.read_bytes, files.sha256, lambda name: files.read_ranges(name, [(0, 1)])):
             with pytest.raises(OSError, match="expected a regular file"):
                 read(path)
+
+
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_a_pipe_is_not_replaced(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    with pytest.raises(WriteError, match=r": is a pipe or a device, expected a file\."):
+        files.publish_bytes(str(tmp_path / name), b"a page")
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/stdout", "/dev/../dev/null", "/dev/none"])
+def test_nor_is_a_device(path):
+    with pytest.raises(WriteError, match=f"{path}: is a pipe or a device"):
+        _refuse_device(path)  # not the function that writes: root would lose the device if this failed
+    _refuse_device("/dev/shm/page.html")
 
 
 def test_a_name_with_a_nul_byte_is_an_error_of_the_file():

@@ -1,3 +1,5 @@
+import json
+import re
 import subprocess
 import sys
 
@@ -52,6 +54,44 @@ def test_saved_and_loaded_it_is_the_same(vocabulary_file, tmp_path):
     again = tokenizers.load(str(path))
     assert again.to_json() == tokenizer.to_json()
     assert np.array_equal(again.encode(["hot air kites"])[0].ids, tokenizer.encode(["hot air kites"])[0].ids)
+
+
+def bert_with(tmp_path, vocabulary_file, **parts):
+    content = json.loads(tokenizers.load(vocabulary_file).to_json())
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({**content, **parts, "model": {**content["model"], **parts.get("model", {})}}))
+    return str(path)
+
+
+REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 50}
+SPLIT = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"normalizer": REPLACE}, "the part 'Replace'"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, *[REPLACE] * 8]}}, "the part 'Replace'"),
+        ({"normalizer": {"type": "Prepend", "prepend": "a" * 1000}}, "the part 'Prepend'"),
+        ({"pre_tokenizer": SPLIT}, "the part 'Split'"),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT]}}, "the part 'Split'"),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": {"a": 3}}}, "the part 'Sequence'"),
+        ({"pre_tokenizer": {"type": {"a": 1}}}, "the part {'a': 1}"),
+        ({"pre_tokenizer": [SPLIT]}, "the part "),
+        ({"model": {"max_input_chars_per_word": 10**9}}, "words of up to 1000000000 characters"),
+        ({"model": {"continuing_subword_prefix": "#" * 10**6}}, "a prefix of 1000000"),
+    ],
+)
+def test_a_tokenizer_that_makes_texts_longer_or_searches_them_is_refused(tmp_path, vocabulary_file, parts, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        tokenizers.load(bert_with(tmp_path, vocabulary_file, **parts))
+
+
+def test_a_tokenizer_of_usual_parts_is_read(tmp_path, vocabulary_file):
+    steps = [{"type": "NFC"}, {"type": "Strip", "strip_left": True, "strip_right": True}]
+    path = bert_with(tmp_path, vocabulary_file, normalizer={"type": "Sequence", "normalizers": steps},
+                     pre_tokenizer={"type": "WhitespaceSplit"})  # fmt: skip
+    assert tokenizers.load(path).encode(["a   dog"])[0].ids.tolist() == [5, 6]
 
 
 LEARN = """

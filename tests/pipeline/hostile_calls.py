@@ -45,6 +45,11 @@ def calls(out: Path, name: str, config: Path, *, light: bool = False) -> list[li
             [*train, f"{out}/run", "--resume"],
             ["eval", "retrieval", "--run", f"{out}/run", "--images", pairs, "--trust-detector"],
         ],
+        "vqa": [
+            ["verify", f"{out}/vqa"],
+            ["eval", "vqa", "--run", f"{out}/vqa", "--regions", f"{out}/regions"],
+            ["finetune", "vqa", f"{config.parent}/finetune.yaml", "--set", f"out={out}", "--workers", "1", "--resume"],
+        ],
         "rejects": [*rejects, again[3], drop],
         "work": [whole, drop],
         "contents.json": [whole, *shards, drop],

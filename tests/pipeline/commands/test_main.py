@@ -1,5 +1,8 @@
 """What every subcommand has in common: exit codes, usage, what goes to stdout and what to stderr, Beam's arguments."""
 
+import contextlib
+import io
+import json
 import subprocess
 import sys
 
@@ -8,6 +11,7 @@ from tests.pipeline.jobs.small_corpus import make_corpus
 
 import vlmixer
 from vlmixer.artifacts import manifest
+from vlmixer.pipeline.commands.options import print_json
 
 
 @pytest.mark.parametrize(
@@ -121,3 +125,14 @@ def test_a_run_ends_with_a_summary(call, small_run):
     assert f"  {out}/reports/run.html" in lines
     assert "What the detector sees" in (out / "reports" / "run.html").read_text()
     assert any(f"vlmixer show {out} " in line for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", None])
+def test_json_is_valid_in_any_encoding_of_stdout(encoding):
+    data = io.BytesIO()
+    stream = io.StringIO() if encoding is None else io.TextIOWrapper(data, encoding, errors="backslashreplace")
+    with contextlib.redirect_stdout(stream):
+        print_json({"source": "Hündchen 犬 \ud800.jpg"})
+        stream.flush()
+    text = stream.getvalue() if isinstance(stream, io.StringIO) else data.getvalue().decode(encoding or "")
+    assert json.loads(text) == {"source": "Hündchen 犬 \ud800.jpg"}
