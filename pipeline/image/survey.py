@@ -13,7 +13,15 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.rng import stable_hash
-from vlmixer.pipeline.image.readers.base import FILES, ImageRef, content_digest, read_errors
+from vlmixer.pipeline.image.readers.base import (
+    FILES,
+    LIST,
+    MAX_IMAGE_BYTES,
+    ImageRef,
+    InputPiece,
+    content_digest,
+    read_errors,
+)
 from vlmixer.pipeline.image.readers.references import refs_of
 from vlmixer.pipeline.units.inputs import KnownInput
 from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units, finish_pass
@@ -107,6 +115,16 @@ def known_files(part: str) -> Iterator[KnownInput]:
     for row in _read(part, ["source", "key", "digest", "stamp"]).to_pylist():
         if row["stamp"] and not row["key"]:
             yield KnownInput(row["source"], row["stamp"], row["digest"])
+
+
+def known_lists(pieces: Sequence[InputPiece]) -> Iterator[KnownInput]:
+    """The local lists of images, as they are now. Longer ones than `content_digest` reads are left out."""
+    for name in sorted({file.name for piece in pieces if piece.format == LIST for file in piece.files}):
+        if not files.is_url(name) and files.size(name) < MAX_IMAGE_BYTES:
+            stamp = files.stamp(name)
+            digest, _ = content_digest(files.read_blocks(name))
+            if files.stamp(name) == stamp:  # else it is changing, and `InputFiles.finish` says so
+                yield KnownInput(name, stamp, digest)
 
 
 def same_content(finished: Manifest, known: KnownInput) -> bool | None:

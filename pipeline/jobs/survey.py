@@ -20,7 +20,15 @@ from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
-from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS, SurveyPart, SurveyRows, divide, known_files
+from vlmixer.pipeline.image.survey import (
+    DETECT_UNITS,
+    SURVEY_UNITS,
+    SurveyPart,
+    SurveyRows,
+    divide,
+    known_files,
+    known_lists,
+)
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.duplicates import FindDuplicates, compared, group_units
 from vlmixer.pipeline.jobs.engine import Engine
@@ -77,9 +85,11 @@ def part_name(unit: str) -> str:
 
 
 def surveyed_files(stage: Stage[RegionsDetails], pieces: Sequence[InputPiece]) -> Iterator[KnownInput]:
-    """The images that are files of their own, also those that a list names, with digests of their content."""
+    """What was read, with digests of its content: the images that are files of their own, also those that a list
+    names, and the lists."""
     for number in range(len(pieces)):
         yield from known_files(files.join(stage.work, part_name(SURVEY_UNITS.name(number))))
+    yield from known_lists(pieces)
 
 
 class SurveyImages(beam.PTransform):

@@ -19,6 +19,8 @@ from vlmixer.artifacts.rng import stable_id
 
 FILES = "files"
 """The format of images that are files of their own."""
+LIST = "list"
+"""The format of lists of images."""
 FETCHED_AT_ONCE = 8
 """Images behind URLs that are fetched at the same time."""
 

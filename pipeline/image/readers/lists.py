@@ -10,6 +10,7 @@ from typing import Any
 from vlmixer.artifacts import files
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.pipeline.image.readers.base import (
+    LIST,
     ImageRef,
     InputFile,
     InputPiece,
@@ -32,7 +33,7 @@ class ListReader:
     paths_per_piece: int = FILES_PER_PIECE
     urls_per_piece: int = URLS_PER_PIECE
     fetch: FetchPolicy = PATIENT
-    format = "list"
+    format = LIST
     one_unit_per_piece = False
     holds_images = False
 

@@ -156,6 +156,21 @@ def test_a_photo_that_a_list_names_is_replaced(finished, capsys):
     assert "photos/0004.jpg: changed since stage 'detect' was run" in capsys.readouterr().err
 
 
+def test_a_list_that_was_only_touched_is_the_same(finished, capsys):
+    folder, config, out = finished
+    names = folder / "list.txt"
+    names.write_text("photos/0003.jpg\nphotos/0004.jpg\n")
+    call = (config, out, "--set", f"images.inputs=[{names}]")
+    assert run(*call, "--overwrite", command="detect") == 0
+    touch(names)
+    capsys.readouterr()
+    assert run(*call, command="detect") == 0
+    assert "comparing 1 input files by content" in capsys.readouterr().err
+    names.write_text("photos/0003.jpg\nphotos/0005.jpg\n")
+    assert run(*call, command="detect") == 1
+    assert f"{names}: changed since stage 'detect' was run" in capsys.readouterr().err
+
+
 def test_slices_of_a_file_that_is_replaced_between_them(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("one\ntwo\n")
