@@ -5,7 +5,8 @@
 The steps, each in a process of its own, over generated files in the formats of the stages:
 
     survey    after `detect` has surveyed N images: duplicates among them (one in a hundred), and the units of detection
-    results   after `detect` has worked on N images: the results of its units, and the manifest
+    results   after `detect` has worked on N images: progress, and the manifest of its units' results
+    manifests a later stage reads that manifest
     index     the whole stage, over N regions with features of 16 numbers and 80 concepts
     shards    `mix`: the units of N image samples
 
@@ -19,14 +20,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,22 +40,23 @@ from vlmixer.artifacts.manifest import Counts, Input, Output
 from vlmixer.artifacts.stages import DETECT, MIX
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.config import ImageSettings, MixSettings, load_config
-from vlmixer.pipeline.image.parts import FoundRegions
+from vlmixer.pipeline.image.parts import FoundRegions, with_regions
 from vlmixer.pipeline.image.readers.base import InputFile, InputPiece
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA
 from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS
 from vlmixer.pipeline.image.survey import SIZES as DETECT_SIZES
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.finish import Finish
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.survey import Surveyed, part_name, survey_images
 from vlmixer.pipeline.mix.units import plan_image_shards
-from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.finishing import finish_stage, publish_known
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.passes import count_units
 from vlmixer.pipeline.units.plan import Plan
-from vlmixer.pipeline.units.results import each_result
+from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.stage import AnyStage, Stage
-from vlmixer.pipeline.units.unit import UnitResult
+from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 IMAGES_PER_TAR = 50_000
 EQUAL = 100
@@ -140,21 +143,28 @@ def write_results(out: str, images: int) -> None:
 
 
 def results(out: str, images: int, engine: Engine) -> str:
-    """The launcher after detection."""
+    """The launcher after detection. The last unit, which reads the results, runs in a worker."""
     stage = Stage(DETECT, out)
-    found: list[UnitResult[None]] = []
-    concepts: Counter[str] = Counter()
-    parts: list[int] = []
-    for result in each_result(stage, [DETECT_UNITS.name(number) for number in range(_units(images))], FoundRegions):
-        concepts.update(result.details.concepts)
-        parts.append(result.details.images)
-        found.append(result.without_details())
-    details = RegionsDetails(
-        DetectorIdentity("generated", "none", "cpu", {}), 16, "things", "0" * 64, dict(sorted(concepts.items())), (),
-        tuple(parts), 0,
-    )  # fmt: skip
-    finished = finish_stage(stage, Plan({}, [], {}), found, details=details, max_bad_fraction=1.0)
-    return f"manifest of {len(finished.to_bytes()) / 1e6:.0f} MB"
+    detector = DetectorIdentity("generated", "none", "cpu", {})
+    publish_known(stage, Plan({}, [], {}), RegionsDetails(detector, 0, "things", "0" * 64, {}, (), (), 0))
+    units = _units(images)
+    with progress(stage, "detect", [DETECT_UNITS.name(number) for number in range(units)], "images"):
+        finish = Finish(stage, partial(with_regions, stage, units), 0)
+        engine.run(stage, [Unit("none", 0)] * 2, int, lambda none: none | beam.Map(str) | finish, label="results")
+    finish_stage(stage, max_bad_fraction=1.0)
+    size = Path(stage.folder, manifest.NAME).stat().st_size
+    return f"manifest of {size / 1e6:.0f} MB"
+
+
+def write_manifest(out: str, images: int) -> None:
+    """OUT/regions/manifest.json after `detect`."""
+    write_results(out, images)
+    results(out, images, Engine(1))
+
+
+def manifests(out: str, images: int, engine: Engine) -> str:
+    """A later stage reads the manifest of detection."""
+    return f"{len(manifest.read(Stage(DETECT, out).folder).parts):,} parts"
 
 
 def index(out: str, regions: int, engine: Engine) -> str:
@@ -176,6 +186,7 @@ def shards(out: str, images: int, engine: Engine) -> str:
 STEPS: dict[str, tuple[Callable[[str, int], object], Callable[[str, int, Engine], str]]] = {
     "survey": (write_survey, survey),
     "results": (write_results, results),
+    "manifests": (write_manifest, manifests),
     "index": (lambda out, regions: write_regions(Path(out), regions, concepts=80, feature_dim=16), index),
     "shards": (lambda out, images: None, shards),
 }

@@ -3,18 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.details import RegionsDetails
-from vlmixer.artifacts.manifest import Counts, Input, Output
+from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.pipeline.image.photos import Photo, PhotoReader, in_batches
 from vlmixer.pipeline.image.record import NO_REGION, join_units, write_unit
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.regions_table import regions_table
 from vlmixer.pipeline.image.survey import DETECT_UNITS, SurveyRows
+from vlmixer.pipeline.units.finishing import with_outputs, with_results
+from vlmixer.pipeline.units.results import each_result
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -114,6 +117,35 @@ def record_path(stage: Stage[RegionsDetails], unit: str) -> str:
     return files.join(stage.work, f"{unit}.images")
 
 
-def write_record(stage: Stage[RegionsDetails], units: int) -> list[Output]:
-    """Write images.parquet, of what this many units left."""
-    return [join_units(stage.folder, [record_path(stage, DETECT_UNITS.name(number)) for number in range(units)])]
+def complete_regions(stage: Stage[RegionsDetails], units: int, known: Manifest[RegionsDetails]) -> Manifest[Any]:
+    """Write images.parquet, and complete the manifest, of what this many units left."""
+    paths = [record_path(stage, DETECT_UNITS.name(number)) for number in range(units)]
+    return with_outputs(with_regions(stage, units, known), [join_units(stage.folder, paths)])
+
+
+def with_regions(stage: Stage[RegionsDetails], units: int, known: Manifest[RegionsDetails]) -> Manifest[Any]:
+    """The manifest with the results of this many units."""
+    concepts: Counter[str] = Counter()
+    labels: dict[str, None] = {}
+    images: list[int] = []
+    feature_dim = 0
+
+    def results() -> Iterator[UnitResult[FoundRegions]]:
+        nonlocal feature_dim
+        names = [DETECT_UNITS.name(number) for number in range(units)]
+        for result in each_result(stage, names, FoundRegions):
+            feature_dim = result.details.feature_dim
+            concepts.update(result.details.concepts)
+            labels.update(dict.fromkeys(result.details.unmapped))
+            images.append(result.details.images)
+            yield result
+
+    made = with_results(known, results())
+    details = replace(
+        known.details,
+        feature_dim=feature_dim,
+        regions=dict(sorted(concepts.items())),
+        labels_not_in_vocabulary=tuple(labels),
+        images_by_part=tuple(images),
+    )
+    return replace(made, details=details)

@@ -17,6 +17,7 @@ from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.mix import run_mix
 from vlmixer.pipeline.jobs.tag import run_tag
+from vlmixer.pipeline.units.finishing import Finished
 
 LOG = logging.getLogger("vlmixer")
 
@@ -55,7 +56,7 @@ class StageRun:
         return files.join(self.earlier, stage.folder) if self.earlier else ""
 
 
-STEPS: Mapping[str, Callable[[StageRun], Manifest[AnyDetails]]] = {
+STEPS: Mapping[str, Callable[[StageRun], Finished[AnyDetails]]] = {
     TAG.name: lambda run: run_tag(
         run.config, run.vocabulary, run.engine, overwrite=run.overwrite, earlier=run.earlier_stage(TAG)
     ),
@@ -92,7 +93,7 @@ def check_visible_to_workers(config: Config, stages: Sequence[str]) -> None:
             )
 
 
-def counts_line(finished: Manifest[AnyDetails]) -> str:
+def counts_line(finished: Finished[AnyDetails] | Manifest[AnyDetails]) -> str:
     """The result of a stage in one line."""
     parts = []
     for kind, counts in finished.counts.items():

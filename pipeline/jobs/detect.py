@@ -2,7 +2,6 @@
 makes the units; what happens to an image is in pipeline/image."""
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -12,7 +11,6 @@ import apache_beam as beam
 from vlmixer.artifacts import dropped, files, manifest
 from vlmixer.artifacts.details import RegionsDetails, to_json
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
@@ -23,7 +21,7 @@ from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
-from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, write_record
+from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, complete_regions
 from vlmixer.pipeline.image.photos import Photo, PhotoReader
 from vlmixer.pipeline.image.readers.base import ImageCorpus
 from vlmixer.pipeline.image.record import IMAGES, write_inputs
@@ -31,13 +29,12 @@ from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows, same_content
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.finish import Finish, finished_outputs, unfinished
+from vlmixer.pipeline.jobs.finish import Finish, unfinished
 from vlmixer.pipeline.jobs.survey import survey_images, surveyed_files
-from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.finishing import Finished, completed, finish_stage, publish_known
 from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
-from vlmixer.pipeline.units.results import each_result
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -131,7 +128,7 @@ def run_detect(
     overwrite: bool,
     import_paths: Sequence[str],
     earlier: str = "",
-) -> Manifest[RegionsDetails]:
+) -> Finished[RegionsDetails]:
     """Run the stage, or resume it. Raises UserError, CallError.
 
     earlier: regions/ of an earlier run, whose results are taken over for images that are the same; "" without.
@@ -163,10 +160,21 @@ def run_detect(
     watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, same_content)
     finished = begin_stage(stage, plan, overwrite=overwrite, preparation=PREPARATION, inputs=watched)
     if finished is not None:
-        return finished
+        return Finished.of(finished)
     report_set_aside(corpus.set_aside)
     if photos is not None:
         files.publish_bytes(files.join(stage.work, PHOTOS), manifest.canonical(photos))
+    known = RegionsDetails(
+        detector=identity,
+        feature_dim=0,
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        regions={},
+        labels_not_in_vocabulary=(),
+        images_by_part=(),
+        not_images=len(corpus.set_aside),
+    )
+    publish_known(stage, plan, known, outputs=[write_inputs(stage.folder, plan.inputs)])
     units = survey_images(corpus.pieces, stage, engine, config.images)
     left = pending(stage, units)
     with progress(stage, "detect", [unit.name for unit in units], "images"):
@@ -175,7 +183,7 @@ def run_detect(
             transform = DetectRegions(
                 config.images, spec, vocabulary, config.out, hints, list_all=stage.list_all, earlier=earlier
             )
-            finish = Finish(stage, partial(write_record, stage, len(units)), len(left))
+            finish = Finish(stage, partial(complete_regions, stage, len(units)), len(left))
             engine.run(
                 stage,
                 left,
@@ -183,37 +191,9 @@ def run_detect(
                 lambda units: units | "DetectRegions" >> transform | "Finish" >> finish,
                 label="detect",
             )
-    results: list[UnitResult[None]] = []
-    concepts: Counter[str] = Counter()
-    labels: dict[str, None] = {}
-    images: list[int] = []
-    for result in each_result(stage, [unit.name for unit in units], FoundRegions):
-        found = result.details
-        feature_dim = found.feature_dim
-        concepts.update(found.concepts)
-        labels |= dict.fromkeys(found.unmapped)
-        images.append(found.images)
-        results.append(result.without_details())
     watched.finish(stage, surveyed_files(stage, corpus.pieces))
-    report_unmapped(list(labels), vocabulary, stage)
-    details = RegionsDetails(
-        detector=identity,
-        feature_dim=feature_dim,
-        vocabulary=vocabulary.name,
-        vocabulary_hash=vocabulary.hash,
-        regions=dict(sorted(concepts.items())),
-        labels_not_in_vocabulary=tuple(labels),
-        images_by_part=tuple(images),
-        not_images=len(corpus.set_aside),
-    )
-    return finish_stage(
-        stage,
-        plan,
-        results,
-        details=details,
-        max_bad_fraction=config.max_bad_fraction,
-        extra_outputs=[*finished_outputs(stage), write_inputs(stage.folder, plan.inputs)],
-    )
+    report_unmapped(completed(stage).details.labels_not_in_vocabulary, vocabulary, stage)
+    return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)
 
 
 def _with_record(folder: str) -> str:

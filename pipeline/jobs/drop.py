@@ -4,7 +4,6 @@ regions/ and tagged/ are those of a run without them (docs/take-down.md says how
 where something before them changed. The new result is made next to the old one (pipeline/replacing).
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,14 +12,13 @@ from typing import Any
 from vlmixer.artifacts import contents, dropped, files, manifest
 from vlmixer.artifacts.details import AnyDetails, BankDetails, RegionsDetails, ShardsDetails
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, STAGES, TAG, StageType
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.config import BankSettings, Config, MixSettings
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.earlier import EarlierImages, RecordedSource
-from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, write_record
+from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, complete_regions
 from vlmixer.pipeline.image.photos import Photo, PhotoReader
 from vlmixer.pipeline.image.record import IMAGES, write_inputs
 from vlmixer.pipeline.image.regions import Region
@@ -28,7 +26,7 @@ from vlmixer.pipeline.image.survey import DETECT_UNITS, SurveyRows, divide
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.duplicates import FindDuplicates, compared, group_units
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.finish import Finish, finished_outputs, unfinished
+from vlmixer.pipeline.jobs.finish import Finish, unfinished
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.mix import run_mix
 from vlmixer.pipeline.replacing import next_result
@@ -36,10 +34,9 @@ from vlmixer.pipeline.replacing.finding import FoundImages, FoundSentences
 from vlmixer.pipeline.replacing.images import RemainingInputs, remaining_inputs, without_names, write_survey
 from vlmixer.pipeline.replacing.sentences import write_without
 from vlmixer.pipeline.report.tagging import write_tagging_report
-from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.finishing import Finished, finish_stage, publish_known
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.progress import progress
-from vlmixer.pipeline.units.results import read_results
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -74,7 +71,7 @@ def drop(
             next_result.take_stage(out, stage)
     if TAG in changed:
         tagged = write_without(out, made, sentences)
-        write_tagging_report(made, tagged, vocabulary.names)
+        write_tagging_report(made, Finished.of(tagged), vocabulary.names)
     if DETECT in changed:
         _write_regions(config, made, images, engine)
     there = replace(config, out=made, max_bad_fraction=ALL)
@@ -123,7 +120,7 @@ def _nothing_new(photos: Sequence[Photo], log: RejectLog) -> Iterator[tuple[Phot
     raise RuntimeError(f"not in the record: {photos[0].ref.name}")
 
 
-def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine) -> Manifest[RegionsDetails]:
+def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine) -> Finished[RegionsDetails]:
     """regions/ of the next result."""
     regions, stage = files.join(config.out, DETECT.folder), Stage(DETECT, made, config.rejects == "all")
     present = manifest.read(regions, DETECT)
@@ -131,7 +128,8 @@ def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine)
     plan = Plan(present.settings or {}, inputs.entries, present.versions)
     finished = begin_stage(stage, plan, overwrite=False)
     if finished is not None:
-        return finished
+        return Finished.of(finished)
+    publish_known(stage, plan, present.details, outputs=[write_inputs(stage.folder, inputs.entries)])
     survey = write_survey(regions, stage.work, gone)
     units = [Unit(DETECT_UNITS.name(number), rows) for number, rows in enumerate(divide(survey))]
     names = [unit.name for unit in units]
@@ -144,7 +142,7 @@ def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine)
     with progress(stage, "drop: regions", names, "images"):
         left = pending(stage, units)
         if left or unfinished(stage):
-            finish = Finish(stage, partial(write_record, stage, len(units)), len(left))
+            finish = Finish(stage, partial(complete_regions, stage, len(units)), len(left))
             engine.run(
                 stage,
                 left,
@@ -152,20 +150,10 @@ def _write_regions(config: Config, made: str, gone: FoundImages, engine: Engine)
                 lambda units: units | "KeepRegions" >> DoUnits(stage, worker) | "Finish" >> finish,
                 label="drop",
             )
-    results = read_results(stage, names, FoundRegions)
-    concepts: Counter[str] = Counter()
-    for result in results:
-        concepts.update(result.details.concepts)
-    details = replace(
-        present.details,
-        regions=dict(sorted(concepts.items())),
-        images_by_part=tuple(result.details.images for result in results),
-    )
-    record = [*finished_outputs(stage), write_inputs(stage.folder, inputs.entries)]
-    return finish_stage(stage, plan, results, details=details, max_bad_fraction=ALL, extra_outputs=record)
+    return finish_stage(stage, max_bad_fraction=ALL)
 
 
-def _build_bank(out: str, there: Config, vocabulary: Vocabulary, engine: Engine) -> Manifest[BankDetails]:
+def _build_bank(out: str, there: Config, vocabulary: Vocabulary, engine: Engine) -> Finished[BankDetails]:
     """bank/ of the next result, with the settings of the present one."""
     selection: dict[str, Any] = asdict(manifest.read(files.join(out, INDEX.folder), INDEX).details.selection)
     seed = selection.pop("seed")
@@ -173,7 +161,7 @@ def _build_bank(out: str, there: Config, vocabulary: Vocabulary, engine: Engine)
     return run_index(config, vocabulary, engine, overwrite=False)
 
 
-def _mix(out: str, there: Config, engine: Engine) -> Manifest[ShardsDetails]:
+def _mix(out: str, there: Config, engine: Engine) -> Finished[ShardsDetails]:
     """shards/ of the next result, with the settings of the present ones."""
     present = manifest.read(files.join(out, MIX.folder), MIX).details
     config = replace(there, seed=present.seed, mix=MixSettings(**present.settings))

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from vlmixer.artifacts import contents, dropped, files, manifest
 from vlmixer.artifacts.details import AnyDetails
-from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, STAGES, TAG, StageType
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.config import Config
@@ -18,6 +17,7 @@ from vlmixer.pipeline.jobs.chain import STEPS, StageRun, counts_line
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.replacing import next_result
 from vlmixer.pipeline.units.changes import PlanChanged
+from vlmixer.pipeline.units.finishing import Finished
 
 LOG = logging.getLogger("vlmixer")
 MADE_FROM = {TAG: (), DETECT: (), INDEX: (DETECT,), MIX: (TAG, DETECT, INDEX)}
@@ -53,7 +53,7 @@ def extend(config: Config, engine: Engine, import_paths: Sequence[str]) -> tuple
     return tuple(redone)
 
 
-def _as_it_is(here: StageRun, stage: StageType[AnyDetails]) -> Manifest[AnyDetails] | None:
+def _as_it_is(here: StageRun, stage: StageType[AnyDetails]) -> Finished[AnyDetails] | None:
     """The stage where it is: finished before, or now if it was not. None if it was finished with other inputs."""
     try:
         return STEPS[stage.name](here)
@@ -63,7 +63,7 @@ def _as_it_is(here: StageRun, stage: StageType[AnyDetails]) -> Manifest[AnyDetai
         return None
 
 
-def _anew(here: StageRun, stage: StageType[AnyDetails]) -> Manifest[AnyDetails]:
+def _anew(here: StageRun, stage: StageType[AnyDetails]) -> Finished[AnyDetails]:
     """The stage in the next result."""
     out = here.config.out
     earlier = out if files.has_file(_manifest(out, stage)) else ""

@@ -21,7 +21,7 @@ from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import BankDetails, BankSelection
-from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
+from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.stages import DETECT, INDEX
 from vlmixer.bank import building, selection
 from vlmixer.bank.building import ConceptCounts
@@ -34,9 +34,9 @@ from vlmixer.pipeline.indexing.units import CUTS, GATHER, SIZES, Group, IndexSiz
 from vlmixer.pipeline.indexing.upstream import read_upstream
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.finish import Finish, finish_unit, finished_outputs
+from vlmixer.pipeline.jobs.finish import Finish
 from vlmixer.pipeline.units.failures import any_failed, keeping_error
-from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.finishing import Finished, finish_stage, finish_unit, publish_known, with_results
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import read_result, read_results
@@ -250,7 +250,7 @@ def run_index(
     *,
     overwrite: bool,
     sizes: IndexSizes = SIZES,
-) -> Manifest[BankDetails]:
+) -> Finished[BankDetails]:
     """Run the stage, or resume it. Raises UserError, CallError."""
     regions = read_upstream(config.out, vocabulary)
     stage = Stage(INDEX, config.out)
@@ -258,8 +258,17 @@ def run_index(
     plan = Plan(settings, [regions.content_hash], manifest.versions(PACKAGES))
     finished = begin_stage(stage, plan, overwrite=overwrite)
     if finished is not None:
-        return finished
+        return Finished.of(finished)
     feature_dim = regions.details.feature_dim
+    known = BankDetails(
+        feature_dim=feature_dim,
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        detector=regions.details.detector,
+        selection=BankSelection(**asdict(config.bank), seed=config.seed),
+    )
+    size = sum(entry.bytes for entry in regions.outputs)
+    publish_known(stage, plan, known, inputs=[Input(DETECT.folder, size, regions.content_hash)])
     groups = sizes.plan_groups(regions.parts)
     numbers = [vocabulary.ids[name] for name in regions.details.regions]
     concepts = [unit.name for unit in sizes.plan_concepts(numbers)]
@@ -268,7 +277,7 @@ def run_index(
         if pending(stage, [*(Unit(name, None) for name in names), finish_unit(stage)]):
             transform = IndexPatches(config.bank, vocabulary, feature_dim, len(groups), config.seed, config.out, sizes)
             listed = [Unit(group.unit, group) for group in groups]
-            finish = Finish(stage, partial(assemble, stage, vocabulary, feature_dim, sizes), len(concepts))
+            finish = Finish(stage, partial(assemble, stage, vocabulary, feature_dim, len(groups), sizes), len(concepts))
             engine.run(
                 stage,
                 listed,
@@ -279,41 +288,31 @@ def run_index(
                 label="index",
                 processes=len(names),
             )
-    gathered = read_results(stage, [group.unit for group in groups], type(None))
-    chosen = read_results(stage, concepts, ChosenCounts)
-    details = BankDetails(
-        feature_dim=feature_dim,
-        vocabulary=vocabulary.name,
-        vocabulary_hash=vocabulary.hash,
-        detector=regions.details.detector,
-        selection=BankSelection(**asdict(config.bank), seed=config.seed),
-    )
-    return finish_stage(
-        stage,
-        plan,
-        [*gathered, *chosen],
-        details=details,
-        max_bad_fraction=config.max_bad_fraction,
-        extra_inputs=[Input(DETECT.folder, sum(entry.bytes for entry in regions.outputs), regions.content_hash)],
-        extra_outputs=finished_outputs(stage),
-    )
+    return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)
 
 
 def assemble(
-    stage: Stage[BankDetails], vocabulary: Vocabulary, feature_dim: int, sizes: IndexSizes = SIZES
-) -> list[Output]:
-    """Write the files of OUT/bank, of what the units of concepts chose."""
+    stage: Stage[BankDetails],
+    vocabulary: Vocabulary,
+    feature_dim: int,
+    groups: int,
+    sizes: IndexSizes,
+    known: Manifest[BankDetails],
+) -> Manifest[BankDetails]:
+    """Write the files of OUT/bank, of what the units of concepts chose, and complete the manifest."""
     cuts = read_cuts(stage)
     names = [unit.name for unit in sizes.plan_concepts(list(cuts))]
-    chosen = [result.details for result in read_results(stage, names, ChosenCounts)]
+    chosen = read_results(stage, names, ChosenCounts)
     tables = ConceptFiles([_file(stage, name) for name in names], building.chosen_schema(feature_dim))
-    return building.write_bank(
+    outputs = building.write_bank(
         stage.folder,
         vocabulary.concepts,
         feature_dim,
-        _concept_counts(cuts, len(vocabulary.concepts), chosen),
+        _concept_counts(cuts, len(vocabulary.concepts), [result.details for result in chosen]),
         (tables.table(concept.id) for concept in vocabulary.concepts),
     )
+    gathered = read_results(stage, [GATHER.name(number) for number in range(groups)], type(None))
+    return with_results(known, [*gathered, *chosen], outputs)
 
 
 def _concept_counts(cuts: dict[int, Cut], concepts: int, chosen: Iterable[ChosenCounts]) -> list[ConceptCounts]:

@@ -8,7 +8,7 @@ What a sample is made of is in pipeline/mix/samples.py and cutmix.py.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import ShardsDetails
-from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
+from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.samples import MixedSample, Sample, write_shard
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX
@@ -26,7 +26,7 @@ from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import Config, MixSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.finish import Finish, finish_unit, finished_outputs
+from vlmixer.pipeline.jobs.finish import Finish
 from vlmixer.pipeline.jobs.shuffle import BucketWorker, ShuffleWorker
 from vlmixer.pipeline.mix.card import write_card
 from vlmixer.pipeline.mix.cutmix import Mix
@@ -35,7 +35,7 @@ from vlmixer.pipeline.mix.limits import patch_limits
 from vlmixer.pipeline.mix.reader_indexes import write_reader_indexes
 from vlmixer.pipeline.mix.samples import Sentence, finish, known_patches, mix_sentence, why_rejected
 from vlmixer.pipeline.mix.shuffling import read_shard_views
-from vlmixer.pipeline.mix.tally import MixTally, TallyCounts, read_tally, write_tally
+from vlmixer.pipeline.mix.tally import MixTally, TallyCounts, write_tally
 from vlmixer.pipeline.mix.units import (
     IMAGES,
     MIXED,
@@ -51,11 +51,18 @@ from vlmixer.pipeline.mix.units import (
 from vlmixer.pipeline.mix.upstream import Upstream, read_upstream
 from vlmixer.pipeline.report.mixing import write_mixing_report
 from vlmixer.pipeline.units.failures import any_failed
-from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.finishing import (
+    Finished,
+    finish_stage,
+    finish_unit,
+    publish_known,
+    with_outputs,
+    with_results,
+)
 from vlmixer.pipeline.units.listing import publish_units, read_units
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.progress import progress
-from vlmixer.pipeline.units.results import read_result, read_summaries
+from vlmixer.pipeline.units.results import each_result
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -173,16 +180,15 @@ def _uses_file(stage: Stage[ShardsDetails], unit: str) -> str:
     return files.join(stage.work, f"{unit}.uses")
 
 
-def run_mix(config: Config, engine: Engine, *, overwrite: bool, sizes: MixSizes = SIZES) -> Manifest[ShardsDetails]:
+def run_mix(config: Config, engine: Engine, *, overwrite: bool, sizes: MixSizes = SIZES) -> Finished[ShardsDetails]:
     """Run the stage, or resume it. Raises UserError, CallError."""
     upstream = read_upstream(config.out)
     stage = Stage(MIX, config.out)
     settings: dict[str, Any] = asdict(config.mix) | {"seed": config.seed}
     hashes = [entry.content_hash for entry in upstream.by_folder.values()]
     plan = Plan(settings, hashes, manifest.versions(packages(config.mix)))
-    finished = begin_stage(stage, plan, overwrite=overwrite)
-    if finished is None:
-        finished = _do_stage(config, upstream, plan, stage, engine, sizes)
+    before = begin_stage(stage, plan, overwrite=overwrite)
+    finished = Finished.of(before) if before else _do_stage(config, upstream, plan, stage, engine, sizes)
     write_mixing_report(config.out, finished)
     return finished
 
@@ -199,7 +205,7 @@ def _do_stage(
     stage: Stage[ShardsDetails],
     engine: Engine,
     sizes: MixSizes,
-) -> Manifest[ShardsDetails]:
+) -> Finished[ShardsDetails]:
     """All passes, or those that are left."""
     sentences = upstream.tagged.counts["sentences"].written
     layout = sizes.layout(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
@@ -210,6 +216,23 @@ def _do_stage(
         regions = upstream.regions
         found = list(zip([entry.name for entry in regions.parts], regions.details.images_by_part, strict=True))
         images = plan_image_shards(found, config.mix.samples_per_shard)
+    bank = upstream.bank.details
+    known = ShardsDetails(
+        feature_dim=bank.feature_dim,
+        concepts=tuple(concept.name for concept in PatchBank.open(files.join(config.out, INDEX.folder)).concepts),
+        vocabulary=bank.vocabulary,
+        vocabulary_hash=bank.vocabulary_hash,
+        detector=bank.detector.name,
+        bank=upstream.bank.content_hash,
+        replaced={},
+        seed=config.seed,
+        settings=asdict(config.mix),
+    )
+    inputs = [
+        Input(name, sum(output.bytes for output in entry.outputs), entry.content_hash)
+        for name, entry in upstream.by_folder.items()
+    ]
+    publish_known(stage, plan, known, inputs=inputs)
     shards: list[Unit[MixedShard | ImageShard]] = [*plan_mixed_shards(layout), *images]
     planned: list[Unit[object]] = [*shuffles, *plan_buckets(layout, len(shuffles)), *shards]
     left = pending(stage, [*planned, finish_unit(stage)])
@@ -227,50 +250,35 @@ def _do_stage(
                 label="mix",
                 processes=len(left),
             )
-    results = read_summaries(stage, [unit.name for unit in shards])
-    bank = PatchBank.open(files.join(config.out, INDEX.folder))
-    tally, _ = read_tally(stage.folder)
-    replaced = tally.mentions("drawn", "filled", written=True)
-    written = [entry for result in results for entry in result.outputs if entry.name.endswith(".tar")]
-    details = ShardsDetails(
-        feature_dim=upstream.bank.details.feature_dim,
-        concepts=tuple(concept.name for concept in bank.concepts),
-        vocabulary=upstream.bank.details.vocabulary,
-        vocabulary_hash=upstream.bank.details.vocabulary_hash,
-        detector=upstream.bank.details.detector.name,
-        bank=upstream.bank.content_hash,
-        replaced={name: replaced[name] for name in sorted(tally.mentions())},
-        seed=config.seed,
-        settings=asdict(config.mix),
-    )
-    return finish_stage(
-        stage,
-        plan,
-        results,
-        details=details,
-        max_bad_fraction=config.max_bad_fraction,
-        extra_inputs=[
-            Input(name, sum(output.bytes for output in entry.outputs), entry.content_hash)
-            for name, entry in upstream.by_folder.items()
-        ],
-        extra_outputs=[*finished_outputs(stage), write_card(stage.folder, written, details, config.mix.crops)],
-    )
+    return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)
 
 
-def sum_up(stage: Stage[ShardsDetails], mixed: int, images: int) -> list[Output]:
-    """Write the index files of other readers and the counts, of what the units of so many mixed shards and shards of
-    image samples left."""
-    written: list[Output] = []
+def sum_up(
+    stage: Stage[ShardsDetails], mixed: int, images: int, known: Manifest[ShardsDetails]
+) -> Manifest[ShardsDetails]:
+    """Write the counts, the index files of other readers and the card, and complete the manifest, of what the units of
+    so many mixed shards and shards of image samples left."""
     tally = MixTally()
     uses = np.zeros(len(PatchBank.open(files.join(stage.out, INDEX.folder))), np.int64)
-    for number in range(mixed):
-        result = read_result(stage, MIXED.name(number), TallyCounts)
-        written += result.outputs
-        tally.merge(result.details)
-        with files.open_read(_uses_file(stage, MIXED.name(number))) as file:
-            rows, times = np.lib.format.read_array(file, allow_pickle=False).T
-        uses[rows] += times
-    for number in range(images):
-        written += read_result(stage, IMAGES.name(number), TallyCounts).outputs
-    tars = [entry for entry in written if entry.name.endswith(".tar")]
-    return [*write_reader_indexes(stage.folder, tars), *write_tally(stage.folder, tally, uses)]
+    names = [MIXED.name(number) for number in range(mixed)]
+
+    def results() -> Iterator[UnitResult[TallyCounts]]:
+        for name, result in zip(names, each_result(stage, names, TallyCounts), strict=True):
+            tally.merge(result.details)
+            with files.open_read(_uses_file(stage, name)) as file:
+                rows, times = np.lib.format.read_array(file, allow_pickle=False).T
+            uses[rows] += times
+            yield result
+        yield from each_result(stage, [IMAGES.name(number) for number in range(images)], TallyCounts)
+
+    made = with_results(known, results())
+    replaced = tally.mentions("drawn", "filled", written=True)
+    details = replace(known.details, replaced={name: replaced[name] for name in sorted(tally.mentions())})
+    tars = [entry for entry in made.outputs if entry.name.endswith(".tar")]
+    in_order = sorted(tars, key=lambda entry: not entry.name.startswith(MIXED.prefix))
+    outputs = [
+        *write_reader_indexes(stage.folder, in_order),
+        *write_tally(stage.folder, tally, uses),
+        write_card(stage.folder, in_order, details, details.settings["crops"]),
+    ]
+    return replace(with_outputs(made, outputs), details=details)

@@ -6,7 +6,6 @@ memory is bounded by a unit. What a pass does with a unit is in `text.passes`.
 """
 
 import logging
-from collections import Counter
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,13 +16,13 @@ from apache_beam.typehints.decorators import no_annotations
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.manifest import Manifest
+from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.finish import Finish, finished_outputs, unfinished
+from vlmixer.pipeline.jobs.finish import Finish, unfinished
 from vlmixer.pipeline.report.tagging import write_tagging_report
 from vlmixer.pipeline.text.bad_inputs import check_unreadable, has_sentence, why
 from vlmixer.pipeline.text.inputs import files_that_cannot_be_split, find_inputs, log_set_aside
@@ -33,7 +32,7 @@ from vlmixer.pipeline.text.passes import (
     DuplicatesWorker,
     FindWorker,
     TagWorker,
-    write_joined,
+    complete_tagged,
 )
 from vlmixer.pipeline.text.readers.base import TextSlice
 from vlmixer.pipeline.text.readers.formats import can_split
@@ -51,19 +50,18 @@ from vlmixer.pipeline.text.tagger import (
 from vlmixer.pipeline.text.units import (
     Bucket,
     Candidates,
-    FoundMentions,
     FoundSentences,
     TagSizes,
     duplicates_units,
 )
 from vlmixer.pipeline.units.failures import any_failed
-from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.finishing import COMPLETE, Finished, completed, finish_stage, publish_known
 from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
-from vlmixer.pipeline.units.results import each_result, read_results
+from vlmixer.pipeline.units.results import each_result
 from vlmixer.pipeline.units.stage import Stage
-from vlmixer.pipeline.units.unit import Unit, UnitResult
+from vlmixer.pipeline.units.unit import Unit
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -127,7 +125,7 @@ def run_tag(
     overwrite: bool,
     sizes: TagSizes = SIZES,
     earlier: str = "",
-) -> Manifest[TaggedDetails]:
+) -> Finished[TaggedDetails]:
     """Run the stage, or resume it. Raises UserError, CallError.
 
     earlier: tagged/ of an earlier run, whose results are taken over for sentences that are the same; "" without.
@@ -148,9 +146,11 @@ def run_tag(
         check_extendable(manifest.read(earlier, TAG), plan, earlier)
         earlier = earlier if files.has_file(files.join(earlier, NOT_MEANT)) else ""  # of an older version
     watched = InputFiles(inputs, lambda: find_inputs(config.text.inputs, out)[0], same_content)
-    finished = begin_stage(stage, plan, overwrite=overwrite, inputs=watched)
-    if finished is None:
+    before = begin_stage(stage, plan, overwrite=overwrite, inputs=watched)
+    if before is None:
         finished = _do_stage(config, text, nlp, vocabulary, watched, plan, stage, engine, sizes, earlier)
+    else:
+        finished = Finished.of(before)
     write_tagging_report(config.out, finished, vocabulary.names)
     return finished
 
@@ -172,11 +172,21 @@ def _do_stage(
     engine: Engine,
     sizes: TagSizes,
     earlier: str,
-) -> Manifest[TaggedDetails]:
+) -> Finished[TaggedDetails]:
     """All passes, or what is left of them."""
     inputs = watched.found
     if said := files_that_cannot_be_split(inputs, sizes.find_bytes // 8):
         LOG.info("tag: %s", said)
+    known = TaggedDetails(
+        tagger=describe_model(nlp),
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        mentions={},
+        not_meant={},
+        sources={source_id(entry.name): entry.name for entry in inputs},
+        not_split=sum(not can_split(entry.name) for entry in inputs),
+    )
+    publish_known(stage, plan, known)
     # The matcher is made once and sent to the workers: deriving all forms of the words takes seconds.
     matcher = make_matcher(vocabulary, text.stop_words, nlp)
     buckets = sizes.buckets(inputs)
@@ -195,16 +205,22 @@ def _do_stage(
                 label="tag: read",
                 processes=len(left),
             )
-    found = read_results(stage, [unit.name for unit in find_units], FoundSentences)
-    check_unreadable(stage, found, sum(entry.size for entry in inputs), config.max_bad_fraction)
-    parts = sizes.part_units([result.details.candidates for result in found])
+    candidates: list[int] = []
+    lost, in_files = 0, list[Output]()
+    for result in each_result(stage, [unit.name for unit in find_units], FoundSentences):
+        candidates.append(result.details.candidates)
+        if result.details.unreadable_bytes:
+            lost += result.details.unreadable_bytes
+            in_files += result.rejects
+    check_unreadable(stage, lost, in_files, sum(entry.size for entry in inputs), config.max_bad_fraction)
+    parts = sizes.part_units(candidates)
     left = pending(stage, parts)
     with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
         if left or unfinished(stage):
             transform = TagSentences(
                 text, vocabulary, matcher, buckets, config.out, sizes, list_all=stage.list_all, earlier=earlier
             )
-            finish = Finish(stage, partial(write_joined, stage, len(parts)), len(left))
+            finish = Finish(stage, partial(complete_tagged, stage, len(find_units), len(parts)), len(left))
             engine.run(
                 stage,
                 left,
@@ -212,31 +228,8 @@ def _do_stage(
                 lambda units: units | "TagSentences" >> transform | "Finish" >> finish,
                 label="tag",
             )
-    results: list[UnitResult[FoundSentences | None]] = [*found]
-    mentions: Counter[str] = Counter()
-    not_meant: Counter[str] = Counter()
-    for result in each_result(stage, [unit.name for unit in parts], FoundMentions):
-        mentions.update(result.details.mentions)
-        not_meant.update(result.details.not_meant)
-        results.append(result.without_details())
-    counts = [result.counts["sentences"] for result in results]
-    if not any(has_sentence(each) for each in counts):
-        raise UserError("text.inputs: the files hold no sentence at all.", *why(stage, results))
+    if not has_sentence(completed(stage).counts["sentences"]):
+        rejects = manifest.read(files.join(stage.work, COMPLETE), TAG).rejects
+        raise UserError("text.inputs: the files hold no sentence at all.", *why(stage, rejects))
     watched.finish(stage)
-    details = TaggedDetails(
-        tagger=describe_model(nlp),
-        vocabulary=vocabulary.name,
-        vocabulary_hash=vocabulary.hash,
-        mentions=dict(sorted(mentions.items())),
-        not_meant=dict(sorted(not_meant.items())),
-        sources={source_id(entry.name): entry.name for entry in inputs},
-        not_split=sum(not can_split(entry.name) for entry in inputs),
-    )
-    return finish_stage(
-        stage,
-        plan,
-        results,
-        details=details,
-        max_bad_fraction=config.max_bad_fraction,
-        extra_outputs=finished_outputs(stage),
-    )
+    return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import AnyDetails, RegionsDetails
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import read_parquet
-from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
+from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG, StageType
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.photos import max_file_bytes
@@ -61,6 +61,10 @@ class ProbeRun:
     def launcher(self, stage: str) -> float:
         """Processor seconds of the stage outside its units."""
         return max(self.cpu[stage] - sum(each.cpu for each in self.times(stage)), 0.0)
+
+    def read_manifest(self, stage: StageType[AnyDetails]) -> None:
+        """Take the stage as finished."""
+        self.manifests[stage.name] = manifest.read(files.join(self.folder, stage.folder), stage)
 
     def has(self, stage: str) -> bool:
         """Whether the stage was run."""
@@ -123,9 +127,11 @@ def run_sample(
     )
     engine = Engine(1)
     with _measuring(run, TAG.name):
-        run.manifests[TAG.name] = run_tag(config, vocabulary, engine, overwrite=False)
+        run_tag(config, vocabulary, engine, overwrite=False)
+        run.read_manifest(TAG)
     with _measuring(run, DETECT.name):
-        run.manifests[DETECT.name] = run_detect(config, vocabulary, engine, overwrite=False, import_paths=import_paths)
+        run_detect(config, vocabulary, engine, overwrite=False, import_paths=import_paths)
+        run.read_manifest(DETECT)
     if run.written(DETECT.name, "images"):
         run_index_stage(run, config, vocabulary)
         if run.written(TAG.name, "sentences"):
@@ -137,13 +143,15 @@ def run_index_stage(run: ProbeRun, config: Config, vocabulary: Vocabulary) -> No
     """The stage `index` after the others. Raises UserError if the sample has no region."""
     with _measuring(run, INDEX.name):
         config = replace(config, out=run.folder)
-        run.manifests[INDEX.name] = run_index(config, vocabulary, Engine(1), overwrite=False)
+        run_index(config, vocabulary, Engine(1), overwrite=False)
+        run.read_manifest(INDEX)
 
 
 def run_mix_stage(run: ProbeRun, config: Config) -> None:
     """The stage `mix` after the others. Raises UserError if the sample has no mention."""
     with _measuring(run, MIX.name):
-        run.manifests[MIX.name] = run_mix(replace(config, out=run.folder), Engine(1), overwrite=False)
+        run_mix(replace(config, out=run.folder), Engine(1), overwrite=False)
+        run.read_manifest(MIX)
 
 
 def _paths(refs: Sequence[ImageRef], folder: Path, config: Config) -> Iterator[str]:

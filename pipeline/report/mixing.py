@@ -9,7 +9,7 @@ import numpy as np
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.errors import one_line
-from vlmixer.artifacts.manifest import Counts, Manifest
+from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.rejects import meaning
 from vlmixer.artifacts.stages import INDEX, MIX
 from vlmixer.bank.store import PatchBank
@@ -17,6 +17,7 @@ from vlmixer.pipeline.mix.tally import COUNTS, MixTally, read_tally
 from vlmixer.pipeline.report.crops import crop_uri
 from vlmixer.pipeline.report.pages import write_page
 from vlmixer.pipeline.report.stages import StageReport
+from vlmixer.pipeline.units.finishing import Finished
 
 REPORT = "mixing"
 """The name of the report in OUT/reports."""
@@ -215,7 +216,7 @@ class MostUsed:
     uses: int
 
 
-def write_mixing_report(out: str, finished: Manifest[ShardsDetails]) -> None:
+def write_mixing_report(out: str, finished: Finished[ShardsDetails]) -> None:
     """Write the report of stage `mix` in the output folder `out`, unless it is current.
 
     Everything is read from shards/ and bank/. Shards without counts, of an earlier program, get no report.

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from vlmixer.artifacts import files, json_files
+from vlmixer.artifacts import files, json_files, manifest
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import one_line
-from vlmixer.artifacts.manifest import Counts, Manifest
+from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.rejects import BAD, meaning, read_rejects
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.stages import TAG
@@ -20,6 +20,7 @@ from vlmixer.pipeline.report.pages import write_page
 from vlmixer.pipeline.report.sentences import Kind, Mark, TextSpan, cut_into_spans
 from vlmixer.pipeline.report.stages import StageReport
 from vlmixer.pipeline.text.tagger import Tagged
+from vlmixer.pipeline.units.finishing import Finished
 
 EXAMPLES = "examples.json"
 """The file of tagged/ that holds the examples (`Examples.to_json`)."""
@@ -47,7 +48,7 @@ class TagSummary:
     unreadable: list[str]
 
     @classmethod
-    def of(cls, finished: Manifest[TaggedDetails], concepts: Sequence[str], unreadable: Iterable[str]) -> "TagSummary":
+    def of(cls, finished: Finished[TaggedDetails], concepts: Sequence[str], unreadable: Iterable[str]) -> "TagSummary":
         """The summary of a finished stage. concepts: all concepts of the vocabulary."""
         details = finished.details
         return cls(
@@ -188,7 +189,7 @@ class TaggingRow:
     lookalikes: tuple[tuple[TextSpan, ...], ...]
 
 
-def write_tagging_report(out: str, finished: Manifest[TaggedDetails], concepts: Sequence[str]) -> None:
+def write_tagging_report(out: str, finished: Finished[TaggedDetails], concepts: Sequence[str]) -> None:
     """Write the report of stage `tag` in the output folder `out`, unless it is current.
 
     concepts: all concepts of the vocabulary. The rest is read from tagged/ and rejects/; missing files are left out.
@@ -196,7 +197,7 @@ def write_tagging_report(out: str, finished: Manifest[TaggedDetails], concepts: 
     report = StageReport(out, REPORT)
     if report.is_current(finished.content_hash, TagSummary):
         return
-    summary = TagSummary.of(finished, concepts, _unreadable(files.join(out, "rejects"), finished))
+    summary = TagSummary.of(finished, concepts, _unreadable(out, finished))
     examples = Examples()
     path = files.join(out, TAG.folder, EXAMPLES)
     if files.exists(path):
@@ -204,12 +205,12 @@ def write_tagging_report(out: str, finished: Manifest[TaggedDetails], concepts: 
     report.publish(finished.content_hash, summary.to_json(), lambda page: write_tag_page(page, summary, examples))
 
 
-def _unreadable(folder: str, finished: Manifest[TaggedDetails]) -> Iterator[str]:
+def _unreadable(out: str, finished: Finished[TaggedDetails]) -> Iterator[str]:
     """The files that could not be read to the end, from the rejects."""
     if not finished.counts["sentences"].rejected.get("unreadable_file"):
         return
-    for output in finished.rejects:
-        path = files.join(folder, output.name)
+    for output in manifest.read(files.join(out, TAG.folder), TAG).rejects:
+        path = files.join(out, "rejects", output.name)
         if files.exists(path):
             yield from (reject.source for reject in read_rejects(path) if reject.reason == "unreadable_file")
 

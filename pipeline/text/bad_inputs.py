@@ -1,18 +1,15 @@
 """What `tag` says about text that cannot be used: files that cannot be read, and inputs without a sentence."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from itertools import islice
-from typing import Any
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.manifest import Counts, Output
 from vlmixer.artifacts.rejects import BAD, bad_count, meaning, read_rejects
-from vlmixer.pipeline.text.units import FoundSentences
 from vlmixer.pipeline.units.stage import Stage
-from vlmixer.pipeline.units.unit import UnitResult
 
 LOG = logging.getLogger("vlmixer")
 SHOWN = 3
@@ -25,16 +22,16 @@ def has_sentence(counts: Counts) -> bool:
 
 
 def check_unreadable(
-    stage: Stage[TaggedDetails], found: Sequence[UnitResult[FoundSentences]], size: int, max_bad_fraction: float
+    stage: Stage[TaggedDetails], lost: int, rejects: Iterable[Output], size: int, max_bad_fraction: float
 ) -> None:
     """Warn of files that cannot be read. Raises UserError if they are a larger share of the text's bytes than allowed.
 
-    As single inputs among the sentences of all other files they would never count for much.
+    As single inputs among the sentences of all other files they would never count for much. lost: their bytes.
+    rejects: the files with their names. size: bytes of the text.
     """
-    lost = sum(result.details.unreadable_bytes for result in found)
     if not lost:
         return
-    names = why(stage, found, ("unreadable_file",))
+    names = why(stage, rejects, ("unreadable_file",))
     share = f"{lost / max(size, 1):.2%} of the text cannot be read"
     if lost > max_bad_fraction * size:
         raise UserError(
@@ -47,10 +44,8 @@ def check_unreadable(
         LOG.warning("%s", name)
 
 
-def why(
-    stage: Stage[TaggedDetails], results: Sequence[UnitResult[Any]], reasons: Collection[str] = tuple(BAD)
-) -> list[str]:
-    """The first bad inputs of these reasons, each with what was found."""
-    paths = [files.join(stage.rejects, output.name) for result in results for output in result.rejects]
+def why(stage: Stage[TaggedDetails], rejects: Iterable[Output], reasons: Collection[str] = tuple(BAD)) -> list[str]:
+    """The first bad inputs of these reasons in files of rejects, each with what was found."""
+    paths = (files.join(stage.rejects, output.name) for output in rejects)
     found = (reject for path in paths for reject in read_rejects(path) if reject.reason in reasons)
     return [f"{each.source}: {each.detail or meaning(each.reason)}" for each in islice(found, SHOWN)]

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from vlmixer.artifacts import dropped, files, json_files, manifest, schemas
 from vlmixer.artifacts.details import TaggedDetails
-from vlmixer.artifacts.manifest import Counts, Output
+from vlmixer.artifacts.manifest import Counts, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import TextSettings
@@ -21,8 +22,9 @@ from vlmixer.pipeline.text.record import EarlierSentences, join_units, record_ta
 from vlmixer.pipeline.text.sentences import SentenceSplitter
 from vlmixer.pipeline.text.tables import tagged_table
 from vlmixer.pipeline.text.tagger import ENGLISH, Tagged, Tagger, make_tagger
-from vlmixer.pipeline.text.units import PART, Bucket, Candidates, FoundMentions, FoundSentences, TagSizes
-from vlmixer.pipeline.units.results import read_result
+from vlmixer.pipeline.text.units import FIND, PART, Bucket, Candidates, FoundMentions, FoundSentences, TagSizes
+from vlmixer.pipeline.units.finishing import with_outputs, with_results
+from vlmixer.pipeline.units.results import each_result
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -167,20 +169,34 @@ def examples_path(stage: Stage[TaggedDetails], unit: str) -> str:
     return files.join(stage.work, f"{unit}.examples")
 
 
-def write_joined(stage: Stage[TaggedDetails], parts: int) -> list[Output]:
-    """Write the examples and not-meant.parquet, of what this many units of the third pass left."""
+def complete_tagged(
+    stage: Stage[TaggedDetails], finds: int, parts: int, known: Manifest[TaggedDetails]
+) -> Manifest[TaggedDetails]:
+    """Write the examples and not-meant.parquet, and complete the manifest, of what so many units of the first and of
+    the third pass left."""
     examples = Examples()
-    concepts: set[str] = set()
+    mentions: Counter[str] = Counter()
+    not_meant: Counter[str] = Counter()
     names = [PART.name(number) for number in range(parts)]
-    for name in names:
-        path = examples_path(stage, name)
-        examples.merge(json_files.read(path, Examples, advice="Run `vlmixer tag … --overwrite`."))
-        concepts.update(read_result(stage, name, FoundMentions).details.mentions)
+
+    def results() -> Iterator[UnitResult[Any]]:
+        yield from each_result(stage, [FIND.name(number) for number in range(finds)], FoundSentences)
+        for name, result in zip(names, each_result(stage, names, FoundMentions), strict=True):
+            examples.merge(
+                json_files.read(examples_path(stage, name), Examples, advice="Run `vlmixer tag … --overwrite`.")
+            )
+            mentions.update(result.details.mentions)
+            not_meant.update(result.details.not_meant)
+            yield result
+
+    made = with_results(known, results())
     files.publish_bytes(files.join(stage.folder, EXAMPLES), manifest.canonical(examples.to_json()))
-    return [
-        manifest.output_of(stage.folder, EXAMPLES, len(concepts)),
+    outputs = [
+        manifest.output_of(stage.folder, EXAMPLES, len(mentions)),
         join_units(stage.folder, [record_path(stage, name) for name in names]),
     ]
+    details = replace(known.details, mentions=dict(sorted(mentions.items())), not_meant=dict(sorted(not_meant.items())))
+    return replace(with_outputs(made, outputs), details=details)
 
 
 def _where(sentences: Sequence[SourceSentence], wanted: Sequence[bool]) -> list[SourceSentence]:

@@ -1,20 +1,22 @@
 """The last unit of a stage: after all others, once, and not if one of them failed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import apache_beam as beam
 import pytest
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.manifest import Output, output_of
+from vlmixer.artifacts.manifest import Counts, Manifest, output_of
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.finish import Finish, finished_outputs, unfinished
+from vlmixer.pipeline.jobs.finish import Finish, unfinished
+from vlmixer.pipeline.units.finishing import completed, finish_stage, publish_known, with_results
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
+from vlmixer.pipeline.units.results import read_results
 from vlmixer.pipeline.units.stage import AnyStage, Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -35,17 +37,18 @@ class Writes:
         if unit.content == self.broken:
             raise UserError(f"{unit.name}: broken")
         files.publish_bytes(files.join(self.stage.work, f"{unit.name}.txt"), str(unit.content).encode())
-        return UnitResult(None)
+        return UnitResult(None, {"numbers": Counts(1, 1)})
 
 
-def join(stage: AnyStage, units: int) -> Sequence[Output]:
-    """The numbers in one file of the stage's folder."""
+def join(stage: AnyStage, units: int, known: Manifest) -> Manifest:
+    """Write the numbers to one file of the stage's folder."""
     found = [files.read_bytes(files.join(stage.work, f"unit-{number}.txt")) for number in range(units)]
     files.publish_bytes(files.join(stage.folder, "all.txt"), b"".join(found))
-    return [output_of(stage.folder, "all.txt", units)]
+    results = read_results(stage, [unit.name for unit in UNITS], type(None))
+    return with_results(known, results, [output_of(stage.folder, "all.txt", units)])
 
 
-def run(stage: AnyStage, *, broken: int = -1) -> None:
+def run(stage: Stage[TaggedDetails], *, broken: int = -1) -> None:
     left = pending(stage, UNITS)
     finish = Finish(stage, partial(join, stage, len(UNITS)), len(left))
 
@@ -56,9 +59,10 @@ def run(stage: AnyStage, *, broken: int = -1) -> None:
 
 
 @pytest.fixture
-def stage(tmp_path) -> AnyStage:
-    stage = Stage(TAG, str(tmp_path))
-    begin_stage(stage, Plan({}, [], {}), overwrite=False)
+def stage(tmp_path) -> Stage[TaggedDetails]:
+    stage, plan = Stage(TAG, str(tmp_path)), Plan({}, [], {})
+    begin_stage(stage, plan, overwrite=False)
+    publish_known(stage, plan, TaggedDetails("rules", "coco", "-", {}, {}, {}, 0))
     return stage
 
 
@@ -67,7 +71,13 @@ def test_it_writes_what_all_units_left(stage):
     run(stage)
     assert not unfinished(stage)
     assert files.read_bytes(files.join(stage.folder, "all.txt")) == b"0123"
-    (output,) = finished_outputs(stage)
+    assert not files.exists(files.join(stage.folder, manifest.NAME))  # until all is checked
+    found = completed(stage)
+    assert found.counts == {"numbers": Counts(4, 4)}
+    assert finish_stage(stage, max_bad_fraction=0.0) == found
+    published = manifest.read(stage.folder, TAG)
+    assert published.content_hash == found.content_hash
+    (output,) = published.outputs
     assert (output.name, output.rows, output.bytes) == ("all.txt", 4, 4)
 
 

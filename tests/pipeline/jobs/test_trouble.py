@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.pipeline.finishing import finish
 from tests.pipeline.jobs.small_corpus import Corpus, contents, make_corpus, run
 
 from vlmixer.artifacts import manifest
@@ -18,7 +19,6 @@ from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.files import TEMPORARY
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.commands.main import main
-from vlmixer.pipeline.units.finishing import finish_stage
 from vlmixer.pipeline.units.plan import Plan, begin_stage
 from vlmixer.pipeline.units.stage import Stage
 
@@ -199,5 +199,5 @@ def test_what_a_lost_worker_had_begun_is_gone_when_the_stage_is_finished(tmp_pat
     for folder in (stage.folder, stage.rejects):
         Path(folder).mkdir(exist_ok=True)
         Path(folder, f"part-00000.parquet{TEMPORARY}0123").write_bytes(b"half")
-    finish_stage(stage, plan, [], details=details, max_bad_fraction=0)
+    finish(stage, plan, details)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["contents.json", "manifest.json"]

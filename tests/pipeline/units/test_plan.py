@@ -1,13 +1,14 @@
 """Plans of stages: what is refused, and what it says about the difference."""
 
 import pytest
+from tests.pipeline.finishing import finish
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.stages import MIX
 from vlmixer.pipeline.image.survey import SURVEY_UNITS
-from vlmixer.pipeline.units.finishing import finish_stage
+from vlmixer.pipeline.units.finishing import Finished
 from vlmixer.pipeline.units.plan import Plan, begin_stage
 from vlmixer.pipeline.units.stage import Stage
 
@@ -45,9 +46,11 @@ def test_a_begun_stage_names_the_changed_keys(stage):
 
 def test_a_finished_stage_names_the_changed_keys(stage):
     details = ShardsDetails(1, (), "v", "h", "d", "b", {}, 0, {})
-    finished = finish_stage(stage, PLAN, [], details=details, max_bad_fraction=0.0)
-    assert finished.settings == PLAN.settings
-    assert begin_stage(stage, PLAN, overwrite=False) == finished
+    finished = finish(stage, PLAN, details)
+    found = begin_stage(stage, PLAN, overwrite=False)
+    assert found is not None
+    assert found.settings == PLAN.settings
+    assert Finished.of(found) == finished
     with pytest.raises(UserError, match=SAID) as raised:
         begin_stage(stage, OTHER, overwrite=False)
     assert "input" not in str(raised.value)
