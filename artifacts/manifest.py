@@ -9,7 +9,6 @@ import importlib.metadata
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Generic, overload
 
 from vlmixer.artifacts import details, files, json_files, stages
@@ -85,7 +84,7 @@ class Manifest(Generic[Details_co]):
     settings: dict[str, Any] | None = None
     """The settings that `config_hash` covers, so that a change can be named. None in manifests of older versions."""
 
-    @cached_property
+    @property
     def content_hash(self) -> str:
         """The SHA-256 of everything in the manifest."""
         hashed = hashlib.sha256()
