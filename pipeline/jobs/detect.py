@@ -191,8 +191,9 @@ def run_detect(
                 lambda units: units | "DetectRegions" >> transform | "Finish" >> finish,
                 label="detect",
             )
+    labels = completed(stage).details.labels_not_in_vocabulary
     watched.finish(stage, surveyed_files(stage, corpus.pieces))
-    report_unmapped(completed(stage).details.labels_not_in_vocabulary, vocabulary, stage)
+    report_unmapped(labels, vocabulary, stage)
     return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)
 
 

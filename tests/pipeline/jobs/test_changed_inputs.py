@@ -129,7 +129,7 @@ def test_a_text_that_is_cut_while_the_stage_runs(finished, monkeypatch, capsys, 
     assert (out / "tagged" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("when", ["begin_stage", "survey_images", "each_result"])
+@pytest.mark.parametrize("when", ["begin_stage", "survey_images", "completed"])
 def test_a_photo_that_is_replaced_while_the_stage_runs(finished, monkeypatch, capsys, when):
     folder, config, out = finished
     photo = folder / "photos" / "0003.jpg"
@@ -140,7 +140,7 @@ def test_a_photo_that_is_replaced_while_the_stage_runs(finished, monkeypatch, ca
     assert run_and_change(monkeypatch, detect, when, change, config, out, "--overwrite", command="detect") == 1
     assert f"error: {photo}: changed while the stage was running" in capsys.readouterr().err
     assert not (out / "regions" / "manifest.json").exists()
-    if when == "each_result":  # all units are done
+    if when == "completed":  # all units are done
         assert run(config, out, command="detect") == 1
         assert f"stage 'detect' was run with something else: the content of {photo}" in capsys.readouterr().err
 
