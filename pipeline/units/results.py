@@ -38,11 +38,6 @@ def each_result(stage: AnyStage, units: Sequence[str], kind: type[Found]) -> Ite
     return (_result(path, stored, kind) for path, stored in _each(stage, units))
 
 
-def read_summaries(stage: AnyStage, units: Sequence[str]) -> list[UnitResult[None]]:
-    """The results of finished units of any kind, without their details."""
-    return [stored.result(None) for _, stored in _each(stage, units)]
-
-
 def read_counts(stage: AnyStage, units: Sequence[str]) -> list[dict[str, Counts]]:
     """The counts of finished units of any kind."""
     return [stored.counts for _, stored in _each(stage, units)]
