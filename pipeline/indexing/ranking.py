@@ -1,6 +1,6 @@
 """The order of a concept's regions, and its cut: the place of the last region that is a candidate for the bank.
 
-Only scores and places are looked at here. They are small enough to cross a shuffle.
+Only scores and places are looked at here, 16 bytes for each region.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,16 +104,28 @@ def list_places(group: Group, ranking: Ranking) -> dict[int, Places]:
     }
 
 
-def merge_places(found: Iterable[Places], limit: int) -> Places:
-    """All places in one, without those that cannot be among the best `limit`. Holds at most twice `limit` of them."""
-    held = np.zeros(0, selection.PLACE)
-    total = 0
-    for part in found:
-        held = np.concatenate([held, part.best])
-        total += part.total
-        if len(held) > 2 * limit:
-            held = selection.best(held, limit)
-    return Places(held, total)
+def write_places(path: str, found: Mapping[int, Places]) -> None:
+    """Write the places of a group by concept id, for `find_cuts`."""
+    totals = np.array([(concept, places.total, len(places.best)) for concept, places in found.items()], np.int64)
+    best = np.concatenate([np.zeros(0, selection.PLACE), *(places.best for places in found.values())])
+    with files.publishing(path) as file:
+        np.lib.format.write_array(file, totals.reshape(-1, 3), allow_pickle=False)
+        np.lib.format.write_array(file, best, allow_pickle=False)
+
+
+def find_cuts(paths: Iterable[str], limit: int) -> Cuts:
+    """The cuts of the concepts that have places in these files. Holds at most twice `limit` places of each."""
+    held: dict[int, Places] = {}
+    for path in paths:
+        with files.open_read(path) as file:
+            totals = np.lib.format.read_array(file, allow_pickle=False)
+            best = np.lib.format.read_array(file, allow_pickle=False)
+        for (concept, total, _), more in zip(totals.tolist(), np.split(best, totals[:, 2].cumsum())[:-1], strict=True):
+            before = held.get(concept, Places(best[:0], 0))
+            together = np.concatenate([before.best, more])
+            kept = selection.best(together, limit) if len(together) > 2 * limit else together
+            held[concept] = Places(kept, before.total + total)
+    return Cuts({concept: cut(held[concept], limit) for concept in sorted(held)})
 
 
 def cut(places: Places, limit: int) -> Cut:

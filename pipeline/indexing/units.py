@@ -9,6 +9,7 @@ from vlmixer.pipeline.units.unit import Unit
 
 CUTS = "cuts"
 """Name of the only unit of its kind."""
+PLACES = UnitKind("index", "places")
 GATHER = UnitKind("index", "candidates")
 CHOOSE = UnitKind("index", "concepts")
 
@@ -23,8 +24,13 @@ class Group:
 
     @property
     def unit(self) -> str:
-        """Name of the unit that reads the group."""
+        """Name of the unit that gathers candidates in the group."""
         return GATHER.name(self.number)
+
+    @property
+    def places(self) -> str:
+        """Name of the unit that lists places in the group."""
+        return PLACES.name(self.number)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Stage `index`: regions/ → bank/.
 
-Three passes over the regions, each in parallel. The first reads scores only: the best places of each concept go through
-a bounded combiner, which gives the concept's cut, the place where its candidates end. The second reads each group of
+Three passes over the regions, each in parallel. The first reads scores only and lists the best places of each concept;
+one unit finds each concept's cut in them, the place where its candidates end. The second reads each group of
 parts once and writes the candidates' rows to a file with one record batch per concept; all other regions are rejects.
 The third has units of concepts, which gather their batches and choose. A last unit writes the bank. Features and crops
 cross no shuffle.
@@ -9,13 +9,12 @@ cross no shuffle.
 The pure logic is in pipeline/indexing/; the bank's files are written by bank/building.py.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from apache_beam.typehints.decorators import no_annotations
 
@@ -29,13 +28,13 @@ from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import BankSettings, Config
 from vlmixer.pipeline.indexing.candidates import candidates_schema, choose_patches, read_candidates
 from vlmixer.pipeline.indexing.concept_files import ConceptFiles, write_concepts
-from vlmixer.pipeline.indexing.ranking import Cut, Cuts, Places, Ranking, cut, list_places, merge_places
-from vlmixer.pipeline.indexing.units import CUTS, GATHER, SIZES, Group, IndexSizes
+from vlmixer.pipeline.indexing.ranking import Cut, Cuts, Ranking, find_cuts, list_places, write_places
+from vlmixer.pipeline.indexing.units import CUTS, GATHER, PLACES, SIZES, Group, IndexSizes
 from vlmixer.pipeline.indexing.upstream import read_upstream
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.finish import Finish
-from vlmixer.pipeline.units.failures import any_failed, keeping_error
+from vlmixer.pipeline.units.failures import any_failed
 from vlmixer.pipeline.units.finishing import Finished, finish_stage, finish_unit, publish_known, with_results
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.progress import progress
@@ -69,6 +68,7 @@ class IndexPatches(beam.PTransform):
         limit = selection.candidate_limit(settings.selection, settings.max_patches_per_concept)
         regions = Stage(DETECT, out).folder
         self._ranking = Ranking(settings.selection, limit, seed, vocabulary.ids, regions)
+        self._groups = groups
         self._gather = GatherWorker(self._ranking, feature_dim, self._stage)
         self._choose = ConceptWorker(settings, feature_dim, groups, self._stage)
 
@@ -76,12 +76,11 @@ class IndexPatches(beam.PTransform):
         stage = self._stage
         cuts = (
             groups
-            | "SpreadGroups" >> beam.Reshuffle()
-            | "ListPlaces" >> beam.ParDo(_ListPlaces(stage, self._ranking)).with_output_types(tuple[int, Places])
-            | "KeepBest" >> beam.CombinePerKey(_KeepBest(self._ranking.limit))
-            | "CollectCuts" >> beam.combiners.ToList()
+            | "ListPlacesUnits" >> beam.FlatMap(_places_units, stage)
+            | "ListPlaces" >> DoUnits(stage, PlacesWorker(self._ranking, stage))
+            | "CountGroups" >> beam.combiners.Count.Globally()
             | "MakeCutsUnit" >> beam.FlatMap(_cuts_unit, stage)
-            | "WriteCuts" >> DoUnits(stage, CutsWorker())
+            | "FindCuts" >> DoUnits(stage, CutsWorker(self._ranking.limit, self._groups, stage))
         )
         gathered = (
             groups
@@ -101,9 +100,15 @@ def _content(unit: Unit[Group]) -> Group:
 
 
 @no_annotations
-def _cuts_unit(found: Sequence[tuple[int, Cut]], stage: Stage[BankDetails]) -> list[Unit[dict[int, Cut]]]:
-    """The unit that keeps the cuts. None if a group could not be read: the cuts would not cover all regions."""
-    return [] if any_failed(stage) else [Unit(CUTS, dict(found))]
+def _places_units(group: Group, stage: Stage[BankDetails]) -> list[Unit[Group]]:
+    """The unit that lists the group's places, unless the cuts are found already."""
+    return [] if files.exists(stage.stats(CUTS)) else [Unit(group.places, group)]
+
+
+@no_annotations
+def _cuts_unit(groups: int, stage: Stage[BankDetails]) -> list[Unit[None]]:
+    """The unit that finds the cuts. None if a group could not be read: the cuts would not cover all regions."""
+    return [] if any_failed(stage) else [Unit(CUTS, None)]
 
 
 @no_annotations
@@ -120,48 +125,39 @@ def _concept_units(
     return [] if not list(gathered) or any_failed(stage) else sizes.plan_concepts(list(read_cuts(stage)))
 
 
-class _ListPlaces(beam.DoFn):
-    """Lists the best places of every concept in a group of parts."""
-
-    def __init__(self, stage: Stage[BankDetails], ranking: Ranking) -> None:
-        self._stage = stage
-        self._ranking = ranking
-
-    def process(self, group: Group) -> Iterator[tuple[int, Places]]:
-        if not files.exists(self._stage.stats(CUTS)):
-            with keeping_error(self._stage, f"places-{group.unit}"):
-                yield from list_places(group, self._ranking).items()
-
-
-class _KeepBest(beam.CombineFn):
-    """Merges the places of a concept to its cut."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def create_accumulator(self) -> Places:
-        return Places(np.zeros(0, selection.PLACE), 0)
-
-    def add_input(self, accumulator: Places, element: Places) -> Places:
-        return merge_places([accumulator, element], self._limit)
-
-    def merge_accumulators(self, accumulators: Iterable[Places]) -> Places:
-        return merge_places(accumulators, self._limit)
-
-    def extract_output(self, accumulator: Places) -> Cut:
-        return cut(accumulator, self._limit)
-
-
 @dataclass(frozen=True)
-class CutsWorker:
-    """Keeps the cuts. Unit content: cuts by concept id."""
+class PlacesWorker:
+    """Lists the best places of every concept in a group of parts (the unit's content)."""
+
+    ranking: Ranking
+    stage: Stage[BankDetails]
 
     def load(self) -> None:
         return None
 
-    def run(self, unit: Unit[dict[int, Cut]], resource: None) -> UnitResult[Cuts]:
-        return UnitResult(Cuts(dict(sorted(unit.content.items()))))
+    def run(self, unit: Unit[Group], resource: None) -> UnitResult[None]:
+        write_places(_places_file(self.stage, unit.name), list_places(unit.content, self.ranking))
+        return UnitResult(None)
+
+
+@dataclass(frozen=True)
+class CutsWorker:
+    """Finds and keeps the cuts, of the places in this many groups."""
+
+    limit: int
+    groups: int
+    stage: Stage[BankDetails]
+
+    def load(self) -> None:
+        return None
+
+    def run(self, unit: Unit[None], resource: None) -> UnitResult[Cuts]:
+        paths = (_places_file(self.stage, PLACES.name(number)) for number in range(self.groups))
+        return UnitResult(find_cuts(paths, self.limit))
+
+
+def _places_file(stage: Stage[BankDetails], unit: str) -> str:
+    return files.join(stage.work, f"{unit}.places")
 
 
 def read_cuts(stage: Stage[BankDetails]) -> dict[int, Cut]:

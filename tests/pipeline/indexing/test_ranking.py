@@ -6,9 +6,8 @@ from tests.pipeline.indexing.small_regions import VOCABULARY, make_regions
 from vlmixer.artifacts import manifest
 from vlmixer.bank import selection
 from vlmixer.pipeline.indexing.candidates import other_concepts
-from vlmixer.pipeline.indexing.ranking import Cut, Places, Ranking, list_places
+from vlmixer.pipeline.indexing.ranking import Cut, Places, Ranking, find_cuts, list_places, write_places
 from vlmixer.pipeline.indexing.units import SIZES
-from vlmixer.pipeline.jobs.index import _KeepBest
 
 
 def test_a_cut_takes_the_best_and_ties_by_place():
@@ -16,22 +15,26 @@ def test_a_cut_takes_the_best_and_ties_by_place():
     assert Cut(5, -0.5, 0, 3).candidates(places).tolist() == [True, True, True, False, False]
 
 
-def test_the_combiner_finds_the_cut_however_places_come_together():
+def test_the_cut_is_the_same_however_regions_are_grouped(tmp_path):
     rng = np.random.default_rng(0)
     ranks = -rng.integers(0, 9, (9, 50)) / 9
     places = np.array([(rank, *place) for place, rank in np.ndenumerate(ranks)], selection.PLACE)
-    keep = _KeepBest(40)
     last = selection.best(places, 40)[-1]
-    for pieces in (1, 3, 17):
-        accumulators = []
-        for group in np.array_split(rng.permutation(places), pieces):
-            accumulator = keep.create_accumulator()
-            for piece in np.array_split(group, 4):
-                accumulator = keep.add_input(accumulator, Places(piece, len(piece)))
-                assert len(accumulator.best) <= 2 * 40 + len(piece)
-            accumulators.append(accumulator)
-        cut = keep.extract_output(keep.merge_accumulators(accumulators))
-        assert (cut.total, cut.rank, cut.part, cut.row) == (450, *last.tolist())
+    for groups in (1, 3, 17):
+        paths = []
+        for number, group in enumerate(np.array_split(rng.permutation(places), groups)):
+            found = {5: Places(group, len(group) + 1), 7: Places(group[:1], 1)} if number else {5: Places(group, 9)}
+            paths.append(str(tmp_path / f"{groups}-{number}.places"))
+            write_places(paths[-1], found)
+        cuts = find_cuts(paths, 40).by_concept
+        total = sum(len(group) + 1 for group in np.array_split(places, groups)[1:]) + 9
+        assert cuts[5] == Cut(total, *last.tolist())
+        assert (cuts[7].total if groups > 1 else 0) == groups - 1
+
+
+def test_a_group_without_regions_has_no_places(tmp_path):
+    write_places(str(tmp_path / "none.places"), {})
+    assert find_cuts([str(tmp_path / "none.places")], 40).by_concept == {}
 
 
 def test_places_of_a_group(tmp_path):

@@ -101,12 +101,12 @@ def test_every_unit_goes_through_one_reshuffle(jobs):
         for step in work:
             assert [spread[each] for each in step.inputs] == [step.label.replace("/DoUnit", "/SpreadUnits")]
         readers = [step for step in steps if step.inputs & set(spread) and step.kind != ""]
-        assert {step.label for step in readers if not step.label.endswith(("/DoUnit", "/ListPlaces"))} == set()
+        assert {step.label for step in readers if not step.label.endswith("/DoUnit")} == set()
         assert len({step.label for step in readers}) == len(reshuffles)
 
 
 def test_nothing_else_is_shuffled(jobs):
-    """Pixels, features and sentences travel through files. Names of units and places of regions go through shuffles."""
+    """Pixels, features and sentences travel through files. Names of units go through shuffles."""
     for job in jobs.values():
         steps = all_steps(job)
         allowed = {step.label for step in steps if step.kind == RESHUFFLE or step.kind in COMBINE}
@@ -120,7 +120,7 @@ def test_a_stage_waits_for_its_passes_inside_the_job(jobs):
     passes = {label: [step.label for step in all_steps(job) if step.label.endswith("/DoUnit")] for label, job in
               jobs.items()}  # fmt: skip
     assert {label: len(found) for label, found in passes.items() if len(found) > 1} == {
-        "tag: read": 2, "tag": 2, "detect: survey": 3, "detect": 2, "index": 4, "mix": 4,
+        "tag: read": 2, "tag": 2, "detect: survey": 3, "detect": 2, "index": 5, "mix": 4,
     }  # fmt: skip
     for label in ("tag: read", "tag", "detect: survey", "detect", "index", "mix"):
         steps = all_steps(jobs[label])
