@@ -10,15 +10,69 @@ from contextlib import contextmanager
 from typing import IO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
 
+MAX_TIMES, MAX_UNPACKED = 200, 1 << 26
+"""A column of a row group may unpack to this many times its size, or to this many bytes if that is more."""
+MAX_SHARED_ROWS = 1000
+"""Rows of a row group of ours whose texts must fit into MAX_UNPACKED bytes."""
+
 
 def open_parquet(file: IO[bytes], *, buffer_size: int = 0) -> pq.ParquetFile:
     """The Parquet file, opened for reading by row groups. buffer_size: bytes read at a time, 0 for whole columns."""
     return pq.ParquetFile(file, buffer_size=buffer_size, pre_buffer=False)
+
+
+def refuse_bomb(table: pq.ParquetFile, group: int, columns: Sequence[str] | None = None) -> None:
+    """Raises pyarrow.ArrowInvalid if a column of a row group (default: any) unpacks to far more than its size."""
+    metadata = table.metadata.row_group(group)
+    for column in map(metadata.column, range(metadata.num_columns)):
+        packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+        used = columns is None or column.path_in_schema.partition(".")[0] in columns
+        if used and unpacked > max(MAX_TIMES * packed, MAX_UNPACKED):
+            raise pa.ArrowInvalid(
+                f"column {column.path_in_schema[:100]} of row group {group} unpacks to {unpacked:,} bytes, more than "
+                f"{MAX_TIMES} times its size"
+            )
+
+
+def rows_at_once(table: pq.ParquetFile, file: IO[bytes], group: int, column: str, most: int) -> int:
+    """The number of rows, at most `most`, whose values in `column` take no more than MAX_UNPACKED bytes.
+
+    A value that many rows share is in the file once, and once for each row in memory.
+    """
+    names = [
+        table.metadata.row_group(group).column(place).path_in_schema for place in range(table.metadata.num_columns)
+    ]
+    if column not in names:  # of lists or structs
+        return most
+    metadata = table.metadata.row_group(group).column(names.index(column))
+    if not metadata.has_dictionary_page or metadata.total_uncompressed_size * most <= MAX_UNPACKED:
+        return most
+    shared = pq.ParquetFile(file, read_dictionary=[column], pre_buffer=False)
+    batch = next(shared.iter_batches(1, row_groups=[group], columns=[column], use_threads=False), None)
+    if batch is None or not pa.types.is_dictionary(batch.schema.field(0).type):
+        return most
+    values = batch.column(0).dictionary
+    longest = max(pc.max(pc.binary_length(values)).as_py() or 0, 1)
+    return min(most, max(MAX_UNPACKED // longest, 1))
+
+
+def refuse_large(table: pq.ParquetFile, file: IO[bytes], group: int, columns: Sequence[str] | None = None) -> None:
+    """Raises pyarrow.ArrowInvalid if a row group of a file that a stage wrote would fill the memory.
+
+    table: the opened `file`. columns: those that will be read, default: all.
+    """
+    refuse_bomb(table, group, columns)
+    rows = table.metadata.row_group(group).num_rows
+    for field in table.schema_arrow:
+        used = pa.types.is_string(field.type) and (columns is None or field.name in columns)
+        if used and rows_at_once(table, file, group, field.name, rows) < min(rows, MAX_SHARED_ROWS):
+            raise pa.ArrowInvalid(f"column {field.name} of row group {group} has texts that fill the memory")
 
 
 def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None) -> pa.Table:
@@ -57,7 +111,7 @@ class OwnTable:
 
     def __init__(self, file: IO[bytes], schema: pa.Schema | WidthOf) -> None:
         """Raises pyarrow.ArrowInvalid if the file has other columns."""
-        self._file = open_parquet(file)
+        self._python_file, self._file = file, open_parquet(file)
         found = self._file.schema_arrow
         expected: pa.Schema = schema if isinstance(schema, pa.Schema) else schema(found)
         if not found.equals(expected):
@@ -71,6 +125,8 @@ class OwnTable:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows. Raises pyarrow.ArrowInvalid for a null or a text that is none."""
+        for number in range(self._file.metadata.num_row_groups):
+            refuse_large(self._file, self._python_file, number, columns)
         return _sound(self._file.read(columns=None if columns is None else list(columns), use_threads=False))
 
     def read_row_group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -78,6 +134,7 @@ class OwnTable:
         such group."""
         if not 0 <= number < self._file.metadata.num_row_groups:
             raise pa.ArrowInvalid(f"no row group {number}")
+        refuse_large(self._file, self._python_file, number, columns)
         names = None if columns is None else list(columns)
         return _sound(self._file.read_row_group(number, columns=names, use_threads=False))
 

@@ -24,7 +24,7 @@ from vlmixer.artifacts import files, manifest, schemas, stages
 from vlmixer.artifacts.details import BankDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import open_parquet, refuse_large
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.bank.building import CONCEPTS, CROPS, FEATURES, INDEX, PATCHES
 from vlmixer.bank.concepts import Concept, Vocabulary
@@ -123,7 +123,10 @@ class PatchBank:
     def _patches_file(self) -> pq.ParquetFile:
         path = files.join(self.folder, PATCHES)
         try:
-            file = open_parquet(files.open_read(path))
+            opened = files.open_read(path)
+            file = open_parquet(opened)
+            for group in range(file.num_row_groups):
+                refuse_large(file, opened, group)
         except (OSError, pa.ArrowException) as error:
             self._snapshot.check()
             raise damaged(path, short(error)) from error

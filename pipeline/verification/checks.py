@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import open_parquet, refuse_large
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.stages import Details
@@ -62,6 +62,7 @@ class StageFolder(Generic[Details]):
             with suppress(*UNREADABLE), files.open_read(self.path(output)) as file:
                 parquet = open_parquet(file)
                 for group in range(parquet.num_row_groups):
+                    refuse_large(parquet, file, group, [column])
                     yield from parquet.read_row_group(group, columns=[column], use_threads=False)[column].to_pylist()
 
     def check_count(self, kind: str, found: int) -> None:
@@ -87,6 +88,7 @@ def read_tables(path: str, output: Output, schema: pa.Schema, report: VerifyRepo
         if parquet.metadata.num_rows != output.rows:
             report.add(path, f"{parquet.metadata.num_rows} rows, the manifest says {output.rows}")
         for group in range(parquet.num_row_groups):
+            refuse_large(parquet, file, group)
             yield parquet.read_row_group(group, use_threads=False)
 
 

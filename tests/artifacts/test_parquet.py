@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import open_parquet, read_parquet, reading
+from vlmixer.artifacts.parquet import open_parquet, read_parquet, reading, rows_at_once
 
 TABLE = pa.table({"id": list(range(100)), "name": [f"name {number}" for number in range(100)]})
 
@@ -81,3 +81,38 @@ def test_other_columns_groups_and_bytes_are_damage(path, tmp_path):
     schema = pa.schema([("text", pa.string())])
     with pytest.raises(UserError, match=r"UTF-?8"), reading(str(tmp_path / "a.parquet"), schema) as table:
         table.read()
+
+
+SHARED = pa.schema([("name", pa.string())])
+
+
+def write_shared(path: Path, length: int, rows: int) -> None:
+    """A file of one row group in which all rows share one text, which it has once."""
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["a" * length]))
+    pq.write_table(pa.table({"name": shared}), path, compression="zstd", store_schema=False)
+
+
+def test_a_text_that_would_fill_the_memory_in_each_row_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_shared(path, 20_000, 10_000)
+    assert path.stat().st_size < 10_000  # in memory it would have 200 MB
+    with path.open("rb") as file:
+        assert rows_at_once(open_parquet(file), file, 0, "name", 4096) == (1 << 26) // 20_000
+    write_shared(path, 100_000, 10_000)
+    with (
+        pytest.raises(UserError, match="column name of row group 0 has texts that"),
+        reading(str(path), SHARED) as table,
+    ):
+        table.read_row_group(0)
+    write_shared(path, 100, 10_000)
+    with reading(str(path), SHARED) as table:
+        assert table.read()["name"].to_pylist() == ["a" * 100] * 10_000
+
+
+def test_a_column_that_unpacks_to_many_times_its_size_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"name": ["a dog", "a" * (70 << 20)]}), path, compression="zstd")
+    for read in (lambda table: table.read_row_group(0), lambda table: table.read(["name"])):
+        said = r"column name of row group 0 unpacks to [\d,]+ bytes, more than 200 times"
+        with pytest.raises(UserError, match=said), reading(str(path), SHARED) as table:
+            read(table)

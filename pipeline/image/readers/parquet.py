@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import open_parquet, refuse_bomb
 from vlmixer.pipeline.image.readers.base import (
     ImageRef,
     InputFile,
@@ -166,6 +166,8 @@ def rows_of(
                 groups.append(group)
                 first = at if first is None else first
             at += rows
+        for group in groups:
+            refuse_bomb(parquet, group, [top, *columns])
         row = first or 0
         if not columns:
             yield from ((row, None, {}) for row in range(start, stop))

@@ -6,11 +6,13 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlmixer.artifacts.parquet import open_parquet
+from vlmixer.artifacts.parquet import open_parquet, refuse_bomb, rows_at_once
 from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable
 from vlmixer.pipeline.text.readers.fields import field_path, suggested_column, text_of
 
 ROWS_PER_BATCH = 4096
+READ_BUFFER = 1 << 20
+"""Bytes that are read at a time; without a limit, a row group's whole column."""
 
 
 class ParquetColumn:
@@ -22,7 +24,7 @@ class ParquetColumn:
     errors: tuple[type[Exception], ...] = (pa.ArrowException,)
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
-        table = open_parquet(file)
+        table = open_parquet(file, buffer_size=READ_BUFFER)
         columns = table.schema_arrow.names
         column = options.field if options.field in columns else field_path(options.field)[0]
         if column not in columns:
@@ -40,15 +42,17 @@ class ParquetColumn:
         for group in range(table.num_row_groups):
             begin = begin_of(table.metadata.row_group(group))
             if begin >= text_slice.start and (text_slice.end < 0 or begin < text_slice.end):
-                yield from _row_group(table, group, row, column, options.field)
+                refuse_bomb(table, group, [column])
+                rows = rows_at_once(table, file, group, column, ROWS_PER_BATCH)
+                yield from _row_group(table, group, row, rows, column, options.field)
             row += table.metadata.row_group(group).num_rows
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         return text_slice.size * records // int(open_parquet(file).metadata.num_rows)
 
 
-def _row_group(table: pq.ParquetFile, group: int, row: int, column: str, field: str) -> Iterator[Record]:
-    for batch in table.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=[column], use_threads=False):
+def _row_group(table: pq.ParquetFile, group: int, row: int, rows: int, column: str, field: str) -> Iterator[Record]:
+    for batch in table.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False):
         for value in batch.column(0):
             try:
                 yield Record(row, text_of({column: value.as_py()}, field))
