@@ -5,6 +5,7 @@ RUN/tokenizer.json              the vocabulary
 RUN/log.jsonl, tensorboard/     losses every few steps, see model.progress
 RUN/checkpoints/step-00000500/  model.safetensors, optimizer.pt, state.json; the last few and the best
 RUN/reference.safetensors       what is likely in the training data, see model.likelihood.Reference
+RUN/config.json, tokenizer_config.json, README.md   for Hugging Face, see model.hub_files
 RUN/model.safetensors           the finished network; written after the last step
 RUN/manifest.json               the hashes of the files of the finished run, see model.finished; written last
 """
@@ -115,7 +116,7 @@ def sweep(run: str) -> None:
 def save_network(run: str, network: Network, reference: Reference) -> None:
     """Write the reference and then the finished network."""
     files.publish_bytes(files.join(run, REFERENCE), safetensors.numpy.save(vars(reference)))
-    files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(plain(network)))
+    files.publish_bytes(files.join(run, MODEL), safetensors_of(network))
 
 
 def folder_of(run: str, step: int) -> str:
@@ -137,7 +138,7 @@ def save_checkpoint(run: str, network: nn.Module, optimizer: torch.optim.Optimiz
     # Serialised in memory first, because torch's own error for a full disk does not say so.
     packed = io.BytesIO()
     torch.save(optimizer.state_dict(), packed)
-    weights = safetensors.torch.save(plain(network))
+    weights = safetensors_of(network)
     hashes = {
         MODEL: hashlib.sha256(weights).hexdigest(),
         OPTIMIZER: hashlib.sha256(packed.getbuffer()).hexdigest(),
@@ -309,6 +310,7 @@ def with_feature_dim(config: Settings, feature_dim: int, where: str) -> Settings
     return replace(config, model=replace(config.model, feature_dim=feature_dim))
 
 
-def plain(network: nn.Module) -> dict[str, Tensor]:
-    """The network's parameters by name, on the CPU, as files of weights have them."""
-    return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+def safetensors_of(network: nn.Module) -> bytes:
+    """The network's parameters by name as the content of a safetensors file. transformers needs the format there."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    return safetensors.torch.save(plain, {"format": "pt"})

@@ -144,7 +144,7 @@ def _finetune(
         module = task.objective(setup, network, ranks)
         loop(of, setup.settings, module, optimizer, loader.batches(first), state, device, progress, stop)
     if ranks.first:
-        files.publish_bytes(files.join(run, MODEL), safetensors.torch.save(checkpoint.plain(network)))
+        files.publish_bytes(files.join(run, MODEL), checkpoint.safetensors_of(network))
         _finish(run, task, content, start, steps)
 
 

@@ -1,6 +1,7 @@
 """The manifest of a finished run, in the form of the stages' manifests: written last, checked before the run is used.
 
-It lists what is used of a run: config, tokenizer, reference texts, network, and pipeline.yaml if the command wrote it.
+It lists what is used of a run: config, tokenizer, reference texts, network, pipeline.yaml if the command wrote it, and
+what Hugging Face reads, see model.hub_files.
 The log and TensorBoard's files hold times, and checkpoints may be removed; neither is listed. Each checkpoint has the
 hashes of its own files, see model.checkpoint.
 """
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any, overload
 
 from vlmixer.artifacts import contents, files, json_files, manifest
+from vlmixer.artifacts.dataset_cards import CARD
 from vlmixer.artifacts.details import RunDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
@@ -23,8 +25,9 @@ CONFIG, TOKENIZER, MODEL = "config.yaml", "tokenizer.json", "model.safetensors"
 OPTIMIZER, STATE = "optimizer.pt", "state.json"
 REFERENCE = "reference.safetensors"
 PIPELINE = "pipeline.yaml"
+HUB_CONFIG, HUB_TOKENIZER = "config.json", "tokenizer_config.json"
 LABELS, PHOTOS, REJECTS = "labels.json", "photos.json", "rejects.parquet"
-LISTED = (CONFIG, LABELS, MODEL, PHOTOS, PIPELINE, REFERENCE, REJECTS, TOKENIZER)
+LISTED = (CARD, HUB_CONFIG, CONFIG, LABELS, MODEL, PHOTOS, PIPELINE, REFERENCE, REJECTS, TOKENIZER, HUB_TOKENIZER)
 """The files of a finished run, in the order of their names. A run that no pipeline was given to lacks pipeline.yaml;
 labels.json, photos.json and rejects.parquet are those of fine-tuned runs, which have no reference."""
 _CONTENT_HASH = "content_hash"
@@ -67,16 +70,20 @@ def finish(run: str, settings: Mapping[str, Any], shards: ShardSet, steps: int, 
     """
     if pipeline is not None:
         files.publish_bytes(files.join(run, PIPELINE), pipeline.encode())
-    details = RunDetails(
+    inputs = [Input(_name_of(shards, run), shards.bytes, shards.content_hash)]
+    publish(run, TRAIN, settings, inputs, details_of(shards, steps), {}, shards.content_hash)
+    _record(run)
+
+
+def details_of(shards: ShardSet, steps: int) -> RunDetails:
+    """What the manifest says about a run of `steps` updates on these shards."""
+    return RunDetails(
         steps=steps,
         samples=sum(shard.rows for shard in (*shards.mixed, *shards.images)),
         feature_dim=shards.feature_dim,
         vocabulary=shards.vocabulary,
         vocabulary_hash=shards.vocabulary_hash,
     )
-    inputs = [Input(_name_of(shards, run), shards.bytes, shards.content_hash)]
-    publish(run, TRAIN, settings, inputs, details, {}, shards.content_hash)
-    _record(run)
 
 
 def publish(

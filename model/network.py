@@ -1,7 +1,7 @@
 """The network: a single-stream Transformer encoder in BERT's layout that reads word pieces and regions alike.
 
-Parameters have the names of Hugging Face's BERT, so that its weights load by name. The input is left to model.views and
-model.padding, the losses to model.objectives.
+Parameters have the names of Hugging Face's BERT: its weights load by name, and transformers reads ours. The input is
+left to model.views and model.padding, the losses to model.objectives.
 """
 
 from dataclasses import dataclass, fields

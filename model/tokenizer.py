@@ -66,7 +66,7 @@ class Tokenizer:
                 "the network. The file is damaged: fetch it again, or train again."
             )
         special = [vocabulary[piece] for piece in SPECIAL]
-        _, self.unknown, self.begin, self.end, self.mask = special
+        self.padding, self.unknown, self.begin, self.end, self.mask = special
         #: Ids that are not special: the random replacements of masked pieces.
         self.ordinary = np.setdiff1d(np.arange(self.size), special)
 

@@ -19,6 +19,7 @@ from vlmixer.model.bert import load_bert
 from vlmixer.model.config import Settings, TrainConfig
 from vlmixer.model.data import Batch, Loader
 from vlmixer.model.embedding import embed_reference
+from vlmixer.model.hub_files import write_hub_files
 from vlmixer.model.loop import Objective, RunOf, alone_in, find_device, loop, optimizer_of, require_local, torch_seed
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
@@ -177,6 +178,8 @@ def _train(
             loop(of, config, module, optimizer, batches, state, device, progress, stop)
     if ranks.first:
         checkpoint.save_network(run, network, embed_reference(network, tokenizer, settings.model, shard_set))
+        details = finished.details_of(shard_set, config.steps)
+        write_hub_files(run, settings, tokenizer, details, shard_set.content_hash)
         finished.finish(run, checkpoint.lasting(settings), shard_set, config.steps, pipeline)
 
 

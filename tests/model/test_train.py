@@ -28,13 +28,16 @@ from vlmixer.model.training import LOSSES, train
 
 def test_a_run_leaves_what_is_needed_to_use_it(straight):
     assert sorted(os.listdir(straight)) == [
+        "README.md",
         "checkpoints",
+        "config.json",
         "config.yaml",
         "log.jsonl",
         "manifest.json",
         "model.safetensors",
         "reference.safetensors",
         "tokenizer.json",
+        "tokenizer_config.json",
     ]
     # The last two, and the best, which here is the last.
     assert sorted(os.listdir(f"{straight}/checkpoints")) == ["step-00000008", "step-00000012"]

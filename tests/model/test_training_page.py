@@ -33,12 +33,12 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("program", "output"), zip(blocks("python"), ["[[", "[]"], strict=True))
+@pytest.mark.parametrize(("program", "output"), zip(blocks("python"), ["[[", "torch.Size([1, "], strict=True))
 def test_the_programs_run(folder, program, output):
     path = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1 if output == "[]" else 0].startswith(output)
+    assert done.stdout.startswith(output)
 
 
 def test_the_configs_are_read(folder, monkeypatch):
