@@ -250,7 +250,7 @@ def main() -> None:
         tagger.tag(texts[:BATCH])  # loads what is loaded on first use
 
         peak = stage(made, 1)
-        sizes = json.loads((shards / "sizes.json").read_text())
+        sizes = json.loads((shards / ".nv-meta" / ".info.json").read_text())["shard_counts"]
         count = sum(sizes.values())
         size = sum(path.stat().st_size for path in shards.glob("*.tar"))
         paths = sorted(shards.glob("mixed-*.tar"))[:SHARDS_HELD]

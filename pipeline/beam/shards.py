@@ -191,7 +191,8 @@ def _publish(
         raise UserError(f"WriteShards: no sample for {out}. Look at the rejects of the transforms before it.")
     outputs = [Output(**written._asdict()) for names, _ in shards for written in names]
     tars = [output for output in outputs if output.name.endswith(".tar")]
-    outputs += write_reader_indexes(out, tars)
+    pictures = any(found["pictures"] for _, found in shards)
+    outputs += write_reader_indexes(out, tars, pictures)
     widths = {width for _, found in shards for width in found["widths"]}
     if len(widths) > 1:
         raise UserError(f"WriteShards: features of widths {sorted(widths)}. Samples of one folder need one detector.")
@@ -217,7 +218,7 @@ def _publish(
         seed=seed,
         settings={},
     )
-    outputs.append(write_card(out, tars, details, any(found["pictures"] for _, found in shards)))
+    outputs.append(write_card(out, tars, details, pictures))
     outputs.sort(key=lambda output: output.name)
     settings: dict[str, Any] = {"transform": "WriteShards", "seed": seed}
     made = Manifest(

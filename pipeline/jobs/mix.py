@@ -277,7 +277,7 @@ def sum_up(
     tars = [entry for entry in made.outputs if entry.name.endswith(".tar")]
     in_order = sorted(tars, key=lambda entry: not entry.name.startswith(MIXED.prefix))
     outputs = [
-        *write_reader_indexes(stage.folder, in_order),
+        *write_reader_indexes(stage.folder, in_order, details.settings["crops"]),
         *write_tally(stage.folder, tally, uses),
         write_card(stage.folder, in_order, details, details.settings["crops"]),
     ]

@@ -15,8 +15,11 @@ ENERGON_TEXT = {
 }
 
 
-def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:
-    """Write sizes.json (open_clip), _info.json (timm) and .nv-meta/ (energon) for the shards of `folder`."""
+def write_reader_indexes(folder: str, shards: Sequence[Output], pictures: bool) -> list[Output]:
+    """Write .nv-meta/ (energon) for the shards of `folder`; sizes.json (open_clip) and _info.json (timm) with pictures.
+
+    Without pictures these two can use no sample, and open_clip would wait for one for ever.
+    """
     splits = {}
     for split in ("mixed", "images"):
         of_split = [shard for shard in sorted(shards, key=lambda shard: shard.name) if shard.name.startswith(split)]
@@ -30,14 +33,14 @@ def write_reader_indexes(folder: str, shards: Sequence[Output]) -> list[Output]:
     sizes = {shard.name: shard.rows for shard in shards}
     parts = {split: splits[name]["filenames"] if name in splits else [] for split, name in ENERGON_SPLITS.items()}
     contents = {
-        "sizes.json": sizes,
-        "_info.json": {"splits": splits},
         ".nv-meta/.info.json": {"energon_version": ENERGON_VERSION, "shard_counts": sizes},
         # JSON is YAML.
         ".nv-meta/split.yaml": {"split_parts": parts, "exclude": []},
         ".nv-meta/dataset.yaml": ENERGON_TEXT,
         ".nv-meta/crude.yaml": {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"},
     }
+    if pictures:
+        contents |= {"sizes.json": sizes, "_info.json": {"splits": splits}}
     for name, content in contents.items():
         files.publish_bytes(files.join(folder, name), json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
     return [manifest.output_of(folder, name, len(shards)) for name in sorted(contents)]

@@ -146,10 +146,13 @@ def _check_offsets(stage: StageFolder[ShardsDetails]) -> None:
 
 
 def _check_sizes(stage: StageFolder[ShardsDetails]) -> None:
-    """open_clip's sizes.json must hold the number of samples in each shard."""
-    for output in stage.named("sizes.json"):
+    """energon's .info.json and open_clip's sizes.json must hold the number of samples in each shard."""
+    sizes = {entry.name: entry.rows for entry in stage.manifest.outputs if entry.name.endswith(".tar")}
+    for output in (*stage.named("sizes.json"), *stage.named(".nv-meta/.info.json")):
         path = stage.path(output)
-        expected = {entry.name: entry.rows for entry in stage.manifest.outputs if entry.name.endswith(".tar")}
         with stage.report.reading(path):
-            if json_files.parse(json_files.read_limited(path, advice="")) != expected:
+            content = json_files.parse(json_files.read_limited(path, advice=""))
+            if path.endswith(".info.json"):
+                content = content.get("shard_counts") if isinstance(content, dict) else None
+            if content != sizes:
                 stage.report.add(path, "its sizes of the shards are not the manifest's")

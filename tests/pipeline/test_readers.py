@@ -36,6 +36,13 @@ def crops(tmp_path_factory) -> Path:
     return corpus.folder / "out" / "shards"
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    corpus = make_corpus(tmp_path_factory.mktemp("no_pictures"))
+    assert run(corpus.write_config(), corpus.folder / "out") == 0
+    return corpus.folder / "out" / "shards"
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "crops"])
 def shards(request, tmp_path_factory) -> Path:
     corpus = make_corpus(tmp_path_factory.mktemp("readers"))
@@ -104,21 +111,34 @@ def test_the_card_tells_what_is_in_the_folder(shards):
     )
 
 
+@pytest.mark.parametrize(("section", "said"), [("open_clip", "--train-num-samples"), ("timm", "_info.json")])
+def test_readers_of_pictures_refuse_shards_without_any(plain, section, said, tmp_path):
+    """open_clip would wait for a picture for ever."""
+    (block,) = [block for block in BLOCKS if block.section == section]
+    done = run_block(block, plain, tmp_path)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.section} {' '.join(block.packages[:2])}" for block in BLOCKS])
 def test_every_block_of_the_page_runs(crops, block, tmp_path):
     """Energon's apart. What a section installs is what it gets, if it is kept in two versions."""
-    (tmp_path / "out").symlink_to(crops.parent)
+    done = run_block(block, crops, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def run_block(block, shards, tmp_path):
+    (tmp_path / "out").symlink_to(shards.parent)
     old = any(package == "webdataset==0.2.86" for package in block.packages)
     path = [str(ROOT), *([str(READERS)] if old else [])]
     code = f"import sys\nsys.path[:0] = {path[::-1]!r}\n{block.code}"
     if "webdataset" in " ".join(block.packages):
         code += f"\nimport webdataset\nassert webdataset.__version__.startswith({'0.2.86' if old else '1.'!r})\n"
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
 
 
 def test_what_every_reader_relies_on(shards):
@@ -145,11 +165,14 @@ def test_what_every_reader_relies_on(shards):
 
 def test_index_files_tell_the_shards_sizes(shards):
     sizes = {path.name: len(ours(path)) for path in shards.glob("*.tar")}
-    assert json.loads((shards / "sizes.json").read_text()) == sizes
-    info = json.loads((shards / "_info.json").read_text())["splits"]
-    assert set(info) == set(KINDS)
-    told = [dict(zip(split["filenames"], split["shard_lengths"], strict=True)) for split in info.values()]
-    assert {**told[0], **told[1]} == sizes
+    pictures = any(sample.picture is not None for path in shards.glob("*.tar") for sample in ours(path).values())
+    assert {(shards / name).exists() for name in ("sizes.json", "_info.json")} == {pictures}
+    if pictures:
+        assert json.loads((shards / "sizes.json").read_text()) == sizes
+        info = json.loads((shards / "_info.json").read_text())["splits"]
+        assert set(info) == set(KINDS)
+        told = [dict(zip(split["filenames"], split["shard_lengths"], strict=True)) for split in info.values()]
+        assert {**told[0], **told[1]} == sizes
     energon = json.loads((shards / ".nv-meta" / ".info.json").read_text())
     assert energon["shard_counts"] == sizes
     parts = json.loads((shards / ".nv-meta" / "split.yaml").read_text())["split_parts"]

@@ -63,14 +63,14 @@ def test_equal_samples_in_any_order_give_equal_bytes(tmp_path):
         "views": {"read": 23, "rejected": {}, "written": 23},
     }
     assert manifest["details"]["replaced"] == {"dog": 23}
-    sizes = json.loads((tmp_path / "one" / "sizes.json").read_text())
+    sizes = json.loads((tmp_path / "one" / ".nv-meta" / ".info.json").read_text())["shard_counts"]
     assert sum(sizes.values()) == 30
     assert set(sizes) == set(tars)
 
 
 def test_a_shard_that_no_sample_falls_on_is_there(tmp_path):
     write(list(map(mixed, range(3))), tmp_path, size=1)
-    rows = json.loads((tmp_path / "sizes.json").read_text())
+    rows = json.loads((tmp_path / ".nv-meta" / ".info.json").read_text())["shard_counts"]
     assert sorted(rows) == ["mixed-000000.tar", "mixed-000001.tar", "mixed-000002.tar"]
     assert sorted(rows.values()) == [0, 1, 2]
     assert len(all_samples(tmp_path, "mixed-*.tar")) == 3

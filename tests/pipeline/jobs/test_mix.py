@@ -97,7 +97,7 @@ def test_crops_are_the_patches_pictures(mixed_with):
 
 def test_image_shards_are_of_even_size_and_hold_every_image_once(mixed_with):
     out, samples = mixed_with(samples_per_shard=40)
-    sizes = json.loads((out / "shards" / "sizes.json").read_text())
+    sizes = json.loads((out / "shards" / ".nv-meta" / ".info.json").read_text())["shard_counts"]
     images = [size for name, size in sizes.items() if name.startswith("images-")]
     assert sum(images) == 150
     assert set(images) <= {37, 38}

@@ -102,7 +102,7 @@ def test_numbers_that_were_read_wrongly(out, problems, feature, said):
 
 @pytest.mark.parametrize(
     "name", ["tagged/part-00000.parquet", "regions/part-00000.parquet", "bank/concepts.parquet", "bank/patches.parquet",
-             "bank/features.npy", "bank/index.faiss", "shards/mixed-000000.tar", "shards/sizes.json"],
+             "bank/features.npy", "bank/index.faiss", "shards/mixed-000000.tar", "shards/.nv-meta/.info.json"],
 )  # fmt: skip
 def test_a_file_that_is_nothing_of_its_kind_is_a_problem_and_no_crash(out, problems, name):
     (out / name).write_bytes(b"something else")

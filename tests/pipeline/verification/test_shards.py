@@ -12,6 +12,7 @@ import pytest
 from tests.pipeline.verification.rewriting import rewrite_manifest
 from tests.tars import member_bytes
 
+from vlmixer.artifacts import manifest
 from vlmixer.artifacts.samples import MixedSample, Sample, read_shard, write_shard
 
 SHARD = "mixed-000000.tar"
@@ -161,11 +162,22 @@ def test_a_record_with_values_of_another_type(out, problems):
     assert SHARD in {file for file, _ in problems(out / "shards")}
 
 
-def test_sizes_that_are_not_the_shards(out, problems):
-    path = out / "shards" / "sizes.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {SHARD: 1}))
+@pytest.mark.parametrize("write", [lambda info: info["shard_counts"], lambda info: info], ids=["open_clip", "energon"])
+def test_sizes_that_are_not_the_shards(out, problems, write):
+    path = out / "shards" / ".nv-meta" / ".info.json"
+    info = json.loads(path.read_text())
+    if write(info) is not info:
+        path = out / "shards" / "sizes.json"  # as shards with pictures have it
+        path.write_text(json.dumps(write(info)))
+        before = manifest.read(str(out / "shards"))
+        outputs = [*before.outputs, manifest.output_of(str(out / "shards"), "sizes.json", 1)]
+        (out / "shards" / "manifest.json").write_bytes(replace(before, outputs=outputs).to_bytes())
+    assert problems(out / "shards") == []
+    info["shard_counts"] |= {"mixed-000000.tar": 1}
+    path.write_text(json.dumps(write(info)))
     rewrite_manifest(out / "shards")
-    assert problems(out / "shards") == [("sizes.json", "its sizes of the shards are not the manifest's")]
+    name = str(path.relative_to(out / "shards"))
+    assert problems(out / "shards") == [(name, "its sizes of the shards are not the manifest's")]
 
 
 def test_an_index_that_does_not_fit_its_shard(out, problems):

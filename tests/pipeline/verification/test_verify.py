@@ -74,7 +74,7 @@ def test_any_flipped_bit_of_a_manifest_is_found(out, folder):
 
 @pytest.mark.parametrize(
     "name", ["tagged/part-00000.parquet", "regions/part-00001.parquet", "bank/crops.bin", "bank/index.faiss",
-             "shards/mixed-000003.tar", "shards/sizes.json", "rejects/tag-find-00000.parquet",
+             "shards/mixed-000003.tar", "shards/.nv-meta/.info.json", "rejects/tag-find-00000.parquet",
              "tagged/examples.json", "shards/tally.json", "shards/uses.npy"],
 )  # fmt: skip
 def test_a_missing_file(out, problems, name):
