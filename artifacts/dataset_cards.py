@@ -1,6 +1,7 @@
 """Cards of folders with WebDataset tars: a README.md whose head tells Hugging Face's `datasets` what the tars hold.
 
-Without it, `load_dataset` would take the small JSON files beside the tars for the data.
+Without it, `load_dataset` would take the small JSON files beside the tars for the data. A card is for people to
+complete, so manifests do not list it.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,8 @@
 
 It lists what is used of a run: config, tokenizer, reference texts, network, pipeline.yaml if the command wrote it, and
 what Hugging Face reads, see model.hub_files.
-The log and TensorBoard's files hold times, and checkpoints may be removed; neither is listed. Each checkpoint has the
+The log and TensorBoard's files hold times, checkpoints may be removed, and README.md is for people to complete; none of
+these is listed. Each checkpoint has the
 hashes of its own files, see model.checkpoint.
 """
 
@@ -13,7 +14,6 @@ from dataclasses import replace
 from typing import Any, overload
 
 from vlmixer.artifacts import contents, files, json_files, manifest
-from vlmixer.artifacts.dataset_cards import CARD
 from vlmixer.artifacts.details import RunDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
@@ -27,7 +27,7 @@ REFERENCE = "reference.safetensors"
 PIPELINE = "pipeline.yaml"
 HUB_CONFIG, HUB_TOKENIZER = "config.json", "tokenizer_config.json"
 LABELS, PHOTOS, REJECTS = "labels.json", "photos.json", "rejects.parquet"
-LISTED = (CARD, HUB_CONFIG, CONFIG, LABELS, MODEL, PHOTOS, PIPELINE, REFERENCE, REJECTS, TOKENIZER, HUB_TOKENIZER)
+LISTED = (HUB_CONFIG, CONFIG, LABELS, MODEL, PHOTOS, PIPELINE, REFERENCE, REJECTS, TOKENIZER, HUB_TOKENIZER)
 """The files of a finished run, in the order of their names. A run that no pipeline was given to lacks pipeline.yaml;
 labels.json, photos.json and rejects.parquet are those of fine-tuned runs, which have no reference."""
 _CONTENT_HASH = "content_hash"

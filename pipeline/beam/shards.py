@@ -218,7 +218,7 @@ def _publish(
         seed=seed,
         settings={},
     )
-    outputs.append(write_card(out, tars, details, pictures))
+    write_card(out, tars, details, pictures)
     outputs.sort(key=lambda output: output.name)
     settings: dict[str, Any] = {"transform": "WriteShards", "seed": seed}
     made = Manifest(

@@ -276,9 +276,7 @@ def sum_up(
     details = replace(known.details, replaced={name: replaced[name] for name in sorted(tally.mentions())})
     tars = [entry for entry in made.outputs if entry.name.endswith(".tar")]
     in_order = sorted(tars, key=lambda entry: not entry.name.startswith(MIXED.prefix))
-    outputs = [
-        *write_reader_indexes(stage.folder, in_order, details.settings["crops"]),
-        *write_tally(stage.folder, tally, uses),
-        write_card(stage.folder, in_order, details, details.settings["crops"]),
-    ]
+    crops = details.settings["crops"]
+    write_card(stage.folder, in_order, details, crops)
+    outputs = [*write_reader_indexes(stage.folder, in_order, crops), *write_tally(stage.folder, tally, uses)]
     return replace(with_outputs(made, outputs), details=details)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files
 from vlmixer.artifacts.dataset_cards import CARD, Part, dataset_card
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Output
@@ -67,7 +67,7 @@ them here before you share this folder.
 """
 
 
-def write_card(folder: str, shards: Sequence[Output], details: ShardsDetails, crops: bool) -> Output:
+def write_card(folder: str, shards: Sequence[Output], details: ShardsDetails, crops: bool) -> None:
     """Write README.md for the `shards` of a folder; `datasets.load_dataset(folder)` reads its head.
 
     crops: whether samples have pictures of their patches.
@@ -87,7 +87,6 @@ def write_card(folder: str, shards: Sequence[Output], details: ShardsDetails, cr
     )
     parts = {name: Part(f"{name}-*.tar", _fields(name, crops)) for name in found}
     files.publish_bytes(files.join(folder, CARD), dataset_card(parts, text))
-    return manifest.output_of(folder, CARD, len(shards))
 
 
 def _facts(details: ShardsDetails, crops: bool) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """Checks the folder of a run: the checkpoints against their own hashes. What else the run needs is in its manifest."""
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.dataset_cards import CARD
 from vlmixer.artifacts.details import RunDetails
 from vlmixer.model import finished
 from vlmixer.pipeline.verification.checks import StageFolder
 
-BESIDE = ("checkpoints/", "tensorboard/", "log.jsonl", "lock")
+BESIDE = ("checkpoints/", "tensorboard/", "log.jsonl", "lock", CARD)
 """What a run's folder has besides the files of its manifest."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from vlmixer.artifacts import contents, files, manifest
+from vlmixer.artifacts.dataset_cards import CARD
 from vlmixer.artifacts.details import AnyDetails, ShardsDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
@@ -29,6 +30,8 @@ CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
     TRAIN.name: run.check,
     FINETUNE.name: run.check,
 }
+BESIDE: Mapping[str, tuple[str, ...]] = {MIX.name: (CARD,), TRAIN.name: run.BESIDE, FINETUNE.name: run.BESIDE}
+"""What folders may have besides the files of their manifest."""
 IN_THIS_ORDER = (TAG, INDEX, DETECT, MIX, TRAIN)
 """regions/ is compared with bank/, and samples with all of them."""
 
@@ -83,7 +86,7 @@ def _check_files(
     report.files += 1
     sizes = files.list_sizes(folder)
     for name in sorted(set(sizes) - {manifest.NAME, *(output.name for output in description.outputs)}):
-        if description.stage not in (TRAIN.name, FINETUNE.name) or not name.startswith(run.BESIDE):
+        if not name.startswith(BESIDE.get(description.stage, ())):
             report.add(files.join(folder, name), "not in the manifest")
     sound = unchanged(folder, description.outputs, sizes, report, depth, description.stage)
     for kind, counts in description.counts.items():

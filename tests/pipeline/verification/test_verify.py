@@ -92,6 +92,13 @@ def test_an_extra_file(out, problems, name):
     assert problems(out) == [(name, "not in the manifest")]
 
 
+def test_the_card_is_the_users(out, problems):
+    (out / "shards" / "README.md").write_text("Licence: CC BY 4.0")
+    assert problems(out) == []
+    (out / "shards" / "README.md").unlink()
+    assert problems(out) == []
+
+
 def test_a_stage_without_a_manifest(out, problems):
     (out / "bank" / "manifest.json").unlink()
     [(file, what)] = problems(out)
