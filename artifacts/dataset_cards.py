@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 CARD = "README.md"
+LICENCE_OPEN = "Name them here before you share this folder."
+"""What our cards say of licences; the user puts the licences in its place."""
 
 Fields = Mapping[str, Any]
 """Names to types: a dtype of `datasets` such as "int64"; Fields; or a list of one of these."""

@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 
 from vlmixer.artifacts import files, json_files, manifest
-from vlmixer.artifacts.dataset_cards import CARD, Part, dataset_card
+from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN, Part, dataset_card
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.schemas import PROVENANCE
 from vlmixer.bank.records import Hit
@@ -23,11 +23,14 @@ _RECORD = {
     "box": ["float64"], "width": "int64", "height": "int64", "context": ["string"], "crop_start": "int64",
     "crop_bytes": "int64", **dict.fromkeys(PROVENANCE, "string"), "similarity": "float64",
 }  # fmt: skip
-_ABOUT = """\
+_ABOUT = f"""\
 # Image patches
 
-Found by `vlmixer bank query`. A sample has `jpg`, the patch; `json`, its record; `txt`, its concept. The licences of
-the photos hold here, too.
+Found by `vlmixer bank query`. A sample has `jpg`, the patch; `json`, its record; `txt`, its concept.
+
+## Licence
+
+The licences of the photos hold here, too. {LICENCE_OPEN}
 """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from vlmixer.artifacts import files, manifest
-from vlmixer.artifacts.dataset_cards import CARD
+from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN
 from vlmixer.artifacts.details import RunDetails
 from vlmixer.model.config import ModelConfig, Settings
 from vlmixer.model.finished import HUB_CONFIG, HUB_TOKENIZER
@@ -72,8 +72,8 @@ print(embed_texts(network, tokenizer, settings.model, ["two dogs run", "a red bu
 
 ## Licence
 
-The licences of the sentences and photos, and of the detector's weights, may bind this network, too. Name them here
-before you share this folder.
+The licences of the sentences and photos, and of the detector's weights, may bind this network, too.
+{licence}
 """
 
 
@@ -146,6 +146,7 @@ def _card(settings: Settings, details: RunDetails, shards: str, losses: Mapping[
     }
     head = {"library_name": "transformers", "pipeline_tag": "feature-extraction", "tags": ["vlmixer", "vlmixer-run"]}
     text = _CARD.format(
+        licence=LICENCE_OPEN,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         losses="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in losses.items()),
     )

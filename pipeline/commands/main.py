@@ -20,10 +20,23 @@ from vlmixer import __version__
 from vlmixer.artifacts import interrupts
 from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import extra_of, install_command
-from vlmixer.pipeline.commands import bank, demo, drop, evaluate, finetune, plan, rejects, run, show, train, verify
+from vlmixer.pipeline.commands import (
+    bank,
+    demo,
+    drop,
+    evaluate,
+    finetune,
+    plan,
+    push,
+    rejects,
+    run,
+    show,
+    train,
+    verify,
+)
 from vlmixer.pipeline.commands.options import OneLine
 
-GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, finetune, evaluate)
+GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, finetune, evaluate, push)
 """Files of subcommands, in the order of `vlmixer --help`. Each has a function `add` that takes the subparsers."""
 
 EXTRAS = {
@@ -31,6 +44,7 @@ EXTRAS = {
     "train": ("train",),
     "finetune": ("pipeline", "train"),
     "eval": ("pipeline", "train"),
+    "push": ("hub",),
 }
 """The extras of subcommands; the others need the extra of the missing module."""
 

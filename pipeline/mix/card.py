@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.dataset_cards import CARD, Part, dataset_card
+from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN, Part, dataset_card
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Output
 
@@ -62,8 +62,8 @@ The tars are plain WebDataset tars.
 
 ## Licence
 
-The sentences are whole, and the {cut} from the photos: the licences of both hold here, too. Name
-them here before you share this folder.
+The sentences are whole, and the {cut} from the photos: the licences of both hold here, too.
+{licence}
 """
 
 
@@ -83,6 +83,7 @@ def write_card(folder: str, shards: Sequence[Output], details: ShardsDetails, cr
         replaced=_replaced(details.replaced),
         first=next(iter(found), "mixed"),
         picture="; `jpg`, a picture of the patches" if crops else "",
+        licence=LICENCE_OPEN,
         cut="patches are cut" if crops else "features are computed",
     )
     parts = {name: Part(f"{name}-*.tar", _fields(name, crops)) for name in found}

@@ -14,9 +14,14 @@ from vlmixer.pipeline.commands.main import main
 FOLDERS = ("tagged", "regions", "bank", "shards", "rejects")
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The files that are verified: all but the card."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
+
+
 def verified(out: Path) -> list[Path]:
     """The files that a verification of a run without training reads."""
-    found = [path for name in FOLDERS for path in (out / name).rglob("*") if path.is_file()]
+    found = [path for name in FOLDERS for path in files_below(out / name)]
     return [*found, out / "contents.json", out / "config.yaml"]
 
 
@@ -43,8 +48,7 @@ def test_a_sound_run_in_words(small_run, capsys):
 
 def test_a_flipped_bit_in_every_file_is_found_and_named(out, problems):
     chance = random.Random(0)
-    paths = sorted(path for name in FOLDERS for path in (out / name).rglob("*") if path.is_file())
-    paths = [path for path in paths if path.name != "manifest.json"]
+    paths = [path for name in FOLDERS for path in files_below(out / name) if path.name != "manifest.json"]
     for path in paths:
         flip(path, chance)
     named = {file for file, _ in problems(out)}
@@ -54,8 +58,7 @@ def test_a_flipped_bit_in_every_file_is_found_and_named(out, problems):
 @pytest.mark.parametrize("folder", ["tagged", "regions", "bank", "shards"])
 def test_a_flipped_bit_alone_is_the_only_problem(out, problems, folder):
     chance = random.Random(folder)
-    files = [path for path in (out / folder).rglob("*") if path.is_file()]
-    path = chance.choice(sorted(path for path in files if path.name != "manifest.json"))
+    path = chance.choice([path for path in files_below(out / folder) if path.name != "manifest.json"])
     flip(path, chance)
     assert [file for file, _ in problems(out)] == [str(path.relative_to(out))]
 
@@ -127,7 +130,7 @@ def test_a_stage_made_from_another_one(small_run, out, problems):
 @pytest.mark.parametrize("folder", ["tagged", "regions", "bank", "shards"])
 def test_one_stage_alone(out, problems, folder):
     assert problems(out / folder) == []
-    path = min(path for path in (out / folder).iterdir() if path.is_file() and path.name != "manifest.json")
+    path = next(path for path in files_below(out / folder) if path.parent == out / folder and path.suffix != ".json")
     flip(path, random.Random(1))
     assert [file for file, _ in problems(out / folder)] == [path.name]
 
@@ -166,8 +169,8 @@ def test_bytes_alone_find_changed_bytes(out, capsys):
 def test_a_sample_looks_into_some_files_and_at_the_sizes_of_all(out, capsys):
     assert main(["verify", str(out / "shards"), "--sample", "3", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["files"] == sum(path.is_file() for path in (out / "shards").rglob("*"))
-    sizes = [path.stat().st_size for path in (out / "shards").rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in files_below(out / "shards")]
+    assert report["files"] == len(sizes)
     assert report["bytes"] <= sum(sorted(sizes)[-3:])
     shards = sorted((out / "shards").glob("*.tar"))
     shards[0].write_bytes(shards[0].read_bytes()[:-512])
