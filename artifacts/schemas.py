@@ -1,7 +1,10 @@
 """Arrow schemas of the Parquet files, and the only way to write them, so that equal rows give equal bytes."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -112,13 +115,30 @@ REJECTS = pa.schema(
 )
 
 
+SORTED = ("concept_id", "sentence_id")
+"""Columns in whose order rows are. By their statistics, a search reads only the row groups that may have a value."""
+
+REGION_FILTERS = {"concept": 32, "image_id": 8}
+"""Columns of regions/ with a Bloom filter in each row group, and the usual number of values there: statistics would not
+tell row groups apart, because the images of each are a random choice."""
+
+CAN_FILTER = "bloom_filter_options" in inspect.signature(pq.write_table).parameters
+"""Whether this PyArrow writes Bloom filters."""
+
+
 @contextmanager
-def writing_parquet(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A writer whose file appears at `path` when the block ends. Each call of `write_table` is a row group."""
-    with (
-        files.publishing(path) as file,
-        pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
-    ):
+def writing_parquet(
+    path: str, schema: pa.Schema, filters: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[pq.ParquetWriter]:
+    """A writer whose file appears at `path` when the block ends. Each call of `write_table` is a row group.
+
+    filters: columns that get Bloom filters, if PyArrow can write these, and how many values a row group usually has.
+    """
+    statistics = [name for name in SORTED if name in schema.names]
+    options: dict[str, Any] = {"compression": "zstd", "write_statistics": statistics}
+    if filters and CAN_FILTER:
+        options["bloom_filter_options"] = {name: {"ndv": values, "fpp": 0.01} for name, values in filters.items()}
+    with files.publishing(path) as file, pq.ParquetWriter(file, schema, **options) as writer:
         yield writer
 
 

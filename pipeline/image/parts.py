@@ -62,7 +62,7 @@ class PartWriter:
         schema = schemas.regions(self.feature_dim)
         name = f"{unit.name}.parquet"
         photos = reader.photos(unit.content, decode_ahead=self.device == "cuda")
-        with schemas.writing_parquet(files.join(self.stage.folder, name), schema) as writer:
+        with schemas.writing_parquet(files.join(self.stage.folder, name), schema, schemas.REGION_FILTERS) as writer:
             for batch in in_batches(photos, IMAGES_PER_BATCH[self.device]):
                 tables: list[pa.Table] = []
                 for photo, table in self._tables(batch, schema, found):

@@ -40,6 +40,16 @@ def test_rows_are_read_back_with_the_schema_and_a_row_group_for_each_write(tmp_p
     assert file.read().to_pylist() == [SENTENCE] * 3
 
 
+def test_only_sorted_columns_have_statistics(tmp_path):
+    schema = pa.schema([("score", pa.float32()), ("concept_id", pa.int32())])
+    with schemas.writing_parquet(str(tmp_path / "x"), schema) as writer:
+        for concept in (3, 7):
+            writer.write_table(pa.table({"score": [0.5, 0.25], "concept_id": [concept, concept]}, schema=schema))
+    groups = [pq.ParquetFile(tmp_path / "x").metadata.row_group(number) for number in (0, 1)]
+    assert [group.column(0).statistics for group in groups] == [None, None]
+    assert [(group.column(1).statistics.min, group.column(1).statistics.max) for group in groups] == [(3, 3), (7, 7)]
+
+
 def test_no_rows_make_a_file_without_rows(tmp_path):
     write(tmp_path / "x", [], schemas.TAGGED, groups=0)
     assert pq.read_table(tmp_path / "x", schema=schemas.TAGGED).num_rows == 0
