@@ -13,6 +13,7 @@ _MODULES = {
     **dict.fromkeys(("huggingface_hub", "timm", "transformers"), "transformers"),
     "tokenizers": "train",
     "pycocoevalcap": "captions",
+    "argcomplete": "completion",
 }
 """The extra with each module that the core does without."""
 

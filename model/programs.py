@@ -1,6 +1,7 @@
 """How the programs `python -m vlmixer.model.…` end: an exit code, and one line on stderr."""
 
 import os
+import sys
 from collections.abc import Callable
 
 from vlmixer.artifacts import interrupts
@@ -26,6 +27,7 @@ def exit_code(work: Callable[[], object], debug: bool) -> int:
 def _done(work: Callable[[], object], debug: bool) -> int:
     import traceback
 
+    from vlmixer.artifacts.colours import ERROR, coloured
     from vlmixer.artifacts.errors import CallError, UserError, explain
 
     try:
@@ -38,7 +40,7 @@ def _done(work: Callable[[], object], debug: bool) -> int:
             raise
         if debug:
             traceback.print_exc()
-        say(f"error: {shown}")
+        say(f"{coloured('error:', ERROR, sys.stderr)} {shown}")
         return 2 if isinstance(shown, CallError) else 1
     return 0
 

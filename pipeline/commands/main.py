@@ -18,10 +18,12 @@ from collections.abc import Sequence
 
 from vlmixer import __version__
 from vlmixer.artifacts import interrupts
+from vlmixer.artifacts.colours import ERROR, coloured
 from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import extra_of, install_command
 from vlmixer.pipeline.commands import (
     bank,
+    completion,
     demo,
     drop,
     evaluate,
@@ -34,9 +36,9 @@ from vlmixer.pipeline.commands import (
     train,
     verify,
 )
-from vlmixer.pipeline.commands.options import OneLine
+from vlmixer.pipeline.commands.options import Shown
 
-GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, finetune, evaluate, push)
+GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, finetune, evaluate, push, completion)
 """Files of subcommands, in the order of `vlmixer --help`. Each has a function `add` that takes the subparsers."""
 
 EXTRAS = {
@@ -45,6 +47,7 @@ EXTRAS = {
     "finetune": ("pipeline", "train"),
     "eval": ("pipeline", "train"),
     "push": ("hub",),
+    "completion": ("completion",),
 }
 """The extras of subcommands; the others need the extra of the missing module."""
 
@@ -80,7 +83,7 @@ def _do(options: argparse.Namespace) -> int:
         shown = error if isinstance(error, UserError) else explain(error)
         if options.debug or shown is None:
             raise
-        print(f"error: {shown}", file=sys.stderr)
+        print(coloured("error:", ERROR, sys.stderr), shown, file=sys.stderr)
         return 2 if isinstance(shown, CallError) else 1
     except ModuleNotFoundError as error:
         extra = extra_of(error.name or "")
@@ -88,7 +91,8 @@ def _do(options: argparse.Namespace) -> int:
             raise
         install = install_command(*EXTRAS.get(options.command, (extra,)))
         print(
-            f"error: `vlmixer {options.command}` needs packages that are not installed: {error.name}. Run `{install}`.",
+            coloured("error:", ERROR, sys.stderr),
+            f"`vlmixer {options.command}` needs packages that are not installed: {error.name}. Run `{install}`.",
             file=sys.stderr,
         )
         return 2
@@ -110,7 +114,9 @@ def _read_call(arguments: list[str]) -> argparse.Namespace:
     if "--" in arguments:
         split = arguments.index("--")
         arguments, beam_args = arguments[:split], arguments[split + 1 :]
-    options = parser().parse_args(arguments)
+    made = parser()
+    completion.answer(made)
+    options = made.parse_args(arguments)
     options.beam_args = tuple(beam_args)
     options.resume_hint = getattr(options, "resume_hint", "")
     return options
@@ -142,7 +148,7 @@ def _set_up_logging(debug: bool) -> None:
     )
     if not debug:
         logging.getLogger().handlers[0].addFilter(_is_for_the_user)
-    logging.getLogger().handlers[0].setFormatter(OneLine("%(message)s"))
+    logging.getLogger().handlers[0].setFormatter(Shown("%(message)s"))
     logging.getLogger("vlmixer").setLevel(logging.INFO)
 
 

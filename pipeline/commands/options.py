@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vlmixer.artifacts.colours import WARNING, coloured
 from vlmixer.artifacts.errors import CallError, one_line
 from vlmixer.pipeline.units.machine import default_workers
 
@@ -110,6 +111,15 @@ class OneLine(logging.Formatter):
         if record.name.startswith("vlmixer"):
             record.message = one_line(record.message)
         return super().formatMessage(record)
+
+
+class Shown(OneLine):
+    """The same on stderr, with warnings in colour."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The message, in colour if it warns and stderr shows colours."""
+        text = super().formatMessage(record)
+        return coloured(text, WARNING, sys.stderr) if record.levelno >= logging.WARNING else text
 
 
 def say(line: str) -> None:
