@@ -28,6 +28,7 @@ from vlmixer.pipeline.commands import (
     drop,
     evaluate,
     finetune,
+    init,
     plan,
     push,
     rejects,
@@ -38,7 +39,7 @@ from vlmixer.pipeline.commands import (
 )
 from vlmixer.pipeline.commands.options import Shown
 
-GROUPS = (demo, run, plan, rejects, verify, show, bank, drop, train, finetune, evaluate, push, completion)
+GROUPS = (demo, init, run, plan, rejects, verify, show, bank, drop, train, finetune, evaluate, push, completion)
 """Files of subcommands, in the order of `vlmixer --help`. Each has a function `add` that takes the subparsers."""
 
 EXTRAS = {

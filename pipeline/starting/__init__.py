@@ -1,0 +1,1 @@
+"""Starting a project: looking for captions and photos, and the first config."""
