@@ -33,7 +33,7 @@ def test_all_tools_read_the_same_rows(out, folder):
     assert rows > 100
     assert len(pl.read_parquet(f"out/{folder}/*.parquet")) == rows
     assert len(pd.read_parquet(parts)) == rows
-    assert duckdb.sql(f"SELECT count(*) FROM 'out/{folder}/*.parquet'").fetchone() == (rows,)
+    assert duckdb.sql(f"SELECT count(*) FROM 'out/{folder}/*.parquet'").fetchall() == [(rows,)]
 
 
 @pytest.mark.parametrize("column", ["concept", "image_id"])
