@@ -1,7 +1,7 @@
 """Cards of folders with WebDataset tars: a README.md whose head tells Hugging Face's `datasets` what the tars hold.
 
-Without it, `load_dataset` would take the small JSON files beside the tars for the data. A card is for people to
-complete, so manifests do not list it.
+Without it, `load_dataset` would take the small JSON files beside the tars for the data. Cards and croissant.json are
+for people to complete, so manifests do not list them.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-CARD = "README.md"
+CARD, CROISSANT = "README.md", "croissant.json"
 LICENCE_OPEN = "Name them here before you share this folder."
 """What our cards say of licences; the user puts the licences in its place."""
 

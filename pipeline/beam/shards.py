@@ -20,6 +20,7 @@ from vlmixer.pipeline.beam.metrics import count, measure
 from vlmixer.pipeline.beam.rows import WrittenFile
 from vlmixer.pipeline.beam.sample_coder import SampleCoder, register
 from vlmixer.pipeline.mix.card import write_card
+from vlmixer.pipeline.mix.croissant import write_croissant
 from vlmixer.pipeline.mix.reader_indexes import write_reader_indexes
 from vlmixer.pipeline.mix.samples import shard_of
 from vlmixer.pipeline.mix.shuffling import order_in_shard
@@ -219,6 +220,7 @@ def _publish(
         settings={},
     )
     write_card(out, tars, details, pictures)
+    write_croissant(out, tars, pictures)
     outputs.sort(key=lambda output: output.name)
     settings: dict[str, Any] = {"transform": "WriteShards", "seed": seed}
     made = Manifest(

@@ -29,6 +29,7 @@ from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.finish import Finish
 from vlmixer.pipeline.jobs.shuffle import BucketWorker, ShuffleWorker
 from vlmixer.pipeline.mix.card import write_card
+from vlmixer.pipeline.mix.croissant import write_croissant
 from vlmixer.pipeline.mix.cutmix import Mix
 from vlmixer.pipeline.mix.image_shards import read_image_samples
 from vlmixer.pipeline.mix.limits import patch_limits
@@ -278,5 +279,6 @@ def sum_up(
     in_order = sorted(tars, key=lambda entry: not entry.name.startswith(MIXED.prefix))
     crops = details.settings["crops"]
     write_card(stage.folder, in_order, details, crops)
+    write_croissant(stage.folder, in_order, crops)
     outputs = [*write_reader_indexes(stage.folder, in_order, crops), *write_tally(stage.folder, tally, uses)]
     return replace(with_outputs(made, outputs), details=details)

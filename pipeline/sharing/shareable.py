@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vlmixer.artifacts import contents, files, json_files, manifest
-from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN
+from vlmixer.artifacts.dataset_cards import CARD, CROISSANT, LICENCE_OPEN
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.lock import locked
 from vlmixer.artifacts.stages import FINETUNE, MIX, TRAIN
@@ -96,7 +96,8 @@ def _sound(folder: str, kind: Literal["dataset", "model"]) -> Shareable:
     names = [manifest.NAME, *(output.name for output in manifest.read(folder).outputs)]
     if not files.has_file(files.join(folder, CARD)):
         raise UserError(f"{files.join(folder, CARD)}: missing. A repository needs a card: write one, in Markdown.")
-    return Shareable(folder, kind, tuple(sorted({*names, CARD})))
+    names += [name for name in (CARD, CROISSANT) if files.has_file(files.join(folder, name))]
+    return Shareable(folder, kind, tuple(sorted(names)))
 
 
 def _query(folder: str) -> Shareable:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from vlmixer.artifacts import contents, files, manifest
-from vlmixer.artifacts.dataset_cards import CARD
+from vlmixer.artifacts.dataset_cards import CARD, CROISSANT
 from vlmixer.artifacts.details import AnyDetails, ShardsDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
@@ -30,7 +30,7 @@ CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
     TRAIN.name: run.check,
     FINETUNE.name: run.check,
 }
-BESIDE: Mapping[str, tuple[str, ...]] = {MIX.name: (CARD,), TRAIN.name: run.BESIDE, FINETUNE.name: run.BESIDE}
+BESIDE: Mapping[str, tuple[str, ...]] = {MIX.name: (CARD, CROISSANT), TRAIN.name: run.BESIDE, FINETUNE.name: run.BESIDE}
 """What folders may have besides the files of their manifest."""
 IN_THIS_ORDER = (TAG, INDEX, DETECT, MIX, TRAIN)
 """regions/ is compared with bank/, and samples with all of them."""

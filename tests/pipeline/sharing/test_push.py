@@ -44,7 +44,8 @@ def share(hub, folder, repo="me/mixed", *, public=False, replace=False, token=TO
 
 
 def listed(folder):
-    return {manifest.NAME, "README.md", *(output.name for output in manifest.read(str(folder)).outputs)}
+    beside = {name for name in ("README.md", "croissant.json") if Path(folder, name).exists()}
+    return {manifest.NAME, *beside, *(output.name for output in manifest.read(str(folder)).outputs)}
 
 
 def contents_of(folder, names):

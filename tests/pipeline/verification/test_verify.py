@@ -15,8 +15,9 @@ FOLDERS = ("tagged", "regions", "bank", "shards", "rejects")
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The files that are verified: all but the card."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
+    """The files that are verified: all but those for people to complete."""
+    apart = ("README.md", "croissant.json")
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in apart)
 
 
 def verified(out: Path) -> list[Path]:
