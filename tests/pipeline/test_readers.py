@@ -13,7 +13,6 @@ import sys
 import tarfile
 from pathlib import Path
 
-import mlcroissant
 import numpy as np
 import pytest
 import webdataset as wds
@@ -22,7 +21,7 @@ from benchmarks.readers import PAGE, ROOT, blocks
 from PIL import Image
 from tests.pipeline.jobs.small_corpus import make_corpus, run
 
-from vlmixer.artifacts.samples import MixedSample, read_shard, sample_record
+from vlmixer.artifacts.samples import read_shard, sample_record
 from vlmixer.bank import PatchBank, write_webdataset
 
 KINDS = ("mixed", "images")
@@ -179,20 +178,6 @@ def test_index_files_tell_the_shards_sizes(shards):
     parts = json.loads((shards / ".nv-meta" / "split.yaml").read_text())["split_parts"]
     assert sorted(name for names in parts.values() for name in names) == sorted(sizes)
     assert parts["train"] == sorted(name for name in sizes if name.startswith("mixed"))
-
-
-def test_croissant_describes_the_shards(shards):
-    """By MLCommons' own library: valid, every tar with its hash, and the keys and texts of all samples."""
-    described = mlcroissant.Dataset(str(shards / "croissant.json"))
-    assert not described.metadata.ctx.issues.errors
-    for kind in KINDS:
-        found = {entry[f"{kind}/key"].decode(): entry[f"{kind}/text"].decode() for entry in described.records(kind)}
-        samples = {key: sample for path in shards.glob(f"{kind}-*.tar") for key, sample in ours(path).items()}
-        assert found == {key: text_of(sample) for key, sample in samples.items()}
-
-
-def text_of(sample):
-    return sample.text if isinstance(sample, MixedSample) else ", ".join(sample.tags)
 
 
 def test_energons_index_tells_where_samples_begin(shards):

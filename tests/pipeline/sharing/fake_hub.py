@@ -37,6 +37,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.refused():
+            return
         if tree := re.fullmatch(r"/api/(\w+/\w+/[\w-]+)/tree/main", urlsplit(self.path).path):
             found = self.hub.repos[tree[1]].items()
             entry = {"type": "file", "oid": "0" * 40}
@@ -58,9 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
         path = urlsplit(self.path).path
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            self.answer({"error": "Invalid username or password."}, 401)
-        elif path == "/api/validate-yaml":
+        if self.refused():
+            return
+        if path == "/api/validate-yaml":
             self.answer({"errors": [], "warnings": []})
         elif path == "/api/repos/create":
             asked = json.loads(data)
@@ -75,10 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer({"url": url}, 409 if there else 200)
         elif path.endswith("/preupload/main"):
             named = json.loads(data)["files"]
-            mode = {False: "lfs", True: "regular"}
-            self.answer(
-                {"files": [{"path": file["path"], "uploadMode": mode[file["path"].endswith(INLINE)]} for file in named]}
-            )
+            modes = {False: "lfs", True: "regular"}
+            uploads = [{"path": file["path"], "uploadMode": modes[file["path"].endswith(INLINE)]} for file in named]
+            self.answer({"files": [upload | {"shouldIgnore": False} for upload in uploads]})
         elif path.endswith(".git/info/lfs/objects/batch"):
             objects = json.loads(data)["objects"]
             for each in objects:
@@ -87,7 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer({"transfer": "basic", "objects": objects})
         elif committed := re.fullmatch(r"/api/(\w+/\w+/[\w-]+)/commit/main", path):
             self.commit(self.hub.repos[committed[1]], [json.loads(line) for line in data.splitlines()])
-            self.answer({"commitUrl": f"{self.hub.endpoint}/commit/{'1' * 40}", "commitOid": "1" * 40})
+            address = f"{self.hub.endpoint}/{committed[1].removeprefix('models/')}/commit/{'1' * 40}"
+            self.answer({"commitUrl": address, "commitOid": "1" * 40})
         else:
             self.answer({"error": f"no {path}"}, 404)
 
@@ -102,6 +104,13 @@ class _Handler(BaseHTTPRequestHandler):
                 repo[value["path"]] = self.hub.stored[value["oid"]]
             elif line["key"] == "header":
                 self.hub.commits.append(value["summary"])
+
+    def refused(self) -> bool:
+        """Refuse who may not write."""
+        refused = self.headers.get("Authorization") != f"Bearer {TOKEN}"
+        if refused:
+            self.answer({"error": "Invalid username or password."}, 401)
+        return refused
 
     def answer(self, content: Any, status: int = 200) -> None:
         data = json.dumps(content).encode()

@@ -180,5 +180,5 @@ def test_the_command(hub, out, tmp_path):
     assert "hf auth login" in refused.stderr
     done = call(HF_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
-    assert f"{hub.endpoint}/commit/" in done.stdout
+    assert f"{hub.endpoint}/datasets/me/mixed/commit/" in done.stdout
     assert set(hub.repos["datasets/me/mixed"]) == {".gitattributes", *listed(out / "shards")}
