@@ -49,7 +49,10 @@ _DAMAGE = (
 """Exceptions that reading a damaged checkpoint raises."""
 
 # Settings that may change when a run is resumed: they do not change what is learned.
-FREE = {"device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "workers", "compile"}
+FREE = {
+    "device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "wandb", "workers",
+    "compile",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

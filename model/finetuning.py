@@ -9,7 +9,7 @@ RUN/log.jsonl, checkpoints/, model.safetensors, manifest.json   as of a training
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -40,6 +40,7 @@ from vlmixer.model.tasks.data import Encoding, ExampleSet, TaskLoader, check_bad
 from vlmixer.model.tasks.files import expand
 from vlmixer.model.tasks.photos import Photos
 from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.trackers import Tracker, open_trackers
 
 LOG = logging.getLogger("vlmixer")
 FREE = checkpoint.FREE | DATA
@@ -135,12 +136,11 @@ def _finetune(
     state = former.state if former else None
     first = (state.step if state else 0) * setup.settings.accumulate
     of = RunOf(run, seed, content, start.data_hash, "task")
-    with (
-        Progress(
-            run, steps, state.step if state else 0, tensorboard=setup.settings.tensorboard, quiet=not ranks.first
-        ) as progress,
-        interrupts.noted() as stop,
-    ):
+    begun, asked = state.step if state else 0, setup.settings
+    trackers: Sequence[Tracker] = ()
+    if ranks.first:
+        trackers = open_trackers(run, begun, tensorboard=asked.tensorboard, wandb=asked.wandb, settings=content)
+    with Progress(run, steps, begun, trackers=trackers, quiet=not ranks.first) as progress, interrupts.noted() as stop:
         module = task.objective(setup, network, ranks)
         loop(of, setup.settings, module, optimizer, loader.batches(first), state, device, progress, stop)
     if ranks.first:

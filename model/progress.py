@@ -1,11 +1,11 @@
-"""The progress of a run: log.jsonl, TensorBoard's files if asked for, and a bar or plain lines on stderr."""
+"""The progress of a run: log.jsonl, the trackers that are asked for, and a bar or plain lines on stderr."""
 
 import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,9 @@ from typing import Any
 from tqdm import tqdm
 
 from vlmixer.artifacts import files, json_files
-from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.extras import install_command
+from vlmixer.model.trackers import Tracker
 
-LOG, TENSORBOARD = "log.jsonl", "tensorboard"
+LOG = "log.jsonl"
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -35,15 +34,15 @@ def say(line: str) -> None:
 class Progress:
     """The log of a run from step `start` of `steps` on. Silent if `quiet`, as on all ranks but the first."""
 
-    def __init__(self, run: str, steps: int, start: int, *, tensorboard: bool = False, quiet: bool = False) -> None:
-        """Removes the lines after step `start` from log.jsonl. Raises UserError if TensorBoard's writer is missing."""
+    def __init__(
+        self, run: str, steps: int, start: int, *, trackers: Sequence[Tracker] = (), quiet: bool = False
+    ) -> None:
+        """Removes the lines after step `start` from log.jsonl. trackers: take the same numbers, and are closed."""
         self._steps, self._start, self._quiet = steps, start, quiet
         self._run = run
-        self._board = None
+        self._trackers = trackers
         self._log = None
         if not quiet:
-            if tensorboard:
-                self._board = _board(files.join(run, TENSORBOARD), start)
             cut_log(run, start)
             log = files.join(run, LOG)
             files.refuse_link(log)
@@ -61,8 +60,8 @@ class Progress:
         if self._log is not None:
             with suppress(OSError):  # a full disk was reported when the line was written
                 self._log.close()
-        if self._board is not None:
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
     def count(self, samples: int, items: int, waited: float) -> None:
         """Record a step: its number of samples and items, and the seconds spent waiting for its data."""
@@ -88,9 +87,8 @@ class Progress:
         with files.writing(files.join(self._run, LOG)):
             self._log.write(json.dumps(line) + "\n")
             self._log.flush()
-        if self._board is not None:
-            for name, value in (dict(values) | speed).items():
-                self._board.add_scalar(name, value, done)
+        for tracker in self._trackers:
+            tracker.log(dict(values) | speed, done)
         shown = f"loss {values['loss']:.3f}, {speed['samples_per_second']:.0f} samples/s"
         self._bar.set_postfix_str(shown)
         if self._bar.disable and (now - self._last_line > SECONDS_BETWEEN_LINES or done == self._steps):
@@ -106,15 +104,3 @@ def cut_log(run: str, step: int) -> None:
     logged = json_files.whole_lines(data, _Logged)
     kept = (line + b"\n" for line, values in itertools.takewhile(lambda entry: entry[1].step <= step, logged))
     files.publish_bytes(path, b"".join(kept))
-
-
-def _board(folder: str, start: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ModuleNotFoundError:
-        raise UserError(
-            f"train.tensorboard: needs tensorboardX. Run `{install_command('tensorboard')}`, or remove the "
-            "key; log.jsonl has the same numbers."
-        ) from None
-    # When a run is resumed, TensorBoard drops what was logged after the checkpoint.
-    return SummaryWriter(folder, purge_step=start + 1 if start else None)

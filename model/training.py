@@ -6,6 +6,7 @@ model.checkpoint, the command line to model.train.
 
 import itertools
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -27,6 +28,7 @@ from vlmixer.model.ranks import Ranks, from_environment
 from vlmixer.model.readers import readers_of
 from vlmixer.model.shards import ShardSet, open_shards
 from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.trackers import Tracker, open_trackers
 
 LOG = logging.getLogger("vlmixer")
 MAX_UNKNOWN = 0.01
@@ -170,9 +172,13 @@ def _train(
         if former is None:
             checkpoint.save_config(run, settings, tokenizer)
         checkpoint.sweep(run)
-    with Progress(run, config.steps, start, tensorboard=config.tensorboard, quiet=not ranks.first) as progress:
+    content = checkpoint.resolved(settings)
+    trackers: Sequence[Tracker] = ()
+    if ranks.first:
+        trackers = open_trackers(run, start, tensorboard=config.tensorboard, wandb=config.wandb, settings=content)
+    with Progress(run, config.steps, start, trackers=trackers, quiet=not ranks.first) as progress:
         module, state = Losses(network, config, ranks), former.state if former else None
-        of = RunOf(run, settings.seed, checkpoint.resolved(settings), shard_set.content_hash)
+        of = RunOf(run, settings.seed, content, shard_set.content_hash)
         with interrupts.noted() as stop:
             batches = loader.batches(start * config.accumulate)
             loop(of, config, module, optimizer, batches, state, device, progress, stop)

@@ -53,6 +53,7 @@ class TaskConfig:
     workers: int = 1  # processes per rank that read ahead; 0: read in the training process
     log_every: int = 10  # steps between lines of log.jsonl
     tensorboard: bool = False  # whether to write RUN/tensorboard, too
+    wandb: str | None = None  # project at Weights & Biases that gets the numbers of log.jsonl, too; null: none
     checkpoint_every: int = 500  # steps between checkpoints
     keep_checkpoints: int = 2  # number of last checkpoints to keep; the one with the lowest loss is kept, too
 

@@ -19,10 +19,10 @@ def packages(call: Call) -> str:
     for name in MODULES:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(name, name=name)
-    if _train(call).tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise CallError(
-            f"train.tensorboard: needs tensorboardX. Run `{install_command('tensorboard')}`, or remove the key."
-        )
+    asked = {"tensorboard": _train(call).tensorboard, "wandb": _train(call).wandb is not None}
+    for key, module in (("tensorboard", "tensorboardX"), ("wandb", "wandb")):
+        if asked[key] and importlib.util.find_spec(module) is None:
+            raise CallError(f"train.{key}: needs {module}. Run `{install_command(key)}`, or remove the key.")
     return ""
 
 
