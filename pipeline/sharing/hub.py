@@ -5,6 +5,8 @@ The token is the Hub's own: from the environment (HF_TOKEN) or from `hf auth log
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from vlmixer.artifacts import files
@@ -56,7 +58,6 @@ def push(found: Shareable, repo: str, *, public: bool, replace: bool, api: "HfAp
 @contextmanager
 def _refusals(repo: str) -> Iterator[None]:
     """Turns what goes wrong between here and the Hub into a message."""
-    import httpx
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     try:
@@ -70,12 +71,19 @@ def _refusals(repo: str) -> Iterator[None]:
             ) from None
         raise UserError(f"{repo}: the Hub refused ({_said(error)}). Nothing was changed there.") from None
     # An upload that fails is raised as a RuntimeError, a refusal by its store as a ValueError.
-    except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+    except _broken_off() as error:
         cause = error.__cause__ or error
         raise UserError(
             f"{repo}: the upload broke off ({_said(cause)}). Repeat the command; what is there already is not sent "
             "again."
         ) from None
+
+
+def _broken_off() -> tuple[type[Exception], ...]:
+    """What an upload raises that does not come to its end, also where nobody answers: the Hub's library talks by httpx
+    or, from version 2 on, httpx2."""
+    clients = [import_module(name) for name in ("httpx", "httpx2") if find_spec(name) is not None]
+    return (OSError, RuntimeError, ValueError, *(client.HTTPError for client in clients))
 
 
 def _said(error: BaseException) -> str:

@@ -160,6 +160,12 @@ def test_without_a_token_or_with_a_wrong_one(hub, out):
         share(hub, out / "shards", "a/b/c")
 
 
+def test_a_hub_that_does_not_answer_is_one_message(hub, out):
+    hub.endpoint = "http://127.0.0.1:9"  # nobody listens there
+    with pytest.raises(UserError, match=r"me/mixed: the upload broke off \(.*refused.*\). Repeat the command"):
+        share(hub, out / "shards")
+
+
 def test_the_command(hub, out, tmp_path):
     """As a user calls it; the token comes from the environment alone."""
 
