@@ -89,7 +89,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
     balance: float = 0.5  # sampling weight of a sentence: (1 / sentences with its rarest concept) ** balance; 0: equal
-    shards_in_memory: int = 8  # shards that a reader shuffles at a time; it reads as many ahead
+    shards_in_memory: int = 8  # shards that a reader shuffles at a time; it reads two ahead
     batches_sorted_together: int = 32  # batches whose samples are sorted by length together; 1: not sorted
     readers: int | None = None  # parts into which an epoch is divided; null: one per rank and worker
     workers: int = 1  # processes per rank that read ahead; 0: read in the training process

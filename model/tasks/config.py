@@ -47,7 +47,7 @@ class TaskConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
     photos_per_chunk: int = 256  # photos whose features are read together
-    shards_in_memory: int = 8  # chunks that a reader shuffles at a time; it reads as many ahead
+    shards_in_memory: int = 8  # chunks that a reader shuffles at a time; it reads two ahead
     batches_sorted_together: int = 32  # batches whose examples are sorted by length together; 1: not sorted
     readers: int | None = None  # parts into which an epoch is divided; null: one per rank and worker
     workers: int = 1  # processes per rank that read ahead; 0: read in the training process

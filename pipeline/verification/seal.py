@@ -36,7 +36,7 @@ def hash_of(folder: str) -> str:
 def read_kept(path: str) -> str:
     """The hash in a file that `vlmixer manifest` printed: the first word. Raises CallError."""
     try:
-        words = files.read_start(path, MOST_BYTES).decode("ascii", errors="replace").split()
+        words = files.read_start(path, MOST_BYTES).decode("utf-8-sig", errors="replace").split()
     except OSError as error:
         raise CallError(f"--signed {path}: cannot be read ({error.strerror or error}).") from None
     if not words or not re.fullmatch(r"[0-9a-f]{64}", words[0]):

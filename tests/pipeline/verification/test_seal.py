@@ -21,6 +21,8 @@ def kept(out, tmp_path, capsys):
 
 def test_what_is_as_it_was(out, kept, capsys):
     assert main(["verify", str(out), "--bytes", "--signed", str(kept)]) == 0
+    kept.write_bytes(b"\xef\xbb\xbf" + kept.read_bytes().replace(b"\n", b"\r\n"))  # as an editor of Windows may save it
+    assert main(["verify", str(out), "--bytes", "--signed", str(kept)]) == 0
     assert capsys.readouterr().out.startswith("sound: ")
 
 
