@@ -128,10 +128,11 @@ def images_of_a_tar(folder: Path, number: int) -> Mapping[str, list[str]]:
 
 
 def other_members(folder: Path, number: int) -> Mapping[str, list[str]]:
-    """One image in a tar, and members that are no images."""
-    _write_tar(folder / "a.tar", "txt", lambda place: b"%d" % place, number)
-    with tarfile.open(folder / "a.tar", "a") as tar:
+    """One image in a tar, and then members that are no images."""
+    with tarfile.open(folder / "a.tar", "w") as tar:
         _add(tar, "picture.jpg", _picture(0))
+        for place in range(number):
+            _add(tar, f"{place:08d}.txt", b"%d" % place)
     return _detect(folder, folder / "a.tar")
 
 
