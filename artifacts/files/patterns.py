@@ -2,8 +2,8 @@
 
 One rule for local patterns. `~` is the home folder. What exists under the pattern's own name is taken literally, also
 the folders at its beginning, brackets included. A folder, named or matched by a glob that ends in `*`, stands for all
-files below it. Links to files and folders are followed; each folder is entered once per pattern. With `**`, the glob
-itself goes through the folders.
+files below it. Links to files and folders are followed; each folder is entered once per pattern, also by `**`, so links
+in a circle come to an end.
 """
 
 import glob
@@ -117,7 +117,7 @@ def _matches(pattern: str) -> list[FileStat]:
     if not is_url(pattern):
         pattern = os.path.expanduser(pattern)
         literal = os.path.exists(pattern)
-        paths = [pattern] if literal else glob.glob(_literal_folders(pattern), recursive=True)
+        paths = [pattern] if literal else _globbed(_literal_folders(pattern))
         files: list[str] = []
         entered: set[str] = set()
         for path in sorted(paths):
@@ -161,18 +161,40 @@ def _literal_folders(pattern: str) -> str:
     return pattern
 
 
+def _globbed(pattern: str) -> list[str]:
+    """What `glob.glob` finds with `recursive`, but for folders that links lead to again: they are entered once."""
+    parts = pattern.split("/")
+    if "**" not in parts:
+        return glob.glob(pattern)
+    at = parts.index("**")
+    rest = "/".join(parts[at + 1 :]) or "*"
+    start = "/".join(parts[:at])
+    found: dict[str, None] = {}
+    entered: set[str] = set()
+    for base in sorted(glob.glob(f"{start}/")) if at else ["."]:
+        for where, _ in _walked(base.rstrip("/") or "/", entered, hidden=False):
+            found |= dict.fromkeys(_globbed(join(glob.escape(where), rest)))
+    return list(found) if at else [name.removeprefix("./") for name in found]
+
+
 def _files_below(folder: str, entered: set[str]) -> list[str]:
     """The files below a folder, through links, sorted. Folders that were `entered` already are passed over."""
-    found: list[str] = []
+    return sorted(join(where, name) for where, names in _walked(folder, entered) for name in names)
+
+
+def _walked(folder: str, entered: set[str], *, hidden: bool = True) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, through links, each with the names of its files; none that was `entered` already.
+
+    hidden: whether folders below it whose names begin with a dot are entered, too.
+    """
     for where, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
         if real in entered:
             folders.clear()
             continue
         entered.add(real)
-        folders.sort()
-        found += [join(where.replace(os.sep, "/"), name) for name in names]
-    return sorted(found)
+        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+        yield where.replace(os.sep, "/"), names
 
 
 def _want_bucket(filesystem: Any, inner: str) -> None:

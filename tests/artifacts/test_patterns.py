@@ -1,5 +1,6 @@
 """Patterns in the config: links, folders matched by globs, literal brackets, the home folder."""
 
+import glob
 import os
 
 import pytest
@@ -48,3 +49,37 @@ def test_the_home_folder(photos, monkeypatch):
     monkeypatch.setenv("HOME", str(photos))
     assert names("~/photos/*.jpg") == [os.path.join(photos, "photos", "a.jpg")]
     assert files.absolute("~/out") == os.path.join(photos, "out")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["**/*.jpg", "a/**/*.jpg", "a/**", "**", "*/**/*.jpg", "a/**/b/**/*.jpg", "**/b/*", "a/**/[xy].jpg", "./**/*.jpg"],
+)
+def test_two_stars_find_what_pythons_glob_finds(tmp_path, monkeypatch, pattern):
+    for name in (
+        "x.jpg",
+        "a/x.jpg",
+        "a/b/y.jpg",
+        "a/b/c/z.jpg",
+        "a/c/b/c/x.jpg",
+        "a/.hidden/x.jpg",
+        "a/b/.y.jpg",
+        "[a]/x.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    for where in (pattern, f"{tmp_path}/{pattern}"):
+        expected = sorted(path for path in glob.glob(where, recursive=True) if os.path.isfile(path))
+        assert expected
+        assert names(where) == expected
+
+
+def test_two_stars_enter_a_folder_once_whatever_links_there_are(tmp_path):
+    photos = tmp_path / "photos" / "deep"
+    photos.mkdir(parents=True)
+    (photos / "x.jpg").write_text("")
+    (tmp_path / "photos" / "again").symlink_to(photos)
+    for number, target in enumerate(["..", ".", str(tmp_path)]):
+        (photos / f"up{number}").symlink_to(target)
+    assert names(f"{tmp_path}/photos/**/*.jpg") == [f"{tmp_path}/photos/again/x.jpg"]
