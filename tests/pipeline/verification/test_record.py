@@ -13,7 +13,7 @@ from tests.pipeline.jobs.small_corpus import contents as bytes_of
 from tests.pipeline.jobs.small_corpus import run
 from tests.pipeline.verification.rewriting import flip
 
-from vlmixer.artifacts import contents, manifest
+from vlmixer.artifacts import contents, files, manifest
 from vlmixer.artifacts.errors import UserError
 from vlmixer.model.config import Settings
 from vlmixer.model.training import train
@@ -180,7 +180,7 @@ def test_a_stage_redone_is_off_the_record_until_it_is_finished(small_run, out, m
         raise Killed
 
     config = small_run.write_config()
-    for target in ("manifest.publish", "contents.put"):
+    for target in ("files.sweep_temporaries", "contents.put"):
         with monkeypatch.context() as patch:
             patch.setattr(finishing, target.partition(".")[0], _Killing(target, kill))
             with pytest.raises(Killed):
@@ -202,7 +202,7 @@ class _Killing:
         self._function = function
 
     def __getattr__(self, name):
-        real = {"manifest": manifest, "contents": contents}[self._module]
+        real = {"files": files, "contents": contents}[self._module]
         return self._function if name == self._name else getattr(real, name)
 
 
