@@ -10,7 +10,8 @@ from importlib import metadata
 _PIPELINE = ("apache_beam", "inflect", "safetensors", "spacy", "torch", "torchvision", "zstandard")
 _MODULES = {
     **dict.fromkeys(_PIPELINE, "pipeline"),
-    **dict.fromkeys(("huggingface_hub", "timm", "transformers"), "transformers"),
+    **dict.fromkeys(("timm", "transformers"), "transformers"),
+    "huggingface_hub": "hub",
     "tokenizers": "train",
     "pycocoevalcap": "captions",
     "argcomplete": "completion",

@@ -129,8 +129,8 @@ def _finetune(
         if former is None:
             checkpoint.save_content(run, content, setup.tokenizer)
             files.publish_bytes(files.join(run, LABELS), manifest.canonical(dict(setup.labels), indent=1))
-            names = sorted({name for example in start.examples.examples for name in example.images})
-            files.publish_bytes(files.join(run, PHOTOS), manifest.canonical(names))
+        names = sorted({name for example in start.examples.examples for name in example.images})
+        files.publish_bytes(files.join(run, PHOTOS), manifest.canonical(names))
         start.log.publish(files.join(run, REJECTS))
         checkpoint.sweep(run)
     state = former.state if former else None
@@ -139,7 +139,9 @@ def _finetune(
     begun, asked = state.step if state else 0, setup.settings
     trackers: Sequence[Tracker] = ()
     if ranks.first:
-        trackers = open_trackers(run, begun, tensorboard=asked.tensorboard, wandb=asked.wandb, settings=content)
+        trackers = open_trackers(
+            run, begun, tensorboard=asked.tensorboard, wandb=asked.wandb, settings=content, section="task"
+        )
     with Progress(run, steps, begun, trackers=trackers, quiet=not ranks.first) as progress, interrupts.noted() as stop:
         module = task.objective(setup, network, ranks)
         loop(of, setup.settings, module, optimizer, loader.batches(first), state, device, progress, stop)

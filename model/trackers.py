@@ -78,9 +78,12 @@ class WeightsAndBiases:
 
 
 def open_trackers(
-    run: str, start: int, *, tensorboard: bool, wandb: str | None, settings: Mapping[str, Any]
+    run: str, start: int, *, tensorboard: bool, wandb: str | None, settings: Mapping[str, Any], section: str = "train"
 ) -> list[Tracker]:
-    """The trackers that are asked for. wandb: a project. Raises UserError if the packages of one are missing."""
+    """The trackers that are asked for. wandb: a project. section: of the config that asks, for messages.
+
+    Raises UserError if the packages of one are missing.
+    """
     found: list[Tracker] = []
     try:
         if tensorboard:
@@ -90,7 +93,7 @@ def open_trackers(
     except ModuleNotFoundError as error:
         name = "wandb" if error.name == "wandb" else "tensorboard"
         raise UserError(
-            f"train.{name}: needs {error.name}. Run `{install_command(name)}`, or remove the key; log.jsonl has the "
-            "same numbers."
+            f"{section}.{name}: needs {error.name}. Run `{install_command(name)}`, or remove the key; log.jsonl has "
+            "the same numbers."
         ) from None
     return found

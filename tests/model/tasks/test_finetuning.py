@@ -133,11 +133,25 @@ def test_features_are_read_in_order_once_per_photo_and_epoch(short, regions, tmp
     assert sorted(number for numbers in read[:4] for number in numbers) == list(range(24))
 
 
+def test_a_damaged_list_of_photos_is_written_again(short, straight, tmp_path):
+    run = shutil.copytree(straight, tmp_path / "run")
+    (run / "photos.json").write_text("[]\n")
+    finetune(Vqa(), short, str(run), resume=True)
+    for name in ("photos.json", "model.safetensors", "manifest.json"):
+        assert (run / name).read_bytes() == Path(straight, name).read_bytes()
+
+
 def test_a_changed_file_of_a_run_is_refused(straight, tmp_path):
     shutil.copytree(straight, tmp_path / "run")
     Path(tmp_path, "run", "labels.json").write_text('{"answers": ["yes"]}')
     with pytest.raises(UserError, match=r"labels.json: missing, or not the file that the training wrote"):
         load_finetuned(str(tmp_path / "run"))
+
+
+def test_a_tracker_that_is_not_installed_is_named_with_its_section(regions, questions, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"^task.wandb: needs wandb. Run `pip install"):
+        finetune(Vqa(), settings(regions, [questions], steps=1, wandb="toy"), str(tmp_path / "run"))
 
 
 def test_other_data_or_settings_are_not_continued(short, straight, regions, tmp_path):
