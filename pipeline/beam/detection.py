@@ -18,7 +18,7 @@ from vlmixer.pipeline.beam.rows import DetectedImage, DetectedRegion
 from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.decoding import crop_jpeg
 from vlmixer.pipeline.image.detection import DetectorFinder, detect_batch, load_with_concepts
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec, detector_spec, fix_threads
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, detector_spec
 from vlmixer.pipeline.image.parts import IMAGES_PER_BATCH
 from vlmixer.pipeline.image.photos import MAX_PIXELS_PER_BATCH, ImageSource, Photo, decode_photo, max_file_bytes
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
@@ -87,7 +87,6 @@ class RegionModel(ModelHandler[Photo, PredictionResult, "Regions"]):
         self._spec, self._vocabulary, self._settings = spec, vocabulary, settings
 
     def load_model(self) -> "Regions":
-        fix_threads()
         return Regions(load_with_concepts(self._spec, self._vocabulary), self._settings)
 
     def run_inference(

@@ -24,6 +24,8 @@ TSV = "tsv:"
 TRANSFORMERS = "transformers:"
 OWN_FEATURES = "detector"
 """In images.features: the detector's own."""
+ACCELERATORS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
+"""Where Linux has what torch calls cuda: NVIDIA's cards, its Jetson boards, AMD's cards, and either under WSL."""
 OWN_PACKAGES = ("onnxruntime", "torch", "torchvision")
 """Packages that a class of the user's own is assumed to depend on."""
 
@@ -80,10 +82,13 @@ class DetectorSpec:
     feature_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def resolve_device(device: str) -> str:
-    """ "cpu" or "cuda" for the config's auto | cpu | cuda. Raises CallError for cuda if there is no such device."""
-    if device == "cpu":
-        return device
+def resolve_device(device: str, accelerators: Sequence[str] = ACCELERATORS) -> str:
+    """ "cpu" or "cuda" for the config's auto | cpu | cuda. accelerators: without one of these files there is no "cuda"
+    on Linux. Raises CallError for cuda if there is no such device."""
+    # A detector may do without torch, which takes seconds to import and 290 MB.
+    absent = sys.platform == "linux" and not any(map(os.path.exists, accelerators))
+    if device == "cpu" or (device == "auto" and absent):
+        return "cpu"
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -149,12 +154,12 @@ def load_detector(spec: DetectorSpec, concepts: Sequence[Concept] = ()) -> Detec
 
     Raises CallError for an unknown name, UserError if it cannot be made.
     """
-    fix_threads()
     own = _load_own(spec, concepts)
     if spec.features == (OWN_FEATURES,):
         return own
     from vlmixer.pipeline.image.encoders.regions import WithFeatures
 
+    fix_threads()
     return WithFeatures(own, [None if part == OWN_FEATURES else _encoder(part, spec) for part in spec.features])
 
 
@@ -176,13 +181,25 @@ def _load_own(spec: DetectorSpec, concepts: Sequence[Concept]) -> Detector:
     }  # fmt: skip
     family = _family(spec.name)
     if family is None:
-        return _construct(_import_class(spec), spec, arguments)
+        return _construct_own(spec, arguments)
+    fix_threads()
     if family.argument:
         arguments[family.argument] = spec.name.partition(":")[2]
     if spec.name.startswith(TRANSFORMERS) and _is_asked(spec):
         family = OPEN_VOCABULARY
         arguments["concepts"] = concepts
     return _construct(getattr(importlib.import_module(family.module), family.name), spec, arguments)
+
+
+def _construct_own(spec: DetectorSpec, arguments: Mapping[str, Any]) -> Detector:
+    """A detector of the user's class, which may use torch or not."""
+    cls = _import_class(spec)
+    if "torch" in sys.modules:
+        fix_threads()
+    detector = _construct(cls, spec, arguments)
+    if "torch" in sys.modules:
+        fix_threads()
+    return detector
 
 
 def is_shipped(name: str) -> bool:

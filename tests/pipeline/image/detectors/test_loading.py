@@ -1,4 +1,5 @@
 import hashlib
+import subprocess
 import sys
 from typing import Any
 
@@ -61,8 +62,23 @@ def test_a_class_of_ones_own_by_import_path(spec):
 
 
 def test_loading_fixes_the_threads(spec):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     load_detector(spec("MODULE:Mine"))
-    assert torch.get_num_threads() == 1
+    found = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert found == 1
+
+
+def test_a_detector_without_torch_does_not_load_it(spec):
+    """It takes 290 MB in each process."""
+    mine = spec("MODULE:Mine")
+    program = (
+        "import sys; from vlmixer.pipeline.image.detectors.loading import DetectorSpec, load_detector, resolve_device\n"
+        f"load_detector({mine!r}); assert resolve_device('auto', ()) == 'cpu'; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("name", ["fasterrcnn", "my.module", "my.module:", ":Class", "..:Class", "a..b:Class", ""])
