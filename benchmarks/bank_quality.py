@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for imports of `
 from benchmarks.gold import GoldBoxes, read_gold
 from examples.yolox_onnx import YoloxOnnx
 
+from vlmixer.artifacts.boxes import box_iou
 from vlmixer.bank.building import feature_rows
 from vlmixer.bank.selection import candidate_limit, choose, normalised, particular
-from vlmixer.pipeline.demo.scoring import box_iou
 
 SHARES = (0.1, 0.25, 0.5)
 WEIGHTS = (0.0, 0.5, 0.75, 0.9, 1.0)

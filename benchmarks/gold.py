@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from examples.yolox_onnx import COCO_CLASSES
 
-from vlmixer.pipeline.demo.scoring import box_iou
+from vlmixer.artifacts.boxes import box_iou
 
 VOC_LABELS = ("car", "person", "cat", "train", "bus")
 """The labels that are boxed in these VOC photos."""

@@ -14,6 +14,7 @@ from vlmixer.bank.concepts import HARDLY_VISUAL
 from vlmixer.model.config import ModelConfig, TrainConfig
 from vlmixer.model.tasks.caption_learning import CaptioningConfig
 from vlmixer.model.tasks.config import TaskConfig
+from vlmixer.model.tasks.refcoco import RefCocoConfig
 from vlmixer.model.tasks.retrieval_learning import RetrievalConfig
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
 
@@ -150,7 +151,9 @@ def test_the_configuration_page_lists_every_key_with_its_default(section):
     assert listed == known
 
 
-@pytest.mark.parametrize(("task", "kind"), [("captioning", CaptioningConfig), ("retrieval", RetrievalConfig)])
+@pytest.mark.parametrize(
+    ("task", "kind"), [("captioning", CaptioningConfig), ("refcoco", RefCocoConfig), ("retrieval", RetrievalConfig)]
+)
 def test_the_configuration_page_lists_what_a_task_adds_or_changes(task, kind):
     base = {field.name: default_of(field) for field in fields(TaskConfig)}
     own = {field.name: default_of(field) for field in fields(kind)}

@@ -13,6 +13,7 @@ TASKS = {
     "gqa": ("gqa", "Gqa"),
     "nlvr2": ("nlvr2", "Nlvr2"),
     "snli_ve": ("snli_ve", "SnliVe"),
+    "refcoco": ("refcoco", "RefCoco"),
     "retrieval": ("retrieval", "Retrieval"),
     "captioning": ("captioning", "Captioning"),
 }

@@ -150,6 +150,11 @@ class Task(ABC, Generic[Config]):
     right_from: ClassVar[float | None] = 0.5
     """The value of an Answer from which it counts as right on pages; None if values are scores without right or wrong,
     which may be above 1."""
+    regions_note: ClassVar[str] = (
+        "Orange regions mattered: without such a region, the answer is less likely by the percentage points in the "
+        "list. A photo without orange had no region whose loss changes the answer."
+    )
+    """What the colour of regions means on pages."""
 
     @abstractmethod
     def read(self, paths: Sequence[str], settings: Config, log: RejectLog, training: bool) -> tuple[list[Example], int]:
@@ -226,6 +231,10 @@ class Task(ABC, Generic[Config]):
     def mattered(
         self, setup: Setup[Config], network: TaskNetwork, encoded: Encoded, answer: str
     ) -> Sequence[np.ndarray] | None:
-        """For each photo (regions,) float32: by how much `answer` is less likely without the region. None if the task
-        does not say."""
+        """For each photo (regions,) float32: by how much `answer` is less likely without the region, or what else
+        `regions_note` says. None if the task does not say."""
         return None
+
+    def right_boxes(self, example: Example) -> np.ndarray:
+        """(n, 4) float32, xyxy in pixels of the first photo: the boxes that are right, to be shown on pages."""
+        return np.zeros((0, 4), np.float32)

@@ -22,7 +22,7 @@ from vlmixer.model.tasks.config import TaskConfig
 from vlmixer.model.tasks.files import document
 from vlmixer.model.tasks.photos import Photo
 from vlmixer.model.tasks.scores import Measure
-from vlmixer.model.views import text_and_tags_view, without_region
+from vlmixer.model.views import View, text_and_tags_view, without_region
 
 BATCH = 256
 """Examples that are predicted together."""
@@ -128,23 +128,11 @@ class Classification(Task[TaskConfig]):
         self, setup: Setup[TaskConfig], examples: Sequence[Example], photos: Sequence[Sequence[Photo]], training: bool
     ) -> list[Encoded]:
         """One view per photo: [CLS] text [SEP] tags [SEP] and the regions."""
-        tokenizer, limits = setup.tokenizer, (setup.model.max_text_tokens, setup.settings.text_tokens)
-        names = sorted({tag for row in photos for photo in row for tag in photo.tags})
-        tags = dict(zip(names, tokenizer.encode(names), strict=True))
-        regions = {id(photo): setup.regions(photo) for row in photos for photo in row}
         places = _places(setup.labels)
-        found = []
-        for example, pieces, row in zip(
-            examples, tokenizer.encode([example.text for example in examples]), photos, strict=True
-        ):
-            views = tuple(
-                text_and_tags_view(
-                    pieces, [tags[tag] for tag in photo.tags], tokenizer, limits[0], regions[id(photo)], limits[1]
-                )
-                for photo in row
-            )
-            found.append(Encoded(views, self._target(example, places) if training else {}))
-        return found
+        return [
+            Encoded(views, self._target(example, places) if training else {})
+            for example, views in zip(examples, views_of(setup, examples, photos), strict=True)
+        ]
 
     def _target(self, example: Example, places: Mapping[str, int]) -> dict[str, np.ndarray]:
         scores = {places[answer]: score for answer, score in self.scores(example).items() if answer in places}
@@ -240,6 +228,26 @@ class Classification(Task[TaskConfig]):
                 [example.groups for example, _ in scored],
             )
         ]
+
+
+def views_of(
+    setup: Setup[Any], examples: Sequence[Example], photos: Sequence[Sequence[Photo]]
+) -> list[tuple[View, ...]]:
+    """For each example a view per photo: [CLS] text [SEP] tags [SEP] and the regions. `photos`: those of each."""
+    tokenizer, limits = setup.tokenizer, (setup.model.max_text_tokens, setup.settings.text_tokens)
+    names = sorted({tag for row in photos for photo in row for tag in photo.tags})
+    tags = dict(zip(names, tokenizer.encode(names), strict=True))
+    regions = {id(photo): setup.regions(photo) for row in photos for photo in row}
+    texts = tokenizer.encode([example.text for example in examples])
+    return [
+        tuple(
+            text_and_tags_view(
+                pieces, [tags[tag] for tag in photo.tags], tokenizer, limits[0], regions[id(photo)], limits[1]
+            )
+            for photo in row
+        )
+        for pieces, row in zip(texts, photos, strict=True)
+    ]
 
 
 def json_result(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -41,13 +41,15 @@ class RegionShown:
 
 @dataclass(frozen=True)
 class PhotoShown:
-    """A photo as a data URI, its name, its tags, and the regions that mattered, the most important first."""
+    """A photo as a data URI, its name, its tags, and the regions that mattered, the most important first. `right`: the
+    boxes that are right, each as left, top, width and height in percent."""
 
     picture: str
     name: str
     tags: Sequence[str]
     regions: Sequence[RegionShown]
     found: int
+    right: Sequence[tuple[float, float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def write_answers_page(path: str, scored: Scored, count: int = 48, seed: int = 0
     verdicts = Counter(each.verdict for each in shown)
     write_page(
         path, "answers.html", title=tuned.task.title, answers=shown, scores=scores, verdicts=verdicts,
-        examples=len(scored.examples), counts=scored.counts,
+        regions_note=tuned.task.regions_note, examples=len(scored.examples), counts=scored.counts,
     )  # fmt: skip
 
 
@@ -98,7 +100,9 @@ def _shown(
         image = scored.photos.source(number)
         name = example.images[len(views)] if image is None else (image.key or image.source).rpartition("/")[2]
         picture, mattered = _picture(scored, number, photo), _regions(photo, of_photo)
-        views.append(PhotoShown(picture, name, photo.tags, mattered, len(photo.boxes)))
+        boxes = tuned.task.right_boxes(example) if not views else np.zeros((0, 4), np.float32)
+        right = [_percent(box, photo) for box in boxes]
+        views.append(PhotoShown(picture, name, photo.tags, mattered, len(photo.boxes), right))
     given = Counter(example.answers).most_common()
     right_from = tuned.task.right_from
     verdict = verdict_of(answer.value, right_from, middle)
@@ -121,15 +125,19 @@ def verdict_of(value: float | None, right_from: float | None, middle: float) -> 
 
 def _regions(photo: Photo, lost: np.ndarray) -> list[RegionShown]:
     """The regions without which the answer is less likely, the most important first. lost: (regions,)."""
-    percent = 100 / np.array([photo.width, photo.height] * 2)
     order = [int(row) for row in np.argsort(-lost, kind="stable")[:MAX_REGIONS] if lost[row] >= LEAST]
     found = []
     for row in order:
-        left, top, right, bottom = (photo.boxes[row] * percent).tolist()
         strength = float(lost[row] / lost[order[0]])
-        box = (left, top, right - left, bottom - top)
+        box = _percent(photo.boxes[row], photo)
         found.append(RegionShown(*box, photo.concepts[row], 100 * float(lost[row]), strength))
     return found
+
+
+def _percent(box: np.ndarray, photo: Photo) -> tuple[float, float, float, float]:
+    """Left, top, width and height of a box in percent of the photo."""
+    left, top, right, bottom = (box * (100 / np.array([photo.width, photo.height] * 2))).tolist()
+    return left, top, right - left, bottom - top
 
 
 def _picture(scored: Scored, number: int, photo: Photo) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.boxes import box_iou
 from vlmixer.artifacts.parquet import read_parquet
-from vlmixer.pipeline.demo.scoring import box_iou
 from vlmixer.pipeline.report.demo.share import Share
 
 OVERLAP = 0.5

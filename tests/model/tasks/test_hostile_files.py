@@ -19,6 +19,7 @@ LINES = {
     "vqa": {"question_id": HALF, "image": HALF, "question": HALF, "answers": [{"answer": HALF}], "answer": HALF},
     "nlvr2": {"sentence": HALF, "identifier": f"{HALF}-1-2-0", "label": True},
     "snli_ve": {"Flikr30kID": HALF, "pairID": HALF, "sentence2": HALF, "gold_label": "neutral"},
+    "refcoco": {"image": HALF, "expression": HALF, "bbox": [0, 0, 1, 1], "split": "train"},
     "captioning": {"image": HALF, "captions": [HALF]},
     "retrieval": {"image": HALF, "captions": [HALF]},
     "gqa": {HALF: {"imageId": HALF, "question": HALF, "answer": HALF, "types": {"semantic": HALF}}},

@@ -72,7 +72,8 @@ def _rows(photo: int, name: str, key: str, feature: Any) -> list[dict[str, Any]]
         found.append(
             {
                 "image_id": f"{photo:016x}", "patch_id": f"{photo:016x}-{number:03d}",
-                "box": [10.0, 20.0, 50.0 + number, 60.0], "concept": concept, "score": 0.9 - number / 10,
+                "box": [10.0 + 45 * number, 20.0, 50.0 + 45 * number, 60.0], "concept": concept,
+                "score": 0.9 - number / 10,
                 "feature": (vector if feature is None else np.full(DIM, feature)).astype(np.float16), "crop": b"",
                 "width": 100, "height": 80, "source": name, "key": key, "url": "", "license": "",
             }

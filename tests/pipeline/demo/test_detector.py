@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vlmixer.artifacts.boxes import box_iou
 from vlmixer.artifacts.errors import UserError
 from vlmixer.pipeline.demo.backgrounds import background
 from vlmixer.pipeline.demo.categories import BACKGROUNDS, CATEGORIES
@@ -20,7 +21,7 @@ from vlmixer.pipeline.demo.detector import (
     resize,
 )
 from vlmixer.pipeline.demo.scenes import CANVAS
-from vlmixer.pipeline.demo.scoring import box_iou, mean_average_precision
+from vlmixer.pipeline.demo.scoring import mean_average_precision
 from vlmixer.pipeline.demo.train_detector import HELD_OUT, Drawn, draw_training_scenes, drawn_scene, save, train
 from vlmixer.pipeline.image.detectors.base import Detections
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vlmixer.pipeline.demo.scoring import average_precision, box_iou, mean_average_precision
+from vlmixer.artifacts.boxes import box_iou
+from vlmixer.pipeline.demo.scoring import average_precision, mean_average_precision
 
 A, B, C = [0, 0, 10, 10], [20, 20, 40, 40], [50, 0, 60, 10]
 
