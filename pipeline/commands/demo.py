@@ -25,12 +25,16 @@ def add(commands: Subcommands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo, print its table of scores and name its page."""
-    from vlmixer.pipeline.demo.run import FULL, SMALL, run_demo
+    from vlmixer.pipeline.jobs.worker_server import worker_server
 
-    table, page = run_demo(
-        options.out, seed=options.seed, workers=options.workers, beam_args=options.beam_args,
-        evidence=options.evidence, size=SMALL if options.small else FULL,
-    )  # fmt: skip
+    with worker_server(options.workers, options.beam_args) as server:
+        from vlmixer.pipeline.demo.run import FULL, SMALL, run_demo
+        from vlmixer.pipeline.jobs.engine import Engine
+
+        table, page = run_demo(
+            options.out, seed=options.seed, engine=Engine(options.workers, options.beam_args, server),
+            evidence=options.evidence, size=SMALL if options.small else FULL,
+        )  # fmt: skip
     print(table)
     LOG.info("page: %s", page)
     return 0

@@ -51,6 +51,7 @@ def _run_locked(options: argparse.Namespace, images: list[str], texts: list[str]
     from vlmixer.pipeline.config import load_config
     from vlmixer.pipeline.jobs.drop import check_record, drop
     from vlmixer.pipeline.jobs.engine import Engine
+    from vlmixer.pipeline.jobs.worker_server import worker_server
     from vlmixer.pipeline.replacing import leftovers, next_result
     from vlmixer.pipeline.replacing.finding import find_images, find_sentences
     from vlmixer.pipeline.report.run import renew_run_report
@@ -66,7 +67,8 @@ def _run_locked(options: argparse.Namespace, images: list[str], texts: list[str]
         report = {"request": request, **_counts(found, sentences, out)}
         if found.ids or sentences.ids:
             config = load_config(files.join(out, "config.yaml"), out=out)
-            drop(config, found, sentences, Engine(options.workers), report)
+            with worker_server(options.workers) as server:
+                drop(config, found, sentences, Engine(options.workers, server=server), report)
     if report["changed"]:
         renew_run_report(out)
     named = [*images, *texts]

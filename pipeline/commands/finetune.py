@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.model.tasks import TASKS
@@ -56,6 +57,7 @@ def _detect(options: argparse.Namespace) -> bool:
     from vlmixer.pipeline.config import load_config
     from vlmixer.pipeline.jobs.chain import run_stages
     from vlmixer.pipeline.jobs.engine import Engine
+    from vlmixer.pipeline.jobs.worker_server import worker_server
     from vlmixer.pipeline.preflight.call import Call
     from vlmixer.pipeline.preflight.preflight import check
 
@@ -69,6 +71,6 @@ def _detect(options: argparse.Namespace) -> bool:
     if options.dry_run:
         print(*found, sep="\n")
         return not call.is_finished(DETECT.name)
-    with locked(files.join(config.out, "logs")):
-        run_stages(config, (DETECT.name,), engine, overwrite=False, import_paths=places)
+    with locked(files.join(config.out, "logs")), worker_server(options.workers, options.beam_args) as server:
+        run_stages(config, (DETECT.name,), replace(engine, server=server), overwrite=False, import_paths=places)
     return False

@@ -22,7 +22,9 @@ from vlmixer.pipeline.commands.train import train_run
 from vlmixer.pipeline.image.detectors.places import import_paths
 
 if TYPE_CHECKING:
+    from vlmixer.pipeline.config import Config
     from vlmixer.pipeline.jobs.engine import Engine
+    from vlmixer.pipeline.jobs.worker_server import WorkerServer
     from vlmixer.pipeline.preflight.call import Call
 
 LOG = logging.getLogger("vlmixer")
@@ -59,17 +61,24 @@ def add(commands: Subcommands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do the stages that the subcommand names."""
-    from vlmixer.artifacts import files
-    from vlmixer.artifacts.lock import locked
     from vlmixer.pipeline.config import load_config
-    from vlmixer.pipeline.jobs.engine import Engine, require_open_files
-    from vlmixer.pipeline.preflight.call import TRAIN, Call
-    from vlmixer.pipeline.preflight.preflight import check
+    from vlmixer.pipeline.jobs.worker_server import worker_server
 
     if options.extend and options.overwrite:
         raise CallError("--extend keeps what is done, --overwrite discards it. Give one of the two.")
     config = load_config(options.config, options.set, options.out)
-    engine = Engine(options.workers, options.beam_args)
+    with worker_server(1 if options.dry_run else options.workers, options.beam_args) as server:
+        return _run(options, config, server)
+
+
+def _run(options: argparse.Namespace, config: "Config", server: "WorkerServer | None") -> int:
+    from vlmixer.artifacts import files
+    from vlmixer.artifacts.lock import locked
+    from vlmixer.pipeline.jobs.engine import Engine, require_open_files
+    from vlmixer.pipeline.preflight.call import TRAIN, Call
+    from vlmixer.pipeline.preflight.preflight import check
+
+    engine = Engine(options.workers, options.beam_args, server)
     trains = options.stages == stages.NAMES and config.train is not None
     call = Call(
         config,

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +62,7 @@ def demo_config(seed: int, size: DemoSize = FULL) -> Config:
     )
 
 
-def run_demo(
-    out: str, *, seed: int, workers: int, beam_args: Sequence[str] = (), evidence: bool = False, size: DemoSize = FULL
-) -> tuple[str, str]:
+def run_demo(out: str, *, seed: int, engine: Engine, evidence: bool = False, size: DemoSize = FULL) -> tuple[str, str]:
     """Run everything into the folder `out`. Returns the table of scores and the path of the page.
 
     With `evidence` the table compares the method with variants that lack parts of it, over three seeds. A rerun resumes
@@ -76,8 +74,8 @@ def run_demo(
     with contextlib.chdir(folder), locked("logs"):
         config = demo_config(seed, size)
         files.publish_bytes("demo.yaml", config.to_yaml().encode())
-        _step("draw a world", lambda: _draw_world(seed, size, workers))
-        _step("tag, detect, index, mix", lambda: _run_stages(config, workers, beam_args))
+        _step("draw a world", lambda: _draw_world(seed, size, engine.workers))
+        _step("tag, detect, index, mix", lambda: _run_stages(config, engine))
         _step("train a model", lambda: _train(config))
         report = evaluate_retrieval("run", read_pairs(PAIRS), config, import_paths=()).report
         files.publish_bytes("scores.json", manifest.canonical(report.to_json(), indent=1))
@@ -101,8 +99,7 @@ def _draw_world(seed: int, size: DemoSize, workers: int) -> None:
         files.publish_bytes(str(done), wanted)
 
 
-def _run_stages(config: Config, workers: int, beam_args: Sequence[str]) -> None:
-    engine = Engine(workers, tuple(beam_args))
+def _run_stages(config: Config, engine: Engine) -> None:
     run_stages(config, stages.NAMES, engine, overwrite=False, import_paths=())
 
 

@@ -135,6 +135,7 @@ def run_detect(
     """
     stage = Stage(DETECT, config.out, config.rejects == "all")
     spec = detector_spec(config.images, import_paths, remote=engine.remote)
+    engine.import_packages(packages_of(spec))
 
     # The next result is made in OUT, whose own results are no inputs.
     out = files.parent(earlier) if earlier else config.out

@@ -7,8 +7,8 @@ which the job reads them. (Dataflow refuses graphs of more than 10 MB.)
 import logging
 import os
 import resource
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,24 +23,28 @@ from vlmixer.artifacts.interrupts import terminable
 from vlmixer.pipeline.jobs import dataflow
 from vlmixer.pipeline.jobs.do_units import ListUnits
 from vlmixer.pipeline.jobs.failures import explained
-from vlmixer.pipeline.jobs.processes import WORKER, local_runner
+from vlmixer.pipeline.jobs.processes import local_runner
 from vlmixer.pipeline.jobs.proxies import exempt_loopback
+from vlmixer.pipeline.jobs.worker_server import WorkerServer, names_runner, worker_server
 from vlmixer.pipeline.units.failures import forget_errors, raise_error
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.stage import AnyStage
 from vlmixer.pipeline.units.unit import Content, Unit
 
 LOG = logging.getLogger("vlmixer")
+SLOW_IMPORTS = ("spacy", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How to run pipelines: `workers` local processes, each running module `worker_module`, unless `beam_args` name a
-    runner."""
+    """How to run pipelines: `workers` local processes, unless `beam_args` name a runner.
+
+    server: where the processes come from; without it, each pipeline with several workers starts a server of its own.
+    """
 
     workers: int = 1
     beam_args: tuple[str, ...] = ()
-    worker_module: str = WORKER
+    server: WorkerServer | None = None
 
     def run(
         self,
@@ -66,20 +70,27 @@ class Engine:
         require_open_files(workers)
         forget_errors(stage)
         listed = publish_units(stage, units)
-        pipeline = _Pipeline(label, self.runner, **self._how(workers, label))
-        try:
-            with terminable("the job was cancelled.") if self.runner else nullcontext(), pipeline:
-                # Only pipelines with parts in Java use it, and it would stay behind if the process is killed.
-                os.rmdir(pipeline.local_tempdir)
-                build(pipeline | "ListUnits" >> ListUnits(stage, listed, content))
-        except KeyboardInterrupt:
-            if self.runner is not None and hasattr(pipeline, "result"):
-                pipeline.result.cancel()  # or the engine would continue
-            raise
-        except Exception as error:
-            raise_error(stage)
-            raise explained(error, self.runner) from error
+        with self._workers(workers) as server:
+            pipeline = _Pipeline(label, self.runner, **self._how(workers, label, server))
+            try:
+                with terminable("the job was cancelled.") if self.runner else nullcontext(), pipeline:
+                    # Only pipelines with parts in Java use it, and it would stay behind if the process is killed.
+                    os.rmdir(pipeline.local_tempdir)
+                    build(pipeline | "ListUnits" >> ListUnits(stage, listed, content))
+            except KeyboardInterrupt:
+                if self.runner is not None and hasattr(pipeline, "result"):
+                    pipeline.result.cancel()  # or the engine would continue
+                raise
+            except Exception as error:
+                raise_error(stage)
+                raise explained(error, self.runner) from error
         raise_error(stage)
+
+    def import_packages(self, names: Sequence[str]) -> None:
+        """Let local worker processes begin with these packages imported, if they are slow to import."""
+        slow = [name for name in names if name in SLOW_IMPORTS]
+        if self.server is not None and slow:
+            self.server.import_packages(slow)
 
     @property
     def remote(self) -> bool:
@@ -89,7 +100,7 @@ class Engine:
     @property
     def runner(self) -> str | None:
         """The runner named by the arguments; None for the local one."""
-        if not any(argument.startswith("--runner") for argument in self.beam_args):
+        if not names_runner(self.beam_args):
             return None
         name: str = self._options.view_as(StandardOptions).runner
         return name
@@ -98,11 +109,20 @@ class Engine:
     def _options(self) -> PipelineOptions:
         return PipelineOptions(list(self.beam_args))
 
-    def _how(self, workers: int, label: str) -> dict[str, Any]:
+    @contextmanager
+    def _workers(self, number: int) -> Iterator[WorkerServer | None]:
+        """The server of this many local workers; None for one, who is this process, or if there is a runner."""
+        if number > 1 and self.server is not None:
+            yield self.server
+        else:
+            with worker_server(number, self.beam_args) as server:
+                yield server
+
+    def _how(self, workers: int, label: str, server: WorkerServer | None) -> dict[str, Any]:
         """Arguments of the pipeline."""
         if self.runner is None:
             options = PipelineOptions(["--direct_num_workers", str(workers), *self.beam_args])
-            return {"runner": local_runner(options, workers, self.worker_module), "options": options}
+            return {"runner": local_runner(options, server), "options": options}
         options = self._options
         if self.remote:
             dataflow.prepare(options, label)

@@ -1,22 +1,19 @@
 """Local worker processes on Beam's own runner.
 
 Beam has such processes, too, but does not notice when one dies: the run would wait forever. Here, a process that dies
-ends the run with its last words, and the other workers end with it. What workers print goes to the log.
+ends the run with its last words, and the other workers end with it. What workers print goes to the log. The processes
+come from a server (worker_server.py).
 
 This is the only file that touches Beam's internals; written for Beam 2.77.
 """
 
-import logging
 import os
-import shlex
 import signal
-import subprocess
-import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_fn_api_pb2, beam_provision_api_pb2, endpoints_pb2
@@ -30,27 +27,25 @@ from grpc import RpcError
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.pipeline.jobs.proxies import NO_PROXY, not_proxied
-from vlmixer.pipeline.jobs.worker import PARENT
+from vlmixer.pipeline.jobs.worker_server import LastLines, ServedWorker, WorkerServer
 
-WORKER = "vlmixer.pipeline.jobs.worker"
 URN = "vlmixer:env:worker_process:v1"
-# Kept in OUT/logs, and shown with --debug only (pipeline/commands/main.py).
-LOG = logging.getLogger("apache_beam.worker_process")
-LINES_KEPT = 20
 SECONDS_TO_END = 30.0
 SECONDS_TO_TELL = 5.0
 """Between the end of a process's data and its exit code."""
+_servers: WeakValueDictionary[bytes, WorkerServer] = WeakValueDictionary()
+"""By the text that stands for a server in an environment: Beam makes a WorkerProcess from text alone."""
 
 
-def local_runner(options: PipelineOptions, workers: int, module: str) -> FnApiRunner:
-    """A runner with this many worker processes, each running `module`; with one, it works in this process.
+def local_runner(options: PipelineOptions, server: WorkerServer | None) -> FnApiRunner:
+    """A runner with worker processes of this server; without one, it works in this process.
 
     Beam's class itself, as "DirectRunner" would first try to download another runner.
     """
-    if workers == 1:
+    if server is None:
         return FnApiRunner()
-    # -P keeps the working folder, whatever files the user has there, off the front of sys.path.
-    environment = _Environment.from_command_string(shlex.join([sys.executable, "-P", "-m", module]))
+    _servers[str(server.pid).encode()] = server
+    environment = _Environment.from_command_string(str(server.pid))
     # Worker processes learn their options from the runner's provision info alone.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
     provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
@@ -68,18 +63,18 @@ class _Environment(SubprocessSDKEnvironment):
 class WorkerProcess(GrpcWorkerHandler):
     """A worker process and the runner's connection to it."""
 
-    def __init__(self, command: bytes, state: Any, provision_info: Any, server: Any) -> None:
-        super().__init__(state, provision_info, server)
-        self._command = shlex.split(command.decode())
-        self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+    def __init__(self, server_pid: bytes, state: Any, provision_info: Any, runner_server: Any) -> None:
+        super().__init__(state, provision_info, runner_server)
+        self._server = _servers[server_pid]
         self._ending = False
         self._failure = ""
         self._failed = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: ServedWorker | None = None
+        self._ended = threading.Event()
         # Another worker may die, which ends all, while this one starts.
         self._starting = threading.Lock()
-        # All workers of a run share the server; when one dies, all are ended.
-        self._siblings: list[WorkerProcess] = server.__dict__.setdefault("_vlmixer_workers", [])
+        # All workers of a run share Beam's server; when one dies, all are ended.
+        self._siblings: list[WorkerProcess] = runner_server.__dict__.setdefault("_vlmixer_workers", [])
         self._siblings.append(self)
         self._push = self.control_conn.push
         self.control_conn.push = self._push_or_fail
@@ -93,7 +88,6 @@ class WorkerProcess(GrpcWorkerHandler):
         provision = self.provision_info.provision_info
         environment = {
             **os.environ,
-            PARENT: str(os.getpid()),
             "WORKER_ID": self.worker_id,
             "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(self.control_address),
             "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.logging_api_service_descriptor()),
@@ -103,14 +97,8 @@ class WorkerProcess(GrpcWorkerHandler):
         with self._starting:
             if self._ending:
                 return
-            # A session of its own: Ctrl-C is for the command, which then ends its workers.
-            self._process = process = subprocess.Popen(
-                self._command, env=environment, start_new_session=True, text=True, errors="replace",
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        reader = threading.Thread(target=self._keep_output, args=[process], daemon=True)
-        reader.start()
-        threading.Thread(target=self._wait, args=[process, reader], daemon=True).start()
+            self._process = self._server.start(environment)
+        threading.Thread(target=self._wait, args=[self._process], daemon=True).start()
 
     def close(self) -> None:
         if self.control_conn._futures_by_id:  # still at work: the run was interrupted, or failed
@@ -119,10 +107,7 @@ class WorkerProcess(GrpcWorkerHandler):
 
     def stop_worker(self) -> None:
         self._ending = True
-        try:
-            if self._process:
-                self._process.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
+        if self._process and not self._ended.wait(SECONDS_TO_END):
             self.kill("did not end")
 
     def kill(self, failure: str) -> None:
@@ -133,20 +118,18 @@ class WorkerProcess(GrpcWorkerHandler):
             if self._process:
                 self._process.kill()
 
-    def _keep_output(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip():
-                self._last_lines.append(line.strip())
-                LOG.error("worker %d: %s", process.pid, line.rstrip())
-
-    def _wait(self, process: "subprocess.Popen[str]", reader: threading.Thread) -> None:
-        code = process.wait()
-        if not self._ending:
-            reader.join(timeout=1)  # not forever: its children may hold the pipe open
-            failure = last_words(process.pid, code, list(self._last_lines))
-            for worker in self._siblings:
-                worker.kill(failure)
+    def _wait(self, process: ServedWorker) -> None:
+        lines = LastLines(process.output, f"worker {self.worker_id}")
+        ended = process.wait()
+        self._ended.set()
+        if self._ending:
+            return
+        if ended is None:
+            failure = last_words(self._server.pid, self._server.wait(), self._server.last_lines.get())
+        else:
+            failure = last_words(*ended, lines.get())
+        for worker in self._siblings:
+            worker.kill(failure)
 
     def _fail(self, failure: str) -> None:
         # In the form in which engines pass on what a worker raised (pipeline/jobs/failures.py).

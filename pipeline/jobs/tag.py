@@ -136,6 +136,7 @@ def run_tag(
     log_set_aside(aside)
     # `auto` is resolved here, so that its warning is given once and not by every worker.
     text = replace(config.text, spacy_model=resolve_model(config.text.spacy_model))
+    engine.import_packages(packages(text))
     nlp = load_spacy(text.spacy_model)
     tagger = describe_model(nlp)
     settings = asdict(replace(text, inputs=())) | {"spacy_model": tagger, "vocabulary": vocabulary.hash}

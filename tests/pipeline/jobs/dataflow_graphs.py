@@ -33,7 +33,7 @@ class Job:
 
 def submit(engine: Engine, label: str, build: Callable[[beam.Pipeline], object]) -> Job:
     """What the engine's runner makes of the pipeline, up to the point where it would call the service."""
-    pipeline = beam.Pipeline(**engine._how(1, label))
+    pipeline = beam.Pipeline(**engine._how(1, label, None))
     build(pipeline)
     job = pipeline.run().job
     return Job(label, job.proto.name, pipeline._options.get_all_options(drop_default=True), job.proto_pipeline)

@@ -66,7 +66,7 @@ def test_an_output_below_a_file_is_one_error(small_run: Corpus, tmp_path, capsys
 
 
 def test_of_two_runs_at_once_the_second_is_refused_and_the_first_is_whole(small_run: Corpus, tmp_path):
-    slow = {"images": {"detector_options": {"delay": 0.02}}}
+    slow = {"images": {"detector_options": {"delay": 0.1}}}
     config, out = small_run.write_config("slow.yaml", **slow), tmp_path / "out"
     other = small_run.write_config("other.yaml", **slow, seed=4)
     first = command(config, out)
@@ -145,6 +145,7 @@ def test_workers_end_with_a_command_that_is_killed(small_run: Corpus, tmp_path):
     deadline = time.monotonic() + 120
     while not (children := _workers(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
+    children += _started_by(process.pid)
     process.kill()
     process.communicate()
     assert children
@@ -175,7 +176,12 @@ def test_a_worker_that_is_killed_ends_the_command_with_one_line_and_the_next_one
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def _workers(parent: int) -> list[int]:
+def _workers(command: int) -> list[int]:
+    """The worker processes of a command, without the process that they come from."""
+    return [worker for server in _started_by(command) for worker in _started_by(server)]
+
+
+def _started_by(parent: int) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
