@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
 
@@ -11,8 +11,9 @@ MAX_CHARACTERS = 1 << 20
 BLOCK_CHARACTERS = 1 << 16
 """Characters read at a time."""
 
-# Integers of any length are fast to read as floats.
-_DECODER = json.JSONDecoder(parse_int=float)
+Numbers = Callable[[str], float]
+"""What makes an integer of its digits. Integers of any length are fast to read as floats; `int` refuses very long ones,
+and keeps the last digits of long ids."""
 
 
 class BrokenJson(Exception):
@@ -48,14 +49,14 @@ def _records(stream: "_Stream", key: str) -> Iterator[Any]:
 
 
 def json_entries(
-    file: IO[bytes], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_CHARACTERS
+    file: IO[bytes], block: int = BLOCK_CHARACTERS, max_characters: int = MAX_CHARACTERS, integers: Numbers = float
 ) -> Iterator[tuple[str, Any]]:
     """(name, value) of what the file holds: of an object at the top its values, and the items of those that are lists,
     each with the value's name; of a list at the top the items, with the name "".
 
     Raises BrokenJson as `json_records` does.
     """
-    stream = _Stream(file, block, max_characters)
+    stream = _Stream(file, block, max_characters, integers)
     try:
         if stream.next() == "[":
             yield from (("", item) for item in stream.items())
@@ -140,9 +141,10 @@ def _walk(stream: "_Stream", path: Sequence[str]) -> Iterator[tuple[Any, Sequenc
 class _Stream:
     """The rest of the file's characters. json reads whole values; only the brackets around them are read here."""
 
-    def __init__(self, file: IO[bytes], block: int, max_characters: int) -> None:
+    def __init__(self, file: IO[bytes], block: int, max_characters: int, integers: Numbers = float) -> None:
         self._block = block
         self._max = max_characters
+        self._decoder = json.JSONDecoder(parse_int=integers)
         # Invalid UTF-8 becomes lone surrogates: they spoil the record that holds them and no other.
         self._file = codecs.getreader("utf-8-sig")(file, "surrogateescape")
         self._text = ""
@@ -175,13 +177,13 @@ class _Stream:
         while True:
             full = len(self._text) - self._at > self._max
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
                 if full or not self._more(wanted):
                     raise
             else:
                 # The number may continue in the next block: "-2." is read as -2.
-                whole = not isinstance(value, float) or self._text[end : end + 1] not in ("", ".", "e", "E")
+                whole = not isinstance(value, int | float) or self._text[end : end + 1] not in ("", ".", "e", "E")
                 if whole or full or not self._more(wanted):
                     self._at = end
                     return value

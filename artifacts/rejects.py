@@ -33,7 +33,8 @@ BAD = {
     "timeout": "the server did not send the whole image within images.url_timeout",
     "no_connection": "the server cannot be reached, or the URL is not one",
     "ambiguous_photo": "region features, or an example of a task, whose photo's name fits several among the inputs",
-    "bad_record": "a line of region features whose parts contradict each other",
+    "bad_record": "region features, or boxes, whose parts contradict each other or the photo",
+    "bad_box": "a box in a file of boxes whose numbers, photo or class cannot be right",
     "failed_in_detector": "the detector raises an exception for this image alone",
     "bad_feature": "the detector returned a feature that is not finite",
     "duplicate_id": "a question, annotation or caption whose id occurred before",
@@ -49,6 +50,9 @@ UNUSED = {
     "not_meant": "words of the vocabulary, none of them meant as a thing",
     "no_image": "members of a tar that do not belong to an image",
     "duplicate": "equal to an earlier one",
+    "crowd": "a box around many things at once (iscrowd)",
+    "absent_photo": "boxes of a photo that is not among the inputs",
+    "unlisted_photo": "a photo that the file of boxes does not name",
     "no_region": "the detector found no region of a known concept",
     "no_patch": "the bank has no patch for any mentioned concept",
     "lacking_patch": "the bank has no patch for one of the mentioned concepts (mix.lacking: reject)",
@@ -67,7 +71,7 @@ HTTP = re.compile(r"http_[45]\d\d")
 """Reasons that are answers of web servers. 429 and 5xx are bad: later the image may be there. The others are unused."""
 
 
-VOLUMINOUS = frozenset({"empty_line", "no_mention", "duplicate", "not_meant"})
+VOLUMINOUS = frozenset({"empty_line", "no_mention", "duplicate", "not_meant", "unlisted_photo"})
 """Unused inputs that a sound corpus has by the million. A RejectFile lists some of each, and counts the rest."""
 LISTED = 100
 """Of each voluminous reason and source, per unit of work."""
@@ -106,6 +110,11 @@ class RejectLog:
             # Keys and details may quote files and other software; what UTF-8 cannot encode becomes question marks.
             self._keep(Reject(source, _encodable(str(key)), reason, _encodable(detail[:300])))
 
+    def keep(self, reject: Reject) -> None:
+        """Add a row as it is."""
+        self._counts[reject.reason] += reject.number
+        self._keep(reject)
+
     @property
     def total(self) -> int:
         """Number of rejects."""
@@ -142,10 +151,19 @@ class CappedRejects(RejectLog):
         self._most = most
 
     def publish(self, path: str) -> int:
-        for reason, number in self.counts().items():
-            if number > self._most:
-                self._keep(Reject("", "", reason, "not listed each", number - self._most))
+        self.rejects = self.rows()
         return super().publish(path)
+
+    def rows(self) -> list[Reject]:
+        """Those that are listed, and for each reason with others a row that counts these."""
+        listed: Counter[str] = Counter()
+        for reject in self.rejects:
+            listed[reject.reason] += reject.number
+        rest = {reason: number - listed[reason] for reason, number in self.counts().items()}
+        return [
+            *self.rejects,
+            *(Reject("", "", reason, "not listed each", number) for reason, number in rest.items() if number),
+        ]
 
     def _lists(self, source: str, reason: str) -> bool:
         return self._counts[reason] <= self._most
@@ -191,11 +209,6 @@ class RejectFile(RejectLog):
                     self._keep(Reject(source, "", reason, "not listed each (rejects: sample)", rest))
             self._write()
         self._open.__exit__(kind, error, trace)
-
-    def keep(self, reject: Reject) -> None:
-        """Copy a row of another file."""
-        self._counts[reject.reason] += reject.number
-        self._keep(reject)
 
     def _lists(self, source: str, reason: str) -> bool:
         if self._list_all or reason not in VOLUMINOUS:

@@ -6,7 +6,7 @@ config is data, unlike a config that the user wrote or names on the command line
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.config import Config
-from vlmixer.pipeline.image.detectors.loading import DETECTRON2, TSV, is_shipped
+from vlmixer.pipeline.image.detectors.loading import BOXES, DETECTRON2, TSV, is_shipped
 
 
 def require_harmless(config: Config, path: str) -> None:
@@ -16,7 +16,7 @@ def require_harmless(config: Config, path: str) -> None:
     pickled weights, or a folder with a spaCy pipeline.
     """
     images = config.images
-    if not (is_shipped(images.detector) or images.detector.startswith(TSV)):
+    if not (is_shipped(images.detector) or images.detector.startswith((TSV, BOXES))):
         raise _refused(path, f"images.detector: {images.detector!r} is a class that is not part of vlmixer")
     if images.detector.startswith(DETECTRON2) and images.detector.lower().endswith(".py"):
         raise _refused(path, f"images.detector: {images.detector!r} is a Python file")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -10,11 +10,23 @@ from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import ImageSettings, fetch_policy
+from vlmixer.pipeline.image.boxes.index import BoxIndex
 from vlmixer.pipeline.image.detectors.base import Detections, Detector
-from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, load_detector, resolve_device
+from vlmixer.pipeline.image.detectors.loading import (
+    BOXES,
+    TSV,
+    DetectorSpec,
+    load_detector,
+    load_encoders,
+    resolve_device,
+)
 from vlmixer.pipeline.image.known_regions import FeatureLines
 from vlmixer.pipeline.image.photos import FeatureSource, ImageSource, Photo, PhotoSource
+from vlmixer.pipeline.image.plausibility import wrong_numbers
 from vlmixer.pipeline.image.regions import BadFeature, Region, RegionChoice, choose_regions
+
+if TYPE_CHECKING:
+    from vlmixer.pipeline.image.encoders.regions import RegionEncoder
 
 
 class RegionFinder(Protocol):
@@ -101,10 +113,70 @@ class FeatureFinder:
         return self._met[name]
 
 
-def load_finder(spec: DetectorSpec, vocabulary: Vocabulary) -> RegionFinder:
-    """The region finder that the config asks for. Raises UserError, CallError."""
+@dataclass(frozen=True)
+class BoxFinder:
+    """Boxes from files in place of a detector; encoders give them features. concepts: of each class of the index.
+    threshold: boxes with lower scores are not encoded."""
+
+    index: BoxIndex
+    encoders: "Sequence[RegionEncoder]"
+    concepts: tuple[str | None, ...]
+    threshold: float
+
+    @property
+    def feature_dim(self) -> int:
+        return sum(encoder.width for encoder in self.encoders)
+
+    def source(self, settings: ImageSettings) -> PhotoSource:
+        return ImageSource(settings.max_megapixels * 1e6, fetch_policy(settings))
+
+    def detect(self, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
+        return [self._detect(photo, log) for photo in photos]
+
+    def concepts_for(self, photo: Photo) -> Sequence[str | None]:
+        return self.concepts
+
+    def unmapped(self, class_names: Iterable[str]) -> list[str]:
+        return [name for name, concept in zip(self.index.classes, self.concepts, strict=True) if concept is None]
+
+    def _detect(self, photo: Photo, log: RejectLog) -> Detections | None:
+        from vlmixer.pipeline.image.encoders.regions import features_of
+
+        assert photo.pixels is not None
+        known = self.index.find(photo.ref.digest)
+        if known is None:
+            log.add(photo.ref.source, photo.ref.key, "unlisted_photo")
+            return None
+        if known.doubt:
+            log.add(photo.ref.source, photo.ref.key, "ambiguous_photo", known.doubt)
+            return None
+        boxes = known.in_pixels(photo.width, photo.height)
+        wrong = wrong_numbers(boxes, known.scores, photo.width, photo.height)
+        if known.width and (known.width, known.height) != (photo.width, photo.height):
+            wrong = f"the boxes of {known.name} are for {known.width}×{known.height} pixels, the upright photo has "
+            wrong += f"{photo.width}×{photo.height}"
+        if wrong:
+            log.add(photo.ref.source, photo.ref.key, "bad_record", wrong)
+            return None
+        rows = [
+            row
+            for row, (label, score) in enumerate(zip(known.labels, known.scores, strict=True))
+            if score >= self.threshold and self.concepts[label] is not None
+        ]
+        features = features_of(photo.pixels, boxes[rows], self.encoders)
+        return Detections(boxes[rows], known.scores[rows], known.labels[rows], features)
+
+
+def load_finder(spec: DetectorSpec, vocabulary: Vocabulary, boxes: str = "") -> RegionFinder:
+    """The region finder that the config asks for. boxes: the index of the photos' boxes, if it names a file of boxes.
+
+    Raises UserError, CallError.
+    """
     if spec.name.startswith(TSV):
         return FeatureFinder(load_features(spec), vocabulary)
+    if spec.name.startswith(BOXES):
+        index = BoxIndex(boxes)
+        return BoxFinder(index, load_encoders(spec), map_labels(spec, index.classes, vocabulary), spec.score_threshold)
     return load_with_concepts(spec, vocabulary)
 
 
@@ -112,14 +184,19 @@ def load_with_concepts(spec: DetectorSpec, vocabulary: Vocabulary) -> DetectorFi
     """The detector, its labels mapped. Raises UserError if the vocabulary has none of them."""
     resolve_device(spec.device)  # the machine that planned the job may not know this one's accelerator
     detector = load_detector(spec, vocabulary.concepts)
-    ids = vocabulary.map_labels(list(detector.labels))
+    return DetectorFinder(detector, map_labels(spec, detector.labels, vocabulary))
+
+
+def map_labels(spec: DetectorSpec, labels: Sequence[str], vocabulary: Vocabulary) -> tuple[str | None, ...]:
+    """The concept of each label, None for those outside the vocabulary. Raises UserError if all are."""
+    ids = vocabulary.map_labels(list(labels))
     if all(concept is None for concept in ids):
-        first = ", ".join(list(detector.labels)[:5])
+        first = ", ".join(list(labels)[:5])
         raise UserError(
             f"images.detector: none of the {len(ids)} labels of {spec.name} ({first}, …) is a concept of "
             f"vocabulary {vocabulary.name}. Choose a vocabulary that has the detector's classes."
         )
-    return DetectorFinder(detector, tuple(None if number is None else vocabulary.names[number] for number in ids))
+    return tuple(None if number is None else vocabulary.names[number] for number in ids)
 
 
 def load_features(spec: DetectorSpec) -> FeatureLines:

@@ -15,12 +15,14 @@ from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import Config, load_config
 from vlmixer.pipeline.image.detectors import places
 from vlmixer.pipeline.image.detectors.loading import (
+    BOXES,
     TRANSFORMERS,
     TSV,
     DetectorSpec,
     describe_detector,
     detector_spec,
     load_detector,
+    load_encoders,
 )
 from vlmixer.pipeline.trust import require_harmless
 
@@ -58,13 +60,16 @@ def embedder(
     """The `embed` argument of `PatchBank.open(folder, embed=…)`, with which the bank can be searched for pictures.
 
     config: a config file that names the bank's detector and its weights; None for the config.yaml next to the bank,
-    which `vlmixer run` writes. import_paths: folders of the user's own detector; None for those of the command.
+    which `vlmixer run` writes. A bank of boxes from files has no detector: the feature is that of the whole picture.
+    import_paths: folders of the user's own detector; None for those of the command.
     score_threshold: of the detections that count. trust_detector: whether the config next to the bank may name a class
     to import. Raises CallError if there is no such config or if it names code, UserError if the bank was built with
     another detector.
     """
     bank = PatchBank.open(folder)
     spec = replace(_own_spec(bank, config, import_paths, trust_detector), score_threshold=score_threshold)
+    if spec.name.startswith(BOXES):
+        return _whole_picture(spec)
     vocabulary = Vocabulary("bank", tuple(Concept(c.id, c.name, c.synonyms) for c in bank.concepts))
     detector = load_detector(spec, vocabulary.concepts)
     concepts = [
@@ -80,6 +85,22 @@ def embedder(
         named = [row for row, label in enumerate(found.labels) if concept is not None and concepts[label] == concept]
         best = max(named or range(len(found.scores)), key=lambda row: float(found.scores[row]))
         feature: np.ndarray = found.features[best]
+        return feature
+
+    return embed
+
+
+def _whole_picture(spec: DetectorSpec) -> Embed:
+    """What the encoders of a bank without a detector make of a whole picture."""
+    from vlmixer.pipeline.image.encoders.regions import features_of
+
+    encoders = load_encoders(spec)
+
+    def embed(picture: Image.Image, concept: str | None) -> np.ndarray:
+        """The feature of the picture."""
+        pixels = np.asarray(picture.convert("RGB"))
+        whole = np.array([[0, 0, pixels.shape[1], pixels.shape[0]]], np.float32)
+        feature: np.ndarray = features_of(pixels, whole, encoders)[0]
         return feature
 
     return embed
@@ -139,7 +160,12 @@ def _own_spec(
     path, settings = own_config(folder, config, trust_detector=trust_detector)
     paths = places.import_paths(path) if import_paths is None else import_paths
     spec = detector_spec(settings.images, paths)
-    wanted, found = to_json(bank.manifest.details.detector), to_json(describe_detector(spec))
+    wanted = to_json(bank.manifest.details.detector)
+    if spec.name.startswith(BOXES):  # features come from encoders alone, whatever the boxes are
+        wanted = {"features": wanted.get("features")}
+        found = {"features": [to_json(encoder.identity) for encoder in load_encoders(spec)]}
+    else:
+        found = to_json(describe_detector(spec))
     differing = sorted(key for key in {*wanted, *found} - {"device"} if wanted.get(key) != found.get(key))
     if differing:
         difference = "; ".join(f"{key} {found.get(key)!r}, the bank's {wanted.get(key)!r}" for key in differing)

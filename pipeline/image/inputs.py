@@ -1,12 +1,14 @@
-"""What `images.inputs` and `images.detector` name: images, or region features and the photos that belong to them."""
+"""What `images.inputs` and `images.detector` name: images, with boxes from files or without, or region features and the
+photos that belong to them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from vlmixer.artifacts.dropped import Dropped
 from vlmixer.artifacts.errors import CallError
+from vlmixer.pipeline.image.boxes.reading import BoxFiles
 from vlmixer.pipeline.image.detection import load_features
-from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec
+from vlmixer.pipeline.image.detectors.loading import BOXES, TSV, DetectorSpec
 from vlmixer.pipeline.image.readers.base import ImageCorpus
 from vlmixer.pipeline.image.readers.corpus import NOTHING_DROPPED
 from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
@@ -24,7 +26,11 @@ def plan_inputs(
     if not spec.name.startswith(TSV):
         if not inputs:
             raise CallError("images.inputs: empty; expected files, folders or globs with images.")
-        return plan_corpus(inputs, without=without, out=out), None
+        corpus = plan_corpus(inputs, without=without, out=out)
+        if spec.name.startswith(BOXES):
+            boxes = BoxFiles.of(spec.name.removeprefix(BOXES), spec.options).find()
+            corpus = replace(corpus, inputs=[*boxes, *corpus.inputs])
+        return corpus, None
     corpus = plan_features(spec.name.removeprefix(TSV), spec.options.get("predictions"), photos_file if inputs else "")
     load_features(spec)
     if not inputs:

@@ -137,6 +137,11 @@ def same_content(finished: Manifest, known: KnownInput) -> bool | None:
         return False
 
 
+def read_part(path: str) -> list[ImageRef]:
+    """The references of a part of the survey."""
+    return refs_of(_read(path))
+
+
 def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
     units: list[list[SurveyRows]] = []
     room = 0

@@ -15,9 +15,17 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.concepts import PLACEHOLDERS, Vocabulary
 from vlmixer.pipeline.config import MACHINES, Config, ImageSettings, fetch_policy
+from vlmixer.pipeline.image.boxes.index import INDEX
 from vlmixer.pipeline.image.decoding import decoders
 from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_finder
-from vlmixer.pipeline.image.detectors.loading import TSV, DetectorSpec, describe_detector, detector_spec, packages_of
+from vlmixer.pipeline.image.detectors.loading import (
+    BOXES,
+    TSV,
+    DetectorSpec,
+    describe_detector,
+    detector_spec,
+    packages_of,
+)
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
@@ -27,6 +35,7 @@ from vlmixer.pipeline.image.readers.base import ImageCorpus
 from vlmixer.pipeline.image.record import IMAGES, write_inputs
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows, same_content
+from vlmixer.pipeline.jobs.boxes import NO_BOXES, find_boxes
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.finish import Finish, unfinished
@@ -110,7 +119,8 @@ class _Loaded:
 
     @cached_property
     def finder(self) -> RegionFinder:
-        return load_finder(self._worker.detector, self._worker.vocabulary)
+        index = files.join(self._worker.stage.work, INDEX)
+        return load_finder(self._worker.detector, self._worker.vocabulary, index)
 
     def _find(self, photos: Sequence[Photo], log: RejectLog) -> Iterator[tuple[Photo, list[Region]]]:
         return detect_batch(self.finder, photos, self._worker.settings, log)
@@ -175,8 +185,12 @@ def run_detect(
         images_by_part=(),
         not_images=len(corpus.set_aside),
     )
-    publish_known(stage, plan, known, outputs=[write_inputs(stage.folder, plan.inputs)])
     units = survey_images(corpus.pieces, stage, engine, config.images)
+    boxes = find_boxes(config, spec, stage, len(corpus.pieces)) if spec.name.startswith(BOXES) else NO_BOXES
+    publish_known(
+        stage, plan, known, outputs=[write_inputs(stage.folder, plan.inputs)],
+        rejects=boxes.rejects, counts=boxes.counts,
+    )  # fmt: skip
     left = pending(stage, units)
     with progress(stage, "detect", [unit.name for unit in units], "images"):
         if left or unfinished(stage):

@@ -18,6 +18,7 @@ from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG, StageType
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config
+from vlmixer.pipeline.image.boxes.index import NamesOfRows
 from vlmixer.pipeline.image.photos import max_file_bytes
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.corpus import read_images
@@ -156,13 +157,15 @@ def run_mix_stage(run: ProbeRun, config: Config) -> None:
 
 def _paths(refs: Sequence[ImageRef], folder: Path, config: Config) -> Iterator[str]:
     """Paths of the images: their own, or those of copies if they are in a tar or in Parquet."""
+    names = NamesOfRows()
     for ref in refs:
         if ref.position < 0 and not ref.reason:
             yield ref.source if files.is_url(ref.source) else os.path.abspath(ref.source)
             continue
         ((_, data),) = read_images([ref], max_file_bytes(config.images.max_megapixels * 1e6))
         if not isinstance(data, Unreadable):
-            copy = folder / f"{ref.image_id}.img"
+            copy = folder / ref.image_id / os.path.basename(names(ref) or ref.image_id)  # boxes: go by names
+            copy.parent.mkdir(exist_ok=True)
             copy.write_bytes(data)
             yield str(copy)
 

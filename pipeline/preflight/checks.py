@@ -12,7 +12,14 @@ from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.rejects import FirstRejects, is_bad, meaning
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG
-from vlmixer.pipeline.image.detectors.loading import TSV, is_shipped, resolve_device
+from vlmixer.pipeline.image.detectors.loading import (
+    BOXES,
+    TSV,
+    DetectorSpec,
+    is_shipped,
+    load_encoders,
+    resolve_device,
+)
 from vlmixer.pipeline.image.readers.base import Unreadable
 from vlmixer.pipeline.planning.run_estimate import format_bytes
 from vlmixer.pipeline.preflight import training
@@ -100,10 +107,14 @@ def detector(call: Call) -> str:
     if call.is_finished(DETECT.name) or call.remote or spec.name.startswith(TSV):
         return f"detector: {spec.name}"
     # On the CPU, so that this process takes no memory of an accelerator. A class of the user's own may know one only.
-    spec = replace(spec, device="cpu") if is_shipped(spec.name) else replace(spec, device=resolve_device("auto"))
+    ours = is_shipped(spec.name) or spec.name.startswith(BOXES)
+    spec = replace(spec, device="cpu" if ours else resolve_device("auto"))
+    known = ""
     try:
-        finder = load_finder(spec, call.vocabulary)
-        width = finder.feature_dim
+        if spec.name.startswith(BOXES):
+            known, width = _boxes(spec, call)
+        else:
+            width = load_finder(spec, call.vocabulary).feature_dim
     except (UserError, ModuleNotFoundError):
         raise
     except Exception as error:  # A detector may be anyone's code.
@@ -117,7 +128,21 @@ def detector(call: Call) -> str:
             f"model.feature_dim: {asked}, but the features of {spec.name} are {width} wide. Remove the key to use "
             "that width, or name the other detector."
         )
-    return f"detector: {spec.name}, features of width {width}"
+    return f"detector: {spec.name}{known}, features of width {width}"
+
+
+def _boxes(spec: DetectorSpec, call: Call) -> tuple[str, int]:
+    """What is in the files of boxes, in words, and the width of the features."""
+    from vlmixer.pipeline.image.boxes.reading import BoxFiles, read_boxes
+    from vlmixer.pipeline.image.detection import map_labels
+
+    named = BoxFiles.of(spec.name.removeprefix(BOXES), spec.options)
+    boxes = read_boxes(named, all_rejects=call.config.rejects == "all")
+    map_labels(spec, boxes.names, call.vocabulary)
+    width = sum(encoder.width for encoder in load_encoders(spec))
+    bad = boxes.rejected.counts().get("bad_box", 0)
+    more = f" ({bad:,} cannot be used)" if bad else ""
+    return f", {len(boxes.scores):,} boxes of {len(boxes.photos):,} photos{more}", width
 
 
 def earlier_results(call: Call) -> str:

@@ -6,8 +6,9 @@ publishes it unread (`finish_stage`).
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Generic
 
 from vlmixer.artifacts import contents, details, files, manifest
@@ -45,7 +46,13 @@ class Finished(Generic[Details_co]):
 
 
 def publish_known(
-    stage: Stage[Details], plan: Plan, known: Details, inputs: Sequence[Input] = (), outputs: Sequence[Output] = ()
+    stage: Stage[Details],
+    plan: Plan,
+    known: Details,
+    inputs: Sequence[Input] = (),
+    outputs: Sequence[Output] = (),
+    rejects: Sequence[Output] = (),
+    counts: Mapping[str, Counts] = MappingProxyType({}),
 ) -> None:
     """Write down what the manifest says already before the work. known: details, which the last unit completes."""
     made = Manifest(
@@ -55,8 +62,8 @@ def publish_known(
         versions=dict(plan.versions),
         inputs=list(inputs),
         outputs=list(outputs),
-        rejects=[],
-        counts={},
+        rejects=list(rejects),
+        counts=dict(counts),
         details=known,
         settings=dict(plan.to_json()["settings"]),
     )
@@ -79,7 +86,7 @@ def with_results(
     known: Manifest[Details], results: Iterable[UnitResult[object]], outputs: Sequence[Output] = ()
 ) -> Manifest[Details]:
     """The manifest with the results of units, and with more files of the folder."""
-    counts: dict[str, Counts] = {}
+    counts = dict(known.counts)
     inputs, written, rejects = [*known.inputs], [*known.outputs, *outputs], [*known.rejects]
     for result in results:
         for kind, entry in result.counts.items():

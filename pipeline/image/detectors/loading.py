@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEMO = "demo"
 DETECTRON2 = "detectron2:"
 TSV = "tsv:"
+BOXES = "boxes:"
 TRANSFORMERS = "transformers:"
 OWN_FEATURES = "detector"
 """In images.features: the detector's own."""
@@ -120,6 +121,8 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, remot
     `cuda`. Raises CallError if its weights or its device are missing.
     """
     weights = None if settings.weights == "default" else settings.weights
+    if weights is not None and settings.detector.startswith(BOXES):
+        raise CallError("images.weights: boxes:FILE has none. Leave the key out.")
     if weights is not None and is_file_name(weights) and not files.exists(weights):
         raise CallError(f"images.weights: no such file: {weights}. Give a file, or 'default'.")
     return DetectorSpec(
@@ -145,6 +148,11 @@ def _features(settings: ImageSettings) -> tuple[str, ...]:
         raise CallError(f"images.feature_options: {unknown[0]!r} is not in images.features ({', '.join(parts)}).")
     if parts != (OWN_FEATURES,) and settings.detector.startswith(TSV):
         raise CallError("images.features: tsv:FILE has features of its own. Leave the key out.")
+    if OWN_FEATURES in parts and settings.detector.startswith(BOXES):
+        raise CallError(
+            "images.features: boxes:FILE has boxes and no features. Name an encoder, such as timm:efficientnet_lite0 "
+            "or transformers:NAME."
+        )
     return parts
 
 
@@ -163,6 +171,12 @@ def load_detector(spec: DetectorSpec, concepts: Sequence[Concept] = ()) -> Detec
     return WithFeatures(own, [None if part == OWN_FEATURES else _encoder(part, spec) for part in spec.features])
 
 
+def load_encoders(spec: DetectorSpec) -> "list[RegionEncoder]":
+    """The encoders of a spec that has no feature of a detector. Raises CallError, UserError."""
+    fix_threads()
+    return [_encoder(part, spec) for part in spec.features]
+
+
 def _encoder(part: str, spec: DetectorSpec) -> "RegionEncoder":
     from vlmixer.pipeline.image.encoders.regions import load_encoder
 
@@ -176,6 +190,8 @@ def _load_own(spec: DetectorSpec, concepts: Sequence[Concept]) -> Detector:
             return _load_own(replace(spec, weights=local), concepts)
     if spec.name.startswith(TSV):
         raise CallError("images.detector: tsv:FILE has the regions of its own images; other images need a detector.")
+    if spec.name.startswith(BOXES):
+        raise CallError("images.detector: boxes:FILE has the boxes of its own photos; other images need a detector.")
     arguments: dict[str, Any] = {
         "weights": spec.weights, "device": spec.device, "score_threshold": spec.score_threshold
     }  # fmt: skip
@@ -231,7 +247,7 @@ def _import_class(spec: DetectorSpec) -> Any:
     if not colon or not class_name or not all(module_name.split(".")):
         raise CallError(
             f"images.detector: {spec.name!r} is unknown. Expected torchvision:NAME, detectron2:CONFIG, "
-            "transformers:NAME, tsv:FILE, demo, or pkg.module:Class of your own."
+            "transformers:NAME, boxes:FILE, tsv:FILE, demo, or pkg.module:Class of your own."
         )
     for path in spec.import_paths:
         if path not in sys.path:
@@ -272,6 +288,8 @@ def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
 def _describe_own(spec: DetectorSpec) -> DetectorIdentity:
     if spec.name.startswith(TRANSFORMERS):
         return _describe_transformers(spec)
+    if spec.name.startswith(BOXES):
+        return _describe_boxes(spec)
     weights = spec.weights or "default"
     if spec.name == DEMO and spec.weights is None:
         weights = str(resources.files("vlmixer.pipeline.demo").joinpath("detector.safetensors"))
@@ -284,6 +302,19 @@ def _describe_own(spec: DetectorSpec) -> DetectorIdentity:
         device=spec.device,
         options={key: _identity(value) for key, value in spec.options.items()},
         config=_identity(config) if spec.name.startswith(DETECTRON2) and os.path.isfile(config) else None,
+    )
+
+
+def _describe_boxes(spec: DetectorSpec) -> DetectorIdentity:
+    from vlmixer.pipeline.image.boxes.reading import BoxFiles
+
+    found = BoxFiles.of(spec.name.removeprefix(BOXES), spec.options).find()
+    hashes = [f"sha256:{files.sha256(entry.name)}" for entry in found]
+    return DetectorIdentity(
+        name=BOXES.removesuffix(":"),
+        weights="none",
+        device=spec.device,
+        options={key: value for key, value in spec.options.items() if key != "annotations"} | {"files": hashes},
     )
 
 
@@ -324,7 +355,7 @@ def packages_of(spec: DetectorSpec) -> tuple[str, ...]:
     if spec.name.startswith(TSV):
         return ()
     family = _family(spec.name)
-    own = OWN_PACKAGES if family is None else family.packages
+    own = () if spec.name.startswith(BOXES) else OWN_PACKAGES if family is None else family.packages
     encoders = [part.partition(":")[0] for part in spec.features if part != OWN_FEATURES]
     return tuple(dict.fromkeys([*own, *(["torch", "torchvision"] if encoders else []), *encoders]))
 

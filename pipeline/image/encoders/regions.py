@@ -123,13 +123,22 @@ class WithFeatures:
         found = list(self._detector.detect(images))
         if len(found) != len(images):
             return found  # The pipeline says what is wrong.
-        return [replace(own, features=self._features(image, own)) for image, own in zip(images, found, strict=True)]
+        return [
+            replace(own, features=features_of(image, own.boxes, self._parts, own.features))
+            for image, own in zip(images, found, strict=True)
+        ]
 
-    def _features(self, image: np.ndarray, found: Detections) -> np.ndarray:
-        parts = [found.features if part is None else part.encode(image, found.boxes) for part in self._parts]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate([unit(part) for part in parts], axis=1).astype(np.float32)
+
+def features_of(
+    image: np.ndarray, boxes: np.ndarray, parts: Sequence[RegionEncoder | None], own: np.ndarray | None = None
+) -> np.ndarray:
+    """(n, D) float32, the features of boxes (n, 4) by `parts`; None stands for `own`, (n, d). Several are concatenated,
+    each of unit length."""
+    found = [own if part is None else part.encode(image, boxes) for part in parts]
+    given = [part for part in found if part is not None]
+    if len(given) == 1:
+        return given[0]
+    return np.concatenate([unit(part) for part in given], axis=1).astype(np.float32)
 
 
 def unit(features: np.ndarray) -> np.ndarray:
