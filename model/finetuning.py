@@ -5,6 +5,7 @@ RUN/tokenizer.json       the word pieces of the run it started from
 RUN/labels.json          what was learned from the training files besides weights, such as the answers
 RUN/photos.json          the names of the photos that it was trained on, as its annotation files give them
 RUN/rejects.parquet      examples that were not used, each with a reason
+RUN/README.md            a model card
 RUN/log.jsonl, checkpoints/, model.safetensors, manifest.json   as of a training run
 """
 
@@ -33,6 +34,7 @@ from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks
 from vlmixer.model.readers import readers_of
+from vlmixer.model.task_card import write_task_card
 from vlmixer.model.tasks import find_task
 from vlmixer.model.tasks.base import Setup, Task, TaskNetwork
 from vlmixer.model.tasks.config import DATA, NONE, TaskConfig, TaskSettings
@@ -147,6 +149,7 @@ def _finetune(
         loop(of, setup.settings, module, optimizer, loader.batches(first), state, device, progress, stop)
     if ranks.first:
         files.publish_bytes(files.join(run, MODEL), checkpoint.safetensors_of(network))
+        write_task_card(run, task, setup, seed, start.examples.counts, steps)
         _finish(run, task, content, start, steps)
 
 

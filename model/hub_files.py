@@ -83,7 +83,7 @@ def write_hub_files(run: str, settings: Settings, tokenizer: Tokenizer, details:
     files.publish_bytes(files.join(run, HUB_CONFIG), manifest.canonical(content, indent=2))
     content = _tokenizer_config(settings.model, tokenizer)
     files.publish_bytes(files.join(run, HUB_TOKENIZER), manifest.canonical(content, indent=2))
-    files.publish_bytes(files.join(run, CARD), _card(settings, details, shards, _last_losses(run, details.steps)))
+    files.publish_bytes(files.join(run, CARD), _card(settings, details, shards, last_losses(run, details.steps)))
 
 
 def _network_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -125,11 +125,16 @@ def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, An
     return content | {"tokenizer_class": "PreTrainedTokenizerFast"}
 
 
-def _last_losses(run: str, steps: int) -> dict[str, float]:
+def last_losses(run: str, steps: int) -> dict[str, float]:
     """The losses that log.jsonl has for the last step; none if it has none."""
     lines = files.read_bytes(files.join(run, LOG)).splitlines()
     last = json.loads(lines[-1]) if lines else {}
     return {name: value for name, value in last.items() if name not in _NOT_LOSSES and last["step"] == steps}
+
+
+def table(facts: Mapping[str, str]) -> str:
+    """The rows of a table of Markdown."""
+    return "\n".join(f"| {name} | {value} |" for name, value in facts.items())
 
 
 def _card(settings: Settings, details: RunDetails, shards: str, losses: Mapping[str, float]) -> bytes:
@@ -147,7 +152,7 @@ def _card(settings: Settings, details: RunDetails, shards: str, losses: Mapping[
     head = {"library_name": "transformers", "pipeline_tag": "feature-extraction", "tags": ["vlmixer", "vlmixer-run"]}
     text = _CARD.format(
         licence=LICENCE_OPEN,
-        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        losses="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in losses.items()),
+        facts=table(facts),
+        losses=table({name.replace("_", " "): f"{value:.4f}" for name, value in losses.items()}),
     )
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{text}".encode()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,14 +48,40 @@ def straight(short, tmp_path_factory):
 
 
 def test_a_run_leaves_what_is_needed_to_use_it(straight):
-    names = ["checkpoints", "config.yaml", "labels.json", "log.jsonl", "manifest.json", "model.safetensors"]
-    assert sorted(os.listdir(straight)) == [*names, "photos.json", "tokenizer.json"]
+    names = ["README.md", "checkpoints", "config.yaml", "labels.json", "log.jsonl", "manifest.json"]
+    assert sorted(os.listdir(straight)) == [*names, "model.safetensors", "photos.json", "tokenizer.json"]
     assert json.loads(Path(straight, "photos.json").read_text()) == sorted(f"{number}.jpg" for number in range(24))
     assert yaml.safe_load(Path(straight, "config.yaml").read_text())["finetune"] == "vqa"
     assert json.loads(Path(straight, "labels.json").read_text())["answers"] == ["yes", "boat", "cat", "dog", "kite"]
     found = manifest.read(straight, FINETUNE)
     assert (found.details.task, found.details.steps, found.details.feature_dim) == ("vqa", 12, DIM)
     assert vars(found.counts["examples"]) == {"read": 48, "written": 48, "rejected": {}}
+
+
+def test_the_card_says_what_the_run_was_and_its_program_runs(straight, tmp_path):
+    card = Path(straight, "README.md").read_text(encoding="utf-8")
+    _, head, text = card.split("---\n", 2)
+    assert yaml.safe_load(head) == {
+        "library_name": "vlmixer", "pipeline_tag": "visual-question-answering",
+        "tags": ["vlmixer", "vlmixer-run", "vqa"],
+    }  # fmt: skip
+    last = losses(straight)[-1]
+    assert text.startswith("\n# Visual question answering (VQA v2)\n")
+    assert "| data | 48 of 48 examples; their files, with hashes, are in `manifest.json` |" in card
+    assert "| answers | 5, in `labels.json` |" in card
+    assert f"| photos | regions with features {DIM} wide |\n| tags | detector |" in card
+    assert "| start | random |\n| training | 12 steps of 8 examples, learning rate 0.0005, seed 1 |" in card
+    assert f"| loss | {last['loss']:.4f} |" in card
+    assert "samples per second" not in card
+    (tmp_path / "run").symlink_to(straight)
+    (program,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    weights = sum(value.numel() for value in load_finetuned(straight).network.parameters())
+    assert done.stdout == f"visual question answering (VQA v2) {weights}\n"
+    Path(straight, "README.md").write_text(card + "of our own")
+    load_finetuned(straight)  # the card may be changed
+    Path(straight, "README.md").write_text(card)
 
 
 def test_it_learns_to_look(regions, questions, tmp_path):
