@@ -123,7 +123,7 @@ def test_mostly_bad_input_stops_and_goes_on_when_allowed(corpus: Corpus, capsys)
         (
             {"images": {"detector": "yolo"}},
             2,
-            "Expected torchvision:NAME, detectron2:CONFIG, transformers:NAME, tsv:FILE, demo",
+            "Expected torchvision:NAME, detectron2:CONFIG, transformers:NAME, boxes:FILE, tsv:FILE, demo",
         ),
         ({"images": {"weights": "no/such.pth"}}, 2, "images.weights: no such file: no/such.pth"),
         ({"images": {"detector_options": {"dealy": 1}}}, 2, "unexpected keyword argument 'dealy'"),
