@@ -3,11 +3,12 @@
 Text becomes pieces, each with its characters and its word. What is masked, replaced or dropped is left to model.views.
 """
 
+import heapq
 import io
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,12 @@ from vlmixer.artifacts.errors import UserError
 
 MAX_UNUSED = 100
 """A vocabulary may leave ids unused, but not all but one of this many."""
+MAX_WORDS = 80_000
+"""Different words that a vocabulary is learned from. Each takes half a kilobyte."""
+WORDS_PER_PIECE = 10
+"""MAX_WORDS for a large vocabulary, by its number of pieces."""
+LONGEST_WORD = 100
+"""Characters of a word that is learned from: the library has no pieces for a longer one."""
 MAX_WORD = 1000
 """Characters of a word that a tokenizer.json may look up: the time grows with the square."""
 _HARMLESS = frozenset(
@@ -105,18 +112,22 @@ def _bert(model: models.WordPiece, lower_case: bool = True) -> tokenizers.Tokeni
 def learn(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     """A vocabulary of at most `vocabulary_size` pieces for `texts`; the same texts give the same vocabulary.
 
-    Raises UserError if the texts have no words.
+    Of more than MAX_WORDS different words, the rarest are left out. Raises UserError if the texts have no words.
     """
     learner = _bert(models.WordPiece(unk_token="[UNK]"))
-    counts: dict[str, int] = {}
-    for text in texts:
-        for word, _ in learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(text)):
-            counts[word] = counts.get(word, 0) + 1
+
+    def words() -> Iterator[str]:
+        for text in texts:
+            for word, _ in learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(text)):
+                if len(word) <= LONGEST_WORD:
+                    yield word
+
+    counts, found = counted(words(), max(MAX_WORDS, WORDS_PER_PIECE * vocabulary_size))
     if not counts:
         raise UserError("The shards' texts have no words to learn a vocabulary from. Check the input of mix.")
     # The library breaks ties by ids, and numbers letters in the order of a hash map, which differs from process to
     # process. Passing all letters as special tokens fixes their ids, and thereby the result.
-    letters = sorted(set("".join(counts)))
+    letters = sorted(found)
     alphabet = [*letters, *(f"##{letter}" for letter in letters)]
     learner.train_from_iterator(
         (word for word in sorted(counts) for _ in range(counts[word])),
@@ -127,6 +138,25 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
         ),
     )
     return Tokenizer(_bert_of(learner.get_vocab()), "learned vocabulary")
+
+
+def counted(words: Iterable[str], most: int) -> tuple[dict[str, int], set[str]]:
+    """How often each of the `most` frequent words occurs, and the letters of all words.
+
+    Never more than `2 * most` words are held: then the rarer half is forgotten, and counted from 0 if it occurs again.
+    """
+    counts: dict[str, int] = {}
+    letters: set[str] = set()
+    for word in words:
+        counts[word] = counts.get(word, 0) + 1
+        if len(counts) > 2 * most:
+            counts = _forgotten(counts, most, letters)
+    return _forgotten(counts, most, letters), letters
+
+
+def _forgotten(counts: dict[str, int], most: int, letters: set[str]) -> dict[str, int]:
+    letters.update("".join(counts))
+    return dict(heapq.nsmallest(most, counts.items(), lambda item: (-item[1], item[0])))
 
 
 def _bert_of(vocabulary: dict[str, int], lower_case: bool = True) -> tokenizers.Tokenizer:

@@ -37,6 +37,20 @@ def test_an_empty_text_has_no_pieces(vocabulary_file):
     assert pieces.spans.shape == (0, 2)
 
 
+def test_only_the_most_frequent_words_are_held():
+    words = ["rare", "dog", "dog", "kite", "kite", "zebra", "dog", "emu"]
+    counts, letters = tokenizers.counted(iter(words), 2)
+    assert counts == {"dog": 3, "kite": 2}
+    assert letters == set("".join(words))
+    many = (f"{number}" for number in range(1000))
+    assert tokenizers.counted(many, 3)[0] == {"0": 1, "1": 1, "10": 1}
+
+
+def test_a_word_that_can_have_no_pieces_is_not_learned_from():
+    tokenizer = tokenizers.learn(["a dog", "z" * 101], 100)
+    assert tokenizer.to_json() == tokenizers.learn(["a dog"], 100).to_json()
+
+
 def test_a_special_piece_written_in_a_sentence_is_plain_text(vocabulary_file):
     tokenizer = tokenizers.load(vocabulary_file)
     (pieces,) = tokenizer.encode(["a [MASK] dog"])
