@@ -143,8 +143,8 @@ def image_files(folder: Path, number: int) -> Mapping[str, list[str]]:
 
 
 def broken_files(folder: Path, number: int) -> Mapping[str, list[str]]:
-    """Files that are no images, though their names say so."""
-    _write_files(folder, number, lambda place: _picture(0) if place == 0 else b"no image %d" % place)
+    """Files of which every second is no image, though its name says so. (If all were, the stage would not begin.)"""
+    _write_files(folder, number, lambda place: b"no image %d" % place if place % 2 else _picture(place))
     return _detect(folder, folder / "photos" / "*" / "*.jpg")
 
 

@@ -4,26 +4,16 @@ pipeline/jobs/survey.py runs the survey and writes its parts, Parquet files of r
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.rng import stable_hash
-from vlmixer.pipeline.image.readers.base import (
-    FILES,
-    LIST,
-    MAX_IMAGE_BYTES,
-    ImageRef,
-    InputPiece,
-    content_digest,
-    read_errors,
-)
+from vlmixer.pipeline.image.readers.base import FILES, ImageRef
 from vlmixer.pipeline.image.readers.references import refs_of
-from vlmixer.pipeline.units.inputs import KnownInput
 from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units, finish_pass
 
 SURVEY_UNITS = UnitKind("detect", "survey")
@@ -110,33 +100,6 @@ def divide(parts: Sequence[SurveyPart], sizes: DetectSizes = SIZES) -> list[tupl
     return [tuple(unit) for unit in units]
 
 
-def known_files(part: str) -> Iterator[KnownInput]:
-    """The local images of a part of the survey that are files of their own, as they were when they were surveyed."""
-    for row in _read(part, ["source", "key", "digest", "stamp"]).to_pylist():
-        if row["stamp"] and not row["key"]:
-            yield KnownInput(row["source"], row["stamp"], row["digest"])
-
-
-def known_lists(pieces: Sequence[InputPiece]) -> Iterator[KnownInput]:
-    """The local lists of images, as they are now. Longer ones than `content_digest` reads are left out."""
-    for name in sorted({file.name for piece in pieces if piece.format == LIST for file in piece.files}):
-        if not files.is_url(name) and files.size(name) < MAX_IMAGE_BYTES:
-            stamp = files.stamp(name)
-            digest, _ = content_digest(files.read_blocks(name))
-            if files.stamp(name) == stamp:  # else it is changing, and `InputFiles.finish` says so
-                yield KnownInput(name, stamp, digest)
-
-
-def same_content(finished: Manifest, known: KnownInput) -> bool | None:
-    """Whether an image has the bytes that were surveyed. None for files of other kinds: their bytes were not hashed."""
-    if not known.digest:
-        return None
-    try:
-        return content_digest(files.read_blocks(known.name))[0] == known.digest
-    except read_errors(known.name):
-        return False
-
-
 def read_part(path: str) -> list[ImageRef]:
     """The references of a part of the survey."""
     return refs_of(_read(path))
@@ -162,6 +125,6 @@ def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
     return units
 
 
-def _read(path: str, columns: list[str] | None = None) -> pa.Table:
+def _read(path: str) -> pa.Table:
     with files.open_read(path) as file:
-        return read_parquet(file, columns)
+        return read_parquet(file)

@@ -29,12 +29,13 @@ from vlmixer.pipeline.image.detectors.loading import (
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
 from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
+from vlmixer.pipeline.image.known_inputs import same_content
 from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, complete_regions
 from vlmixer.pipeline.image.photos import Photo, PhotoReader
 from vlmixer.pipeline.image.readers.base import ImageCorpus
 from vlmixer.pipeline.image.record import IMAGES, write_inputs
 from vlmixer.pipeline.image.regions import Region
-from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows, same_content
+from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows
 from vlmixer.pipeline.jobs.boxes import NO_BOXES, find_boxes
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
@@ -168,7 +169,7 @@ def run_detect(
         check_extendable(manifest.read(earlier, DETECT), plan, earlier)
         # Region features are read in a moment; taking them over would cost as much.
         earlier = "" if spec.name.startswith(TSV) else _with_record(earlier)
-    watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, same_content)
+    watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, lambda _, known: same_content(corpus, known))
     finished = begin_stage(stage, plan, overwrite=overwrite, preparation=PREPARATION, inputs=watched)
     if finished is not None:
         return Finished.of(finished)

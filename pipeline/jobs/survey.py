@@ -17,6 +17,7 @@ from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
+from vlmixer.pipeline.image.known_inputs import known_files, known_lists
 from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
@@ -26,8 +27,6 @@ from vlmixer.pipeline.image.survey import (
     SurveyPart,
     SurveyRows,
     divide,
-    known_files,
-    known_lists,
 )
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.duplicates import FindDuplicates, compared, group_units
@@ -85,10 +84,10 @@ def part_name(unit: str) -> str:
 
 
 def surveyed_files(stage: Stage[RegionsDetails], pieces: Sequence[InputPiece]) -> Iterator[KnownInput]:
-    """What was read, with digests of its content: the images that are files of their own, also those that a list
-    names, and the lists."""
-    for number in range(len(pieces)):
-        yield from known_files(files.join(stage.work, part_name(SURVEY_UNITS.name(number))))
+    """What was read, with digests of its content: the files that hold images, also those that a list names, the images'
+    records, and the lists."""
+    parts = (files.join(stage.work, part_name(SURVEY_UNITS.name(number))) for number in range(len(pieces)))
+    yield from known_files(zip(pieces, parts, strict=True))
     yield from known_lists(pieces)
 
 

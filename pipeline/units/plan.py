@@ -87,7 +87,9 @@ def begin_stage(
     begun, wanted = _begun(stage), plan.to_json()
     changed = [] if begun is None or inputs is None else inputs.changed(stage)
     if begun is not None and (changed or begun != wanted) and _any_done(stage, preparation):
-        differences = _differences(begun, wanted) or [f"the content of {listed(changed)}"]
+        differences = _differences(begun, wanted) or [
+            f"the time of change, and perhaps the content, of {listed(changed)}"
+        ]
         raise _changed(stage, stage.work, differences)
     if changed or begun != wanted:
         _clear(stage)

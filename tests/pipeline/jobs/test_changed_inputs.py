@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.pipeline.jobs.small_corpus import contents, make_corpus, run
 
@@ -142,7 +145,8 @@ def test_a_photo_that_is_replaced_while_the_stage_runs(finished, monkeypatch, ca
     assert not (out / "regions" / "manifest.json").exists()
     if when == "completed":  # all units are done
         assert run(config, out, command="detect") == 1
-        assert f"stage 'detect' was run with something else: the content of {photo}" in capsys.readouterr().err
+        said = f"stage 'detect' was run with something else: the time of change, and perhaps the content, of {photo}"
+        assert said in capsys.readouterr().err
 
 
 def test_a_photo_that_a_list_names_is_replaced(finished, capsys):
@@ -169,6 +173,77 @@ def test_a_list_that_was_only_touched_is_the_same(finished, capsys):
     names.write_text("photos/0003.jpg\nphotos/0005.jpg\n")
     assert run(*call, command="detect") == 1
     assert f"{names}: changed since stage 'detect' was run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("holder", ["photos.tar", "photos.parquet"])
+def test_a_file_with_many_images_that_was_only_touched_is_the_same(finished, capsys, holder):
+    folder, config, out = finished
+    path, photos = folder / holder, sorted((folder / "photos").iterdir())[:4]
+
+    def pack(photos: list[Path]) -> None:
+        if holder.endswith(".tar"):
+            with tarfile.open(path, "w") as tar:
+                for photo in photos:
+                    tar.add(photo, photo.name)
+        else:
+            images = pa.table({"image": [photo.read_bytes() for photo in photos]})
+            pq.write_table(images, path, compression="none", use_dictionary=False, write_statistics=False)
+
+    pack(photos)
+    size = path.stat().st_size
+    call = (config, out, "--set", f"images.inputs=[{path}]")
+    assert run(*call, "--overwrite", command="detect") == 0
+    before = contents(out)
+    touch(path)
+    capsys.readouterr()
+    assert run(*call, command="detect") == 0
+    assert "comparing 1 input files by content" in capsys.readouterr().err
+    assert contents(out) == before
+    pack([*photos[2:], *photos[:2]])  # the same photos, in another order
+    assert path.stat().st_size == size
+    assert run(*call, command="detect") == 1
+    assert f"{path}: changed since stage 'detect' was run" in capsys.readouterr().err
+
+
+def test_records_beside_photos_that_were_only_touched_are_the_same(finished, capsys):
+    folder, config, out = finished
+    place = out.parent / "described"
+    place.mkdir()
+    for number in range(3):
+        shutil.copy(folder / "photos" / f"{number:04d}.jpg", place)
+        (place / f"{number:04d}.json").write_text('{"license": "CC 1"}')
+    (place / "0000.txt").write_text("a caption")
+    call = (config, out, "--set", f"images.inputs=[{place}]")
+    assert run(*call, "--overwrite", command="detect") == 0
+    before = contents(out)
+    for path in place.iterdir():
+        touch(path)
+    (place / "0000.txt").write_text("no caption")
+    assert run(*call, command="detect") == 1  # its size is part of the plan
+    (place / "0000.txt").write_text("a cation!")
+    capsys.readouterr()
+    assert run(*call, command="detect") == 0
+    assert "comparing 7 input files by content" in capsys.readouterr().err
+    assert contents(out) == before
+    (place / "0001.json").write_text('{"license": "CC 2"}')
+    assert run(*call, command="detect") == 1
+    assert f"{place}/0001.json: changed since stage 'detect' was run" in capsys.readouterr().err
+
+
+def test_a_record_that_no_pattern_names_counts_as_an_input(finished, capsys):
+    folder, config, out = finished
+    place = out.parent / "described"
+    place.mkdir()
+    shutil.copy(folder / "photos" / "0001.jpg", place)
+    (place / "0001.json").write_text('{"license": "CC 1"}')
+    call = (config, out, "--set", f"images.inputs=[{place}/*.jpg]")
+    assert run(*call, "--overwrite", command="detect") == 0
+    assert run(*call, command="detect") == 0
+    replaced = '{"license": "CC 2"}'
+    (place / "0001.json").write_text(replaced)
+    touch(place / "0001.json")
+    assert run(*call, command="detect") == 1
+    assert f"{place}/0001.json: changed since stage 'detect' was run" in capsys.readouterr().err
 
 
 def test_slices_of_a_file_that_is_replaced_between_them(tmp_path):
