@@ -87,7 +87,7 @@ class TrainConfig:
     masked_tags_weight: float = 1.0  # masked tags of images
     contrastive_weight: float = 1.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where it is fast; the run records which
     balance: float = 0.5  # sampling weight of a sentence: (1 / sentences with its rarest concept) ** balance; 0: equal
     shards_in_memory: int = 8  # shards that a reader shuffles at a time; it reads two ahead
     batches_sorted_together: int = 32  # batches whose samples are sorted by length together; 1: not sorted

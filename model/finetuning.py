@@ -29,7 +29,7 @@ from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.bert import load_bert
 from vlmixer.model.config import ModelConfig
 from vlmixer.model.finished import CONFIG, LABELS, MODEL, PHOTOS, REJECTS, TOKENIZER
-from vlmixer.model.loop import RunOf, alone_in, find_device, loop, optimizer_of, require_local, torch_seed
+from vlmixer.model.loop import RunOf, alone_in, find_device, loop, optimizer_of, precision_of, require_local, torch_seed
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks
@@ -106,7 +106,9 @@ def _finetune(
         raise CallError(f"{run}: holds a finished run without checkpoints. Give another --out.")
     setup, encoding = start.setup, Encoding(task, start.setup, start.photos)
     readers = readers_of(setup.settings, ranks.world, "task")
-    setup = replace(setup, settings=replace(setup.settings, readers=readers))
+    recorded = former.state.config["task"].get("precision") if former else None
+    precision = precision_of(setup.settings.precision, device, recorded)
+    setup = replace(setup, settings=replace(setup.settings, readers=readers, precision=precision))
     loader = TaskLoader(replace(encoding, setup=setup), start.examples, seed, ranks.rank, ranks.world)
     steps = setup.settings.steps or max(setup.settings.epochs * loader.steps // setup.settings.accumulate, 1)
     setup = replace(setup, settings=replace(setup.settings, steps=steps))

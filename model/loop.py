@@ -25,6 +25,10 @@ from vlmixer.model.checkpoint import State
 from vlmixer.model.progress import Progress
 from vlmixer.model.ranks import Ranks, connected_ranks, from_environment
 
+Precision = Literal["auto", "float32", "bfloat16"]
+EARLIER: Precision = "auto"
+"""What earlier versions recorded: bfloat16 on cuda, float32 on a CPU."""
+
 
 class RateSettings(Protocol):
     """The settings of the learning rate, as in TrainConfig."""
@@ -47,7 +51,7 @@ class LoopSettings(RateSettings, Protocol):
     @property
     def accumulate(self) -> int: ...
     @property
-    def precision(self) -> Literal["auto", "float32", "bfloat16"]: ...
+    def precision(self) -> Precision: ...
     @property
     def log_every(self) -> int: ...
     @property
@@ -128,7 +132,7 @@ def loop(
     Raises Interrupted, after a checkpoint, if any rank was asked to stop; UserError for a loss that is not finite.
     """
     ranks, names = module.ranks, module.names
-    bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
+    bfloat16 = settings.precision == "bfloat16" or (settings.precision == EARLIER and device.type == "cuda")
     losses_of: nn.Module = module
     if ranks.world > 1:
         # A batch may leave a part unused, as one without images does with the head for tags. PyTorch warns where it
@@ -211,6 +215,23 @@ def find_device(asked: Literal["auto", "cpu", "cuda"], section: str = "train") -
         raise UserError(f"{section}.device: cuda, but PyTorch finds no CUDA device here. Set it to auto or cpu.")
     name = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
     return torch.device(name, from_environment().local) if name == "cuda" else torch.device(name)
+
+
+def precision_of(asked: Precision, device: torch.device, recorded: Precision | None) -> Precision:
+    """The precision of a run, which its config records: for `auto` the `recorded` one of a run that is resumed, else
+    what is fast on the device. On a CPU, bfloat16 is fast only if it has instructions for it."""
+    if asked != "auto":
+        return asked
+    if recorded is not None:
+        return recorded
+    return "bfloat16" if device.type == "cuda" or has_bfloat16() else "float32"
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies matrices in bfloat16."""
+    # PyTorch has no public name for this; a version without these functions computes in float32.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def require_local(run: str, what: str = "training") -> None:

@@ -21,7 +21,17 @@ from vlmixer.model.config import Settings, TrainConfig
 from vlmixer.model.data import Batch, Loader
 from vlmixer.model.embedding import embed_reference
 from vlmixer.model.hub_files import write_hub_files
-from vlmixer.model.loop import Objective, RunOf, alone_in, find_device, loop, optimizer_of, require_local, torch_seed
+from vlmixer.model.loop import (
+    Objective,
+    RunOf,
+    alone_in,
+    find_device,
+    loop,
+    optimizer_of,
+    precision_of,
+    require_local,
+    torch_seed,
+)
 from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks, from_environment
@@ -137,9 +147,15 @@ def _train(
     device: torch.device,
     pipeline: str | None,
 ) -> None:
-    config = settings.train
-    settings = replace(settings, train=replace(config, readers=readers_of(config, ranks.world)))
     former = checkpoint.load_checkpoint(run)
+    config = settings.train
+    recorded = former.state.config["train"].get("precision") if former else None
+    config = replace(
+        config,
+        readers=readers_of(config, ranks.world),
+        precision=precision_of(config.precision, device, recorded),
+    )
+    settings = replace(settings, train=config)
     if former is not None:
         if not resume:
             done, steps = former.state.step, former.state.config["train"].get("steps")

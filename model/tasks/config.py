@@ -45,7 +45,7 @@ class TaskConfig:
     text_tokens: int | None = None  # word pieces for [CLS] text [SEP]; null: up to model.max_text_tokens
     max_regions: int | None = None  # per photo; null: model.max_regions
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on cuda, float32 on cpu
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where it is fast; the run records which
     photos_per_chunk: int = 256  # photos whose features are read together
     shards_in_memory: int = 8  # chunks that a reader shuffles at a time; it reads two ahead
     batches_sorted_together: int = 32  # batches whose examples are sorted by length together; 1: not sorted

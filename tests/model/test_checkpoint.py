@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from tests.model.runs import SMALL, STEPS, Killed, call_at, damage, losses, settings, stop_after
 from tests.model.world import World, write_shards
 
@@ -19,6 +20,7 @@ from vlmixer.artifacts.interrupts import Interrupted
 from vlmixer.model import checkpoint, finished
 from vlmixer.model.checkpoint import load_run
 from vlmixer.model.data import Loader
+from vlmixer.model.loop import has_bfloat16, precision_of
 from vlmixer.model.training import train
 
 
@@ -56,6 +58,31 @@ def test_an_interrupted_run_loses_no_step_and_ends_like_one_that_was_not(
     assert losses(run) == losses(straight)
     for name in ("model.safetensors", "checkpoints/step-00000012/state.json"):
         assert Path(run, name).read_bytes() == Path(straight, name).read_bytes(), name
+
+
+@pytest.mark.parametrize("recorded", ["float32", "bfloat16"])
+def test_auto_is_recorded_and_a_resumed_run_keeps_it(shards, tmp_path, monkeypatch, recorded):
+    whole, run = (str(tmp_path / name) for name in ("whole", "run"))
+    train(settings(shards, precision=recorded), out=whole)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        with pytest.raises(Killed):
+            train(settings(shards, precision=recorded), out=run)
+    # As on a processor where auto would mean the other one.
+    train(settings(shards, precision="auto"), out=run, resume=True)
+    assert losses(run) == losses(whole)
+    fresh = train(settings(shards, precision="auto", steps=1), out=str(tmp_path / "fresh"))
+    found = yaml.safe_load(Path(fresh, "config.yaml").read_text())["train"]["precision"]
+    assert found == ("bfloat16" if has_bfloat16() else "float32")
+
+
+def test_a_precision():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert precision_of("auto", cuda, None) == "bfloat16"
+    assert precision_of("auto", cuda, "float32") == "float32"
+    # A run of an earlier version recorded the word.
+    assert precision_of("auto", cpu, "auto") == "auto"
+    assert precision_of("float32", cuda, "bfloat16") == "float32"
 
 
 def test_resuming_a_finished_run_says_so_and_changes_nothing(shards, straight, capsys):
