@@ -27,6 +27,7 @@ from vlmixer.pipeline.report.bank import write_bank_page, write_hits_page
 from vlmixer.pipeline.report.pictures import PictureLimits, Pictures
 from vlmixer.pipeline.report.samples import write_samples_page
 from vlmixer.pipeline.report.server import make_server
+from vlmixer.pipeline.report.texts import Texts
 
 pytestmark = pytest.mark.browser
 
@@ -167,11 +168,26 @@ def _redness(picture: Image.Image, concept: str | None) -> np.ndarray:
     return np.array([np.asarray(picture)[..., 0].mean() / 255, 0.5, 0, 0], np.float32)
 
 
+def _word(text: str) -> np.ndarray:
+    """An encoder of texts for tests."""
+    return np.array([1.0, 0.5, 0, 0], np.float32)
+
+
 @pytest.fixture(scope="module")
 def address(bank: PatchBank) -> Iterator[str]:
     """Where the bank is served."""
+    yield from _served(bank)
+
+
+@pytest.fixture(scope="module")
+def address_of_words(bank: PatchBank) -> Iterator[str]:
+    """Where the bank is served that is also asked in words."""
+    yield from _served(bank, Texts(lambda: _word))
+
+
+def _served(bank: PatchBank, texts: Texts | None = None) -> Iterator[str]:
     pictures = Pictures(lambda: _redness, PictureLimits(file_bytes=10_000))
-    server = make_server(bank, "127.0.0.1", 0, max_k=6, pictures=pictures)
+    server = make_server(bank, "127.0.0.1", 0, max_k=6, pictures=pictures, texts=texts)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -268,6 +284,37 @@ def test_what_is_wrong_with_a_picture_is_said_on_the_page(address: str, browser:
     page.set_input_files("#picture", tmp_path / "large.jpg")
     expect(page.locator("#answer .cards p")).to_contain_text("MiB, more than the 0.0 that the server takes")
     assert page.evaluate("document.documentElement.scrollWidth") == 400
+    page.close()
+
+
+@pytest.mark.parametrize("width", [320, 400, 1280])
+def test_a_bank_is_asked_in_words_on_pages_of_any_width(address_of_words: str, browser: Browser, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(address_of_words)
+    page.fill("[name=text]", "a wet dog in snow")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer h2")).to_have_text("“a wet dog in snow”")
+    expect(page.locator("#answer .patch img")).to_have_count(6)
+    assert page.url == f"{address_of_words}?text=a+wet+dog+in+snow"
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    fields = [
+        page.locator(f"#ask {name}")
+        for name in ("[name=concept]", "[name=context]", "[name=text]", "button >> text=Find")
+    ]
+    boxes = [field.bounding_box() for field in fields]
+    assert all(box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    assert boxes[2] is not None
+    assert boxes[2]["width"] >= min(width - 40, 700)  # a sentence needs the whole line
+    # The form, which stays on top, does not cover the answer, once the page has scrolled to it.
+    page.wait_for_function("""() => {
+        const [form, title] = ["#ask", "#answer h2"].map(name => document.querySelector(name).getBoundingClientRect());
+        return form.top >= 0 && form.bottom <= title.top && title.bottom < innerHeight;
+    }""")
+    page.fill("[name=concept]", "puppy")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer h2")).to_have_text("puppy, “a wet dog in snow”")
+    page.reload()
+    assert page.input_value("[name=text]") == "a wet dog in snow"
     page.close()
 
 
