@@ -1,4 +1,5 @@
-"""One run at a time: a run holds the lock of its folder, and a second run is refused.
+"""One run at a time: a run holds the lock of its folder, and a second run is refused. Runs that share the work of one
+stage hold it together.
 
 Local folders, also on network file systems, are locked by the system (flock), so a killed run leaves nothing to remove.
 Object stores have no locks; there the lock is an object that only one run can create.
@@ -19,7 +20,7 @@ from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import UserError, WriteError
 
 LOG = logging.getLogger("vlmixer")
-NAME = "lock"
+NAME, TURN = "lock", "turn"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Errors of file systems without locks."""
 
@@ -36,9 +37,28 @@ def locked(folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def _flock(path: str) -> Iterator[None]:
+def held_together(folder: str) -> Iterator[None]:
+    """Hold the lock of a local `folder` while the block runs, with others that hold it in this way.
+
+    Raises UserError if a process holds it alone, or if the file system has no locks; WriteError if the folder cannot be
+    written.
+    """
+    with _flock(files.join(folder, NAME), together=True):
+        yield
+
+
+@contextmanager
+def in_turn(folder: str) -> Iterator[None]:
+    """Let the block run in one process at a time; wait for one that is there. Raises as `held_together`."""
+    with _flock(files.join(folder, TURN), wait=True):
+        yield
+
+
+@contextmanager
+def _flock(path: str, *, together: bool = False, wait: bool = False) -> Iterator[None]:
     import fcntl
 
+    how = fcntl.LOCK_SH if together else fcntl.LOCK_EX
     try:
         files.refuse_link(os.path.dirname(path))
         files.refuse_link(path)
@@ -46,12 +66,20 @@ def _flock(path: str) -> Iterator[None]:
         while True:
             descriptor = files.not_through_links(path, os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise _refused(path, os.read(descriptor, 4096), "") from None
+                if not wait:
+                    raise _refused(path, os.read(descriptor, 4096), "") from None
+                LOG.info("%s: waiting for the process that prepares the work", path)
+                fcntl.flock(descriptor, how)
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
+                if together or wait:
+                    raise UserError(
+                        f"{path}: this file system has no locks, which processes that share work need. Run the stage "
+                        "in one process, or give an --out on a file system with flock."
+                    ) from None
                 LOG.warning("%s: no locks on this file system; make sure that only one run uses the folder.", path)
             # A run that has just ended may have removed this very file, and a third run may hold a new one.
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
@@ -64,7 +92,8 @@ def _flock(path: str) -> Iterator[None]:
     try:
         yield
     finally:
-        Path(path).unlink(missing_ok=True)
+        if not together:  # others may hold it; the next process that holds it alone removes it
+            Path(path).unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vlmixer.pipeline.jobs.engine import Engine
     from vlmixer.pipeline.jobs.worker_server import WorkerServer
     from vlmixer.pipeline.preflight.call import Call
+    from vlmixer.pipeline.units.share import Share
 
 LOG = logging.getLogger("vlmixer")
 RESUME_HINT = "Rerun the same command to resume."
@@ -35,6 +36,8 @@ WHAT_STAGES_DO = {
     "index": "build the patch bank",
     "mix": "write the shards",
 }
+SHARED_STAGES = ("tag", "detect", "mix")
+"""Stages whose last pass may be shared by several commands. The last pass of `index` is short."""
 
 
 def add(commands: Subcommands) -> None:
@@ -53,32 +56,47 @@ def add(commands: Subcommands) -> None:
         help="take added, changed and removed input files into a finished result; photos are not detected again",
     )  # fmt: skip
     whole.set_defaults(do=run, stages=stages.NAMES, resume_hint=RESUME_HINT)
+    whole.set_defaults(only_units=None)
     for stage in stages.NAMES:
-        commands.add_parser(stage, parents=[staged], help=WHAT_STAGES_DO[stage]).set_defaults(
-            do=run, stages=(stage,), extend=False, resume_hint=RESUME_HINT
-        )
+        parser = commands.add_parser(stage, parents=[staged], help=WHAT_STAGES_DO[stage])
+        parser.set_defaults(do=run, stages=(stage,), extend=False, only_units=None, resume_hint=RESUME_HINT)
+        if stage in SHARED_STAGES:
+            parser.add_argument(
+                "--only-units", metavar="K/N",
+                help="do share K of N of the work, beside other commands with other shares; "
+                "the same command without it finishes the stage",
+            )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Do the stages that the subcommand names."""
+    from vlmixer.artifacts import files
     from vlmixer.pipeline.config import load_config
     from vlmixer.pipeline.jobs.worker_server import worker_server
+    from vlmixer.pipeline.units.share import Share
 
     if options.extend and options.overwrite:
         raise CallError("--extend keeps what is done, --overwrite discards it. Give one of the two.")
+    share = Share.parse(options.only_units) if options.only_units is not None else None
+    if share and options.overwrite:
+        raise CallError(
+            "--only-units works beside other commands, whose work --overwrite discards. Give one of the two."
+        )
     config = load_config(options.config, options.set, options.out)
+    if share and files.is_url(config.out):
+        raise CallError(f"{config.out}: --only-units needs an --out on a file system with locks, not behind a URL.")
     with worker_server(1 if options.dry_run else options.workers, options.beam_args) as server:
-        return _run(options, config, server)
+        return _run(options, config, server, share)
 
 
-def _run(options: argparse.Namespace, config: "Config", server: "WorkerServer | None") -> int:
+def _run(options: argparse.Namespace, config: "Config", server: "WorkerServer | None", share: "Share | None") -> int:
     from vlmixer.artifacts import files
-    from vlmixer.artifacts.lock import locked
+    from vlmixer.artifacts.lock import held_together, locked
     from vlmixer.pipeline.jobs.engine import Engine, require_open_files
     from vlmixer.pipeline.preflight.call import TRAIN, Call
     from vlmixer.pipeline.preflight.preflight import check
 
-    engine = Engine(options.workers, options.beam_args, server)
+    engine = Engine(options.workers, options.beam_args, server, share)
     trains = options.stages == stages.NAMES and config.train is not None
     call = Call(
         config,
@@ -93,9 +111,29 @@ def _run(options: argparse.Namespace, config: "Config", server: "WorkerServer | 
         return 0
     require_open_files(1)  # before --overwrite removes anything
     _log_to(config.out)
-    with locked(files.join(config.out, "logs")):
-        _run_locked(options, call, engine)
+    folder = files.join(config.out, "logs")
+    if share:
+        with held_together(folder):
+            _run_share(options, call, engine)
+    else:
+        with locked(folder):
+            _run_locked(options, call, engine)
     return 0
+
+
+def _run_share(options: argparse.Namespace, call: "Call", engine: "Engine") -> None:
+    from vlmixer.artifacts import files
+    from vlmixer.artifacts.lock import in_turn
+    from vlmixer.pipeline.jobs.chain import run_stages
+    from vlmixer.pipeline.replacing import next_result
+    from vlmixer.pipeline.units.share import ShareDone
+
+    with in_turn(files.join(call.config.out, "logs")):
+        next_result.finish(call.config.out)
+    try:
+        run_stages(call.config, options.stages, engine, overwrite=False, import_paths=call.import_paths)
+    except ShareDone as done:
+        LOG.info("%s", done)
 
 
 def _run_locked(options: argparse.Namespace, call: "Call", engine: "Engine") -> None:

@@ -39,12 +39,12 @@ from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows
 from vlmixer.pipeline.jobs.boxes import NO_BOXES, find_boxes
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.finish import Finish, unfinished
+from vlmixer.pipeline.jobs.last_pass import do_last_pass
 from vlmixer.pipeline.jobs.survey import survey_images, surveyed_files
 from vlmixer.pipeline.units.finishing import Finished, completed, finish_stage, publish_known
 from vlmixer.pipeline.units.inputs import InputFiles
-from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
-from vlmixer.pipeline.units.progress import progress
+from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable
+from vlmixer.pipeline.units.share import preparing
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -170,12 +170,6 @@ def run_detect(
         # Region features are read in a moment; taking them over would cost as much.
         earlier = "" if spec.name.startswith(TSV) else _with_record(earlier)
     watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, lambda _, known: same_content(corpus, known))
-    finished = begin_stage(stage, plan, overwrite=overwrite, preparation=PREPARATION, inputs=watched)
-    if finished is not None:
-        return Finished.of(finished)
-    report_set_aside(corpus.set_aside)
-    if photos is not None:
-        files.publish_bytes(files.join(stage.work, PHOTOS), manifest.canonical(photos))
     known = RegionsDetails(
         detector=identity,
         feature_dim=0,
@@ -186,27 +180,32 @@ def run_detect(
         images_by_part=(),
         not_images=len(corpus.set_aside),
     )
-    units = survey_images(corpus.pieces, stage, engine, config.images)
-    boxes = find_boxes(config, spec, stage, len(corpus.pieces)) if spec.name.startswith(BOXES) else NO_BOXES
-    publish_known(
-        stage, plan, known, outputs=[write_inputs(stage.folder, plan.inputs)],
-        rejects=boxes.rejects, counts=boxes.counts,
-    )  # fmt: skip
-    left = pending(stage, units)
-    with progress(stage, "detect", [unit.name for unit in units], "images"):
-        if left or unfinished(stage):
-            hints = machine_hints(config.images) if engine.remote else None
-            transform = DetectRegions(
-                config.images, spec, vocabulary, config.out, hints, list_all=stage.list_all, earlier=earlier
-            )
-            finish = Finish(stage, partial(complete_regions, stage, len(units)), len(left))
-            engine.run(
-                stage,
-                left,
-                tuple[SurveyRows, ...],
-                lambda units: units | "DetectRegions" >> transform | "Finish" >> finish,
-                label="detect",
-            )
+    with preparing(stage, engine.share):
+        finished = begin_stage(
+            stage, plan, overwrite=overwrite, preparation=PREPARATION, inputs=watched, alone=engine.share is None
+        )  # fmt: skip
+        if finished is not None:
+            return Finished.of(finished)
+        report_set_aside(corpus.set_aside)
+        if photos is not None:
+            files.publish_bytes(files.join(stage.work, PHOTOS), manifest.canonical(photos))
+        units = survey_images(corpus.pieces, stage, engine, config.images)
+        boxes = find_boxes(config, spec, stage, len(corpus.pieces)) if spec.name.startswith(BOXES) else NO_BOXES
+        publish_known(
+            stage, plan, known, outputs=[write_inputs(stage.folder, plan.inputs)],
+            rejects=boxes.rejects, counts=boxes.counts,
+        )  # fmt: skip
+    hints = machine_hints(config.images) if engine.remote else None
+    do_last_pass(
+        stage,
+        engine,
+        units,
+        tuple[SurveyRows, ...],
+        "DetectRegions"
+        >> DetectRegions(config.images, spec, vocabulary, config.out, hints, list_all=stage.list_all, earlier=earlier),
+        partial(complete_regions, stage, len(units)),
+        items="images",
+    )
     labels = completed(stage).details.labels_not_in_vocabulary
     watched.finish(stage, surveyed_files(stage, corpus.pieces))
     report_unmapped(labels, vocabulary, stage)

@@ -7,7 +7,7 @@ which the job reads them. (Dataflow refuses graphs of more than 10 MB.)
 import logging
 import os
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from vlmixer.pipeline.jobs.proxies import exempt_loopback
 from vlmixer.pipeline.jobs.worker_server import WorkerServer, names_runner, worker_server
 from vlmixer.pipeline.units.failures import forget_errors, raise_error
 from vlmixer.pipeline.units.listing import publish_units
+from vlmixer.pipeline.units.share import Share
 from vlmixer.pipeline.units.stage import AnyStage
 from vlmixer.pipeline.units.unit import Content, Unit
 
@@ -40,11 +41,13 @@ class Engine:
     """How to run pipelines: `workers` local processes, unless `beam_args` name a runner.
 
     server: where the processes come from; without it, each pipeline with several workers starts a server of its own.
+    share: the part of a stage's units to do; None for all, and to finish the stage.
     """
 
     workers: int = 1
     beam_args: tuple[str, ...] = ()
     server: WorkerServer | None = None
+    share: Share | None = None
 
     def run(
         self,
@@ -55,11 +58,13 @@ class Engine:
         *,
         label: str,
         processes: int | None = None,
+        among: Collection[str] | None = None,
     ) -> None:
         """Build a pipeline on the PCollection of these units, run it, and wait for its end.
 
         content: the type of the units' contents. label: the job's name, on engines whose jobs have names. processes:
-        the number of local processes that is enough (default: one per unit).
+        the number of local processes that is enough (default: one per unit). among: the units whose errors count;
+        None for all.
 
         Raises CallError if the system allows too few open files for the workers. Raises the UserError of a unit that
         failed, once the other units are done; a WriteError at once. Raises UserError if a worker process dies, or if
@@ -68,7 +73,7 @@ class Engine:
         exempt_loopback()
         workers = min(self.workers, max(processes or len(units), 1))
         require_open_files(workers)
-        forget_errors(stage)
+        forget_errors(stage, among)
         listed = publish_units(stage, units)
         with self._workers(workers) as server:
             pipeline = _Pipeline(label, self.runner, **self._how(workers, label, server))
@@ -82,9 +87,9 @@ class Engine:
                     pipeline.result.cancel()  # or the engine would continue
                 raise
             except Exception as error:
-                raise_error(stage)
+                raise_error(stage, among)
                 raise explained(error, self.runner) from error
-        raise_error(stage)
+        raise_error(stage, among)
 
     def import_packages(self, names: Sequence[str]) -> None:
         """Let local worker processes begin with these packages imported, if they are slow to import."""

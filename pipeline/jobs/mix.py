@@ -10,7 +10,7 @@ What a sample is made of is in pipeline/mix/samples.py and cutmix.py.
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import apache_beam as beam
 import numpy as np
@@ -27,6 +27,7 @@ from vlmixer.pipeline.config import Config, MixSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.finish import Finish
+from vlmixer.pipeline.jobs.last_pass import do_share
 from vlmixer.pipeline.jobs.shuffle import BucketWorker, ShuffleWorker
 from vlmixer.pipeline.mix.card import write_card
 from vlmixer.pipeline.mix.croissant import write_croissant
@@ -64,6 +65,7 @@ from vlmixer.pipeline.units.listing import publish_units, read_units
 from vlmixer.pipeline.units.plan import Plan, begin_stage, pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import each_result
+from vlmixer.pipeline.units.share import preparing
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
@@ -71,22 +73,12 @@ VIEWS_AT_ONCE = 4096
 """Sentences whose features are read together. With two patches each, of 2,048 dimensions, they take 32 MB."""
 
 
-class MixSamples(beam.PTransform):
-    """PCollection[Unit] of the shuffle's first pass → PCollection[str], the names of the shards done.
+class Shuffle(beam.PTransform):
+    """PCollection[Unit] of the shuffle's first pass → PCollection[str], the names of the buckets sorted."""
 
-    mentions: how often the sentences mention each concept. images: the file that lists the shards of image samples
-    (`publish_units`).
-    """
-
-    def __init__(
-        self, settings: MixSettings, layout: ShardLayout, mentions: Mapping[str, int], images: str, out: str
-    ) -> None:
+    def __init__(self, layout: ShardLayout, stage: Stage[ShardsDetails]) -> None:
         super().__init__()
-        self._settings = settings
-        self._mentions = dict(mentions)
-        self._layout = layout
-        self._images = images
-        self._stage = Stage(MIX, out)
+        self._layout, self._stage = layout, stage
 
     def expand(self, shuffles: beam.PCollection) -> beam.PCollection:
         layout, stage = self._layout, self._stage
@@ -96,9 +88,27 @@ class MixSamples(beam.PTransform):
             | "CountShuffles" >> beam.combiners.Count.Globally()
             | "ListBuckets" >> beam.FlatMap(_bucket_units, layout, stage)
             | "SortBuckets" >> DoUnits(stage, BucketWorker(layout, stage))
+        )
+
+
+class MixSamples(beam.PTransform):
+    """PCollection[Unit] of the shuffle's first pass → PCollection[str], the names of the shards done.
+
+    images: the file that lists the shards of image samples (`publish_units`).
+    """
+
+    def __init__(self, worker: "ShardWorker", images: str) -> None:
+        super().__init__()
+        self._worker, self._images = worker, images
+
+    def expand(self, shuffles: beam.PCollection) -> beam.PCollection:
+        layout, stage = self._worker.layout, self._worker.stage
+        return (
+            shuffles
+            | "Shuffle" >> Shuffle(layout, stage)
             | "CountBuckets" >> beam.combiners.Count.Globally()
             | "ListShards" >> beam.FlatMap(_shard_units, layout, self._images, stage)
-            | "WriteShards" >> DoUnits(stage, ShardWorker(self._settings, layout, self._mentions, stage))
+            | "WriteShards" >> DoUnits(stage, self._worker)
         )
 
 
@@ -119,7 +129,7 @@ def _shard_units(
 
 @dataclass(frozen=True)
 class ShardWorker:
-    """Writes shards: mixed ones and those of image samples."""
+    """Writes shards: mixed ones and those of image samples. mentions: how often the sentences mention each concept."""
 
     settings: MixSettings
     layout: ShardLayout
@@ -188,8 +198,14 @@ def run_mix(config: Config, engine: Engine, *, overwrite: bool, sizes: MixSizes 
     settings: dict[str, Any] = asdict(config.mix) | {"seed": config.seed}
     hashes = [entry.content_hash for entry in upstream.by_folder.values()]
     plan = Plan(settings, hashes, manifest.versions(packages(config.mix)))
-    before = begin_stage(stage, plan, overwrite=overwrite)
-    finished = Finished.of(before) if before else _do_stage(config, upstream, plan, stage, engine, sizes)
+    with preparing(stage, engine.share):
+        before = begin_stage(stage, plan, overwrite=overwrite, alone=engine.share is None)
+        if before is None:
+            work = _Work.of(config, upstream, stage, sizes)
+            publish_known(stage, plan, _known(config, upstream), inputs=_inputs(upstream))
+            if engine.share is not None:
+                work.shuffle(engine)
+    finished = work.do(engine, config.max_bad_fraction) if before is None else Finished.of(before)
     write_mixing_report(config.out, finished)
     return finished
 
@@ -199,26 +215,9 @@ def packages(settings: MixSettings) -> list[str]:
     return ["vlmixer", "numpy", "pyarrow", *(["pillow"] if settings.crops else [])]
 
 
-def _do_stage(
-    config: Config,
-    upstream: Upstream,
-    plan: Plan,
-    stage: Stage[ShardsDetails],
-    engine: Engine,
-    sizes: MixSizes,
-) -> Finished[ShardsDetails]:
-    """All passes, or those that are left."""
-    sentences = upstream.tagged.counts["sentences"].written
-    layout = sizes.layout(sentences, config.mix.views, config.mix.samples_per_shard, config.seed)
-    parts = [part for part in upstream.tagged.parts if part.rows]
-    shuffles = sizes.plan_shuffles(parts, config.mix.views)
-    images: list[Unit[ImageShard]] = []
-    if config.mix.image_samples:
-        regions = upstream.regions
-        found = list(zip([entry.name for entry in regions.parts], regions.details.images_by_part, strict=True))
-        images = plan_image_shards(found, config.mix.samples_per_shard)
+def _known(config: Config, upstream: Upstream) -> ShardsDetails:
     bank = upstream.bank.details
-    known = ShardsDetails(
+    return ShardsDetails(
         feature_dim=bank.feature_dim,
         concepts=tuple(concept.name for concept in PatchBank.open(files.join(config.out, INDEX.folder)).concepts),
         vocabulary=bank.vocabulary,
@@ -229,29 +228,82 @@ def _do_stage(
         seed=config.seed,
         settings=asdict(config.mix),
     )
-    inputs = [
+
+
+def _inputs(upstream: Upstream) -> list[Input]:
+    return [
         Input(name, sum(output.bytes for output in entry.outputs), entry.content_hash)
         for name, entry in upstream.by_folder.items()
     ]
-    publish_known(stage, plan, known, inputs=inputs)
-    shards: list[Unit[MixedShard | ImageShard]] = [*plan_mixed_shards(layout), *images]
-    planned: list[Unit[object]] = [*shuffles, *plan_buckets(layout, len(shuffles)), *shards]
-    left = pending(stage, [*planned, finish_unit(stage)])
-    with progress(stage, "mix", [unit.name for unit in planned], "samples"):
-        if left:
-            listed = publish_units(stage, images)
-            transform = MixSamples(config.mix, layout, upstream.tagged.details.mentions, listed, config.out)
-            mixed = len(shards) - len(images)
-            finish = Finish(stage, partial(sum_up, stage, mixed, len(images)), len(shards))
-            engine.run(
-                stage,
-                shuffles,
-                tuple[str, ...],
-                lambda shuffles: shuffles | "MixSamples" >> transform | "Finish" >> finish,
-                label="mix",
-                processes=len(left),
-            )
-    return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The units of the stage, and their passes, or what is left of them."""
+
+    stage: Stage[ShardsDetails]
+    worker: ShardWorker
+    shuffles: list[Unit[tuple[str, ...]]]
+    mixed: list[Unit[MixedShard]]
+    images: list[Unit[ImageShard]]
+
+    @classmethod
+    def of(cls, config: Config, upstream: Upstream, stage: Stage[ShardsDetails], sizes: MixSizes) -> "_Work":
+        """The units, of what earlier stages left."""
+        size = config.mix.samples_per_shard
+        layout = sizes.layout(upstream.tagged.counts["sentences"].written, config.mix.views, size, config.seed)
+        parts = [part for part in upstream.tagged.parts if part.rows]
+        images: list[Unit[ImageShard]] = []
+        if config.mix.image_samples:
+            regions = upstream.regions
+            found = list(zip([entry.name for entry in regions.parts], regions.details.images_by_part, strict=True))
+            images = plan_image_shards(found, size)
+        worker = ShardWorker(config.mix, layout, dict(upstream.tagged.details.mentions), stage)
+        shuffles = sizes.plan_shuffles(parts, config.mix.views)
+        return cls(stage, worker, shuffles, plan_mixed_shards(layout), images)
+
+    @property
+    def buckets(self) -> list[Unit[tuple[int, int]]]:
+        """The units of the shuffle's second pass."""
+        return plan_buckets(self.worker.layout, len(self.shuffles))
+
+    def shuffle(self, engine: Engine) -> None:
+        """The two passes of the shuffle, for shards that are written in another job."""
+        planned: list[Unit[object]] = [*self.shuffles, *self.buckets]
+        with progress(self.stage, "mix: shuffle", [unit.name for unit in planned], "samples"):
+            if left := pending(self.stage, planned):
+                transform = Shuffle(self.worker.layout, self.stage)
+                engine.run(
+                    self.stage,
+                    self.shuffles,
+                    tuple[str, ...],
+                    lambda shuffles: shuffles | "Shuffle" >> transform,
+                    label="mix: shuffle",
+                    processes=len(left),
+                )
+
+    def do(self, engine: Engine, max_bad_fraction: float) -> Finished[ShardsDetails]:
+        """All passes in one job. Raises ShareDone."""
+        stage, images = self.stage, len(self.images)
+        shards: list[Unit[MixedShard | ImageShard]] = [*self.mixed, *self.images]
+        if engine.share is not None:
+            kind = cast(type[MixedShard | ImageShard], MixedShard | ImageShard)
+            do_share(stage, engine, shards, kind, "WriteShards" >> DoUnits(stage, self.worker), items="samples")
+        planned: list[Unit[object]] = [*self.shuffles, *self.buckets, *shards]
+        left = pending(stage, [*planned, finish_unit(stage)])
+        with progress(stage, "mix", [unit.name for unit in planned], "samples"):
+            if left:
+                transform = MixSamples(self.worker, publish_units(stage, self.images))
+                finish = Finish(stage, partial(sum_up, stage, len(self.mixed), images), len(shards))
+                engine.run(
+                    stage,
+                    self.shuffles,
+                    tuple[str, ...],
+                    lambda shuffles: shuffles | "MixSamples" >> transform | "Finish" >> finish,
+                    label="mix",
+                    processes=len(left),
+                )
+        return finish_stage(stage, max_bad_fraction=max_bad_fraction)
 
 
 def sum_up(

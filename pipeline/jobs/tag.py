@@ -6,8 +6,9 @@ memory is bounded by a unit. What a pass does with a unit is in `text.passes`.
 """
 
 import logging
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
@@ -16,13 +17,14 @@ from apache_beam.typehints.decorators import no_annotations
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.stages import TAG
 from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import Config, TextSettings
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
-from vlmixer.pipeline.jobs.finish import Finish, unfinished
+from vlmixer.pipeline.jobs.last_pass import do_last_pass
 from vlmixer.pipeline.report.tagging import write_tagging_report
 from vlmixer.pipeline.text.bad_inputs import check_unreadable, has_sentence, why
 from vlmixer.pipeline.text.inputs import files_that_cannot_be_split, find_inputs, log_set_aside
@@ -60,6 +62,7 @@ from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, pending
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.results import each_result
+from vlmixer.pipeline.units.share import preparing
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit
 
@@ -147,11 +150,12 @@ def run_tag(
         check_extendable(manifest.read(earlier, TAG), plan, earlier)
         earlier = earlier if files.has_file(files.join(earlier, NOT_MEANT)) else ""  # of an older version
     watched = InputFiles(inputs, lambda: find_inputs(config.text.inputs, out)[0], same_content)
-    before = begin_stage(stage, plan, overwrite=overwrite, inputs=watched)
-    if before is None:
-        finished = _do_stage(config, text, nlp, vocabulary, watched, plan, stage, engine, sizes, earlier)
-    else:
-        finished = Finished.of(before)
+    job = _Job(config, text, vocabulary, nlp, stage, engine, sizes)
+    with preparing(stage, engine.share):
+        alone = engine.share is None
+        before = begin_stage(stage, plan, overwrite=overwrite, inputs=watched, alone=alone)
+        candidates = [] if before is not None else job.find(plan, watched.found)
+    finished = job.tag(watched, candidates, earlier) if before is None else Finished.of(before)
     write_tagging_report(config.out, finished, vocabulary.names)
     return finished
 
@@ -162,75 +166,84 @@ def packages(settings: TextSettings) -> list[str]:
     return ["vlmixer", "pyarrow", "inflect", *(["spacy"] if uses_spacy else [])]
 
 
-def _do_stage(
-    config: Config,
-    text: TextSettings,
-    nlp: "Language | None",
-    vocabulary: Vocabulary,
-    watched: InputFiles,
-    plan: Plan,
-    stage: Stage[TaggedDetails],
-    engine: Engine,
-    sizes: TagSizes,
-    earlier: str,
-) -> Finished[TaggedDetails]:
-    """All passes, or what is left of them."""
-    inputs = watched.found
-    if said := files_that_cannot_be_split(inputs, sizes.find_bytes // 8):
-        LOG.info("tag: %s", said)
-    known = TaggedDetails(
-        tagger=describe_model(nlp),
-        vocabulary=vocabulary.name,
-        vocabulary_hash=vocabulary.hash,
-        mentions={},
-        not_meant={},
-        sources={source_id(entry.name): entry.name for entry in inputs},
-        not_split=sum(not can_split(entry.name) for entry in inputs),
-    )
-    publish_known(stage, plan, known)
-    # The matcher is made once and sent to the workers: deriving all forms of the words takes seconds.
-    matcher = make_matcher(vocabulary, text.stop_words, nlp)
-    buckets = sizes.buckets(inputs)
-    find_units = sizes.find_units(inputs)
-    find = FindWorker(text, matcher, language_of(nlp), buckets, stage, sizes)
-    marks = duplicates_units(buckets, len(find_units))
-    left = [*pending(stage, find_units), *pending(stage, marks)]
-    with progress(stage, "tag: read", [unit.name for unit in find_units], "sentences"):
-        if left:
-            transform = ReadSentences(find, len(find_units))
-            engine.run(
-                stage,
-                find_units,
-                tuple[TextSlice, ...],
-                lambda slices: slices | "ReadSentences" >> transform,
-                label="tag: read",
-                processes=len(left),
-            )
-    candidates: list[int] = []
-    lost, in_files = 0, list[Output]()
-    for result in each_result(stage, [unit.name for unit in find_units], FoundSentences):
-        candidates.append(result.details.candidates)
-        if result.details.unreadable_bytes:
-            lost += result.details.unreadable_bytes
-            in_files += result.rejects
-    check_unreadable(stage, lost, in_files, sum(entry.size for entry in inputs), config.max_bad_fraction)
-    parts = sizes.part_units(candidates)
-    left = pending(stage, parts)
-    with progress(stage, "tag", [unit.name for unit in parts], "sentences"):
-        if left or unfinished(stage):
-            transform = TagSentences(
-                text, vocabulary, matcher, buckets, config.out, sizes, list_all=stage.list_all, earlier=earlier
-            )
-            finish = Finish(stage, partial(complete_tagged, stage, len(find_units), len(parts)), len(left))
-            engine.run(
-                stage,
-                left,
-                Candidates,
-                lambda units: units | "TagSentences" >> transform | "Finish" >> finish,
-                label="tag",
-            )
-    if not has_sentence(completed(stage).counts["sentences"]):
-        rejects = manifest.read(files.join(stage.work, COMPLETE), TAG).rejects
-        raise UserError("text.inputs: the files hold no sentence at all.", *why(stage, rejects))
-    watched.finish(stage)
-    return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)
+@dataclass(frozen=True)
+class _Job:
+    """The passes of the stage, or what is left of them."""
+
+    config: Config
+    text: TextSettings
+    vocabulary: Vocabulary
+    nlp: "Language | None"
+    stage: Stage[TaggedDetails]
+    engine: Engine
+    sizes: TagSizes
+
+    @cached_property
+    def matcher(self) -> Matcher:
+        """Made once and sent to the workers: deriving all forms of the words takes seconds."""
+        return make_matcher(self.vocabulary, self.text.stop_words, self.nlp)
+
+    def find(self, plan: Plan, inputs: Sequence[FileStat]) -> list[int]:
+        """Find the candidates, and the duplicates among them. Returns the number of candidates by unit."""
+        stage, sizes = self.stage, self.sizes
+        if said := files_that_cannot_be_split(inputs, sizes.find_bytes // 8):
+            LOG.info("tag: %s", said)
+        known = TaggedDetails(
+            tagger=describe_model(self.nlp),
+            vocabulary=self.vocabulary.name,
+            vocabulary_hash=self.vocabulary.hash,
+            mentions={},
+            not_meant={},
+            sources={source_id(entry.name): entry.name for entry in inputs},
+            not_split=sum(not can_split(entry.name) for entry in inputs),
+        )
+        publish_known(stage, plan, known)
+        buckets, units = sizes.buckets(inputs), sizes.find_units(inputs)
+        names = [unit.name for unit in units]
+        left = [*pending(stage, units), *pending(stage, duplicates_units(buckets, len(units)))]
+        with progress(stage, "tag: read", names, "sentences"):
+            if left:
+                worker = FindWorker(self.text, self.matcher, language_of(self.nlp), buckets, stage, sizes)
+                transform = ReadSentences(worker, len(units))
+                self.engine.run(
+                    stage,
+                    units,
+                    tuple[TextSlice, ...],
+                    lambda slices: slices | "ReadSentences" >> transform,
+                    label="tag: read",
+                    processes=len(left),
+                )
+        candidates: list[int] = []
+        lost, in_files = 0, list[Output]()
+        for result in each_result(stage, names, FoundSentences):
+            candidates.append(result.details.candidates)
+            if result.details.unreadable_bytes:
+                lost += result.details.unreadable_bytes
+                in_files += result.rejects
+        total = sum(entry.size for entry in inputs)
+        check_unreadable(stage, lost, in_files, total, self.config.max_bad_fraction)
+        return candidates
+
+    def tag(self, watched: InputFiles, candidates: Sequence[int], earlier: str) -> Finished[TaggedDetails]:
+        """Tag the candidates, and finish the stage. Raises ShareDone."""
+        config, stage = self.config, self.stage
+        parts = self.sizes.part_units(candidates)
+        transform = TagSentences(
+            self.text,
+            self.vocabulary,
+            self.matcher,
+            self.sizes.buckets(watched.found),
+            config.out,
+            self.sizes,
+            list_all=stage.list_all,
+            earlier=earlier,
+        )
+        complete = partial(complete_tagged, stage, len(candidates), len(parts))
+        do_last_pass(
+            stage, self.engine, parts, Candidates, "TagSentences" >> transform, complete, items="sentences"
+        )  # fmt: skip
+        if not has_sentence(completed(stage).counts["sentences"]):
+            rejects = manifest.read(files.join(stage.work, COMPLETE), TAG).rejects
+            raise UserError("text.inputs: the files hold no sentence at all.", *why(stage, rejects))
+        watched.finish(stage)
+        return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)

@@ -4,7 +4,7 @@ As exceptions they would be retried in vain, and would reach the user as pages o
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -64,9 +64,9 @@ def publish_error(stage: AnyStage, unit: str, error: UserError) -> None:
     files.publish_bytes(files.join(stage.work, f"{unit}{_ERROR}"), manifest.canonical(asdict(kept)))
 
 
-def forget_errors(stage: AnyStage) -> None:
-    """Remove the errors of an earlier run."""
-    for name in _errors(stage):
+def forget_errors(stage: AnyStage, among: Collection[str] | None = None) -> None:
+    """Remove the errors of an earlier run. among: units; None for all."""
+    for name in _errors(stage, among):
         files.remove(files.join(stage.work, name))
 
 
@@ -75,12 +75,13 @@ def any_failed(stage: AnyStage) -> bool:
     return bool(_errors(stage))
 
 
-def raise_error(stage: AnyStage) -> None:
-    """Raise the error of the first unit that failed, if any did."""
-    for name in _errors(stage):
+def raise_error(stage: AnyStage, among: Collection[str] | None = None) -> None:
+    """Raise the error of the first unit that failed, if any did. among: units; None for all."""
+    for name in _errors(stage, among):
         kept = json_files.read(files.join(stage.work, name), _Kept, advice="Run the command again.")
         raise (CallError if kept.call else UserError)(kept.message)
 
 
-def _errors(stage: AnyStage) -> list[str]:
-    return [name for name in files.list_files(stage.work) if name.endswith(_ERROR)]
+def _errors(stage: AnyStage, among: Collection[str] | None = None) -> list[str]:
+    kept = [name for name in files.list_files(stage.work) if name.endswith(_ERROR)]
+    return kept if among is None else [name for name in kept if name.removesuffix(_ERROR) in among]

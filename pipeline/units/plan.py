@@ -63,11 +63,13 @@ def begin_stage(
     overwrite: bool,
     preparation: Sequence[UnitKind] = (),
     inputs: InputFiles | None = None,
+    alone: bool = True,
 ) -> Manifest[Details] | None:
     """Prepare the stage for work. Returns its manifest if it is finished, None if there is work to do.
 
     If no unit is done yet, the stage takes the new plan. preparation: units of these kinds do not count as done.
-    inputs: the files that the stage reads, if it reads others than those of earlier stages.
+    inputs: the files that the stage reads, if it reads others than those of earlier stages. alone: whether no other
+    process works on the stage.
     Raises PlanChanged, which names what changed, if the stage was begun or finished with another plan and `overwrite`
     is off.
     """
@@ -86,7 +88,7 @@ def begin_stage(
         return finished
     begun, wanted = _begun(stage), plan.to_json()
     changed = [] if begun is None or inputs is None else inputs.changed(stage)
-    if begun is not None and (changed or begun != wanted) and _any_done(stage, preparation):
+    if begun is not None and (changed or begun != wanted) and (not alone or _any_done(stage, preparation)):
         differences = _differences(begun, wanted) or [
             f"the time of change, and perhaps the content, of {listed(changed)}"
         ]
@@ -96,7 +98,7 @@ def begin_stage(
         if inputs is not None:
             inputs.keep(stage)
         files.publish_bytes(stage.plan, manifest.canonical(plan.to_json(), indent=1))
-    for folder in (stage.folder, stage.work, stage.rejects):
+    for folder in (stage.folder, stage.work, stage.rejects) if alone else ():
         files.sweep_temporaries(folder)
     return None
 

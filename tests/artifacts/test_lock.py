@@ -6,21 +6,36 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import uuid
+from contextlib import contextmanager
 
 import pytest
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError, WriteError
-from vlmixer.artifacts.lock import locked
+from vlmixer.artifacts.lock import held_together, in_turn, locked
 
 HOLD = """
 import sys, time
-from vlmixer.artifacts.lock import locked
-with locked(sys.argv[1]):
+from vlmixer.artifacts.lock import {0}
+with {0}(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)
 """
+
+
+@contextmanager
+def holding(how, folder):
+    """Another process that holds a lock; its number."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD.format(how), str(folder)], stdout=subprocess.PIPE)
+    assert holder.stdout
+    assert holder.stdout.readline() == b"held\n"
+    try:
+        yield holder.pid
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -48,17 +63,36 @@ def test_an_exception_gives_it_back(folder):
 
 
 def test_another_process_holds_it_until_it_is_killed(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
-    assert holder.stdout
-    assert holder.stdout.readline() == b"held\n"
-    try:
-        with pytest.raises(UserError, match=rf"process {holder.pid} on {socket.gethostname()}"), locked(str(tmp_path)):
-            pass
-    finally:
-        holder.send_signal(signal.SIGKILL)
-        holder.communicate()
+    with (
+        holding("locked", tmp_path) as pid,
+        pytest.raises(UserError, match=rf"process {pid} on {socket.gethostname()}"),
+        locked(str(tmp_path)),
+    ):
+        pass
     with locked(str(tmp_path)):
         pass
+
+
+def test_several_hold_it_together_and_nobody_alone_meanwhile(tmp_path):
+    with holding("held_together", tmp_path):
+        with held_together(str(tmp_path)):
+            pass
+        with pytest.raises(UserError, match="another run"), locked(str(tmp_path)):
+            pass
+    with locked(str(tmp_path)), pytest.raises(UserError, match="another run"), held_together(str(tmp_path)):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_turn_comes_when_the_process_before_has_ended(tmp_path, caplog):
+    caplog.set_level("INFO", logger="vlmixer")
+    with holding("in_turn", tmp_path) as pid:
+        ending = threading.Timer(0.5, os.kill, (pid, signal.SIGKILL))
+        ending.start()
+        with in_turn(str(tmp_path)):
+            assert not ending.is_alive()
+            assert "turn: waiting for the process that prepares the work" in caplog.text
+    assert os.listdir(tmp_path) == []
 
 
 def left_behind(folder, **changes):

@@ -1,6 +1,6 @@
 """The job graphs that Dataflow would get, made without credentials; the work itself is done here."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,7 @@ class DryEngine(Engine):
         *,
         label: str,
         processes: int | None = None,
+        among: Collection[str] | None = None,
     ) -> None:
         listed = ListUnits(stage, publish_units(stage, units), content)
         self.jobs.append(submit(self, label, lambda pipeline: build(pipeline | "ListUnits" >> listed)))
