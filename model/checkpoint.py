@@ -50,8 +50,8 @@ _DAMAGE = (
 
 # Settings that may change when a run is resumed: they do not change what is learned.
 FREE = {
-    "device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "wandb", "workers",
-    "compile",
+    "device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "wandb", "mlflow",
+    "workers", "compile",
 }  # fmt: skip
 
 

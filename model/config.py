@@ -97,6 +97,7 @@ class TrainConfig:
     log_every: int = 10  # steps between lines of log.jsonl
     tensorboard: bool = False  # whether to write RUN/tensorboard, too
     wandb: str | None = None  # project at Weights & Biases that gets the numbers of log.jsonl, too; null: none
+    mlflow: str | None = None  # experiment of MLflow that gets them, on the server of MLFLOW_TRACKING_URI; null: none
     checkpoint_every: int = 500  # steps between checkpoints
     keep_checkpoints: int = 2  # number of last checkpoints to keep; the one with the lowest loss is kept, too
 

@@ -144,7 +144,13 @@ def _finetune(
     trackers: Sequence[Tracker] = ()
     if ranks.first:
         trackers = open_trackers(
-            run, begun, tensorboard=asked.tensorboard, wandb=asked.wandb, settings=content, section="task"
+            run,
+            begun,
+            tensorboard=asked.tensorboard,
+            wandb=asked.wandb,
+            mlflow=asked.mlflow,
+            settings=content,
+            section="task",
         )
     with Progress(run, steps, begun, trackers=trackers, quiet=not ranks.first) as progress, interrupts.noted() as stop:
         module = task.objective(setup, network, ranks)

@@ -191,7 +191,14 @@ def _train(
     content = checkpoint.resolved(settings)
     trackers: Sequence[Tracker] = ()
     if ranks.first:
-        trackers = open_trackers(run, start, tensorboard=config.tensorboard, wandb=config.wandb, settings=content)
+        trackers = open_trackers(
+            run,
+            start,
+            tensorboard=config.tensorboard,
+            wandb=config.wandb,
+            mlflow=config.mlflow,
+            settings=content,
+        )
     with Progress(run, config.steps, start, trackers=trackers, quiet=not ranks.first) as progress:
         module, state = Losses(network, config, ranks), former.state if former else None
         of = RunOf(run, settings.seed, content, shard_set.content_hash)

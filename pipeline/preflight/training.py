@@ -19,8 +19,9 @@ def packages(call: Call) -> str:
     for name in MODULES:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(name, name=name)
-    asked = {"tensorboard": _train(call).tensorboard, "wandb": _train(call).wandb is not None}
-    for key, module in (("tensorboard", "tensorboardX"), ("wandb", "wandb")):
+    train = _train(call)
+    asked = {"tensorboard": train.tensorboard, "wandb": train.wandb is not None, "mlflow": train.mlflow is not None}
+    for key, module in (("tensorboard", "tensorboardX"), ("wandb", "wandb"), ("mlflow", "mlflow")):
         if asked[key] and importlib.util.find_spec(module) is None:
             raise CallError(f"train.{key}: needs {module}. Run `{install_command(key)}`, or remove the key.")
     return ""

@@ -6,7 +6,7 @@ from vlmixer.artifacts.details import RunDetails
 from vlmixer.model import finished
 from vlmixer.pipeline.verification.checks import StageFolder
 
-BESIDE = ("checkpoints/", "tensorboard/", "log.jsonl", "lock", "wandb-id", CARD)
+BESIDE = ("checkpoints/", "tensorboard/", "log.jsonl", "lock", "wandb-id", "mlflow-id", CARD)
 """What a run's folder has besides the files of its manifest."""
 
 
