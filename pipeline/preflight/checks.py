@@ -80,7 +80,8 @@ def image_inputs(call: Call) -> str:
     from vlmixer.pipeline.image.readers.corpus import sample
 
     corpus = call.images
-    found = f"{len(corpus.inputs) - len(corpus.set_aside):,} files, {format_bytes(sum(f.size for f in corpus.inputs))}"
+    sizes = {file.name: file.size for piece in corpus.pieces for file in piece.files}
+    found = f"{len(sizes):,} files, {format_bytes(sum(sizes.values()))}"
     if call.config.images.detector.startswith(TSV):  # to list its lines is to read them all
         return f"region features: {found}"
     refs = sample(corpus, TRIED, max_pieces=4).refs[:TRIED]

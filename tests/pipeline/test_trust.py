@@ -98,7 +98,7 @@ def test_other_ways_to_run_code_are_refused(images, text, what):
 
 @pytest.mark.parametrize(
     "detector",
-    ["demo", "torchvision:fasterrcnn_resnet50_fpn_v2", "detectron2:a/x.yaml", "tsv:features.tsv"],
+    ["demo", "torchvision:fasterrcnn_resnet50_fpn_v2", "detectron2:a/x.yaml", "tsv:features.tsv", "boxes:gold.json"],
 )
 def test_detectors_of_our_own_are_accepted(detector):
     require_harmless(replace(Config(), images=ImageSettings(detector=detector)), "config.yaml")

@@ -33,10 +33,11 @@ class CocoBoxes:
         self._columns = BoxColumns(path, log)
         self._images: dict[int | str, int] = {}
         self._photos: dict[int, NamedPhoto] = {}
-        #: Images whose id another one has, too, with the other one's name.
-        self._twice: dict[int, str] = {}
         self._classes: dict[int | str, int] = {}
         self._names: dict[int, str] = {}
+        #: Images, and classes, whose id another one has, too, with the other one's name.
+        self._twice: dict[int, str] = {}
+        self._twice_named: dict[int, str] = {}
 
     @property
     def lacking(self) -> str:
@@ -51,7 +52,9 @@ class CocoBoxes:
         if not isinstance(name, str) or not name:
             return
         if kind == "categories":
-            self._names.setdefault(self._classes.setdefault(identity, len(self._classes)), encodable(name))
+            label = self._classes.setdefault(identity, len(self._classes))
+            if self._names.setdefault(label, encodable(name)) != encodable(name):
+                self._twice_named[label] = encodable(name)
             return
         number = self._images.setdefault(identity, len(self._images))
         photo = NamedPhoto(encodable(name), *size_of(value))
@@ -83,6 +86,10 @@ class CocoBoxes:
         images, classes = list(self._images), list(self._classes)
         photos = [self._photos.get(number, NamedPhoto("")) for number in range(len(images))]
         names = [self._names.get(number, "") for number in range(len(classes))]
+        unclear = ["" if name else "which no entry of categories has" for name in names]
+        for number, other in self._twice_named.items():
+            unclear[number] = f"which is {names[number]} and {other}"
+            names[number] = ""
         wrong = ["" if photo.name else "which no entry of images has" for photo in photos]
         for number, other in self._twice.items():
             wrong[number] = f"which is {photos[number].name} and {other}"
@@ -99,7 +106,7 @@ class CocoBoxes:
             if faulty[row]:
                 detail = f"image {images[photo]}, {wrong[photo]}"
             elif unnamed[row]:
-                detail = f"category {classes[label]}, which no entry of categories has"
+                detail = f"category {classes[label]}, {unclear[label]}"
             else:
                 width, height = (int(length) for length in size[row])
                 detail = f"{shown(found.boxes[row])} is outside the photo of {width}×{height}"

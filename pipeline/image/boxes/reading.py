@@ -21,8 +21,8 @@ from vlmixer.pipeline.text.readers.packing import ERRORS, unpack
 
 KEY = "images.detector: boxes"
 ANNOTATIONS = "images.detector_options.annotations"
-MAX_CHARACTERS = 1 << 26
-"""Of an annotation or a sample. Outlines of crowds take some hundred thousand."""
+MAX_CHARACTERS = 1 << 24
+"""Of an annotation or a sample. Outlines of crowds take some hundred thousand, masks in samples millions."""
 EXPECTED = (
     "Expected COCO annotations (an object with images, annotations and categories), COCO detection results (a list of "
     "image_id, category_id, bbox and score), or FiftyOne's samples.json."
@@ -96,7 +96,8 @@ def read_boxes(named: BoxFiles, *, all_rejects: bool = False) -> Boxes:
 @lru_cache(2)
 def _read(named: BoxFiles, stamps: tuple[tuple[str, int, str], ...], all_rejects: bool) -> Boxes:
     log = CappedRejects("detect", 1 << 62 if all_rejects else BATCH)
-    paths = [name for name, _, _ in stamps if name != named.annotations]
+    names = [name for name, _, _ in stamps]
+    paths = [name for name in names if name != named.annotations] or names
     boxes = _joined(paths, [_read_file(path, named, log) for path in paths], log)
     if not len(boxes.scores):
         first = next((f"; the first: {one.key}: {one.detail or one.reason}" for one in log.rejects), "")

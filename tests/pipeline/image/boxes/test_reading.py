@@ -166,6 +166,17 @@ def test_boxes_of_an_id_that_two_photos_have_are_nobodys(tmp_path):
     assert [photo.name for photo in found.photos] == ["c.jpg"]
 
 
+def test_boxes_of_an_id_that_two_classes_have_are_of_no_class(tmp_path):
+    path = write_coco(tmp_path / "a.json", [box(7, category=1), box(7, category=2)])
+    content = json.loads(path.read_text())
+    content["categories"] += [{"id": 1, "name": "wolf"}, {"id": 2, "name": "cat"}]
+    path.write_text(json.dumps(content))
+    found = read(path)
+    assert [row[1] for row in rows(found)] == ["cat"]
+    assert details(found) == ["bad_box 000000000007.jpg: category 1, which is dog and wolf"]
+    assert found.names == ("cat", "zebra crossing")
+
+
 def test_equal_ids_of_annotations_are_in_order(tmp_path):
     found = read(write_coco(tmp_path / "a.json", [box(7, id=1), box(7, (0, 0, 9, 9), id=1)]))
     assert (len(found.scores), found.rejected.total) == (2, 0)
@@ -211,6 +222,11 @@ def test_captions_are_no_boxes(tmp_path):
     path.write_text(json.dumps({"images": [image(7)], "annotations": captions}))
     with pytest.raises(UserError, match=r"captions\.json: has no usable categories"):
         read(path)
+
+
+def test_annotations_may_be_named_twice(tmp_path):
+    path = write_coco(tmp_path / "a.json", [box(7)])
+    assert rows(read(path, annotations=path)) == rows(read(path))
 
 
 def test_results_alone_say_what_is_missing(tmp_path):
