@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import time
 
 from vlmixer.pipeline.commands.options import Subcommands, add_workers, common
 
@@ -20,6 +21,7 @@ def add(commands: Subcommands) -> None:
         action="store_true",
         help="a twentieth of the data, to try an installation in half a minute; the scores mean little",
     )
+    demo.add_argument("--timings", action="store_true", help="print what each step took, by the clock and in work")
     demo.set_defaults(do=run, resume_hint="Rerun the same command to resume.")
 
 
@@ -27,14 +29,20 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo, print its table of scores and name its page."""
     from vlmixer.pipeline.jobs.worker_server import worker_server
 
+    began = time.monotonic()
     with worker_server(options.workers, options.beam_args) as server:
         from vlmixer.pipeline.demo.run import FULL, SMALL, run_demo
+        from vlmixer.pipeline.demo.timings import Timings
         from vlmixer.pipeline.jobs.engine import Engine
 
+        timings = Timings(began, server)
         table, page = run_demo(
-            options.out, seed=options.seed, engine=Engine(options.workers, options.beam_args, server),
+            options.out, seed=options.seed, engine=Engine(options.workers, options.beam_args, server), timings=timings,
             evidence=options.evidence, size=SMALL if options.small else FULL,
         )  # fmt: skip
+        shown = timings.to_table(options.out)
     print(table)
+    if options.timings:
+        print("", shown, sep="\n")
     LOG.info("page: %s", page)
     return 0

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from vlmixer.model.config import ModelConfig, Settings, TrainConfig
 from vlmixer.model.scoring import RetrievalReport
 from vlmixer.model.training import train
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
+from vlmixer.pipeline.demo.timings import Timings
 from vlmixer.pipeline.demo.world import write_world
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
 from vlmixer.pipeline.evaluation.pairs import read_pairs
@@ -62,11 +63,13 @@ def demo_config(seed: int, size: DemoSize = FULL) -> Config:
     )
 
 
-def run_demo(out: str, *, seed: int, engine: Engine, evidence: bool = False, size: DemoSize = FULL) -> tuple[str, str]:
+def run_demo(
+    out: str, *, seed: int, engine: Engine, timings: Timings, evidence: bool = False, size: DemoSize = FULL
+) -> tuple[str, str]:
     """Run everything into the folder `out`. Returns the table of scores and the path of the page.
 
-    With `evidence` the table compares the method with variants that lack parts of it, over three seeds. A rerun resumes
-    a demo that was stopped. Raises UserError if the folder holds the demo of another seed.
+    timings: gets the steps. With `evidence` the table compares the method with variants that lack parts of it, over
+    three seeds. A rerun resumes a demo that was stopped. Raises UserError if the folder holds the demo of another seed.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,19 +77,27 @@ def run_demo(out: str, *, seed: int, engine: Engine, evidence: bool = False, siz
     with contextlib.chdir(folder), locked("logs"):
         config = demo_config(seed, size)
         files.publish_bytes("demo.yaml", config.to_yaml().encode())
-        _step("draw a world", lambda: _draw_world(seed, size, engine.workers))
-        _step("tag, detect, index, mix", lambda: _run_stages(config, engine))
-        _step("train a model", lambda: _train(config))
-        report = evaluate_retrieval("run", read_pairs(PAIRS), config, import_paths=()).report
-        files.publish_bytes("scores.json", manifest.canonical(report.to_json(), indent=1))
-        write_report(PAGE, gather(".", WORLD, report.to_json(), seed))
+        with _step("draw a world"), timings.step("draw"):
+            _draw_world(seed, size, engine.workers)
+        with _step("tag, detect, index, mix"):
+            for stage in stages.NAMES:
+                with timings.step(stage):
+                    run_stages(config, (stage,), engine, overwrite=False, import_paths=())
+        with _step("train a model"), timings.step("train"):
+            _train(config)
+        with timings.step("evaluate"):
+            report = evaluate_retrieval("run", read_pairs(PAIRS), config, import_paths=()).report
+            files.publish_bytes("scores.json", manifest.canonical(report.to_json(), indent=1))
+        with timings.step("write the page"):
+            write_report(PAGE, gather(".", WORLD, report.to_json(), seed))
         shown = _evidence(config) if evidence else report.to_table()
         return shown, str(folder / PAGE)
 
 
-def _step(what: str, do: Callable[[], object]) -> None:
+@contextlib.contextmanager
+def _step(what: str) -> Iterator[None]:
     began = time.monotonic()
-    do()
+    yield
     LOG.info("[%s: %.0f s]", what, time.monotonic() - began)
 
 
@@ -97,10 +108,6 @@ def _draw_world(seed: int, size: DemoSize, workers: int) -> None:
     if not done.exists() or done.read_bytes() != wanted:
         write_world(Path(WORLD), seed=seed, workers=workers, **amounts)
         files.publish_bytes(str(done), wanted)
-
-
-def _run_stages(config: Config, engine: Engine) -> None:
-    run_stages(config, stages.NAMES, engine, overwrite=False, import_paths=())
 
 
 def _evidence(config: Config) -> str:

@@ -121,13 +121,14 @@ class WorkerProcess(GrpcWorkerHandler):
     def _wait(self, process: ServedWorker) -> None:
         lines = LastLines(process.output, f"worker {self.worker_id}")
         ended = process.wait()
+        self._server.worked += ended.seconds if ended else 0
         self._ended.set()
         if self._ending:
             return
         if ended is None:
             failure = last_words(self._server.pid, self._server.wait(), self._server.last_lines.get())
         else:
-            failure = last_words(*ended, lines.get())
+            failure = last_words(ended.pid, ended.code, lines.get())
         for worker in self._siblings:
             worker.kill(failure)
 

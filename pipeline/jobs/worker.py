@@ -88,10 +88,10 @@ def _wake_when_a_child_ends() -> socket.socket:
 
 def _tell_ends(workers: dict[int, socket.socket], killed: set[int]) -> None:
     for pid in list(workers):
-        done, status = os.waitpid(pid, os.WNOHANG)
+        done, status, used = os.wait4(pid, os.WNOHANG)
         if done:
             with workers.pop(pid) as channel:
-                _say(channel, f"{os.waitstatus_to_exitcode(status)}\n")
+                _say(channel, f"{os.waitstatus_to_exitcode(status)}\n{used.ru_utime + used.ru_stime}\n")
             killed.discard(pid)
 
 

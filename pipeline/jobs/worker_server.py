@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
@@ -68,6 +69,8 @@ class WorkerServer:
             )  # fmt: skip
         assert self._process.stdout is not None
         self.last_lines = LastLines(self._process.stdout, "server of workers")
+        self.worked = 0.0
+        """Processor seconds of the workers that have ended."""
 
     def __enter__(self) -> "WorkerServer":
         return self
@@ -81,6 +84,14 @@ class WorkerServer:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def own_seconds(self) -> float:
+        """Processor seconds that the server itself has taken, most of them for imports; 0 where /proc is missing."""
+        with suppress(OSError):
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
 
     def import_packages(self, names: Sequence[str]) -> None:
         """Let the server import these packages, for the workers that it starts from now on. Does not wait."""
@@ -131,19 +142,27 @@ class ServedWorker:
     output: IO[str]
     """What it prints."""
 
-    def wait(self) -> tuple[int, int] | None:
-        """Wait for its end. Returns its process id and its exit code, below 0 for a signal; None if the server is gone.
-        May be called once."""
+    def wait(self) -> "Ended | None":
+        """Wait for its end; None if the server is gone. May be called once."""
         with self._channel, self._channel.makefile("r") as said, suppress(ConnectionResetError):
-            numbers = [int(number) for number in said.read().split()]
-            if len(numbers) == 2:
-                return numbers[0], numbers[1]
+            numbers = said.read().split()
+            if len(numbers) == 3:
+                return Ended(int(numbers[0]), int(numbers[1]), float(numbers[2]))
         return None
 
     def kill(self) -> None:
         """End it at once."""
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker that has ended: its process id, its exit code, below 0 for a signal, and its processor seconds."""
+
+    pid: int
+    code: int
+    seconds: float
 
 
 class LastLines:

@@ -233,11 +233,11 @@ def test_a_worker_gets_its_environment_and_folder_and_its_output_and_code_come_b
     # 4: the standard ones, and the listing itself.
     assert said == [f"{tmp_path} ['DO', 'MORE'] 4\n"] * 2
     ends = [worker.wait() for worker in done]
-    assert [end and end[1] for end in ends] == [0, 7]
+    assert [end and end.code for end in ends] == [0, 7]
     waiting.kill()
     end = waiting.wait()
     assert end is not None
-    assert end[1] == -signal.SIGKILL
+    assert end.code == -signal.SIGKILL
     assert waiting.output.read() == ""
 
 
