@@ -78,6 +78,7 @@ def readers(call: Call) -> str:
 def former_run(call: Call) -> str:
     """A training run that is there already can be continued with this config."""
     from vlmixer.model import checkpoint
+    from vlmixer.model.loop import find_device, precision_of
     from vlmixer.model.ranks import from_environment
     from vlmixer.model.readers import readers_of
 
@@ -91,7 +92,8 @@ def former_run(call: Call) -> str:
     if state is None:
         return ""
     train = _train(call)
-    train = replace(train, readers=readers_of(train, from_environment().world))
+    precision = precision_of(train.precision, find_device(train.device), state.config["train"].get("precision"))
+    train = replace(train, readers=readers_of(train, from_environment().world), precision=precision)
     settings = Settings(call.config.seed, model=call.config.model, train=train)
     if settings.model.feature_dim is None:
         settings = checkpoint.with_feature_dim(settings, state.config["model"]["feature_dim"], run)
