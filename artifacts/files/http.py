@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS, READ_SECONDS, REQUEST_SECONDS = 30, 60, 300
 """Limits for connecting, for waiting for the next bytes, and for a whole request, where no other limit is given."""
 USER_AGENT = "vlmixer"
-DISALLOWED = frozenset({"noai", "noimageai", "noindex", "noimageindex"})
-"""Words of the header X-Robots-Tag with which a page asks that its content is not collected."""
+DISALLOWED = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
+"""Words of the header X-Robots-Tag with which a page asks that its content is not collected; `none` is noindex and
+nofollow."""
 MAX_WAIT_SECONDS = 10.0
 BLOCK_BYTES = 1 << 16
 
