@@ -2,7 +2,7 @@
 
 from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import extra_of, install_command
-from vlmixer.pipeline.preflight.call import Call
+from vlmixer.pipeline.preflight.call import TRAIN, Call
 from vlmixer.pipeline.preflight.checks import CHECKS, EVERY, Check
 
 
@@ -10,9 +10,11 @@ def check(call: Call) -> list[str]:
     """Run all checks of the call's stages. Returns what they found, a line each.
 
     Raises the error of the only problem. Of several, raises one error that lists them: a CallError if any is one.
+    Missing packages come first: other checks need them, too.
     """
     found: list[str] = []
     problems: dict[str, UserError] = {}
+    missing: dict[tuple[str, str], list[str]] = {}  # packages by stage and extra
     done: set[Check] = set()
     for stage, checks in [("vlmixer", EVERY), *((stage, CHECKS[stage]) for stage in call.stages)]:
         for one in checks:
@@ -27,15 +29,21 @@ def check(call: Call) -> list[str]:
                 extra = extra_of(error.name or "")
                 if extra is None:
                     raise
-                missing = CallError(
-                    f"{stage}: needs packages that are not installed: {error.name}. Run `{install_command(extra)}`."
-                )
-                problems.setdefault(str(missing), missing)
+                missing.setdefault((stage, TRAIN if stage == TRAIN else extra), []).append(str(error.name))
             except (OSError, MemoryError, RuntimeError) as error:
                 refused = explain(error)
                 if refused is None:
                     raise
                 problems.setdefault(str(refused), refused)
+    if missing:
+        problems = {
+            message: CallError(message)
+            for (stage, extra), names in missing.items()
+            for message in [
+                f"`vlmixer {stage}` needs packages that are not installed: {', '.join(dict.fromkeys(names))}. "
+                f"Run `{install_command(extra)}`."
+            ]
+        }
     if len(problems) == 1:
         raise next(iter(problems.values()))
     if problems:

@@ -122,7 +122,8 @@ def test_urls_that_lead_nowhere(url):
 @pytest.mark.parametrize(
     ("tag", "allowed"),
     [("noai", False), ("noindex,%20nofollow", False), ("all,%20NoImageAI", False), ("vlmixer:%20noai", False),
-     ("*:%20noindex", False), ("googlebot:%20noindex", True), ("nofollow", True), ("none", False), ("none:%20noai", True)],
+     ("*:%20noindex", False), ("googlebot:%20noindex", True), ("nofollow", True), ("none", False),
+     ("none:%20noai", True)],
 )  # fmt: skip
 def test_x_robots_tag_is_honoured_unless_it_is_for_others(server, tag, allowed):
     found = fetch(f"{server.url}/robots/{tag}", 100, LONG)

@@ -3,13 +3,12 @@
 import gzip
 import io
 import zlib
+from functools import partial
 from typing import IO, Any
-
-import zstandard
 
 from vlmixer.artifacts.files import is_url
 
-ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+ERRORS = (OSError, EOFError, zlib.error)
 """What reading a packed file raises where it is broken, or the file cannot be read at all."""
 
 ZSTD_BLOCK = 256
@@ -68,7 +67,11 @@ class _ZstdFrames(io.RawIOBase):
     whole one; this one raises EOFError."""
 
     def __init__(self, file: IO[bytes]) -> None:
+        import zstandard  # here, so that `vlmixer train`, which names readers of texts, does without it
+
         self._file = file
+        self._new = partial(zstandard.ZstdDecompressor, max_window_size=MAX_WINDOW)
+        self._damage = zstandard.ZstdError
         self._packed = b""
         self._frame: Any = None
         self._ready = memoryview(b"")
@@ -86,8 +89,11 @@ class _ZstdFrames(io.RawIOBase):
                 if self._frame is not None:
                     raise EOFError("the file ends within a compressed frame")
                 return 0
-            self._frame = self._frame or zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
-            self._ready = memoryview(self._frame.decompress(self._packed))
+            self._frame = self._frame or self._new().decompressobj()
+            try:
+                self._ready = memoryview(self._frame.decompress(self._packed))
+            except self._damage as error:
+                raise OSError(str(error)) from None
             self._unpacked += len(self._ready)
             if self._unpacked > RATIO_FROM and self._unpacked > MAX_RATIO * self._read:
                 raise OSError(f"{self._unpacked:,} bytes from {self._read:,} packed ones: a decompression bomb")
