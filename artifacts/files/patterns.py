@@ -161,8 +161,11 @@ def _literal_folders(pattern: str) -> str:
     return pattern
 
 
-def _globbed(pattern: str) -> list[str]:
-    """What `glob.glob` finds with `recursive`, but for folders that links lead to again: they are entered once."""
+def _globbed(pattern: str, entered: Sequence[set[str]] = ()) -> list[str]:
+    """What `glob.glob` finds with `recursive`, but for folders that links lead to again: they are entered once.
+
+    entered: by each `**` of the pattern, in this and in earlier calls; () at first.
+    """
     parts = pattern.split("/")
     if "**" not in parts:
         return glob.glob(pattern)
@@ -170,10 +173,10 @@ def _globbed(pattern: str) -> list[str]:
     rest = "/".join(parts[at + 1 :]) or "*"
     start = "/".join(parts[:at])
     found: dict[str, None] = {}
-    entered: set[str] = set()
+    own, *inner = entered or [set() for part in parts if part == "**"]
     for base in sorted(glob.glob(f"{start}/")) if at else ["."]:
-        for where, _ in _walked(base.rstrip("/") or "/", entered, hidden=False):
-            found |= dict.fromkeys(_globbed(join(glob.escape(where), rest)))
+        for where, _ in _walked(base.rstrip("/") or "/", own, hidden=False):
+            found |= dict.fromkeys(_globbed(join(glob.escape(where), rest), inner))
     return list(found) if at else [name.removeprefix("./") for name in found]
 
 

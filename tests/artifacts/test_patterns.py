@@ -53,7 +53,19 @@ def test_the_home_folder(photos, monkeypatch):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["**/*.jpg", "a/**/*.jpg", "a/**", "**", "*/**/*.jpg", "a/**/b/**/*.jpg", "**/b/*", "a/**/[xy].jpg", "./**/*.jpg"],
+    [
+        "**/*.jpg",
+        "a/**/*.jpg",
+        "a/**",
+        "**",
+        "*/**/*.jpg",
+        "a/**/b/**/*.jpg",
+        "**/b/*",
+        "a/**/[xy].jpg",
+        "./**/*.jpg",
+        "**/**/*.jpg",
+        "**/b/**/c/**",
+    ],
 )
 def test_two_stars_find_what_pythons_glob_finds(tmp_path, monkeypatch, pattern):
     for name in (
@@ -70,7 +82,7 @@ def test_two_stars_find_what_pythons_glob_finds(tmp_path, monkeypatch, pattern):
         (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
     for where in (pattern, f"{tmp_path}/{pattern}"):
-        expected = sorted(path for path in glob.glob(where, recursive=True) if os.path.isfile(path))
+        expected = sorted({path for path in glob.glob(where, recursive=True) if os.path.isfile(path)})
         assert expected
         assert names(where) == expected
 
@@ -83,3 +95,21 @@ def test_two_stars_enter_a_folder_once_whatever_links_there_are(tmp_path):
     for number, target in enumerate(["..", ".", str(tmp_path)]):
         (photos / f"up{number}").symlink_to(target)
     assert names(f"{tmp_path}/photos/**/*.jpg") == [f"{tmp_path}/photos/again/x.jpg"]
+
+
+def test_each_two_stars_enter_a_folder_once(tmp_path, monkeypatch):
+    """Not once for each folder of the two stars before, which would be 40 ** 3 times here."""
+    deep = tmp_path.joinpath(*["b"] * 40)
+    deep.mkdir(parents=True)
+    (deep / "x.jpg").write_text("")
+    expected = f"{deep}/x.jpg"
+    entered: list[object] = []
+    scandir = os.scandir
+
+    def counted(path):
+        entered.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    assert names(f"{tmp_path}/**/b/**/b/**/*.jpg") == [expected]
+    assert len(entered) < 6 * 41  # and once where names are looked up
