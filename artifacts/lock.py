@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vlmixer.artifacts import files, json_files
@@ -59,42 +59,41 @@ def _flock(path: str, *, together: bool = False, wait: bool = False) -> Iterator
     import fcntl
 
     how = fcntl.LOCK_SH if together else fcntl.LOCK_EX
-    try:
-        files.refuse_link(os.path.dirname(path))
-        files.refuse_link(path)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        while True:
-            descriptor = files.not_through_links(path, os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not wait:
-                    raise _refused(path, os.read(descriptor, 4096), "") from None
-                LOG.info("%s: waiting for the process that prepares the work", path)
-                fcntl.flock(descriptor, how)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                if together or wait:
-                    raise UserError(
-                        f"{path}: this file system has no locks, which processes that share work need. Run the stage "
-                        "in one process, or give an --out on a file system with flock."
-                    ) from None
-                LOG.warning("%s: no locks on this file system; make sure that only one run uses the folder.", path)
-            # A run that has just ended may have removed this very file, and a third run may hold a new one.
-            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                break
-            os.close(descriptor)
-        os.truncate(descriptor, 0)
-        os.write(descriptor, _holder())
-    except OSError as error:
-        raise WriteError.of(path, error) from error
-    try:
-        yield
-    finally:
+    with ExitStack() as opened:
+        try:
+            files.refuse_link(os.path.dirname(path))
+            files.refuse_link(path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            while True:
+                descriptor = files.not_through_links(path, os.O_RDWR | os.O_CREAT)
+                opened.callback(os.close, descriptor)
+                try:
+                    fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if not wait:
+                        raise _refused(path, os.read(descriptor, 4096), "") from None
+                    LOG.info("%s: waiting for the process that prepares the work", path)
+                    fcntl.flock(descriptor, how)
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        raise
+                    if together or wait:
+                        raise UserError(
+                            f"{path}: this file system has no locks, which processes that share work need. Run the "
+                            "stage in one process, or give an --out on a file system with flock."
+                        ) from None
+                    LOG.warning("%s: no locks on this file system; make sure that only one run uses the folder.", path)
+                # A run that has just ended may have removed this very file, and a third run may hold a new one.
+                if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    break
+                opened.close()
+            os.truncate(descriptor, 0)
+            os.write(descriptor, _holder())
+        except OSError as error:
+            raise WriteError.of(path, error) from error
         if not together:  # others may hold it; the next process that holds it alone removes it
-            Path(path).unlink(missing_ok=True)
-        os.close(descriptor)
+            opened.callback(Path(path).unlink, missing_ok=True)
+        yield
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -106,7 +107,7 @@ class OwnTable:
     """A Parquet file of a finished stage, open for reading, whose columns are those that we write.
 
     Whoever changed it meanwhile, by accident or in malice, makes no row of it a surprise to what reads it: what is read
-    has no nulls, and its texts are valid UTF-8.
+    has no nulls, its numbers are finite, and its texts are valid UTF-8.
     """
 
     def __init__(self, file: IO[bytes], schema: pa.Schema | WidthOf) -> None:
@@ -124,13 +125,13 @@ class OwnTable:
         return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows. Raises pyarrow.ArrowInvalid for a null or a text that is none."""
+        """All rows. Raises pyarrow.ArrowInvalid for a `flaw` or a text that is none."""
         for number in range(self._file.metadata.num_row_groups):
             refuse_large(self._file, self._python_file, number, columns)
         return _sound(self._file.read(columns=None if columns is None else list(columns), use_threads=False))
 
     def read_row_group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of one row group. Raises pyarrow.ArrowInvalid for a null or a text that is none, or if there is no
+        """The rows of one row group. Raises pyarrow.ArrowInvalid for a `flaw` or a text that is none, or if there is no
         such group."""
         if not 0 <= number < self._file.metadata.num_row_groups:
             raise pa.ArrowInvalid(f"no row group {number}")
@@ -149,16 +150,20 @@ def reading(path: str, schema: pa.Schema | WidthOf) -> Iterator[OwnTable]:
 def _sound(table: pa.Table) -> pa.Table:
     table.validate(full=True)
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if any(_has_null(chunk) for chunk in column.chunks):
-            raise pa.ArrowInvalid(f"a null in column {name}")
+        for chunk in column.chunks:
+            if found := flaw(chunk):
+                raise pa.ArrowInvalid(f"{found} in column {name}")
     return table
 
 
-def _has_null(values: pa.Array) -> bool:
+def flaw(values: pa.Array) -> str:
+    """ "a null" or "a number that is not finite" if there is one at any depth, "" if there is none."""
     if values.null_count:
-        return True
+        return "a null"
     if pa.types.is_struct(values.type):
-        return any(map(_has_null, values.flatten()))
+        return next(filter(None, map(flaw, values.flatten())), "")
     if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        return _has_null(values.flatten())
-    return False
+        return flaw(values.flatten())
+    if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy(zero_copy_only=False)).all():
+        return "a number that is not finite"
+    return ""

@@ -132,8 +132,10 @@ class PatchBank:
             raise damaged(path, short(error)) from error
         self._snapshot.check()
         check_schema(path, file, schemas.PATCHES)
-        if file.num_row_groups != (self._lengths > 0).sum() or file.metadata.num_rows != len(self):
-            raise damaged(path, f"{file.metadata.num_rows} patches, expected {len(self)}")
+        groups = int((self._lengths > 0).sum())
+        if file.num_row_groups != groups or file.metadata.num_rows != len(self):
+            found = f"{file.metadata.num_rows} patches in {file.num_row_groups} row groups"
+            raise damaged(path, f"{found}, expected {len(self)} in {groups}")
         return file
 
     @cached_property

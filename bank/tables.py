@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import reading
+from vlmixer.artifacts.parquet import flaw, reading
 
 
 def read_concepts(path: str) -> list[dict[str, Any]]:
@@ -38,14 +38,11 @@ def check_patches(path: str, table: pa.Table, count: int, concept: int, concepts
     numbers = table["concept_id"].to_numpy()
     context = table["context"].combine_chunks()
     named = context.flatten().to_numpy(zero_copy_only=False)
-    boxes = table["box"].combine_chunks()
     if (
         len(table) != count
-        or any(column.null_count for column in table.columns)
+        or any(flaw(chunk) for column in table.columns for chunk in column.chunks)
         or (numbers != concept).any()
         or (len(named) and not 0 <= np.min(named) <= np.max(named) < concepts)
-        or boxes.flatten().null_count
-        or context.flatten().null_count
     ):
         raise damaged(path, f"its rows are not the {count} patches of concept {concept}")
 

@@ -1,5 +1,6 @@
 """Writing files, whole or not at all, and removing them."""
 
+import errno
 import io
 import os
 import re
@@ -122,8 +123,13 @@ def _refuse_device(path: str) -> None:
 
 
 def not_through_links(path: str, flags: int) -> int:
-    """An opener for `open`, for files that are written in place."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    """An opener for `open`, for files that are written in place. Raises OSError for a link, a pipe or a device."""
+    # Not blocking: a pipe that nobody reads would be waited for.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return descriptor
 
 
 def create(path: str, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """One run at a time: who else is refused, and what a kill leaves behind."""
 
+import fcntl
 import json
 import os
 import signal
@@ -134,3 +135,17 @@ def test_where_nothing_can_be_written_the_error_names_the_place(tmp_path):
         locked(str(tmp_path / "file" / "logs")),
     ):
         pass
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_pipe_in_its_place_is_an_error_and_not_waited_for(tmp_path, held):
+    os.mkfifo(tmp_path / "lock")
+    other = os.open(tmp_path / "lock", os.O_RDWR)
+    if held:
+        fcntl.flock(other, fcntl.LOCK_EX)
+    before = os.listdir("/dev/fd")
+    with pytest.raises(WriteError, match="lock: cannot be written: it is not a regular file"), locked(str(tmp_path)):
+        pass
+    assert os.listdir("/dev/fd") == before
+    os.close(other)
+    assert (tmp_path / "lock").is_fifo()

@@ -70,6 +70,17 @@ def test_nulls_are_damage_at_any_depth(tmp_path, rows, what):
         table.read()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.list_(pa.float32(), 2)])
+def test_numbers_that_are_not_finite_are_damage(tmp_path, value, kind):
+    listed = pa.types.is_fixed_size_list(kind)
+    schema = pa.schema([("score", kind)])
+    pq.write_table(pa.table({"score": [[1, value]] if listed else [value]}, schema), tmp_path / "a.parquet")
+    where = "a number that is not finite in column score"
+    with pytest.raises(UserError, match=where), reading(str(tmp_path / "a.parquet"), schema) as table:
+        table.read()
+
+
 def test_other_columns_groups_and_bytes_are_damage(path, tmp_path):
     other = pa.schema([("id", pa.int32())])
     with pytest.raises(UserError, match="columns or types are not id as documented"), reading(str(path), other):

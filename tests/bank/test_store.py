@@ -1,11 +1,14 @@
 """A bank as it is opened: its concepts, patches, features and crops; and damage, which is named."""
 
 import base64
+import io
 import os
 import pickle
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.bank.numbered import COUNTS, DIM, all_features, damaged, write
 
@@ -150,6 +153,24 @@ def test_patches_that_are_damaged(folder, tmp_path):
     bank = PatchBank.open(damaged(folder, tmp_path, "patches.parquet", lambda data: data[:4] + b"x" * 300 + data[304:]))
     with pytest.raises(UserError, match=r"patches\.parquet: damaged"):
         bank.patches("dog")
+
+
+@pytest.mark.parametrize(("column", "value"), [("box", [0.0, 0.0, float("inf"), 9.0]), ("score", float("nan"))])
+def test_numbers_that_are_not_finite_are_damage(folder, tmp_path, column, value):
+    def forged(data: bytes) -> bytes:
+        groups = pq.ParquetFile(io.BytesIO(data))
+        changed = io.BytesIO()
+        with pq.ParquetWriter(changed, groups.schema_arrow) as writer:
+            for number in range(groups.num_row_groups):
+                table = groups.read_row_group(number)
+                place = table.schema.get_field_index(column)
+                values = pa.array([value] * len(table), table.schema.field(place).type)
+                writer.write_table(table.set_column(place, table.schema.field(place), values))
+        return changed.getvalue()
+
+    bank = PatchBank.open(damaged(folder, tmp_path, "patches.parquet", forged))
+    with pytest.raises(UserError, match=r"patches\.parquet: damaged \(its rows are not the 12 patches"):
+        bank.patches("kite")
 
 
 def test_crops_that_end_early(folder, tmp_path):
