@@ -180,7 +180,11 @@ def _from_json(raw: dict[str, Any]) -> Manifest[AnyDetails]:
     except ValueError as error:
         raise ValueError(f"details of stage {stage.name!r}: {error}") from None
     plain = {key: value for key, value in raw.items() if key not in ("content_hash", "details")}
-    return replace(details.from_json(Manifest[Any], {**plain, "details": None}), details=known)
+    found = details.from_json(Manifest[Any], {**plain, "details": None})
+    for output in (*found.outputs, *found.rejects):
+        if output.name.startswith("/") or "\0" in output.name or ".." in output.name.split("/"):
+            raise ValueError(f"{output.name[:40]!r} is not the name of a file in the folder")
+    return replace(found, details=known)
 
 
 def publish(folder: str, manifest: Manifest[AnyDetails]) -> None:

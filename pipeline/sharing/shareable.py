@@ -24,6 +24,7 @@ KINDS: dict[str, Literal["dataset", "model"]] = {MIX.name: "dataset", TRAIN.name
 WITH_PATHS = ("config.yaml", "pipeline.yaml")
 """Files of a run that name the user's inputs."""
 PROBLEMS_SHOWN = 3
+MAX_CARD_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,10 @@ def _damaged(folder: str, problems: list[str]) -> str:
 
 def _check_card(found: Shareable, public: bool) -> None:
     path = files.join(found.folder, CARD)
+    if files.size(path) > MAX_CARD_BYTES:
+        raise UserError(
+            f"{path}: {files.size(path):,} bytes, which is more than a card has. Write it again, in Markdown."
+        )
     text = re.sub(r"\s+", " ", files.read_bytes(path).decode("utf-8", errors="replace"))
     if public and LICENCE_OPEN in text:
         raise UserError(

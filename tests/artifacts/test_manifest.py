@@ -108,6 +108,14 @@ def test_damaged_details_are_one_line_that_names_the_key(tmp_path, damage, messa
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("part", ["outputs", "rejects"])
+@pytest.mark.parametrize("name", ["../a.tar", "mixed-a/../../b.tar", "/etc/passwd", "..", "a\0b"])
+def test_a_file_outside_of_the_folder_is_damage(tmp_path, name, part):
+    manifest.publish(str(tmp_path), small(**{part: [Output(name, 2, 99, "cc")]}))
+    with pytest.raises(UserError, match="is not the name of a file in the folder"):
+        manifest.read(str(tmp_path))
+
+
 def test_an_unknown_stage_is_damage(tmp_path):
     published(tmp_path, small(stage="bake").to_bytes())
     with pytest.raises(UserError, match=r"damaged \(stage 'bake'; expected tag, detect, index, mix, train\)"):

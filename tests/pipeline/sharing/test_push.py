@@ -104,6 +104,7 @@ def unfinish(out):
         (lambda out: None, "", CallError, "Did you mean .*/shards"),
         (lambda out: None, "bank", CallError, "not what can be shared"),
         (lambda out: (out / "shards" / "README.md").unlink(), "shards", UserError, "needs a card"),
+        (lambda out: os.truncate(out / "shards" / "README.md", 1 << 40), "shards", UserError, "more than a card has"),
     ],
 )
 def test_what_is_not_sound_finished_and_carded_is_not_shared(hub, out, change, folder, error, said):
