@@ -159,5 +159,6 @@ def _entries(path: str) -> Iterator[tuple[str, Any]]:
         with files.open_read(path) as file:
             yield from json_entries(unpack(path, file), max_characters=MAX_CHARACTERS, integers=int)
     except (*ERRORS, BrokenJson) as error:
+        what = "cannot be read as JSON" if isinstance(error, BrokenJson) else "cannot be read"
         problem = getattr(error, "strerror", None) or error
-        raise UserError(f"{KEY}: {path}: cannot be read as JSON ({problem}). {EXPECTED}") from None
+        raise UserError(f"{KEY}: {path}: {what} ({problem}). {EXPECTED}") from None

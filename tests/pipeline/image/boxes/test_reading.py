@@ -213,6 +213,13 @@ def test_a_file_of_another_shape_is_one_message(content, message, tmp_path):
     assert str(error.value).startswith(f"images.detector: boxes: {tmp_path}/a.json: ")
 
 
+def test_a_packed_file_that_breaks_off_is_one_message(tmp_path):
+    whole = gzip.compress(write_coco(tmp_path / "a.json", [box(7)]).read_bytes())
+    (tmp_path / "a.json.gz").write_bytes(whole[:-20])
+    with pytest.raises(UserError, match=r"a\.json\.gz: cannot be read \(Compressed file ended before"):
+        read(tmp_path / "a.json.gz")
+
+
 def test_captions_are_no_boxes(tmp_path):
     captions = [{"image_id": 7, "id": 1, "caption": "a dog"}] * 3
     path = tmp_path / "captions.json"
