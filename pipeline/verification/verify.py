@@ -30,7 +30,13 @@ CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
     TRAIN.name: run.check,
     FINETUNE.name: run.check,
 }
-BESIDE: Mapping[str, tuple[str, ...]] = {MIX.name: (CARD, CROISSANT), TRAIN.name: run.BESIDE, FINETUNE.name: run.BESIDE}
+ENERGON_INDEX = (".nv-meta/index.sqlite", ".nv-meta/index.uuid")
+"""What `energon prepare --tar-index-only` adds to shards."""
+BESIDE: Mapping[str, tuple[str, ...]] = {
+    MIX.name: (CARD, CROISSANT, *ENERGON_INDEX),
+    TRAIN.name: run.BESIDE,
+    FINETUNE.name: run.BESIDE,
+}
 """What folders may have besides the files of their manifest."""
 IN_THIS_ORDER = (TAG, INDEX, DETECT, MIX, TRAIN)
 """regions/ is compared with bank/, and samples with all of them."""

@@ -103,6 +103,15 @@ def test_the_card_is_the_users(out, problems):
     assert problems(out) == []
 
 
+def test_an_index_that_energon_made(out, problems):
+    added = [out / "shards" / ".nv-meta" / name for name in ("index.sqlite", "index.uuid")]
+    for path in added:
+        path.write_bytes(b"made by energon prepare --tar-index-only")
+    assert problems(out) == []
+    for path in added:
+        path.unlink()
+
+
 def test_a_stage_without_a_manifest(out, problems):
     (out / "bank" / "manifest.json").unlink()
     [(file, what)] = problems(out)
