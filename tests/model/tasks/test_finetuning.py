@@ -193,7 +193,9 @@ def test_other_data_or_settings_are_not_continued(short, straight, regions, tmp_
 
 def test_features_that_are_not_finite_stop_the_work(questions, tmp_path):
     regions = write_regions(tmp_path / "regions", feature=float("nan"))
-    with pytest.raises(UserError, match=r"regions: features of photos/0.jpg are not finite"):
+    with pytest.raises(
+        UserError, match=r"part-00000\.parquet: cannot be read \(a number that is not finite in column feature\)"
+    ):
         finetune(Vqa(), settings(regions, [questions]), str(tmp_path / "run"))
 
 
