@@ -4,6 +4,7 @@ Without it, `load_dataset` would take the small JSON files beside the tars for t
 for people to complete, so manifests do not list them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,3 +57,8 @@ def _type(kind: Any) -> dict[str, Any]:
     if isinstance(item, Mapping):
         return {"list": _features(item)}
     return {"list": item if isinstance(item, str) else _type(item)}
+
+
+def plain(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.parquet import flaw, reading
+
+PATCH_ID = r"\A[0-9A-Za-z_][0-9A-Za-z_. -]{0,199}\z"
+"""Ids are names of files where patches are exported: nothing in them leads to another folder."""
 
 
 def read_concepts(path: str) -> list[dict[str, Any]]:
@@ -43,6 +47,7 @@ def check_patches(path: str, table: pa.Table, count: int, concept: int, concepts
         or any(flaw(chunk) for column in table.columns for chunk in column.chunks)
         or (numbers != concept).any()
         or (len(named) and not 0 <= np.min(named) <= np.max(named) < concepts)
+        or not pc.all(pc.match_substring_regex(table["patch_id"], PATCH_ID)).as_py()
     ):
         raise damaged(path, f"its rows are not the {count} patches of concept {concept}")
 

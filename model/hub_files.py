@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from vlmixer.artifacts import files, manifest
-from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN
+from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN, plain
 from vlmixer.artifacts.details import RunDetails
 from vlmixer.model.config import ModelConfig, Settings
 from vlmixer.model.finished import HUB_CONFIG, HUB_TOKENIZER
@@ -141,7 +141,7 @@ def _card(settings: Settings, details: RunDetails, shards: str, losses: Mapping[
     model, train = settings.model, settings.train
     facts = {
         "data": f"{details.samples:,} samples; content hash of the shards `{shards}`",
-        "vocabulary": f"`{details.vocabulary}`",
+        "vocabulary": plain(details.vocabulary),
         "features of regions": f"{details.feature_dim} wide",
         "network": f"{model.layers} layers, {model.hidden_size} wide, {model.heads} heads; up to "
         f"{model.max_text_tokens} word pieces and {model.max_regions} regions",

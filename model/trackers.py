@@ -60,7 +60,10 @@ class WeightsAndBiases:
     """
 
     def __init__(self, run: str, start: int, project: str, settings: Mapping[str, Any]) -> None:
-        """settings: of the training, shown there. The run's id there is kept in RUN/wandb-id, for resuming."""
+        """settings: of the training, shown there. The run's id there is kept in RUN/wandb-id, for resuming.
+
+        Raises UserError if the project cannot be used.
+        """
         import wandb
 
         path = files.join(run, WANDB_ID)
@@ -70,9 +73,15 @@ class WeightsAndBiases:
             console="off", disable_code=True, disable_git=True, save_code=False, silent=True, x_disable_meta=True,
             x_disable_stats=True,
         )  # fmt: skip
-        self._run = wandb.init(
-            project=project, id=files.read_bytes(path).decode(), resume="allow", config=dict(settings), settings=quiet
-        )
+        known = files.read_bytes(path).decode(errors="replace")
+        try:
+            self._run = wandb.init(project=project, id=known, resume="allow", config=dict(settings), settings=quiet)
+        except wandb.Error as error:  # a name that is none, or a service that refuses
+            said = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"wandb: project {project[:100]!r} cannot be used ({said}). Correct the key, or remove it; log.jsonl "
+                "has the same numbers."
+            ) from None
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """See Tracker."""

@@ -92,7 +92,7 @@ def stamp(path: str) -> str:
         return ""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # or a NUL byte in the name
         return ""
     return f"{found.st_size} {found.st_mtime_ns}"
 

@@ -1,11 +1,10 @@
 """The card of a folder of shards: what is in it, from what it was made, and how to load it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN, Part, dataset_card
+from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN, Part, dataset_card, plain
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Output
 
@@ -92,8 +91,8 @@ def write_card(folder: str, shards: Sequence[Output], details: ShardsDetails, cr
 
 def _facts(details: ShardsDetails, crops: bool) -> dict[str, str]:
     return {
-        "detector": _plain(details.detector) or "not known",
-        "vocabulary": f"{_plain(details.vocabulary)}, {len(details.concepts):,} concepts",
+        "detector": plain(details.detector) or "not known",
+        "vocabulary": f"{plain(details.vocabulary)}, {len(details.concepts):,} concepts",
         "features": f"{details.feature_dim} × float16 per patch",
         "pictures of the patches": "JPEG" if crops else "none; `mix.crops: true` makes them",
         "seed": str(details.seed),
@@ -105,14 +104,9 @@ def _replaced(replaced: Mapping[str, int]) -> str:
     met = sorted((name for name, number in replaced.items() if number), key=lambda name: (-replaced[name], name))
     if not met:
         return "none"
-    shown = ", ".join(f"{_plain(name)} {replaced[name]:,}" for name in met[:CONCEPTS_SHOWN])
+    shown = ", ".join(f"{plain(name)} {replaced[name]:,}" for name in met[:CONCEPTS_SHOWN])
     more = len(met) - CONCEPTS_SHOWN
     return f"{shown}, and {more:,} more concepts" if more > 0 else shown
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
 
 
 def _fields(name: str, crops: bool) -> dict[str, Any]:

@@ -237,3 +237,7 @@ def test_a_file_of_one_hole_is_not_read(tmp_path):
     for read in (files.read_bytes, files.sha256):
         with pytest.raises(OSError, match="1,099,511,627,776 bytes, nearly all of them a hole"):
             read(str(path))
+
+
+def test_a_name_with_a_nul_byte_has_no_stamp():
+    assert files.stamp("a\0b") == ""

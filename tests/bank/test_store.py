@@ -155,8 +155,19 @@ def test_patches_that_are_damaged(folder, tmp_path):
         bank.patches("dog")
 
 
-@pytest.mark.parametrize(("column", "value"), [("box", [0.0, 0.0, float("inf"), 9.0]), ("score", float("nan"))])
-def test_numbers_that_are_not_finite_are_damage(folder, tmp_path, column, value):
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("box", [0.0, 0.0, float("inf"), 9.0]),
+        ("score", float("nan")),
+        ("patch_id", "../../x"),
+        ("patch_id", "/x"),
+        ("patch_id", ".x"),
+        ("patch_id", "x\n"),
+        ("patch_id", ""),
+    ],
+)
+def test_numbers_that_are_not_finite_and_ids_that_are_no_file_names_are_damage(folder, tmp_path, column, value):
     def forged(data: bytes) -> bytes:
         groups = pq.ParquetFile(io.BytesIO(data))
         changed = io.BytesIO()

@@ -13,6 +13,7 @@ from tests.model.runs import Killed, losses, settings, stop_after
 from wandb.proto import wandb_internal_pb2 as written
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.model.trackers import WeightsAndBiases
 from vlmixer.model.training import train
 
 BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
@@ -64,6 +65,12 @@ def test_weights_and_biases_gets_the_same_numbers_and_a_resumed_run_goes_on(shar
         for name in ("loss", "contrastive", "learning_rate"):
             assert steps[line["step"]][name] == pytest.approx(line[name], rel=1e-6)
     assert not any(record.HasField("environment") for record in found)  # nothing about the machine
+
+
+@pytest.mark.parametrize("project", ["../x", "x" * 5000])
+def test_a_project_that_cannot_be_is_an_error(tmp_path, offline, project):
+    with pytest.raises(UserError, match=r"wandb: project '.* cannot be used \(.*log\.jsonl has the same numbers"):
+        WeightsAndBiases(str(tmp_path), 0, project, {})
 
 
 def test_where_it_is_not_installed_is_an_error(shards, tmp_path, monkeypatch):
