@@ -30,8 +30,8 @@ class MixSentences(WithRejects):
     """PCollection[TaggedSentence] → PCollection[MixedSample]. Sentences without a sample are rejects: `no_patch`, …
 
     A sample depends on (seed, sentence id, view, bank, settings), not on the other sentences, apart from `max_uses`:
-    what it allows follows from how often all sentences mention each concept. So by default the mentions are counted
-    first. On unbounded collections give `mentions`, or settings with `max_uses=None`.
+    what it allows follows from how often all sentences mention each concept. With it the mentions are counted first;
+    for unbounded collections give `mentions`.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vlmixer.pipeline.mix.settings import CutMixSettings
 
 AUTO_USES = 100
-"""`max_uses: auto` allows a patch this many uses per patch that its concept has (ours, measured)."""
+"""`max_uses: auto` allows a patch this many uses per patch that its concept has (ours)."""
 
 
 class Limit(NamedTuple):

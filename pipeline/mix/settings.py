@@ -39,10 +39,11 @@ class CutMixSettings:
     min_patches: int = 1
     """Minimum number of patches. A concept with fewer counts as lacking. With 2, a bank of a few photos loses most of
     its concepts; `max_uses` is the milder rule."""
-    max_uses: MaxUses = "auto"
+    max_uses: MaxUses = None
     """How often a patch may be pasted (the expected number). auto: 100 times the number of patches that its concept
-    has, so a concept's only patch 100 times, and each of two 200 times. None means no limit. First the preferences of
-    `sampler` yield, then mentions keep their words. Patches of `one_image` may exceed it. docs/paper.md has counts."""
+    has, so a concept's only patch 100 times, and each of two 200 times. None means no limit, with which a little more
+    was learned. First the preferences of `sampler` yield, then mentions keep their words. Patches of `one_image` may
+    exceed it. docs/paper.md has counts."""
     patches_only: float = 1.0
     """The share of mixed samples that also serve as a patches-only view: the trainer may drop the words that no patch
     replaced. The contrast depends on it: R@10 was 17.6 if words were always kept, 50.0 if half of the views dropped

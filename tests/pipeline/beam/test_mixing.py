@@ -50,10 +50,10 @@ def test_what_cannot_be_counted_in_an_unbounded_collection_must_be_given(small_r
         sentences = pipeline | beam.Create([DOG])
         sentences.is_bounded = False
         with pytest.raises(ValueError, match=r"Give mentions="):
-            _ = sentences | "refused" >> MixSentences(bank)
+            _ = sentences | "refused" >> MixSentences(bank, CutMixSettings(max_uses="auto"))
         for name, transform in (
-            ("no limit", MixSentences(bank, CutMixSettings(max_uses=None))),
-            ("given", MixSentences(bank, mentions={"dog": 10})),
+            ("no limit", MixSentences(bank)),
+            ("given", MixSentences(bank, CutMixSettings(max_uses="auto"), mentions={"dog": 10})),
         ):
             keys = sentences | name >> transform | f"keys: {name}" >> beam.Map(lambda sample: sample.key)
             assert_that(keys, equal_to(["a-00"]), label=name)

@@ -19,11 +19,11 @@ PATCHES = {"pizza": 1, "giraffe": 2, "dog": 100, "unicorn": 0}
 @pytest.mark.parametrize(
     ("mentions", "settings", "expected"),
     [
-        ({"pizza": 100, "giraffe": 200, "dog": 10_000}, {}, {}),
-        ({"pizza": 435}, {}, {"pizza": Limit(100 / 435, 1.0)}),
-        ({"giraffe": 250, "unicorn": 9}, {}, {"giraffe": Limit(1.0, 0.8)}),
-        ({"giraffe": 469}, {}, {"giraffe": Limit(400 / 469, 0.5)}),
-        ({"dog": 10_000_000}, {"max_uses": None}, {}),
+        ({"pizza": 100, "giraffe": 200, "dog": 10_000}, {"max_uses": "auto"}, {}),
+        ({"pizza": 435}, {"max_uses": "auto"}, {"pizza": Limit(100 / 435, 1.0)}),
+        ({"giraffe": 250, "unicorn": 9}, {"max_uses": "auto"}, {"giraffe": Limit(1.0, 0.8)}),
+        ({"giraffe": 469}, {"max_uses": "auto"}, {"giraffe": Limit(400 / 469, 0.5)}),
+        ({"dog": 10_000_000}, {}, {}),
         ({"pizza": 10_000_000}, {"max_uses": None}, {}),
         ({"dog": 1000}, {"max_uses": 5}, {"dog": Limit(0.5, 0.01)}),
         ({"dog": 400}, {"max_uses": 5}, {"dog": Limit(1.0, 0.0125)}),
@@ -37,7 +37,7 @@ def test_limits_follow_from_mentions_and_patches(mentions, settings, expected):
 
 
 def test_views_count_as_mentions():
-    assert patch_limits({"pizza": 50}, PATCHES, CutMixSettings(), views=4) == {"pizza": Limit(0.5, 1.0)}
+    assert patch_limits({"pizza": 50}, PATCHES, CutMixSettings(max_uses="auto"), views=4) == {"pizza": Limit(0.5, 1.0)}
 
 
 @pytest.mark.parametrize(
