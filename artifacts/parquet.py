@@ -110,9 +110,10 @@ class OwnTable:
     has no nulls, its numbers are finite, and its texts are valid UTF-8.
     """
 
-    def __init__(self, file: IO[bytes], schema: pa.Schema | WidthOf) -> None:
-        """Raises pyarrow.ArrowInvalid if the file has other columns."""
-        self._python_file, self._file = file, open_parquet(file)
+    def __init__(self, file: IO[bytes], schema: pa.Schema | WidthOf, finite: bool = True) -> None:
+        """finite: whether a number that is not finite is a flaw. Raises pyarrow.ArrowInvalid if the file has other
+        columns."""
+        self._python_file, self._file, self._finite = file, open_parquet(file), finite
         found = self._file.schema_arrow
         expected: pa.Schema = schema if isinstance(schema, pa.Schema) else schema(found)
         if not found.equals(expected):
@@ -128,7 +129,8 @@ class OwnTable:
         """All rows. Raises pyarrow.ArrowInvalid for a `flaw` or a text that is none."""
         for number in range(self._file.metadata.num_row_groups):
             refuse_large(self._file, self._python_file, number, columns)
-        return _sound(self._file.read(columns=None if columns is None else list(columns), use_threads=False))
+        names = None if columns is None else list(columns)
+        return _sound(self._file.read(columns=names, use_threads=False), self._finite)
 
     def read_row_group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of one row group. Raises pyarrow.ArrowInvalid for a `flaw` or a text that is none, or if there is no
@@ -137,33 +139,36 @@ class OwnTable:
             raise pa.ArrowInvalid(f"no row group {number}")
         refuse_large(self._file, self._python_file, number, columns)
         names = None if columns is None else list(columns)
-        return _sound(self._file.read_row_group(number, columns=names, use_threads=False))
+        return _sound(self._file.read_row_group(number, columns=names, use_threads=False), self._finite)
 
 
 @contextmanager
-def reading(path: str, schema: pa.Schema | WidthOf) -> Iterator[OwnTable]:
-    """Open a file of a finished stage. Damage found in the block becomes a UserError that names the file."""
+def reading(path: str, schema: pa.Schema | WidthOf, finite: bool = True) -> Iterator[OwnTable]:
+    """Open a file of a finished stage. Damage found in the block becomes a UserError that names the file.
+
+    finite: whether a number that is not finite is damage; if not, whoever reads must look for it.
+    """
     with damage_named(path) as file:
-        yield OwnTable(file, schema)
+        yield OwnTable(file, schema, finite)
 
 
-def _sound(table: pa.Table) -> pa.Table:
+def _sound(table: pa.Table, finite: bool) -> pa.Table:
     table.validate(full=True)
     for name, column in zip(table.column_names, table.columns, strict=True):
         for chunk in column.chunks:
-            if found := flaw(chunk):
+            if found := flaw(chunk, finite):
                 raise pa.ArrowInvalid(f"{found} in column {name}")
     return table
 
 
-def flaw(values: pa.Array) -> str:
-    """ "a null" or "a number that is not finite" if there is one at any depth, "" if there is none."""
+def flaw(values: pa.Array, finite: bool = True) -> str:
+    """ "a null" or, with `finite`, "a number that is not finite" if there is one at any depth, "" if there is none."""
     if values.null_count:
         return "a null"
     if pa.types.is_struct(values.type):
-        return next(filter(None, map(flaw, values.flatten())), "")
+        return next(filter(None, (flaw(part, finite) for part in values.flatten())), "")
     if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        return flaw(values.flatten())
-    if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy(zero_copy_only=False)).all():
+        return flaw(values.flatten(), finite)
+    if finite and pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy(zero_copy_only=False)).all():
         return "a number that is not finite"
     return ""

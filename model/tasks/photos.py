@@ -138,7 +138,7 @@ class Regions:
             table = self._read_group(part, group)
             for number in members:
                 _, _, first, count = self._places[number]
-                found[number] = self._photo(table.slice(first, count), number)
+                found[number] = self._photo(table.slice(first, count))
         for number in wanted:
             if number in self.sizes:
                 none = np.zeros((0, self.feature_dim), np.float16)
@@ -163,15 +163,10 @@ class Regions:
         finally:
             self._snapshot.check()
 
-    def _photo(self, rows: pa.Table, number: int) -> Photo:
+    def _photo(self, rows: pa.Table) -> Photo:
         rows = rows.combine_chunks()
         count = len(rows)
         features = _matrix(rows["feature"], count)
-        if not np.isfinite(features).all():
-            raise UserError(
-                f"{self.folder}: features of {self.images[number].source} are not finite. Run `vlmixer verify` on the "
-                "folder, then detect again."
-            )
         concepts = tuple(rows["concept"].to_pylist())
         tags = tuple(dict.fromkeys(concepts))
         size = (int(rows["width"][0].as_py()), int(rows["height"][0].as_py()))

@@ -54,14 +54,19 @@ def _of_part(
     images = table["image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     found = []
     begin = 0
-    with reading(files.join(ranking.regions, name), schemas.regions_as_wide_as) as parquet:
+    with reading(files.join(ranking.regions, name), schemas.regions_as_wide_as, finite=False) as parquet:
         for row_group, rows_in_group in enumerate(parquet.row_groups):
             end = begin + rows_in_group
             rows = np.flatnonzero(wanted[begin:end])
             if len(rows):
                 taken = parquet.read_row_group(row_group).take(pa.array(rows))
-                finite = np.isfinite(building.feature_rows(taken["feature"])).all(axis=1)
-                _reject(taken.filter(pa.array(~finite)), "bad_feature", log, "the region's feature is not finite")
+                boxes = taken["box"].combine_chunks().flatten().to_numpy().reshape(len(taken), -1)
+                finite = np.isfinite(building.feature_rows(taken["feature"])).all(axis=1) & np.isfinite(boxes).all(
+                    axis=1
+                )
+                _reject(
+                    taken.filter(pa.array(~finite)), "bad_feature", log, "the region's feature or box is not finite"
+                )
                 rows = begin + rows[finite]
                 taken = taken.filter(pa.array(finite))
                 contexts = pa.array(other_concepts(images, ids, rows), pa.list_(pa.int32()))

@@ -38,7 +38,7 @@ class Ranking:
         Raises UserError for a damaged part, an unknown concept, or a score that is not finite.
         """
         path = files.join(self.regions, name)
-        with reading(path, schemas.regions_as_wide_as) as part:
+        with reading(path, schemas.regions_as_wide_as, finite=False) as part:
             table = part.read(columns)
         words = table["concept"].combine_chunks().dictionary_encode()
         unknown = [word for word in words.dictionary.to_pylist() if word not in self.ids]

@@ -17,7 +17,14 @@ from vlmixer.model.tasks.config import TaskConfig, TaskSettings
 
 CONCEPTS = ("dog", "cat", "kite", "boat")
 DIM = 6
-SHORT: dict[str, Any] = {"batch_size": 8, "workers": 0, "log_every": 1, "checkpoint_every": 4, "warmup_steps": 2}
+SHORT: dict[str, Any] = {
+    "batch_size": 8,
+    "workers": 0,
+    "log_every": 1,
+    "checkpoint_every": 4,
+    "warmup_steps": 2,
+    "precision": "float32",
+}
 MODEL = {key: value for key, value in vars(SMALL).items() if value is not None}
 
 

@@ -60,7 +60,7 @@ def test_one_row_per_concept_with_counts_synonyms_and_patches(tmp_path: Path, ba
 
 def test_names_and_sources_cannot_leave_their_place(tmp_path: Path) -> None:
     bank = make_bank(
-        tmp_path / "bank", [[HOSTILE, HOSTILE + "s"]], [BankPatch(HOSTILE, HOSTILE, jpeg("red"), source=HOSTILE)]
+        tmp_path / "bank", [[HOSTILE, HOSTILE + "s"]], [BankPatch("p-0", HOSTILE, jpeg("red"), source=HOSTILE)]
     )
     path = tmp_path / "page.html"
     write_bank_page(str(path), bank)
