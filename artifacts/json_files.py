@@ -25,7 +25,7 @@ def parse(data: bytes, kind: type[Record] | None = None) -> Record | Any:
     """The value in `data`, as a record of type `kind`, or as plain data. Raises ValueError with one line."""
     from pydantic_core import from_json
 
-    value = from_json(data, allow_inf_nan=False)
+    value = from_json(data, allow_inf_nan=False, cache_strings="keys")  # of names of files, none comes twice
     for number in _floats(value):
         if not math.isfinite(number):
             raise ValueError("a number that is too large")

@@ -32,7 +32,7 @@ HOLDERS = (TarReader.format, ParquetReader.format)
 """Formats of files whose images are hashed one by one."""
 OF_AN_IMAGE = ("key", "position", "size", "digest", "url", "license", "reason", "detail")
 """What tells an image in such a file from another."""
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 512
 
 
 def known_files(surveyed: Iterable[tuple[InputPiece, str]]) -> Iterator[KnownInput]:

@@ -88,7 +88,10 @@ def write_inputs(folder: str, inputs: Collection[Mapping[str, Any]]) -> Output:
     table = pa.table([names, sizes], schema=INPUTS_SCHEMA)
     with files.publishing(files.join(folder, INPUTS)) as file:
         pq.write_table(table, file, compression="zstd", write_statistics=False)
-    return manifest.output_of(folder, INPUTS, len(table))
+    rows = len(table)
+    del table
+    pa.default_memory_pool().release_unused()  # Arrow would keep what it needed for many files
+    return manifest.output_of(folder, INPUTS, rows)
 
 
 def read_inputs(folder: str) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Runs the checks of a call, and reports all problems at once."""
 
+from dataclasses import replace
+
 from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import extra_of, install_command
 from vlmixer.pipeline.preflight.call import TRAIN, Call
@@ -12,6 +14,7 @@ def check(call: Call) -> list[str]:
     Raises the error of the only problem. Of several, raises one error that lists them: a CallError if any is one.
     Missing packages come first: other checks need them, too.
     """
+    call = replace(call)  # What the checks find of many inputs takes much memory. It goes with this copy.
     found: list[str] = []
     problems: dict[str, UserError] = {}
     missing: dict[tuple[str, str], list[str]] = {}  # packages by stage and extra

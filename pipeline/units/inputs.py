@@ -42,8 +42,8 @@ class KnownInput:
 class InputFiles:
     """The inputs of a stage.
 
-    found: as they are now. look_again: finds them again. same_content: whether a file has the content that the stage
-    read; None if that cannot be told.
+    found: as they are now. look_again: finds them again, which takes as much memory. same_content: whether a file has
+    the content that the stage read; None if that cannot be told.
     """
 
     found: Sequence[FileStat]
@@ -55,12 +55,17 @@ class InputFiles:
         not held: of many images it would take most of the memory."""
         _write(stage, self._all(known))
 
-    def _all(self, known: Iterable[KnownInput]) -> Iterator[KnownInput]:
-        left = {entry.name: entry.stamp for entry in self.found}
+    def _all(self, known: Iterable[KnownInput], changed: list[str] | None = None) -> Iterator[KnownInput]:
+        """Those that are known, then the rest of the inputs. changed: takes the names of other files whose stamps are
+        no longer those that are known."""
+        left: dict[str, str | None] = {entry.name: entry.stamp for entry in self.found}
         for entry in known:
-            left.pop(entry.name, None)
+            if entry.name in left:
+                left[entry.name] = None
+            elif changed is not None and files.stamp(entry.name) != entry.stamp:
+                changed.append(entry.name)
             yield entry
-        yield from (KnownInput(name, stamp) for name, stamp in left.items())
+        yield from (KnownInput(name, stamp) for name, stamp in left.items() if stamp is not None)
 
     def changed(self, stage: AnyStage) -> list[str]:
         """The files that are not those that the stage was begun with; [] if nothing is known about them."""
@@ -106,20 +111,18 @@ class InputFiles:
 
     def finish(self, stage: AnyStage, known: Iterable[KnownInput] = ()) -> None:
         """Raises UserError if a file was changed since the stage was planned. known: as for `keep`."""
-        now = {entry.name: entry.stamp for entry in self.look_again()}
-        changed = [entry.name for entry in self.found if now.get(entry.name) != entry.stamp]
-        del now
-        planned = {entry.name for entry in self.found}
-
-        def checked() -> Iterator[KnownInput]:
-            for entry in known:
-                if entry.name not in planned and files.stamp(entry.name) != entry.stamp:
-                    changed.append(entry.name)
-                yield entry
-
-        self.keep(stage, checked())
+        changed = self._changed_since()
+        _write(stage, self._all(known, changed))
         if changed:
             raise UserError(changed_while_running(changed))
+
+    def _changed_since(self) -> list[str]:
+        """The files that are no longer as they were found. Local ones are looked at one by one. Only if one of them has
+        another stamp, or none, or there are files behind URLs, all are listed again."""
+        if all(entry.stamp and files.stamp(entry.name) == entry.stamp for entry in self.found):
+            return []
+        now = {entry.name: entry.stamp for entry in self.look_again()}
+        return [entry.name for entry in self.found if now.get(entry.name) != entry.stamp]
 
     def _differing(self, known: Sequence[KnownInput]) -> list[KnownInput]:
         """Those that have another stamp now. A list may name files that are not among those found; of these, and of
@@ -151,6 +154,7 @@ def _write(stage: AnyStage, rows: Iterator[KnownInput]) -> None:
         while part := list(islice(rows, ROWS_AT_ONCE)):
             columns = ([getattr(row, name) for row in part] for name in SCHEMA.names)
             writer.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA))
+    pa.default_memory_pool().release_unused()  # Arrow would keep what it needed for many files
 
 
 def _read(stage: AnyStage) -> list[KnownInput] | None:

@@ -10,13 +10,19 @@ from vlmixer.pipeline.units.unit import Content, Unit
 
 def publish_units(stage: AnyStage, units: Sequence[Unit[object]]) -> str:
     """List the units in a file of the work folder; its name."""
-    lines = b"".join(
-        manifest.canonical({"name": unit.name, "content": details.to_json(unit.content)}) for unit in units
-    )
-    # Named by its contents: a run that finds another run's list reads the same units.
-    name = f"units-{hashlib.sha256(lines).hexdigest()[:16]}.jsonl"
-    files.publish_bytes(files.join(stage.work, name), lines)
+    # Named by its contents: a run that finds another run's list reads the same units. The lines of many files would
+    # take much memory, so they are made twice.
+    hashed = hashlib.sha256()
+    for unit in units:
+        hashed.update(_line(unit))
+    name = f"units-{hashed.hexdigest()[:16]}.jsonl"
+    with files.publishing(files.join(stage.work, name)) as file:
+        file.writelines(map(_line, units))
     return name
+
+
+def _line(unit: Unit[object]) -> bytes:
+    return manifest.canonical({"name": unit.name, "content": details.to_json(unit.content)})
 
 
 def read_units(stage: AnyStage, name: str, content: type[Content]) -> Iterator[Unit[Content]]:

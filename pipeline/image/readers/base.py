@@ -70,7 +70,7 @@ class ImageCorpus:
     set_aside: list[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRef:
     """An image, and where its bytes are.
 

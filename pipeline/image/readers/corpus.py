@@ -25,7 +25,7 @@ from vlmixer.pipeline.image.readers.base import (
     Unreadable,
     with_name_digest,
 )
-from vlmixer.pipeline.image.readers.bookkeeping import bookkeeping_files, is_side_file
+from vlmixer.pipeline.image.readers.bookkeeping import bookkeeping_files, is_side_file, may_be_side_file
 from vlmixer.pipeline.image.readers.features import FeatureReader
 from vlmixer.pipeline.image.readers.image_files import FileReader
 from vlmixer.pipeline.image.readers.lists import ListReader, UrlTableReader, is_list
@@ -67,35 +67,41 @@ def plan(
     for pattern in patterns:
         entries = files.expand([pattern], key="images.inputs", out=out)
         entries = [entry for entry in entries if not without.has_image(ImageRef(entry.name).image_id)]
-        found |= {entry.name: entry for entry in entries}
+        found.update((entry.name, entry) for entry in entries)
         if is_list(pattern):  # other text files in a folder may be anything
             lists |= {entry.name for entry in entries}
         if not files.is_folder(pattern) and not pattern.endswith("*"):
-            named |= {entry.name for entry in entries}
-    listed = set(found)
-    records = record_files(listed)
-    set_aside = listed & (set(records.values()) | bookkeeping_files(listed))
-    taken: list[tuple[ImageReader, InputFile]] = []
-    for number, entry in enumerate(found.values()):
+            named.update(entry.name for entry in entries if may_be_side_file(entry.name))
+    records = record_files(found)
+    set_aside = {name for name in (*records.values(), *bookkeeping_files(found)) if name in found}
+    inputs = list(found.values())
+    del found  # it takes a hundred bytes per file
+    photos_reader: ImageReader | None = None
+    photos: list[InputFile] = []
+    others: list[tuple[ImageReader, InputFile]] = []
+    for number, entry in enumerate(inputs):
         if entry.name in set_aside:
             continue
         reader = next(reader for reader in readers if reader.takes(entry.name, as_list=entry.name in lists))
         if reader.format == FILES and entry.name not in named and is_side_file(entry.name):
             set_aside.add(entry.name)
+            continue
+        file = InputFile(number, entry.name, entry.size, records.get(entry.name, ""), entry.stamp)
+        if reader.format == FILES:
+            photos_reader = reader
+            photos.append(file)
         else:
-            taken.append((reader, InputFile(number, entry.name, entry.size, records.get(entry.name, ""), entry.stamp)))
-    taken.sort(key=lambda pair: pair[0].format != FILES)  # files come first and are planned all together
-    pieces = [
-        piece
-        for reader, group in groupby(taken, key=lambda pair: pair[0])
-        for piece in reader.plan([file for _, file in group])
-    ]
+            others.append((reader, file))
+    pieces = photos_reader.plan(photos) if photos_reader else []  # photos come first and are planned all together
+    for reader, group in groupby(others, key=lambda pair: pair[0]):
+        pieces += reader.plan([file for _, file in group])
     if not pieces:
         raise CallError(
-            f"images.inputs: no image among the {len(found)} files that match ({', '.join(sorted(found)[:3])}, …). "
+            f"images.inputs: no image among the {len(inputs)} files that match "
+            f"({', '.join(sorted(entry.name for entry in inputs)[:3])}, …). "
             "Files with other endings count only if their first bytes are those of an image."
         )
-    return ImageCorpus(list(found.values()), pieces, sorted(set_aside))
+    return ImageCorpus(inputs, pieces, sorted(set_aside))
 
 
 def survey(piece: InputPiece, *, contents: bool, fetch: FetchPolicy = PATIENT) -> Iterator[ImageRef]:

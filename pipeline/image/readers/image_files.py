@@ -43,7 +43,8 @@ class FileReader:
         return True
 
     def plan(self, inputs: Sequence[InputFile]) -> list[InputPiece]:
-        photos = sorted(inputs, key=lambda photo: (stable_hash("image", photo.name), photo.name))
+        photos = sorted(inputs, key=lambda photo: photo.name)
+        photos.sort(key=lambda photo: stable_hash("image", photo.name))  # a key of both takes a tuple per photo
         size = self.urls_per_piece if any(files.is_url(photo.name) for photo in photos) else self.files_per_piece
         return [InputPiece(self.format, tuple(photos[at : at + size])) for at in range(0, len(photos), size)]
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from vlmixer.artifacts import files
@@ -52,7 +52,7 @@ def read_provenance(path: str) -> tuple[str, str] | None:
         return None
 
 
-def record_files(listed: set[str]) -> dict[str, str]:
+def record_files(listed: Collection[str]) -> dict[str, str]:
     """By image file, the .json file of the same name."""
     found: dict[str, str] = {}
     for name in listed:

@@ -30,11 +30,11 @@ SURVEY_SCHEMA = pa.schema(
 
 def refs_table(refs: Sequence[ImageRef]) -> pa.Table:
     """The references as a table of schema SURVEY_SCHEMA."""
-    rows = [
-        {**{k: v for k, v in vars(ref).items() if k != "order"}, "input": ref.order[0], "place": ref.order[1]}
-        for ref in refs
-    ]
-    return pa.Table.from_pylist(rows, schema=SURVEY_SCHEMA)
+    places = {"input": [ref.order[0] for ref in refs], "place": [ref.order[1] for ref in refs]}
+    columns = {
+        name: places[name] if name in places else [getattr(ref, name) for ref in refs] for name in SURVEY_SCHEMA.names
+    }
+    return pa.table(columns, schema=SURVEY_SCHEMA)
 
 
 def refs_of(table: pa.Table) -> list[ImageRef]:

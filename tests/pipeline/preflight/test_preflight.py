@@ -3,6 +3,7 @@
 import os
 import shutil
 import zlib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from tests.pipeline.jobs.small_corpus import run
 
 from vlmixer.artifacts import stages
 from vlmixer.artifacts.errors import CallError
-from vlmixer.pipeline.preflight.call import TRAIN
+from vlmixer.pipeline.config import load_config
+from vlmixer.pipeline.preflight.call import TRAIN, Call
 from vlmixer.pipeline.preflight.checks import CHECKS
+from vlmixer.pipeline.preflight.preflight import check
 from vlmixer.pipeline.preflight.room import judge_room
 
 
@@ -146,3 +149,13 @@ def test_an_output_folder_that_cannot_be_made(small_run, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(small_run.write_config(), os.path.join(tmp_path, "file", "out"), "--dry-run") == 1
     assert "cannot be written: Not a directory" in capsys.readouterr().err
+
+
+def test_what_the_checks_find_is_not_held(tmp_path):
+    (tmp_path / "a.txt").write_text("a dog\n")
+    (tmp_path / "config.yaml").write_text(
+        f"vocabulary: coco\ntext: {{inputs: [{tmp_path}/a.txt], spacy_model: rules}}\nout: {tmp_path}/out\n"
+    )
+    call = Call(load_config(str(tmp_path / "config.yaml"), [], None), ("tag",))
+    assert "text: 1 files, 6 bytes" in check(call)
+    assert set(vars(call)) == {field.name for field in fields(call)}
