@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlmixer.artifacts import files, manifest, schemas
+from vlmixer.artifacts import files, manifest, memory, schemas
 from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.parquet import damage_named, read_parquet, reading
 from vlmixer.pipeline.image.photos import MetImage
@@ -90,7 +90,7 @@ def write_inputs(folder: str, inputs: Collection[Mapping[str, Any]]) -> Output:
         pq.write_table(table, file, compression="zstd", write_statistics=False)
     rows = len(table)
     del table
-    pa.default_memory_pool().release_unused()  # Arrow would keep what it needed for many files
+    memory.give_back()
     return manifest.output_of(folder, INPUTS, rows)
 
 

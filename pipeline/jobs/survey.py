@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.typehints.decorators import no_annotations
 
-from vlmixer.artifacts import dropped, files, schemas
+from vlmixer.artifacts import dropped, files, memory, schemas
 from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.artifacts.dropped import Dropped
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
@@ -139,6 +139,7 @@ def survey_images(
                 lambda pieces: pieces | "SurveyImages" >> transform,
                 label="detect: survey",
             )
+        memory.give_back()
     parts = [
         SurveyPart(part_name(name), result.details.rows, one_unit(piece), piece.format)
         for name, result, piece in zip(names, read_results(stage, names, Surveyed), pieces, strict=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Generic
 
-from vlmixer.artifacts import contents, details, files, manifest
+from vlmixer.artifacts import contents, details, files, manifest, memory
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest, Output
 from vlmixer.artifacts.rejects import bad_count, is_bad
@@ -79,6 +79,7 @@ def complete_manifest(stage: AnyStage, complete: Complete) -> UnitResult[Finishe
     """What the last unit does. The manifest waits in the work folder."""
     made = complete(manifest.read(files.join(stage.work, KNOWN), stage.type))
     manifest.publish(files.join(stage.work, COMPLETE), made)
+    memory.give_back()  # Parquet holds a description of each row group, and there is one per unit
     return UnitResult(Finished.of(made))
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 
 import pyarrow as pa
 
-from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts import files, memory, schemas
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.files import FileStat
 from vlmixer.artifacts.manifest import Manifest
@@ -154,7 +154,7 @@ def _write(stage: AnyStage, rows: Iterator[KnownInput]) -> None:
         while part := list(islice(rows, ROWS_AT_ONCE)):
             columns = ([getattr(row, name) for row in part] for name in SCHEMA.names)
             writer.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA))
-    pa.default_memory_pool().release_unused()  # Arrow would keep what it needed for many files
+    memory.give_back()
 
 
 def _read(stage: AnyStage) -> list[KnownInput] | None:
