@@ -77,8 +77,9 @@ def test_numbers_that_are_not_finite_are_damage(tmp_path, value, kind):
     listed = pa.types.is_fixed_size_list(kind)
     schema = pa.schema([("score", kind)])
     # The oldest pyarrow makes float16 of numpy's alone.
-    given = [[1, value]] if listed else np.array([value], kind.to_pandas_dtype())
-    pq.write_table(pa.table({"score": given}, schema), tmp_path / "a.parquet")
+    number = np.float16(value) if pa.types.is_float16(kind) else value
+    given = pa.array([[1, value] if listed else number], kind)
+    pq.write_table(pa.table([given], schema=schema), tmp_path / "a.parquet")
     where = "a number that is not finite in column score"
     with pytest.raises(UserError, match=where), reading(str(tmp_path / "a.parquet"), schema) as table:
         table.read()
