@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.parquet import reading
+from vlmixer.artifacts.texts import encodable
 
 BAD = {
     "not_utf8": "bytes that are not valid UTF-8",
@@ -36,7 +37,7 @@ BAD = {
     "bad_record": "region features, or boxes, whose parts contradict each other or the photo",
     "bad_box": "a box in a file of boxes whose numbers, photo or class cannot be right",
     "failed_in_detector": "the detector raises an exception for this image alone",
-    "bad_feature": "the detector returned a feature that is not finite",
+    "bad_feature": "a feature or box that is not finite",
     "duplicate_id": "a question, annotation or caption whose id occurred before",
     "unknown_question": "an annotation whose question is not among the files",
     "no_answer": "a question to train on without an annotation",
@@ -108,7 +109,7 @@ class RejectLog:
         self._counts[reason] += 1
         if self._lists(source, reason):
             # Keys and details may quote files and other software; what UTF-8 cannot encode becomes question marks.
-            self._keep(Reject(source, _encodable(str(key)), reason, _encodable(detail[:300])))
+            self._keep(Reject(source, encodable(str(key)), reason, encodable(detail[:300])))
 
     def keep(self, reject: Reject) -> None:
         """Add a row as it is."""
@@ -137,10 +138,6 @@ class RejectLog:
 
     def _keep(self, reject: Reject) -> None:
         self.rejects.append(reject)
-
-
-def _encodable(text: str) -> str:
-    return text.encode(errors="replace").decode()
 
 
 class CappedRejects(RejectLog):

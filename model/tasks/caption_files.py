@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.texts import encodable
 from vlmixer.model.tasks.base import Example
-from vlmixer.model.tasks.files import Entry, encodable, entries, expand, identifier
+from vlmixer.model.tasks.files import Entry, entries, expand, identifier
 
 TRAINING_SPLITS = ("train", "restval")
 """Karpathy's; restval is the rest of COCO's validation photos, which everybody trains on."""

@@ -14,6 +14,7 @@ from typing import IO, Any
 from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.json_stream import BrokenJson, json_entries
+from vlmixer.artifacts.texts import encodable
 
 MAX_BYTES = 1 << 22
 """Of a line or an entry. The longest official ones, scenes of NLVR and Karpathy's captions, have a few kB."""
@@ -52,11 +53,6 @@ class Entry:
     def identifier(self, *names: str) -> str:
         """The first of these fields that has an id, a text or a whole number, as text; "" if none has."""
         return next((found for name in names if (found := identifier(self.field(name)))), "")
-
-
-def encodable(text: str) -> str:
-    """The text, with "?" for half surrogate pairs and bytes that are not valid UTF-8: no output file can hold them."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def identifier(value: Any) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.texts import encodable
 from vlmixer.model.tasks.base import Answer, Example, Labels
 from vlmixer.model.tasks.classification import Classification, frequent, json_result, read_answers, require_answers
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.files import Entry, encodable, entries, expand
+from vlmixer.model.tasks.files import Entry, entries, expand
 
 _FORMAT = "Expected GQA's questions: an object of question id -> {imageId, question, answer, …}."
 

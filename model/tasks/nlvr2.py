@@ -10,10 +10,11 @@ import numpy as np
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.texts import encodable
 from vlmixer.model.tasks.base import Answer, Example, Labels
 from vlmixer.model.tasks.classification import Classification
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.files import Entry, encodable, entries, expand
+from vlmixer.model.tasks.files import Entry, entries, expand
 from vlmixer.model.tasks.scores import Measure
 
 LABELS = ("False", "True")

@@ -23,8 +23,9 @@ from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.schemas import REGIONS_IMAGES, regions_as_wide_as
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import DETECT
+from vlmixer.artifacts.texts import encodable
 from vlmixer.model.tasks.config import DETECTOR, NONE
-from vlmixer.model.tasks.files import document, encodable, entries, is_lines
+from vlmixer.model.tasks.files import document, entries, is_lines
 from vlmixer.model.tasks.parquet_names import row_names
 
 _COCO_NAME = re.compile(r"(?:^|_)(\d{12})$|^\d{1,18}$")

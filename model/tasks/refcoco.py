@@ -16,12 +16,13 @@ from torch import nn
 from vlmixer.artifacts.boxes import box_iou
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.texts import encodable
 from vlmixer.model.network import Network
 from vlmixer.model.ranks import Ranks
 from vlmixer.model.tasks.base import Answer, Encoded, Evaluation, Example, Labels, Setup, Task, TaskNetwork
 from vlmixer.model.tasks.classification import Head, json_result, number_or_text, views_of
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.files import Entry, encodable, entries, expand, identifier
+from vlmixer.model.tasks.files import Entry, entries, expand, identifier
 from vlmixer.model.tasks.photos import Photo
 from vlmixer.model.tasks.region_choice import NO_REGION, RegionChooser, choose, target_of
 from vlmixer.model.tasks.scores import Measure

@@ -65,6 +65,7 @@ class RegionChooser(Objective):
         chosen = (text + target)[there]
         likely = scores[there].log_softmax(-1)
         right = -likely.gather(1, chosen[:, None]).sum()
+        # PyTorch's own smoothing would count the items that are no regions, whose scores are not finite.
         regions = likely.isfinite()
         even = -(likely.masked_fill(~regions, 0).sum(1) / regions.sum(1).clamp(min=1)).sum()
         loss = ((1 - self.smoothing) * right + self.smoothing * even) / there.sum().clamp(min=1)

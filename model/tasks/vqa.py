@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.artifacts.texts import encodable
 from vlmixer.model.tasks.answers import accuracy, common_answers, normalise, soft_scores
 from vlmixer.model.tasks.base import Answer, Example, Labels
 from vlmixer.model.tasks.classification import (
@@ -19,7 +20,7 @@ from vlmixer.model.tasks.classification import (
     require_answers,
 )
 from vlmixer.model.tasks.config import TaskConfig
-from vlmixer.model.tasks.files import Entry, encodable, entries, expand
+from vlmixer.model.tasks.files import Entry, entries, expand
 
 PEOPLE = 10
 LEAST = 9

@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 
 from vlmixer.artifacts.rejects import CappedRejects
+from vlmixer.artifacts.texts import encodable
 from vlmixer.pipeline.image.boxes.records import (
     BadBox,
     BoxColumns,
     FileBoxes,
     NamedPhoto,
     box_of,
-    encodable,
     identity_of,
-    is_crowd,
     score_of,
     shown,
+    single_of,
     size_of,
 )
 
@@ -66,10 +66,7 @@ class CocoBoxes:
         columns = self._columns
         columns.read += 1
         try:
-            if not isinstance(value, dict):
-                raise BadBox("not an object")
-            if is_crowd(value):
-                raise BadBox("", "crowd")
+            value = single_of(value)
             box, score = box_of(value.get("bbox"), "bbox"), score_of(value.get("score"), required=kind == RESULTS)
             image, category = identity_of(value.get("image_id")), identity_of(value.get("category_id"))
             if image is None or category is None:

@@ -4,16 +4,16 @@ from typing import Any
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.rejects import CappedRejects
+from vlmixer.artifacts.texts import encodable
 from vlmixer.pipeline.image.boxes.records import (
     BadBox,
     BoxColumns,
     FileBoxes,
     NamedPhoto,
     box_of,
-    encodable,
-    is_crowd,
     score_of,
     shown,
+    single_of,
     size_of,
 )
 
@@ -63,10 +63,7 @@ class FiftyOneBoxes:
         columns = self._columns
         columns.read += 1
         try:
-            if not isinstance(value, dict):
-                raise BadBox("not an object")
-            if is_crowd(value):
-                raise BadBox("", "crowd")
+            value = single_of(value)
             label = value.get("label")
             if not isinstance(label, str) or not label:
                 raise BadBox("no label")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vlmixer.artifacts.rejects import CappedRejects
+from vlmixer.artifacts.texts import encodable
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
-def is_crowd(record: dict[str, Any]) -> bool:
-    """Whether the box is around many things at once."""
-    return record.get("iscrowd") in (1, True)
+def single_of(value: Any) -> dict[str, Any]:
+    """The record of a box around one thing. Raises BadBox for anything else."""
+    if not isinstance(value, dict):
+        raise BadBox("not an object")
+    if value.get("iscrowd") in (1, True):
+        raise BadBox("", "crowd")
+    return value
 
 
 def size_of(record: dict[str, Any]) -> tuple[int, int]:
@@ -129,8 +134,3 @@ def size_of(record: dict[str, Any]) -> tuple[int, int]:
 def shown(box: Sequence[float] | np.ndarray) -> str:
     """A box in messages."""
     return "(" + ", ".join(f"{float(number):g}" for number in box) + ")"
-
-
-def encodable(text: str) -> str:
-    """The text, with "?" for what no output file can hold."""
-    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -128,6 +128,17 @@ def test_features_that_are_not_finite_are_rejected_one_by_one(tmp_path):
     assert bank.manifest.counts["regions"].rejected == {"bad_feature": 1}
 
 
+def test_boxes_that_are_not_finite_are_rejected_one_by_one(tmp_path):
+    def break_one(table):
+        first = table["image_id"][0].as_py() == "i0000"
+        return put(table, "box", 3, [0.0, 0.0, float("inf"), 9.0]) if first else table
+
+    rows = make_regions(tmp_path, change=break_one)
+    bank = build(tmp_path, selection="score")
+    assert rejects(tmp_path) == {rows[3]["patch_id"]: "bad_feature"}
+    assert len(bank) == len(rows) - 1
+
+
 def test_too_many_bad_features_publish_no_bank(tmp_path):
     def break_all(table):
         nothing = np.full((len(table), DIM), np.inf, np.float16)
