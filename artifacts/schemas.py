@@ -122,6 +122,9 @@ REGION_FILTERS = {"concept": 32, "image_id": 8}
 """Columns of regions/ with a Bloom filter in each row group, and the usual number of values there: statistics would not
 tell row groups apart, because the images of each are a random choice."""
 
+REPEATING = ("image_id", "concept", "width", "height", *PROVENANCE)
+"""Columns of regions/ with dictionaries. In the others hardly a value repeats: theirs would take time and bytes."""
+
 CAN_FILTER = "bloom_filter_options" in inspect.signature(pq.write_table).parameters
 """Whether this PyArrow writes Bloom filters."""
 
@@ -136,6 +139,8 @@ def writing_parquet(
     """
     statistics = [name for name in SORTED if name in schema.names]
     options: dict[str, Any] = {"compression": "zstd", "write_statistics": statistics}
+    if "crop" in schema.names:
+        options["use_dictionary"] = [name for name in REPEATING if name in schema.names]
     if filters and CAN_FILTER:
         options["bloom_filter_options"] = {name: {"ndv": values, "fpp": 0.01} for name, values in filters.items()}
     with files.publishing(path) as file, pq.ParquetWriter(file, schema, **options) as writer:

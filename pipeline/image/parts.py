@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,8 @@ IMAGES_PER_ROW_GROUP = 8
 
 FindRegions = Callable[[Sequence[Photo], RejectLog], Iterator[tuple[Photo, list[Region]]]]
 """Gives each photo with its regions, in order; photos that cannot be used go into the log."""
+Rows = list[Region] | pa.Table | None
+"""The regions of a photo, or its rows of regions/. Empty, or None, if it has none."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,19 @@ class PartWriter:
         photos = reader.photos(unit.content, decode_ahead=self.device == "cuda")
         with schemas.writing_parquet(files.join(self.stage.folder, name), schema, schemas.REGION_FILTERS) as writer:
             for batch in in_batches(photos, IMAGES_PER_BATCH[self.device]):
-                tables: list[pa.Table] = []
-                for photo, table in self._tables(batch, schema, found):
-                    if table is None:
+                kept: list[tuple[Photo, Rows]] = []
+                for photo, rows in self._rows(batch, found):
+                    if rows:
+                        kept.append((photo, rows))
+                    else:
                         reason = (photo.earlier.reason, photo.earlier.detail) if photo.earlier else (NO_REGION, "")
                         rejected[photo.ref.source, photo.ref.key] = reason
-                    else:
-                        tables.append(table)
-                for start in range(0, len(tables), IMAGES_PER_ROW_GROUP):
-                    group = pa.concat_tables(tables[start : start + IMAGES_PER_ROW_GROUP]).combine_chunks()
+                for start in range(0, len(kept), IMAGES_PER_ROW_GROUP):
+                    group = self._table(kept[start : start + IMAGES_PER_ROW_GROUP], schema)
                     writer.write_table(group)
                     concepts.update(group["concept"].to_pylist())
                     regions += len(group)
-                images += len(tables)
+                images += len(kept)
         rejected |= {(each.source, each.key): (each.reason, each.detail) for each in found.rejects}
         with self.stage.reject_file(unit.name) as log:
             for met in reader.met:
@@ -97,19 +100,25 @@ class PartWriter:
             details=FoundRegions(images, dict(sorted(concepts.items())), self.feature_dim, tuple(unmapped())),
         )
 
-    def _tables(
-        self, batch: Sequence[Photo], schema: pa.Schema, log: RejectLog
-    ) -> Iterator[tuple[Photo, pa.Table | None]]:
-        """Each photo with its rows of regions/; None for a photo without regions. Those in the log are left out."""
+    def _rows(self, batch: Sequence[Photo], log: RejectLog) -> Iterator[tuple[Photo, Rows]]:
+        """Each photo with its regions, or its rows of an earlier run. Those in the log are left out."""
         new = [photo for photo in batch if photo.earlier is None]
         regions = {id(photo): found for photo, found in self.find(new, log)} if new else {}
         for photo in batch:
             if photo.earlier is not None:
-                rows = photo.earlier.rows
-                yield photo, None if rows is None else rows.cast(schema)
+                yield photo, photo.earlier.rows
             elif id(photo) in regions:
-                found = regions[id(photo)]
-                yield photo, regions_table([(photo, found)], schema, self.crop_size) if found else None
+                yield photo, regions[id(photo)]
+
+    def _table(self, kept: Sequence[tuple[Photo, Rows]], schema: pa.Schema) -> pa.Table:
+        """The rows of regions/ of these photos, in one chunk. Photos that are new are made rows of together."""
+        tables: list[pa.Table] = []
+        for new, photos in groupby(kept, lambda each: isinstance(each[1], list)):
+            if new:
+                tables.append(regions_table([*photos], schema, self.crop_size))
+            else:
+                tables += [rows.cast(schema) for _, rows in photos]
+        return pa.concat_tables(tables).combine_chunks()
 
 
 def record_path(stage: Stage[RegionsDetails], unit: str) -> str:

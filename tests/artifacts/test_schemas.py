@@ -50,6 +50,14 @@ def test_only_sorted_columns_have_statistics(tmp_path):
     assert [(group.column(1).statistics.min, group.column(1).statistics.max) for group in groups] == [(3, 3), (7, 7)]
 
 
+def test_columns_of_regions_in_which_nothing_repeats_have_no_dictionary(tmp_path):
+    write(tmp_path / "x", [region(number) for number in range(50)], schemas.regions(2), groups=1)
+    group = pq.ParquetFile(tmp_path / "x").metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    repeating = {column.path_in_schema for column in columns if column.has_dictionary_page}
+    assert repeating == {"image_id", "concept", "width", "height", "source", "key", "url", "license"}
+
+
 def test_no_rows_make_a_file_without_rows(tmp_path):
     write(tmp_path / "x", [], schemas.TAGGED, groups=0)
     assert pq.read_table(tmp_path / "x", schema=schemas.TAGGED).num_rows == 0

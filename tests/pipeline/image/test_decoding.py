@@ -244,6 +244,20 @@ def test_a_crop_shows_the_region():
     assert np.abs(cropped(pixels, (20, 10, 36, 30)).astype(int) - (200, 30, 30)).max() < 8
 
 
+@pytest.mark.parametrize("longest", [40, 100, 160, 220])
+def test_a_smaller_crop_keeps_what_it_can_show_and_makes_up_nothing(longest):
+    across, down = np.meshgrid(np.arange(480), np.arange(360))
+    waves = 128 + 60 * np.sin(
+        (across + 2 * down) * 2 * np.pi * longest / 480 / 12
+    )  # at least five pixels of a crop long
+    pixels = waves.round().astype(np.uint8)[..., None].repeat(3, -1)
+    best = Image.fromarray(pixels).resize((longest, longest * 3 // 4), Image.Resampling.LANCZOS)
+    found = cropped(pixels, (0, 0, 480, 360), longest)
+    assert np.abs(found.astype(float) - np.asarray(best, float)).mean() < 4
+    fine = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (180, 240))[..., None].repeat(3, -1)
+    assert np.abs(cropped(fine, (0, 0, 480, 360), longest).astype(float) - 127.5).max() < 20
+
+
 def test_equal_crops_are_equal_bytes():
     box = np.array([1, 2, 30, 20], np.float32)
     assert crop_jpeg(noise(), box, 16) == crop_jpeg(noise(), box, 16)
