@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -28,7 +28,7 @@ IMAGES_PER_ROW_GROUP = 8
 
 FindRegions = Callable[[Sequence[Photo], RejectLog], Iterator[tuple[Photo, list[Region]]]]
 """Gives each photo with its regions, in order; photos that cannot be used go into the log."""
-Rows = list[Region] | pa.Table | None
+Rows: TypeAlias = "list[Region] | pa.Table | None"
 """The regions of a photo, or its rows of regions/. Empty, or None, if it has none."""
 
 
