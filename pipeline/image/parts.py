@@ -113,11 +113,12 @@ class PartWriter:
     def _table(self, kept: Sequence[tuple[Photo, Rows]], schema: pa.Schema) -> pa.Table:
         """The rows of regions/ of these photos, in one chunk. Photos that are new are made rows of together."""
         tables: list[pa.Table] = []
-        for new, photos in groupby(kept, lambda each: isinstance(each[1], list)):
+        for new, photos in groupby(kept, lambda each: each[0].earlier is None):
             if new:
-                tables.append(regions_table([*photos], schema, self.crop_size))
+                found = [(photo, rows) for photo, rows in photos if isinstance(rows, list)]
+                tables.append(regions_table(found, schema, self.crop_size))
             else:
-                tables += [rows.cast(schema) for _, rows in photos]
+                tables += [rows.cast(schema) for _, rows in photos if isinstance(rows, pa.Table)]
         return pa.concat_tables(tables).combine_chunks()
 
 
