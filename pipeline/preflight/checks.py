@@ -30,6 +30,8 @@ from vlmixer.pipeline.text.readers.reader import SentenceReader
 
 TRIED = 8
 """Images, and sentences per file, that are read to see whether any can be used."""
+TRIED_AGAIN = 100
+"""Images that are read if the first ones cannot be used. A corpus of which most are bad is not one without an image."""
 FILES_TRIED = 8
 
 Check = Callable[[Call], str]
@@ -84,14 +86,15 @@ def image_inputs(call: Call) -> str:
     found = f"{len(sizes):,} files, {format_bytes(sum(sizes.values()))}"
     if call.config.images.detector.startswith(TSV):  # to list its lines is to read them all
         return f"region features: {found}"
-    refs = sample(corpus, TRIED, max_pieces=4).refs[:TRIED]
     source = ImageSource(call.config.images.max_megapixels * 1e6)
-    results = [result for _, result in source.photos([ref for ref in refs if "://" not in ref.source])]
-    wrong = [result for result in results if isinstance(result, Unreadable)]
-    if wrong and len(wrong) == len(refs) == TRIED and not call.is_finished(DETECT.name):
-        why = wrong[0].detail or meaning(wrong[0].reason)
-        raise CallError(f"images.inputs: none of {TRIED} images tried can be used; the first is {refs[0].name}: {why}")
-    return f"images: {found}"
+    for number in (TRIED, TRIED_AGAIN):
+        refs = sample(corpus, number, max_pieces=4).refs[:number]
+        results = [result for _, result in source.photos([ref for ref in refs if "://" not in ref.source])]
+        wrong = [result for result in results if isinstance(result, Unreadable)]
+        if len(wrong) < len(refs) or len(refs) < TRIED or call.is_finished(DETECT.name):
+            return f"images: {found}"
+    why = wrong[0].detail or meaning(wrong[0].reason)
+    raise CallError(f"images.inputs: none of {len(refs)} images tried can be used; the first is {refs[0].name}: {why}")
 
 
 def image_device(call: Call) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from tests.pipeline.jobs.small_corpus import run
 
 from vlmixer.artifacts import stages
@@ -108,7 +109,15 @@ def test_images_of_which_none_can_be_decoded(small_run, tmp_path, capsys):
         (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff\xe0 a photo that ends here")
     config = small_run.write_config(images={"inputs": [str(tmp_path / "*.jpg")]})
     assert run(config, tmp_path / "out", "--dry-run") == 2
-    assert "images.inputs: none of 8 images tried can be used" in capsys.readouterr().err
+    assert "images.inputs: none of 20 images tried can be used" in capsys.readouterr().err
+
+
+def test_one_image_among_many_that_cannot_be_decoded_is_enough(small_run, tmp_path):
+    for number in range(60):
+        (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff\xe0 a photo that ends here")
+    Image.new("RGB", (40, 30)).save(tmp_path / "whole.jpg")
+    config = small_run.write_config(images={"inputs": [str(tmp_path / "*.jpg")]})
+    assert run(config, tmp_path / "out", "--dry-run") == 0
 
 
 def test_weights_to_start_from_must_fit_the_config(small_run, tmp_path, capsys):
