@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vlmixer.model.padding import Masked, MaskedArrays, as_columns, joined_masked, padded
 from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.transfer import moved
 from vlmixer.model.views import IGNORED, View, mask_words
 
 
@@ -59,14 +60,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
-        return replace(
-            self,
-            mixed=self.mixed.to(device),
-            images=self.images and self.images.to(device),
-            text=self.text and self.text.to(device),
-            view=self.view and self.view.to(device),
-            sentences=self.sentences.to(device),
-        )
+        return moved(self, device)
 
 
 def unmasked(views: Sequence[View]) -> MaskedViews:

@@ -7,7 +7,8 @@ has the losses of a run that was never stopped; on a CPU they agree bit for bit.
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self
@@ -24,6 +25,7 @@ from vlmixer.model import checkpoint
 from vlmixer.model.checkpoint import State
 from vlmixer.model.progress import Progress
 from vlmixer.model.ranks import Ranks, connected_ranks, from_environment
+from vlmixer.model.transfer import fetched, on_device, sent
 
 Precision = Literal["auto", "float32", "bfloat16"]
 EARLIER: Precision = "auto"
@@ -126,8 +128,13 @@ def loop(
     device: torch.device,
     progress: Progress,
     stop: interrupts.Noted,
+    lag: int | None = None,
+    fetch: Callable[[Tensor], Callable[[], list[float]]] = fetched,
 ) -> None:
     """All steps after those of the `former` state, with log lines and checkpoints. `batches` begin with its next one.
+
+    lag: number of further steps that the device is given before the numbers of one are read, with `fetch`, so that it
+    need not wait for this process. None: 1 on cuda; 0 on a CPU, which has nothing to gain.
 
     Raises Interrupted, after a checkpoint, if any rank was asked to stop; UserError for a loss that is not finite.
     """
@@ -140,8 +147,9 @@ def loop(
         module.register_parameter("never_used", nn.Parameter(torch.zeros((), device=device)))
         losses_of = DistributedDataParallel(module, find_unused_parameters=True)
     start = former.step if former else 0
-    saved = start or None
-    since_saved = list(former.since) if former else []
+    log = _Log(of, settings, names, progress, saved=start or None, since=list(former.since) if former else [])
+    lag = int(device.type == "cuda") if lag is None else lag
+    batches = on_device(batches, device)
     for step in range(start, settings.steps):
         rate = learning_rate(step, settings)
         for group in optimizer.param_groups:
@@ -154,7 +162,6 @@ def loop(
             began = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - began
-            batch = batch.to(device)
             # Dropout, like the data, depends on nothing but the seed, the step and the rank.
             torch.manual_seed(torch_seed(of.seed, step * settings.accumulate + turn, ranks.rank))
             last = turn == settings.accumulate - 1
@@ -165,32 +172,84 @@ def loop(
             losses += found.detach() / settings.accumulate
             samples, items, epoch = samples + batch.samples, items + batch.items, batch.epoch
         norm = torch.nn.utils.clip_grad_norm_(module.network.parameters(), settings.clip_norm)
-        counted = losses.new_tensor([samples, items, stop.number])
-        sums = ranks.total(torch.cat([losses / ranks.world, counted])).tolist()
-        values = dict(zip(names, sums, strict=False))
-        values = {"loss": module.total(losses.new_tensor(sums[: len(names)])).item()} | values
-        # Checked before the update, so that the weights stay those of the last sound step.
-        if not math.isfinite(norm.item()) or not math.isfinite(values["loss"]):
-            raise UserError(_not_finite(of, names, step + 1, values, norm.item(), saved))
+        counted = sent([samples, items, stop.number], device)
+        sums = ranks.total(torch.cat([losses / ranks.world, counted]))
+        total = module.total(sums[: len(names)])
         optimizer.step()
 
         done = step + 1
-        since_saved.append(values["loss"])
-        progress.count(int(sums[-3]), int(sums[-2]), waited)
-        if done % settings.log_every == 0 or done == settings.steps:
-            progress.report(done, epoch, values | {"learning_rate": rate, "gradient_norm": norm.item()})
+        log.add(_Step(done, epoch, rate, waited, fetch(torch.cat([total[None], norm[None], sums]))))
         due = done % settings.checkpoint_every == 0 or done == settings.steps
-        if due or sums[-1]:
-            mean = sum(since_saved) / len(since_saved)
-            since_saved = [] if due else since_saved
-            state = State(done, epoch, mean, of.data, dict(of.content), since=since_saved)
+        # Alone, this process knows at once; with others, all of them must stop at the same step.
+        stopped = log.read(0 if due else lag) or (ranks.world == 1 and stop.number > 0)
+        if due or stopped:
+            log.read()
+            mean = sum(log.since) / len(log.since)
+            log.since = [] if due else log.since
+            state = State(done, epoch, mean, of.data, dict(of.content), since=log.since)
             if ranks.first:
                 checkpoint.save_checkpoint(of.folder, module.network, optimizer, state, settings.keep_checkpoints)
-            saved = done
-        if sums[-1]:
+            log.saved = done
+        if stopped:
             ranks.total(losses)  # waits for the checkpoint: when one process ends, torchrun ends the others
             message = f"{of.folder}: checkpoint saved at step {done} of {settings.steps}."
             raise interrupts.Interrupted(message, stop.number or signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step that was given to the device. `numbers`: waits for its total loss, gradient norm, losses, samples, items,
+    and whether a rank was asked to stop."""
+
+    done: int
+    epoch: int
+    rate: float
+    waited: float
+    numbers: Callable[[], list[float]]
+
+
+class _Log:
+    """What the steps have come to. `saved`: the last step with a checkpoint. `since`: losses of the steps after it."""
+
+    def __init__(
+        self,
+        of: RunOf,
+        settings: LoopSettings,
+        names: tuple[str, ...],
+        progress: Progress,
+        saved: int | None,
+        since: list[float],
+    ) -> None:
+        self._of, self._settings, self._names, self._progress = of, settings, names, progress
+        self.saved, self.since = saved, since
+        self._steps: deque[_Step] = deque()
+
+    def add(self, step: _Step) -> None:
+        """Another one, which is read later."""
+        self._steps.append(step)
+
+    def read(self, lag: int = 0) -> bool:
+        """Read all steps but the last `lag`. Returns whether a rank was asked to stop by then.
+
+        Raises UserError for a loss that is not finite.
+        """
+        stopped = False
+        while len(self._steps) > lag:
+            stopped = self._read(self._steps.popleft()) or stopped
+        return stopped
+
+    def _read(self, step: _Step) -> bool:
+        total, norm, *sums, samples, items, stopped = step.numbers()
+        values = {"loss": total} | dict(zip(self._names, sums, strict=True))
+        # Before a checkpoint of the step: there is none of weights that are not sound.
+        if not math.isfinite(norm) or not math.isfinite(total):
+            raise UserError(_not_finite(self._of, self._names, step.done, values, norm, self.saved))
+        self.since.append(total)
+        self._progress.count(int(samples), int(items), step.waited)
+        if step.done % self._settings.log_every == 0 or step.done == self._settings.steps:
+            rates = {"learning_rate": step.rate, "gradient_norm": norm}
+            self._progress.report(step.done, step.epoch, values | rates)
+        return bool(stopped)
 
 
 def learning_rate(step: int, settings: RateSettings) -> float:

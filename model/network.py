@@ -4,7 +4,7 @@ Parameters have the names of Hugging Face's BERT: its weights load by name, and 
 left to model.views and model.padding, the losses to model.objectives.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlmixer.model.config import ModelConfig
+from vlmixer.model.transfer import moved
 from vlmixer.model.views import BOX_NUMBERS
 
 LAYER_NORM_EPSILON = 1e-12  # BERT's
@@ -40,8 +41,7 @@ class Sequences:
 
     def to(self, device: torch.device) -> "Sequences":
         """The same batch on `device`."""
-        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
-        return Sequences(**moved)
+        return moved(self, device)
 
 
 class TextEmbeddings(nn.Module):

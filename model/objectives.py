@@ -16,17 +16,16 @@ def masked_language_modelling(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), targets, reduction="sum") / max(len(targets), 1)
 
 
-def masked_tag_prediction(logits: Tensor, targets: Tensor, tags: Tensor) -> Tensor:
-    """Mean cross-entropy of the masked tags, each the mean of its pieces: "hot air balloon" counts as much as "dog".
+def masked_tag_prediction(logits: Tensor, targets: Tensor, tags: Tensor, count: int) -> Tensor:
+    """Mean cross-entropy of `count` masked tags, each the mean of its pieces: "hot air balloon" counts as "dog" does.
 
     `logits`: (n, vocabulary), one row per masked piece. `targets`: (n,) int64. `tags`: (n,) int64, the masked tag of
-    each piece, numbered from 0 without gaps. Returns a float32 scalar, 0 if n is 0.
+    each piece, below `count`. Returns a float32 scalar, 0 if n is 0.
     """
     if not len(targets):
         return logits.float().sum()
     each = functional.cross_entropy(logits.float(), targets, reduction="none")
-    count = int(tags.max()) + 1
-    pieces = torch.bincount(tags, minlength=count)
+    pieces = each.new_zeros(count).index_add(0, tags, torch.ones_like(each))
     return (each / pieces[tags]).sum() / count
 
 

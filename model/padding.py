@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmixer.model.network import Sequences
+from vlmixer.model.transfer import moved
 from vlmixer.model.views import View
 
 
@@ -63,8 +64,7 @@ class Masked:
 
     def to(self, device: torch.device) -> "Masked":
         """The same on `device`."""
-        moved = (part.to(device, non_blocking=True) for part in (self.chosen, self.targets, self.words))
-        return Masked(self.sequences.to(device), *moved)
+        return moved(self, device)
 
 
 def pad(views: Sequence[View]) -> Sequences:

@@ -4,7 +4,7 @@ torchrun gives their number in the environment. Without it there is one process,
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ import torch.distributed.nn.functional
 from torch import Tensor, distributed
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.model.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Ranks:
         if self.world > 1:
             distributed.all_reduce(values)
         return values
+
+    def shares(self, counts: Sequence[int], device: torch.device) -> Tensor:
+        """(k,) float32 on `device`: what to multiply this rank's means over `counts` items by.
+
+        Then the mean over the ranks is the mean over all ranks' items, if they have different numbers of them, too.
+        """
+        if self.world == 1:
+            return torch.ones(len(counts), device=device)
+        mine = sent(counts, device)
+        return self.world * mine / self.total(mine).clamp(min=1)
 
     def gathered(self, rows: Tensor) -> Tensor:
         """The rows of all ranks, (total number, …), rank by rank. Only this rank's own rows carry a gradient."""

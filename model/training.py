@@ -73,9 +73,7 @@ class Losses(Objective):
         predicted = {"masked_language": batch.mixed, "masked_text": batch.text, "replaced_words": batch.view}
         counts = {name: 0 if part is None else len(part.targets) for name, part in predicted.items()}
         counts["masked_tags"] = batch.tags
-        mine = torch.tensor(list(counts.values()), dtype=torch.float32, device=nothing.device)
-        # A rank's mean is weighted by its share of all the ranks' targets.
-        share = dict(zip(counts, ranks.world * mine / ranks.total(mine).clamp(min=1), strict=True))
+        share = dict(zip(counts, ranks.shares(list(counts.values()), nothing.device), strict=True))
         if config.masked_language_weight:
             logits = network.words(network.bert(batch.mixed.sequences), batch.mixed.chosen)
             found["masked_language"] = share["masked_language"] * objectives.masked_language_modelling(
@@ -84,7 +82,7 @@ class Losses(Objective):
         if config.masked_tags_weight and (images := batch.images) is not None:
             logits = network.tag_pieces(network.bert(images.sequences), images.chosen)
             found["masked_tags"] = share["masked_tags"] * objectives.masked_tag_prediction(
-                logits, images.targets, images.words
+                logits, images.targets, images.words, batch.tags
             )
         none = torch.zeros(0, network.projection.out_features, device=nothing.device)
         pair = [none, none]
@@ -107,8 +105,8 @@ class Losses(Objective):
 
     def total(self, losses: Tensor) -> Tensor:
         """The weighted sum of `losses`, (5,), as a scalar."""
-        weights = [getattr(self.config, f"{name}_weight") for name in LOSSES]
-        return (losses * torch.tensor(weights, device=losses.device)).sum()
+        weighted = [getattr(self.config, f"{name}_weight") * loss for name, loss in zip(LOSSES, losses, strict=True)]
+        return torch.stack(weighted).sum()
 
 
 def train(

@@ -7,7 +7,7 @@ model/tasks/__init__.py.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self
 
 import numpy as np
@@ -24,6 +24,7 @@ from vlmixer.model.tasks.config import Config
 from vlmixer.model.tasks.photos import Photo
 from vlmixer.model.tasks.scores import Measure
 from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.transfer import moved
 from vlmixer.model.views import NOWHERE, Regions, View, geometry
 
 Labels = Mapping[str, Any]
@@ -84,8 +85,7 @@ class TaskBatch:
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""
-        targets = {name: value.to(device, non_blocking=True) for name, value in self.targets.items()}
-        return replace(self, sequences=self.sequences.to(device), targets=targets)
+        return moved(self, device)
 
 
 @dataclass(frozen=True)

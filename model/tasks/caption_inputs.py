@@ -17,6 +17,7 @@ from vlmixer.artifacts.errors import CallError
 from vlmixer.model.network import Sequences
 from vlmixer.model.tasks.base import Setup
 from vlmixer.model.tokenizer import Pieces, Tokenizer
+from vlmixer.model.transfer import moved
 from vlmixer.model.views import TAG_SEGMENT, TEXT_SEGMENT, Regions, View, tag_view
 
 
@@ -61,7 +62,7 @@ class Captions:
 
     def to(self, device: torch.device) -> "Captions":
         """The same on `device`."""
-        return Captions(*(part.to(device, non_blocking=True) for part in vars(self).values()))
+        return moved(self, device)
 
     def take(self, rows: Tensor) -> "Captions":
         """The captions `rows`, (n,) int64."""

@@ -5,7 +5,7 @@ writer of the word sees. With `reward`, captions are drawn, and made likelier or
 that of the greedy caption (self-critical training; Rennie et al., CVPR 2017).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
@@ -24,6 +24,7 @@ from vlmixer.model.tasks.caption_inputs import Captions, probed_captions, take, 
 from vlmixer.model.tasks.cider import CiderD, Frequencies
 from vlmixer.model.tasks.config import TaskConfig
 from vlmixer.model.tasks.decoding import BEAMS, LIMIT, caption_sight, drawn, greedy
+from vlmixer.model.transfer import moved
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,7 @@ class CaptionBatch:
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""
-        return replace(
-            self,
-            context=self.context.to(device),
-            captions=self.captions.to(device),
-            chosen=self.chosen.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-        )
+        return moved(self, device)
 
 
 class Captioner(Objective):
@@ -108,9 +103,7 @@ class Captioner(Objective):
             logits = self.logits(batch.captions, batch.context, batch.chosen)
             smoothing = self.settings.label_smoothing
             loss, count = functional.cross_entropy(logits, batch.targets, label_smoothing=smoothing), len(logits)
-        # A rank's mean is weighted by its share of all the ranks' targets.
-        mine = loss.new_tensor([count])
-        return self.ranks.world * mine / self.ranks.total(mine) * loss
+        return self.ranks.shares([count], loss.device) * loss
 
     def logits(self, captions: Captions, context: Sequences, chosen: Tensor) -> Tensor:
         """(n, vocabulary) float32, for the pieces `chosen`, (n, 2)."""

@@ -72,14 +72,11 @@ class Classifier(Objective):
     def forward(self, batch: TaskBatch) -> Tensor:
         """(1,) float32. Of soft scores the sum over the answers, which VQA's papers descend on."""
         logits, target = self.logits(batch.sequences), batch.targets["answers"]
-        # A rank's mean is weighted by its share of all the ranks' examples.
-        mine = logits.new_tensor([len(logits)])
-        share = self.ranks.world * mine / self.ranks.total(mine)
         if self.soft:
             loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
         else:
             loss = functional.cross_entropy(logits, target, label_smoothing=self.smoothing)
-        return share * loss
+        return self.ranks.shares([len(logits)], logits.device) * loss
 
 
 class Classification(Task[TaskConfig]):

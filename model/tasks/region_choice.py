@@ -51,22 +51,24 @@ class RegionChooser(Objective):
         """(B, L) float32: the score of each region, -inf at items that are none."""
         states = self.network.network.bert(sequences)
         regions = _regions(sequences)
-        found = torch.full(regions.shape, float("-inf"), device=states.device)
-        return found.masked_scatter(regions, self.network.head(states[regions]).float())
+        scores: Tensor = self.network.head(states)[..., 0].float()
+        return scores.masked_fill(~regions, float("-inf"))
 
     def forward(self, batch: TaskBatch) -> Tensor:
         """(2,) float32."""
         scores, target = self.scores(batch.sequences), batch.targets["region"]
         there = target != NO_REGION
         # A rank's mean is weighted by its share of all the ranks' expressions.
-        mine = torch.stack([there.sum(), there.new_tensor(len(there), dtype=torch.long)]).float()
+        mine = torch.stack([there.sum(), torch.full((), len(there), device=there.device)]).float()
         share = self.ranks.world * mine / self.ranks.total(mine).clamp(min=1)
         text = (batch.sequences.mask & ~_regions(batch.sequences)).sum(1)
-        chosen = (text + target)[there]
-        likely = scores[there].log_softmax(-1)
-        right = -likely.gather(1, chosen[:, None]).sum()
+        # Of the others, which may have no region at all, nothing counts. Leaving out their rows would need their number
+        # here, and a device would wait until it is known.
+        likely = scores.masked_fill(~there[:, None], 0.0).log_softmax(-1)
+        chosen = (text + target).clamp(0, scores.shape[1] - 1)
+        right = -likely.gather(1, chosen[:, None])[:, 0].masked_fill(~there, 0.0).sum()
         # PyTorch's own smoothing would count the items that are no regions, whose scores are not finite.
-        regions = likely.isfinite()
+        regions = likely.isfinite() & there[:, None]
         even = -(likely.masked_fill(~regions, 0).sum(1) / regions.sum(1).clamp(min=1)).sum()
         loss = ((1 - self.smoothing) * right + self.smoothing * even) / there.sum().clamp(min=1)
         return torch.stack([share[0] * loss, share[1] * there.float().mean()])

@@ -1,6 +1,6 @@
 """How retrieval is learned: the settings, the batch, the head of the joint encoder, and the losses."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from vlmixer.model.tasks.base import Setup, TaskNetwork
 from vlmixer.model.tasks.caption_inputs import Captions, take, with_captions
 from vlmixer.model.tasks.config import TaskConfig
 from vlmixer.model.tasks.retrieval_space import Gallery, Known, log_times
+from vlmixer.model.transfer import moved
 from vlmixer.model.views import Regions, View
 
 CONFIDENCE = 0.4
@@ -88,8 +89,7 @@ class PairBatch:
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""
-        names = ("texts", "pieces", "captions", "owner", "photos", "context")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return moved(self, device)
 
 
 class JointHead(nn.Module):
@@ -165,9 +165,7 @@ class Retriever(Objective):
         by_photo = scores.T[owner].masked_fill(same & (own[:, None] != own[None, :]), -torch.inf)
         first = (functional.cross_entropy(by_text, owner) + functional.cross_entropy(by_photo, own)) / 2
         joint = self._joint(batch, scores.detach(), same)
-        # A rank's mean is weighted by its share of all the ranks' examples.
-        mine = scores.new_tensor([len(owner)])
-        return self.ranks.world * mine / self.ranks.total(mine) * torch.stack([first, joint])
+        return self.ranks.shares([len(owner)], owner.device) * torch.stack([first, joint])
 
     def _joint(self, batch: PairBatch, scores: Tensor, same: Tensor) -> Tensor:
         """The mean cross-entropy of a pair among pairs with the likeliest wrong photos, and with wrong captions."""

@@ -5,7 +5,7 @@ than without, as a logarithm. So fine-tuning begins with what retrieval without 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from vlmixer.model.likelihood import REGION_SHARE
 from vlmixer.model.network import Network, Sequences
 from vlmixer.model.padding import pad
 from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.transfer import moved
 from vlmixer.model.views import NOWHERE, Regions, View, set_view
 
 
@@ -39,7 +40,7 @@ class Gallery:
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""
-        return replace(self, **{name: part.to(device) for name, part in vars(self).items()})
+        return moved(self, device)
 
 
 def gallery(regions: Sequence[Regions], tags: Sequence[View], tokenizer: Tokenizer) -> Gallery:

@@ -25,13 +25,13 @@ def test_masked_language_modelling_is_the_mean_over_pieces(logits):
 def test_masked_tag_prediction_is_the_mean_over_tags_of_the_mean_over_their_pieces(logits):
     targets = [3, 0, 6, 3]
     a, b, c, d = (cross_entropy(row, target) for row, target in zip(logits.tolist(), targets, strict=True))
-    found = masked_tag_prediction(logits, torch.tensor(targets), torch.tensor([0, 1, 1, 1]))
+    found = masked_tag_prediction(logits, torch.tensor(targets), torch.tensor([0, 1, 1, 1]), 2)
     assert found.item() == pytest.approx((a + (b + c + d) / 3) / 2, rel=1e-5)
 
 
 def test_nothing_masked_costs_nothing_and_has_a_gradient():
     empty, none = torch.zeros(0, 7, requires_grad=True), torch.zeros(0, dtype=torch.int64)
-    for loss in (masked_language_modelling(empty, none), masked_tag_prediction(empty, none, none)):
+    for loss in (masked_language_modelling(empty, none), masked_tag_prediction(empty, none, none, 0)):
         assert loss.item() == 0
         loss.backward()
 
