@@ -2,8 +2,15 @@
 
 import difflib
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+MOST_SIMILAR = 3
+_DOTS = pa.array(["", ".", ".."])
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,58 @@ class ImageNames:
 
     def near(self, name: str) -> list[str]:
         """Up to three names that are similar to `name`."""
-        wanted = _parts(name)
-        last = difflib.get_close_matches(wanted[-1].casefold() if wanted else "", self._by_last, n=3)
+        last = difflib.get_close_matches(_last(name), self._by_last, n=3)
         found = [image.key or image.source for part in last for image in self._by_last[part]]
         return list(dict.fromkeys(found))[:3]
+
+
+class WantedNames:
+    """Tells which images some names may mean, so that only these need to be held for `ImageNames`."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._exact = pa.array(sorted({*names, *(name.lower() for name in names)}), pa.string())
+        self._last = {last for name in names if (last := _last(name))}
+        self._plain = pa.array(sorted(filter(str.isascii, self._last)), pa.string())
+
+    def may_mean(self, exact: Iterable[pa.ChunkedArray], paths: Iterable[pa.ChunkedArray]) -> np.ndarray:
+        """Whether one of them may mean the image of a row. (rows,) bool. exact: columns of text, with the image's ids,
+        paths and URLs. paths: of these, its paths."""
+        found = [pc.is_in(column, value_set=self._exact).to_numpy() for column in exact]
+        return np.logical_or.reduce([*found, *map(self._ends_alike, paths)])
+
+    def _ends_alike(self, paths: pa.ChunkedArray) -> np.ndarray:
+        """Whether the last part of a path is that of a name, but for capital letters."""
+        last = pc.replace_substring_regex(paths, r"(?s)^.*[/\\]", "")
+        found: np.ndarray = pc.is_in(pc.ascii_lower(last), value_set=self._plain).to_numpy().copy()
+        # All others are compared one by one, as `ImageNames` does: folding letters is more than making them small.
+        plain = pc.match_substring_regex(last, r"^[!-~]([ -~]*[!-~])?$")
+        other = pc.and_(pc.not_equal(paths, ""), pc.or_(pc.invert(plain), pc.is_in(last, value_set=_DOTS)))
+        for row in np.flatnonzero(other.to_numpy()).tolist():
+            found[row] = _last(paths[row].as_py()) in self._last
+        return found
+
+
+class SimilarNames:
+    """Finds names of images that are similar to some names, without holding those of all images."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._found: dict[str, dict[str, list[str]]] = {name: {} for name in names}
+
+    def look(self, images: Iterable[ImageName]) -> None:
+        """Look among these images."""
+        by_last: dict[str, list[str]] = {}
+        for image in images:
+            for path in {image.source, image.key} - {""}:
+                by_last.setdefault(_last(path), []).append(image.key or image.source)
+        for name, found in self._found.items():
+            for last in difflib.get_close_matches(_last(name), by_last, n=MOST_SIMILAR):
+                found.setdefault(last, []).extend(by_last[last][:MOST_SIMILAR])
+
+    def to(self, name: str) -> tuple[str, ...]:
+        """The most similar ones, at most three; none if `name` is not among the names."""
+        found = self._found.get(name, {})
+        close = difflib.get_close_matches(_last(name), found, n=MOST_SIMILAR)
+        return tuple(dict.fromkeys(each for last in close for each in found[last]))[:MOST_SIMILAR]
 
 
 def is_ambiguous(images: list[ImageName]) -> bool:
@@ -66,6 +121,12 @@ def is_ambiguous(images: list[ImageName]) -> bool:
 def _parts(path: str) -> list[str]:
     normal = posixpath.normpath(path.strip().replace("\\", "/").removeprefix("file://"))
     return [part for part in normal.split("/") if part not in ("", ".", "..")]
+
+
+def _last(path: str) -> str:
+    """The last part of a path, in which capital letters do not count; "" if it has none."""
+    parts = _parts(path)
+    return parts[-1].casefold() if parts else ""
 
 
 def _means(wanted: list[str], image: ImageName) -> bool:

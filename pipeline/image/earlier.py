@@ -24,15 +24,15 @@ from vlmixer.pipeline.image.photos import (
 )
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.corpus import read_images
-from vlmixer.pipeline.image.record import IMAGES, NO_REGION, SCHEMA, read_record, read_unit
+from vlmixer.pipeline.image.record import IMAGES, NO_REGION, UNIT, each_group, read_group
 from vlmixer.pipeline.image.survey import DETECT_UNITS
 
-UNITS_HELD = 4
+PARTS_HELD = 4
 GROUPS_HELD = 4
 
 
 class EarlierImages:
-    """The images of a finished stage `detect`, by id. Holds sixteen bytes per image."""
+    """The images of a finished stage `detect`, by id. Holds sixteen bytes per image, twice as many while it sorts."""
 
     def __init__(self, folder: str) -> None:
         """folder: regions/ of the earlier run. Raises UserError if the stage has not finished."""
@@ -40,48 +40,49 @@ class EarlierImages:
         self.folder = folder
         self.feature_dim = description.details.feature_dim
         self.unmapped = description.details.labels_not_in_vocabulary
-        ids = _numbers(read_record(folder, ["image_id"])["image_id"].to_pylist())
+        groups = [_numbers(group["image_id"].to_pylist()) for group in each_group(folder, ["image_id"])]
+        self._starts = np.cumsum([0, *map(len, groups)])
+        ids = np.concatenate([*groups, np.zeros(0, np.uint64)])
+        del groups
         self._order = np.argsort(ids, kind="stable")
         self._sorted = ids[self._order]
-        self._unit = lru_cache(UNITS_HELD)(lambda number: read_unit(folder, number))
-        self._groups = lru_cache(UNITS_HELD)(self._read_groups)
+        self._recorded = lru_cache(GROUPS_HELD)(lambda number: read_group(folder, number))
+        self._groups = lru_cache(PARTS_HELD)(self._read_groups)
         self._group = lru_cache(GROUPS_HELD)(self._read_group)
-        with reading(files.join(folder, IMAGES), SCHEMA) as table:
-            self._starts = np.cumsum([0, *table.row_groups])
 
     def find(self, ref: ImageRef, content: Content) -> Photo | None:
         """The photo with what was found in it, if `content`, which was read now, is what was read then. None if it is
         not known, or if it could not be used."""
-        for unit, row in self._records(ref):
+        for row in self._records(ref):
             same_origin = (row["position"], row["url"], row["license"]) == (ref.position, ref.url, ref.license)
             if same_origin and (row["bytes"], row["sha256"]) == content and row["reason"] in ("", NO_REGION):
-                return self._photo(ref, unit, row)
+                return self._photo(ref, row)
         return None
 
     def recall(self, ref: ImageRef) -> tuple[Content, Photo | Unreadable]:
         """What was read of the image at this place among the inputs, and what became of it."""
-        for unit, row in self._records(ref):
+        for row in self._records(ref):
             if (row["input"], row["place"]) == ref.order:
                 content = Content(row["bytes"], row["sha256"])
                 if row["width"]:
-                    return content, self._photo(ref, unit, row)
+                    return content, self._photo(ref, row)
                 return content, Unreadable(row["reason"], row["detail"])
         raise UserError(
             f"{self.folder}: {ref.name} is not in {IMAGES}. Run `vlmixer verify`, then detect with --overwrite."
         )
 
-    def _records(self, ref: ImageRef) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The units that met the image, and its rows in their records. An image that is named twice has two."""
+    def _records(self, ref: ImageRef) -> Iterator[dict[str, Any]]:
+        """The rows of the image in the record. An image that is named twice has two."""
         number = _numbers([ref.image_id])[0]
         for at in range(int(np.searchsorted(self._sorted, number)), len(self._sorted)):
             if self._sorted[at] != number:
                 return
             place = int(self._order[at])
-            unit = int(np.searchsorted(self._starts, place, "right")) - 1
-            yield unit, self._unit(unit).slice(place - int(self._starts[unit]), 1).to_pylist()[0]
+            group = int(np.searchsorted(self._starts, place, "right")) - 1
+            yield self._recorded(group).slice(place - int(self._starts[group]), 1).to_pylist()[0]
 
-    def _photo(self, ref: ImageRef, unit: int, row: Mapping[str, Any]) -> Photo:
-        rows = None if row["reason"] else self._rows(unit, ref.image_id)
+    def _photo(self, ref: ImageRef, row: Mapping[str, Any]) -> Photo:
+        rows = None if row["reason"] else self._rows(row[UNIT], ref.image_id)
         found = EarlierRegions(rows, row["reason"], row["detail"])
         return Photo(ref, row["width"], row["height"], None, earlier=found)
 

@@ -2,18 +2,25 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from vlmixer.artifacts import files, manifest, schemas
-from vlmixer.artifacts.image_names import ImageName, ImageNames, is_ambiguous
+from vlmixer.artifacts.image_names import ImageName, ImageNames, SimilarNames, WantedNames, is_ambiguous
 from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.stages import TAG
-from vlmixer.pipeline.image.record import read_record
+from vlmixer.pipeline.image.record import each_group
 from vlmixer.pipeline.text.record import NOT_MEANT
 from vlmixer.pipeline.text.record import SCHEMA as NOT_MEANT_SCHEMA
 from vlmixer.pipeline.text.units import PART
 
+SIMILAR_TO, MOST_COMPARED = 10, 200_000
+"""Similar names are looked for so many missing ones, by so many comparisons."""
+
+_NAMES = ("image_id", "source", "key", "url", "photo")
 _PATCH_ID = re.compile("[0-9a-fA-F]{16}-[0-9]{3,}")
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 _SENTENCE = re.compile("([0-9a-fA-F]{12}-[0-9]{12,}(?:-[0-9]{5,})?)(?:-[0-9]{2,4})?")
@@ -33,40 +40,97 @@ class FoundImages:
     ambiguous: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def find_images(regions: str, names: Sequence[str]) -> FoundImages:
+def find_images(regions: str, names: Sequence[str], most_compared: int = MOST_COMPARED) -> FoundImages:
     """The images that the names mean, among all that stage `detect` read. regions: its folder.
 
     A name may be an image id, a patch id, or the name of a file or of an image in it (artifacts.image_names).
+    most_compared: how many names are compared to find those that are similar to a missing one.
     """
     if not names:
         return FoundImages()
-    table = read_record(regions, ["image_id", "source", "key", "url", "photo", "bytes", "sha256"])
-    rows = list(zip(*(table[name].to_pylist() for name in ("image_id", "source", "key", "url", "photo")), strict=True))
-    known = ImageNames(
-        name
-        for image_id, source, key, url, photo in rows
-        for name in [ImageName(image_id, source, key, url), *([ImageName(image_id, photo)] if photo else [])]
-    )
+    known = ImageNames(_candidates(regions, [_image_of(name) for name in names]))
     wanted: set[str] = set()
-    missing: dict[str, tuple[str, ...]] = {}
+    missing: list[str] = []
     ambiguous: dict[str, tuple[str, ...]] = {}
     for name in names:
-        found = known.find(name.rpartition("-")[0] if _PATCH_ID.fullmatch(name) else name)
+        found = known.find(_image_of(name))
         if not found:
-            missing[name] = tuple(known.near(name))
+            missing.append(name)
         elif is_ambiguous(found):
             ambiguous[name] = tuple(sorted({image.source for image in found}))
         else:
             wanted |= {image.image_id for image in found}
-    # The same picture under another name is the same picture. Files without content are not.
-    sizes = table["bytes"].to_pylist()
-    read = [
-        (each[0], content) for each, content, size in zip(rows, table["sha256"].to_pylist(), sizes, strict=True) if size
-    ]
-    contents = {content for image_id, content in read if image_id in wanted}
-    ids = wanted | {image_id for image_id, content in read if content in contents}
-    alone = {photo or source for image_id, source, key, _, photo in rows if image_id in ids and (photo or not key)}
-    return FoundImages(frozenset(ids), len(ids) - len(wanted), frozenset(alone), missing, ambiguous)
+    ids = wanted | _copies(regions, wanted)
+    similar = _similar(regions, missing, most_compared)
+    return FoundImages(
+        frozenset(ids),
+        len(ids) - len(wanted),
+        _alone(regions, ids),
+        {name: similar.to(name) for name in missing},
+        ambiguous,
+    )
+
+
+def _image_of(name: str) -> str:
+    """The name of the image, for that of a patch."""
+    return name.rpartition("-")[0] if _PATCH_ID.fullmatch(name) else name
+
+
+def _candidates(regions: str, names: Sequence[str]) -> Iterator[ImageName]:
+    """The images that the names may mean."""
+    wanted = WantedNames(names)
+    for group in each_group(regions, _NAMES):
+        text = group.cast(pa.schema([pa.field(name, pa.string()) for name in _NAMES]))
+        paths = [text[name] for name in ("source", "key", "photo")]
+        may_mean = wanted.may_mean([text["image_id"], text["url"], *paths], paths)
+        yield from _names(text.filter(pa.array(may_mean)))
+
+
+def _names(rows: pa.Table) -> Iterator[ImageName]:
+    """The names of the images in these rows of the record."""
+    for row in rows.to_pylist():
+        yield ImageName(row["image_id"], row["source"], row["key"], row["url"])
+        if row["photo"]:
+            yield ImageName(row["image_id"], row["photo"])
+
+
+def _copies(regions: str, ids: Collection[str]) -> set[str]:
+    """The ids of images with the content of those with these ids. The same picture under another name is the same
+    picture. Files without content are not."""
+
+    def rows(column: str, values: pa.Array) -> Iterator[pa.Table]:
+        if len(values):
+            for group in each_group(regions, ["image_id", "bytes", "sha256"]):
+                found = pc.and_(pc.is_in(group[column], value_set=values), pc.greater(group["bytes"], 0))
+                yield group.filter(found)
+
+    contents = {each for table in rows("image_id", pa.array(sorted(ids), pa.string())) for each in table["sha256"]}
+    values = pa.array((each.as_py() for each in contents), pa.binary(32))
+    return {each for table in rows("sha256", values) for each in table["image_id"].to_pylist()}
+
+
+def _alone(regions: str, ids: Collection[str]) -> frozenset[str]:
+    """The names of files that hold only one of the images with these ids."""
+    values = pa.array(sorted(ids), pa.string())
+    rows = (
+        row
+        for group in (each_group(regions, ["image_id", "source", "key", "photo"]) if ids else ())
+        for row in group.filter(pc.is_in(group["image_id"], value_set=values)).to_pylist()
+    )
+    return frozenset(row["photo"] or row["source"] for row in rows if row["photo"] or not row["key"])
+
+
+def _similar(regions: str, missing: Sequence[str], most_compared: int) -> SimilarNames:
+    """What is similar to the first names that are missing. A comparison takes up to 50 µs, so there is a limit."""
+    few = missing[:SIMILAR_TO]
+    similar = SimilarNames(few)
+    left = most_compared
+    for group in each_group(regions, _NAMES) if few else ():
+        similar.look(_names(group.slice(0, left // len(few))))
+        left -= len(few) * len(group)
+        if left <= 0:
+            break
+    return similar
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
-from vlmixer.artifacts.parquet import open_parquet, refuse_large
+from vlmixer.artifacts.parquet import WidthOf, open_parquet, refuse_large
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.stages import Details
@@ -52,7 +52,7 @@ class StageFolder(Generic[Details]):
         """The path of a file."""
         return files.join(self.folder, output.name)
 
-    def tables(self, output: Output, schema: pa.Schema) -> Iterator[pa.Table]:
+    def tables(self, output: Output, schema: pa.Schema | WidthOf) -> Iterator[pa.Table]:
         """The row groups of a Parquet file, after a check of its schema and its number of rows."""
         return read_tables(self.path(output), output, schema, self.report)
 
@@ -77,13 +77,14 @@ class StageFolder(Generic[Details]):
             self.report.add(self.folder, f"{name} {key} occurs twice")
 
 
-def read_tables(path: str, output: Output, schema: pa.Schema, report: VerifyReport) -> Iterator[pa.Table]:
+def read_tables(path: str, output: Output, schema: pa.Schema | WidthOf, report: VerifyReport) -> Iterator[pa.Table]:
     """The row groups of the Parquet file at `path`, after a check of its schema and its number of rows."""
     with files.open_read(path) as file:
         # No threads: if pyarrow's are still starting or ending when the process ends, they sometimes abort it.
         parquet = open_parquet(file)
-        if not parquet.schema_arrow.equals(schema):
-            report.add(path, f"columns {parquet.schema_arrow.names}, expected {schema.names} of the documented types")
+        expected: pa.Schema = schema if isinstance(schema, pa.Schema) else schema(parquet.schema_arrow)
+        if not parquet.schema_arrow.equals(expected):
+            report.add(path, f"columns {parquet.schema_arrow.names}, expected {expected.names} of the documented types")
             return
         if parquet.metadata.num_rows != output.rows:
             report.add(path, f"{parquet.metadata.num_rows} rows, the manifest says {output.rows}")

@@ -11,7 +11,7 @@ from vlmixer.artifacts import schemas
 from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.bank import building
 from vlmixer.pipeline.image.plausibility import MAX_SCORE, MAX_SPREAD_HALF, spread
-from vlmixer.pipeline.image.record import IMAGES, SCHEMA
+from vlmixer.pipeline.image.record import IMAGES, as_recorded
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
 from vlmixer.pipeline.verification.ties import Digests, Ties, of_image, of_region
 
@@ -99,7 +99,7 @@ def _check_record(stage: StageFolder[RegionsDetails]) -> None:
         path = stage.path(output)
         with stage.report.reading(path):
             reasons = Counter(
-                reason for table in stage.tables(output, SCHEMA) for reason in table["reason"].to_pylist()
+                reason for table in stage.tables(output, as_recorded) for reason in table["reason"].to_pylist()
             )
             written = reasons.pop("", 0)
             if (written, dict(reasons)) != (counts.written, counts.rejected):
