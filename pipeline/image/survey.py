@@ -4,16 +4,17 @@ pipeline/jobs/survey.py runs the survey and writes its parts, Parquet files of r
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.parquet import read_parquet
+from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.readers.base import FILES, ImageRef
-from vlmixer.pipeline.image.readers.references import refs_of
+from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_of
 from vlmixer.pipeline.units.passes import StagePass, UnitKind, UnitLoad, count_units, finish_pass
 
 SURVEY_UNITS = UnitKind("detect", "survey")
@@ -74,8 +75,14 @@ class SurveyRows:
     one_unit: bool = False
 
     def read(self, folder: str) -> list[ImageRef]:
-        """The references. folder: where the parts are."""
-        return refs_of(_read(files.join(folder, self.part)).slice(self.start, self.stop - self.start))
+        """The references. folder: where the parts are. Holds the row groups that they are in, not the whole part."""
+        with reading(files.join(folder, self.part), SURVEY_SCHEMA) as part:
+            ends = np.cumsum(part.row_groups)
+            first = int(np.searchsorted(ends, self.start, "right"))
+            last = int(np.searchsorted(ends, self.stop, "left"))
+            groups = [part.read_row_group(number) for number in range(first, last + 1)]
+        before = int(ends[first]) - len(groups[0])
+        return refs_of(pa.concat_tables(groups).slice(self.start - before, self.stop - self.start))
 
 
 @dataclass(frozen=True)
@@ -100,9 +107,11 @@ def divide(parts: Sequence[SurveyPart], sizes: DetectSizes = SIZES) -> list[tupl
     return [tuple(unit) for unit in units]
 
 
-def read_part(path: str) -> list[ImageRef]:
-    """The references of a part of the survey."""
-    return refs_of(_read(path))
+def read_part(path: str) -> Iterator[ImageRef]:
+    """The references of a part of the survey. Holds those of a row group."""
+    with reading(path, SURVEY_SCHEMA) as part:
+        for number in range(len(part.row_groups)):
+            yield from refs_of(part.read_row_group(number))
 
 
 def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
@@ -123,8 +132,3 @@ def _cut(parts: Sequence[SurveyPart], size: int) -> list[list[SurveyRows]]:
             room -= stop - at
             at = stop
     return units
-
-
-def _read(path: str) -> pa.Table:
-    with files.open_read(path) as file:
-        return read_parquet(file)

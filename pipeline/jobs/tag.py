@@ -87,7 +87,7 @@ class ReadSentences(beam.PTransform):
             | "FindSentences" >> DoUnits(stage, self._worker)
             | "CountFinds" >> beam.combiners.Count.Globally()
             | "ListBuckets" >> beam.FlatMap(_bucket_units, stage, self._worker.buckets, self._finds)
-            | "MarkDuplicates" >> DoUnits(stage, DuplicatesWorker(stage))
+            | "MarkDuplicates" >> DoUnits(stage, DuplicatesWorker(self._worker.buckets, stage))
         )
 
 

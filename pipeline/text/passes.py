@@ -76,15 +76,16 @@ class FindWorker:
 
 @dataclass(frozen=True)
 class DuplicatesWorker:
-    """Second pass: marks the candidates of a bucket that repeat an earlier one."""
+    """Second pass: marks the candidates of a bucket, of so many, that repeat an earlier one."""
 
+    buckets: int
     stage: Stage[TaggedDetails]
 
     def load(self) -> None:
         return None
 
     def run(self, unit: Unit[Bucket], resource: None) -> UnitResult[None]:
-        CandidateFiles(self.stage.work).mark_duplicates(unit.name, unit.content)
+        CandidateFiles(self.stage.work).mark_duplicates(unit.name, unit.content, self.buckets)
         return UnitResult(None)
 
 

@@ -1,6 +1,6 @@
 """Which digests repeat an earlier one. The search that tagging (sentences) and detection (images) share."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,21 +27,23 @@ def first_of_each(digests: np.ndarray, order: Sequence[np.ndarray] = ()) -> np.n
     return found
 
 
-def repeats(parts: Iterable[np.ndarray], at_once: int = 1 << 16) -> Iterator[np.ndarray]:
-    """For each array of digests, (n, 2) uint64, the indices of those that stand earlier in it or in an array before.
+class Known:
+    """The digests met so far. Holds 40 bytes for each different one."""
 
-    What it holds grows with the different digests, 40 bytes for each, not with all. at_once: how many are compared.
-    """
-    known = np.empty(0, "S16")  # sorted
-    for part in parts:
+    def __init__(self) -> None:
+        self._sorted = np.empty(0, "S16")
+
+    def repeats(self, part: np.ndarray, at_once: int = 1 << 16) -> np.ndarray:
+        """The indices of digests that stand earlier in this array or in one before. part: (n, 2) uint64. at_once: how
+        many are compared."""
         new = np.zeros(len(part), bool)
         for begin in range(0, len(part), at_once):
             digests = np.ascontiguousarray(part[begin : begin + at_once]).view("S16").ravel()
             different, first = np.unique(digests, return_index=True)
-            places = np.searchsorted(known, different)
+            places = np.searchsorted(self._sorted, different)
             fresh = np.ones(len(different), bool)
-            inside = places < len(known)
-            fresh[inside] = known[places[inside]] != different[inside]
+            inside = places < len(self._sorted)
+            fresh[inside] = self._sorted[places[inside]] != different[inside]
             new[begin + first[fresh]] = True
-            known = np.insert(known, places[fresh], different[fresh])
-        yield np.flatnonzero(~new)
+            self._sorted = np.insert(self._sorted, places[fresh], different[fresh])
+        return np.flatnonzero(~new)

@@ -5,9 +5,10 @@ import hashlib
 import pyarrow.parquet as pq
 import pytest
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.pipeline.image.readers.base import ImageRef
 from vlmixer.pipeline.image.readers.references import refs_table
-from vlmixer.pipeline.image.survey import DetectSizes, SurveyPart, divide
+from vlmixer.pipeline.image.survey import DetectSizes, SurveyPart, SurveyRows, divide, read_part
 
 
 def write_part(folder, name, contents, number=0, one_unit=False):
@@ -49,3 +50,19 @@ def test_units_are_larger_if_there_would_be_too_many(parts):
     assert spans(divide(parts, DetectSizes(images_per_unit=1, max_units=4))) == [
         [("a", 0, 6)], [("a", 6, 10)], [("b", 0, 7)], [("c", 0, 3), ("d", 0, 3)], [("d", 3, 4)]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 4), (3, 5), (4, 8), (4, 11), (9, 11), (0, 11)])
+def test_rows_come_from_the_row_groups_that_hold_them(tmp_path, start, stop):
+    refs = [ImageRef(f"{row}", digest=bytes(16)) for row in range(11)]
+    pq.write_table(refs_table(refs), tmp_path / "part", row_group_size=4)
+    assert [ref.source for ref in SurveyRows("part", start, stop).read(str(tmp_path))] == [
+        f"{row}" for row in range(start, stop)
+    ]
+    assert [ref.source for ref in read_part(str(tmp_path / "part"))] == [ref.source for ref in refs]
+
+
+def test_a_survey_that_ends_too_early_is_one_message(tmp_path):
+    pq.write_table(refs_table([ImageRef("a", digest=bytes(16))]), tmp_path / "part")
+    with pytest.raises(UserError, match=r"part: cannot be read \(no row group 1\)"):
+        SurveyRows("part", 0, 2).read(str(tmp_path))

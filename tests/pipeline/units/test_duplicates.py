@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmixer.pipeline.units.duplicates import first_of_each, repeats
+from vlmixer.pipeline.units.duplicates import Known, first_of_each
 
 
 def test_repeats_are_what_a_set_would_say():
@@ -20,12 +20,14 @@ def test_repeats_are_what_a_set_would_say():
                 if entry in known:
                     expected[-1].append(place)
                 known.add(entry)
-        assert [found.tolist() for found in repeats(parts)] == expected
+        now = Known()
+        assert [now.repeats(part).tolist() for part in parts] == expected
 
 
 def test_hashes_that_share_a_half_are_not_the_same():
     parts = [np.array([[1, 2], [1, 3]], np.uint64), np.array([[2, 2], [1, 2]], np.uint64)]
-    assert [found.tolist() for found in repeats(parts)] == [[], [1]]
+    known = Known()
+    assert [known.repeats(part).tolist() for part in parts] == [[], [1]]
 
 
 def test_first_is_what_the_order_says():
