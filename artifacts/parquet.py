@@ -107,12 +107,13 @@ class OwnTable:
     """A Parquet file of a finished stage, open for reading, whose columns are those that we write.
 
     Whoever changed it meanwhile, by accident or in malice, makes no row of it a surprise to what reads it: what is read
-    has no nulls, its numbers are finite, and its texts are valid UTF-8.
+    has no nulls, its numbers are finite, its boxes are inside their images, and its texts are valid UTF-8.
     """
 
     def __init__(self, file: IO[bytes], schema: pa.Schema | WidthOf, finite: bool = True) -> None:
-        """finite: whether a number that is not finite is a flaw. Raises pyarrow.ArrowInvalid if the file has other
-        columns."""
+        """finite: whether a number that is not finite, or a box outside of its image, is a flaw.
+
+        Raises pyarrow.ArrowInvalid if the file has other columns."""
         self._python_file, self._file, self._finite = file, open_parquet(file), finite
         found = self._file.schema_arrow
         expected: pa.Schema = schema if isinstance(schema, pa.Schema) else schema(found)
@@ -146,7 +147,8 @@ class OwnTable:
 def reading(path: str, schema: pa.Schema | WidthOf, finite: bool = True) -> Iterator[OwnTable]:
     """Open a file of a finished stage. Damage found in the block becomes a UserError that names the file.
 
-    finite: whether a number that is not finite is damage; if not, whoever reads must look for it.
+    finite: whether a number that is not finite, or a box outside of its image, is damage; if not, whoever reads must
+    look for it.
     """
     with damage_named(path) as file:
         yield OwnTable(file, schema, finite)
@@ -158,7 +160,26 @@ def _sound(table: pa.Table, finite: bool) -> pa.Table:
         for chunk in column.chunks:
             if found := flaw(chunk, finite):
                 raise pa.ArrowInvalid(f"{found} in column {name}")
+    if finite and (found := box_flaw(table)):
+        raise pa.ArrowInvalid(found)
     return table
+
+
+def boxes_inside(table: pa.Table) -> np.ndarray:
+    """(n,) bool: whether the box of each row, of columns box, width and height, lies in its image and is not empty."""
+    if not len(table):
+        return np.ones(0, bool)
+    boxes = table["box"].combine_chunks().flatten().to_numpy().reshape(-1, 4)
+    sides = np.stack([table["width"].to_numpy(), table["height"].to_numpy()], axis=1)
+    inside: np.ndarray = ((boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:]) & (boxes[:, 2:] <= sides)).all(axis=1)
+    return inside
+
+
+def box_flaw(table: pa.Table) -> str:
+    """ "a box that is not inside its image" if the table has boxes with the sizes of their images, and one is that, ""
+    if not."""
+    with_boxes = {"box", "width", "height"} <= set(table.column_names)
+    return "a box that is not inside its image" if with_boxes and not boxes_inside(table).all() else ""
 
 
 def flaw(values: pa.Array, finite: bool = True) -> str:

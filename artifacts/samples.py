@@ -8,7 +8,7 @@ import io
 import json
 import tarfile
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO, Any, Literal
@@ -260,6 +260,8 @@ def decode(key: str, members: dict[str, bytes]) -> Sample:
         raise ValueError(f"the record says key {record['key']!r}")
     if features.ndim != 2 or len(features) != len(patches) or features.dtype != np.float16:
         raise ValueError(f"{features.dtype} features of shape {features.shape} for {len(patches)} patches")
+    if not np.isfinite(features).all():
+        raise ValueError("features are not finite")
     if kind == "image":
         tags = tuple(record.pop("tags"))
         if text != ", ".join(tags):
@@ -306,7 +308,7 @@ def _check_mixed(sample: MixedSample) -> None:
     _check_patches(sample.patches)
 
 
-def _check_patches(patches: Iterable[Patch]) -> None:
+def _check_patches(patches: Sequence[Patch]) -> None:
     numbers: list[Any] = []
     texts: list[Any] = []
     for patch in patches:
@@ -319,6 +321,10 @@ def _check_patches(patches: Iterable[Patch]) -> None:
         if not all(abs(value) <= _MOST for value in real):
             raise ValueError("a patch's score or box is not finite")
     _check_values(numbers, texts)
+    for patch in patches:
+        left, top, right, bottom = patch.box
+        if not (0 <= left < right <= patch.width and 0 <= top < bottom <= patch.height):
+            raise ValueError(f"box {list(patch.box)} is not inside {patch.width}×{patch.height}")
 
 
 def _check_values(numbers: Iterable[Any], texts: Iterable[Any]) -> None:

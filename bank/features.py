@@ -9,6 +9,7 @@ from fsspec.utils import merge_offset_ranges
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.npy_files import BROKEN, HEADER, header
 from vlmixer.artifacts.snapshot import unchecked
 
 MAX_GAP = 64 * 1024
@@ -16,8 +17,6 @@ MAX_GAP = 64 * 1024
 MAX_PER_REQUEST = 4 * 1024 * 1024
 """Maximum number of bytes per request."""
 PARALLEL_REQUESTS = 16
-HEADER = 128
-"""Bytes before the first row, as numpy writes them."""
 
 
 class FeatureFile:
@@ -44,11 +43,16 @@ class FeatureFile:
         try:
             with files.open_read(self.path):  # a pipe or a device is refused
                 mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, OverflowError, EOFError, SyntaxError, TypeError) as error:
+        except BROKEN as error:
             self._check()
             raise self._damaged(str(error)) from None
         self._check()
-        if not isinstance(mapped, np.ndarray) or mapped.dtype != np.float16 or self._shape not in (None, mapped.shape):
+        if (
+            not isinstance(mapped, np.ndarray)
+            or mapped.dtype != np.float16
+            or self._shape not in (None, mapped.shape)
+            or not mapped.flags.c_contiguous
+        ):
             raise self._damaged("not the bank's features")
         return mapped
 
@@ -63,9 +67,8 @@ class FeatureFile:
         """Where the first row begins, in bytes, and how many values a row has."""
         head = io.BytesIO(files.read_ranges(self.path, [(0, HEADER)])[0])
         try:
-            np.lib.format.read_magic(head)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(head)
-        except (ValueError, EOFError, SyntaxError, TypeError) as error:
+            shape, dtype = header(head)
+        except BROKEN as error:
             raise self._damaged(str(error)) from None
         if dtype != np.float16 or len(shape) != 2 or self._shape not in (None, shape):
             raise self._damaged("not the bank's features")
@@ -74,10 +77,18 @@ class FeatureFile:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """(n, D) float16: these rows. rows: (n,) int64, ascending, without repetition.
 
-        Time and memory are bounded by the rows, not by the size of the bank.
+        Time and memory are bounded by the rows, not by the size of the bank. Raises UserError for a feature that is not
+        finite: no result may be made from it.
         """
-        if not files.is_url(self.path):
-            return np.asarray(self._mapped[rows])
+        found = self._read(rows) if files.is_url(self.path) else np.asarray(self._mapped[rows])
+        finite = np.isfinite(found)
+        if not finite.all():
+            row = int(np.asarray(rows)[np.flatnonzero(~finite.all(axis=1))[0]])
+            raise self._damaged(f"the feature in row {row} is not finite")
+        return found
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of a file behind a URL."""
         first, columns = self._layout
         starts = first + 2 * columns * rows
         ends = starts + 2 * columns

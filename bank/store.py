@@ -34,7 +34,7 @@ from vlmixer.bank.index import IndexFile, short
 from vlmixer.bank.query import Embed, Like, as_array, as_picture, checked_k
 from vlmixer.bank.records import ConceptPatches, Hit, Hits, PatchRecord
 from vlmixer.bank.show import figures
-from vlmixer.bank.tables import check_patches, check_schema, damaged, read_concepts
+from vlmixer.bank.tables import check_found, check_patches, check_schema, damaged, read_concepts
 
 CONCEPTS_HELD = 1024
 """Number of concepts whose patches stay in memory once they were read, about 0.3 kB per patch."""
@@ -289,12 +289,13 @@ class PatchBank:
             if len(words) != len(query):
                 raise CallError(f"{len(words)} concepts for {len(query)} features, expected one, or one for each.")
             lists = np.array([self.concept_named(word).id for word in words], np.int64).reshape(-1, 1)
-        most = min(k, int(self._lengths[lists].sum(axis=1).max(initial=0)))
+        there = self._lengths[lists].sum(axis=1)
+        most = min(k, int(there.max(initial=0)))
         if not most:
             return np.zeros((len(query), 0), np.int64), np.zeros((len(query), 0), np.float32)
         similarities, rows = self._index.search(query, lists, most)
-        if rows.size and rows.max() >= len(self):
-            raise damaged(files.join(self.folder, INDEX), f"row {rows.max()} of {len(self)} patches")
+        bounds = None if concept is None else (self._firsts[lists], self._firsts[lists] + self._lengths[lists])
+        check_found(files.join(self.folder, INDEX), rows, similarities, np.minimum(there, most), len(self), bounds)
         return rows, similarities
 
     def _vector(self, like: Like, concept: str | None) -> np.ndarray:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import flaw, reading
+from vlmixer.artifacts.parquet import box_flaw, flaw, reading
 
 PATCH_ID = r"\A[0-9A-Za-z_][0-9A-Za-z_. -]{0,199}\z"
 """Ids are names of files where patches are exported: nothing in them leads to another folder."""
@@ -45,11 +45,34 @@ def check_patches(path: str, table: pa.Table, count: int, concept: int, concepts
     if (
         len(table) != count
         or any(flaw(chunk) for column in table.columns for chunk in column.chunks)
+        or box_flaw(table)
         or (numbers != concept).any()
         or (len(named) and not 0 <= np.min(named) <= np.max(named) < concepts)
         or not pc.all(pc.match_substring_regex(table["patch_id"], PATCH_ID)).as_py()
     ):
         raise damaged(path, f"its rows are not the {count} patches of concept {concept}")
+
+
+def check_found(
+    path: str,
+    rows: np.ndarray,
+    similarities: np.ndarray,
+    there: np.ndarray,
+    patches: int,
+    bounds: tuple[np.ndarray, np.ndarray] | None,
+) -> None:
+    """Raises UserError if an index gave what that of the bank cannot have.
+
+    rows, similarities: (n, k), what n searches found. there: (n,) how many patches each must find. patches: of the
+    bank. bounds: the first row, and the last plus 1, of the concept of each search, (n, 1); None without concepts.
+    """
+    found = rows >= 0
+    if rows.max(initial=-1) >= patches:
+        raise damaged(path, f"row {rows.max()} of {patches} patches")
+    if (found.sum(axis=1) != there).any() or not np.isfinite(similarities[found]).all():
+        raise damaged(path, "vectors that are missing or not finite")
+    if bounds is not None and (found & ((rows < bounds[0]) | (rows >= bounds[1]))).any():
+        raise damaged(path, "rows of another concept")
 
 
 def damaged(path: str, what: str) -> UserError:

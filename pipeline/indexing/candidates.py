@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlmixer.artifacts import files, schemas
-from vlmixer.artifacts.parquet import reading
+from vlmixer.artifacts.parquet import boxes_inside, reading
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank import building, selection
 from vlmixer.pipeline.config import BankSettings
@@ -16,6 +16,7 @@ from vlmixer.pipeline.indexing.ranking import REFERENCES, Cut, Ranking, by_conce
 from vlmixer.pipeline.indexing.units import Group
 
 PLACE = list(selection.PLACE.names or ())
+BAD_REGION = "the region's feature is not finite, or its box is not inside its image"
 
 
 def candidates_schema(feature_dim: int) -> pa.Schema:
@@ -60,15 +61,10 @@ def _of_part(
             rows = np.flatnonzero(wanted[begin:end])
             if len(rows):
                 taken = parquet.read_row_group(row_group).take(pa.array(rows))
-                boxes = taken["box"].combine_chunks().flatten().to_numpy().reshape(len(taken), -1)
-                finite = np.isfinite(building.feature_rows(taken["feature"])).all(axis=1) & np.isfinite(boxes).all(
-                    axis=1
-                )
-                _reject(
-                    taken.filter(pa.array(~finite)), "bad_feature", log, "the region's feature or box is not finite"
-                )
-                rows = begin + rows[finite]
-                taken = taken.filter(pa.array(finite))
+                sound = np.isfinite(building.feature_rows(taken["feature"])).all(axis=1) & boxes_inside(taken)
+                _reject(taken.filter(pa.array(~sound)), "bad_feature", log, BAD_REGION)
+                rows = begin + rows[sound]
+                taken = taken.filter(pa.array(sound))
                 contexts = pa.array(other_concepts(images, ids, rows), pa.list_(pa.int32()))
                 taken = taken.append_column("context", contexts)
                 taken = taken.append_column("concept_id", pa.array(ids[rows], pa.int32()))

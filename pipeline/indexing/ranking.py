@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from vlmixer.artifacts import files, schemas
+from vlmixer.artifacts import files, npy_files, schemas
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.parquet import reading
 from vlmixer.bank import selection
@@ -117,9 +117,8 @@ def find_cuts(paths: Iterable[str], limit: int) -> Cuts:
     """The cuts of the concepts that have places in these files. Holds at most twice `limit` places of each."""
     held: dict[int, Places] = {}
     for path in paths:
-        with files.open_read(path) as file:
-            totals = np.lib.format.read_array(file, allow_pickle=False)
-            best = np.lib.format.read_array(file, allow_pickle=False)
+        kinds = npy_files.Kind(np.int64, 3), npy_files.Kind(selection.PLACE)
+        totals, best = npy_files.read(path, *kinds, advice="Run index with --overwrite.")
         for (concept, total, _), more in zip(totals.tolist(), np.split(best, totals[:, 2].cumsum())[:-1], strict=True):
             before = held.get(concept, Places(best[:0], 0))
             together = np.concatenate([before.best, more])

@@ -16,8 +16,9 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.typehints.decorators import no_annotations
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files, manifest, npy_files
 from vlmixer.artifacts.details import ShardsDetails
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.samples import MixedSample, Sample, write_shard
@@ -318,9 +319,11 @@ def sum_up(
     def results() -> Iterator[UnitResult[TallyCounts]]:
         for name, result in zip(names, each_result(stage, names, TallyCounts), strict=True):
             tally.merge(result.details)
-            with files.open_read(_uses_file(stage, name)) as file:
-                rows, times = np.lib.format.read_array(file, allow_pickle=False).T
-            uses[rows] += times
+            path, advice = _uses_file(stage, name), "Run mix with --overwrite."
+            (pairs,) = npy_files.read(path, npy_files.Kind(np.int64, 2), advice=advice)
+            if len(pairs) and not 0 <= pairs[:, 0].min() <= pairs[:, 0].max() < len(uses):
+                raise UserError(f"{path}: damaged (a row that the bank does not have). {advice}")
+            uses[pairs[:, 0]] += pairs[:, 1]
             yield result
         yield from each_result(stage, [IMAGES.name(number) for number in range(images)], TallyCounts)
 

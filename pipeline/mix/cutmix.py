@@ -155,11 +155,11 @@ def choose_mentions(
 def patch_weights(patches: ConceptPatches, sampler: Sampler, concepts: frozenset[str]) -> np.ndarray:
     """(n,) float64 above 0: the weight of each patch of a concept in the draw.
 
-    uniform: all equal. score: the detector's score. context: 1 + CONTEXT_WEIGHT × the number of other concepts of the
-    sentence (`concepts`) that the patch's image shows.
+    uniform: all equal. score: the detector's score, or 0 if it is negative. context: 1 + CONTEXT_WEIGHT × the number of
+    other concepts of the sentence (`concepts`) that the patch's image shows.
     """
     if sampler == "score":
-        return patches.scores.astype(np.float64) + 1e-6
+        return np.maximum(patches.scores.astype(np.float64), 0) + 1e-6
     weights = np.ones(len(patches), np.float64)
     if sampler == "context":
         for name in _others(patches, concepts):

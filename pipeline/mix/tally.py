@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlmixer.artifacts import details, files, json_files, manifest
+from vlmixer.artifacts import details, files, json_files, manifest, npy_files
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Output
 from vlmixer.pipeline.mix.cutmix import Mix
@@ -98,13 +98,11 @@ def write_tally(folder: str, tally: MixTally, uses: np.ndarray) -> list[Output]:
 
 def read_tally(folder: str) -> tuple[MixTally, np.ndarray]:
     """The counts, without the uses, and the uses, that `write_tally` wrote. Raises UserError where they are damaged."""
-    path = files.join(folder, COUNTS)
+    path, advice = files.join(folder, COUNTS), "Run `vlmixer verify` on the output folder."
     tally = MixTally()
     try:
-        tally.merge(json_files.read(path, TallyCounts, advice="Run `vlmixer verify` on the output folder."))
-        path = files.join(folder, USES)
-        with files.open_read(path) as file:
-            uses: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Run `vlmixer verify` on the output folder.") from None
+        tally.merge(json_files.read(path, TallyCounts, advice=advice))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}). {advice}") from None
+    (uses,) = npy_files.read(files.join(folder, USES), npy_files.Kind(np.int64), advice=advice)
     return tally, uses

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import open_parquet, read_parquet, reading, rows_at_once
+from vlmixer.artifacts.parquet import boxes_inside, open_parquet, read_parquet, reading, rows_at_once
 
 TABLE = pa.table({"id": list(range(100)), "name": [f"name {number}" for number in range(100)]})
 
 COUNT_THREADS = """
 import os, sys
-from vlmixer.artifacts.parquet import open_parquet, read_parquet, reading
+from vlmixer.artifacts.parquet import boxes_inside, open_parquet, read_parquet, reading
 before = len(os.listdir("/proc/self/task"))
 with open(sys.argv[1], "rb") as file:
     open_parquet(file).read(use_threads=False)
@@ -131,3 +131,20 @@ def test_a_column_that_unpacks_to_many_times_its_size_is_refused(tmp_path):
         said = r"column name of row group 0 unpacks to [\d,]+ bytes, more than 200 times"
         with pytest.raises(UserError, match=said), reading(str(path), SHARED) as table:
             read(table)
+
+
+@pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, 11, 5], [-1, 0, 5, 5], [0, 3, 5, 2], [0, 0, 5, float("nan")]])
+def test_a_box_outside_of_its_image_is_damage(tmp_path, box):
+    kinds = {"box": pa.list_(pa.float32(), 4), "width": pa.int32(), "height": pa.int32()}
+    schema = pa.schema(list(kinds.items()))
+    for boxes in ([[0, 0, 10, 20]], [[0, 0, 10, 20], box]):
+        columns = [boxes, [10] * len(boxes), [20] * len(boxes)]
+        table = pa.table([pa.array(values, kind) for values, kind in zip(columns, kinds.values(), strict=True)], schema)
+        pq.write_table(table, tmp_path / "a.parquet")
+        with reading(str(tmp_path / "a.parquet"), schema, finite=False) as own:
+            assert boxes_inside(own.read()).tolist() == [True, False][: len(boxes)]
+        if len(boxes) == 1:
+            with reading(str(tmp_path / "a.parquet"), schema) as own:
+                assert own.read().equals(table)
+    with pytest.raises(UserError, match=r"not inside|not finite"), reading(str(tmp_path / "a.parquet"), schema) as own:
+        own.read()

@@ -159,6 +159,9 @@ def test_patches_that_are_damaged(folder, tmp_path):
     ("column", "value"),
     [
         ("box", [0.0, 0.0, float("inf"), 9.0]),
+        ("box", [5.0, 0.0, 5.0, 9.0]),
+        ("box", [0.0, 0.0, 641.0, 9.0]),
+        ("width", 0),
         ("score", float("nan")),
         ("patch_id", "../../x"),
         ("patch_id", "/x"),
@@ -182,6 +185,51 @@ def test_numbers_that_are_not_finite_and_ids_that_are_no_file_names_are_damage(f
     bank = PatchBank.open(damaged(folder, tmp_path, "patches.parquet", forged))
     with pytest.raises(UserError, match=r"patches\.parquet: damaged \(its rows are not the 12 patches"):
         bank.patches("kite")
+
+
+@pytest.mark.parametrize("place", ["local", "remote"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_feature_that_is_not_finite_is_found_where_it_is_read(folder, tmp_path, place, value):
+    row = np.array([1, value, 0, 0, 0, 0, 0, 0], np.float16).tobytes()
+    forged = damaged(folder, tmp_path, "features.npy", lambda data: data[:-32] + row + data[-16:])
+    if place == "remote":
+        for name in files.list_files(forged):
+            files.publish_bytes(f"memory://not-finite-{value}/{name}", files.read_bytes(f"{forged}/{name}"))
+        forged = f"memory://not-finite-{value}"
+    bank = PatchBank.open(forged)
+    assert bank.features([40, 42]).shape == (2, DIM)
+    with pytest.raises(UserError, match=r"features\.npy: damaged \(the feature in row 41 is not finite\)"):
+        bank.features([42, 3, 41])
+
+
+def test_features_in_another_order_are_not_the_banks(folder, tmp_path):
+    def forged(data: bytes) -> bytes:
+        return data.replace(b"'fortran_order': False", b"'fortran_order': True ")
+
+    bank = PatchBank.open(damaged(folder, tmp_path, "features.npy", forged))
+    with pytest.raises(UserError, match=r"features\.npy: damaged \(not the bank's features\)"):
+        bank.features([0])
+
+
+IDS = 12 * 8
+"""Bytes of the ids of the last concept's list, the 12 kites, at the end of the index; before them are its vectors."""
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda data: data[: -IDS - 16] + np.full(8, np.nan, np.float16).tobytes() + data[-IDS:], "missing or not"),
+        (lambda data: data[: -IDS - 16] + np.full(8, np.inf, np.float16).tobytes() + data[-IDS:], "missing or not"),
+        (lambda data: data[:-IDS] + np.arange(12, dtype="<i8").tobytes(), "rows of another concept"),
+        (lambda data: data[:-IDS] + np.full(12, 99, "<i8").tobytes(), "row 99 of 43 patches"),
+        (lambda data: data[:-IDS] + np.full(12, -7, "<i8").tobytes(), "missing or not"),
+    ],
+)
+def test_an_index_whose_vectors_or_rows_are_not_the_banks(folder, tmp_path, change, what):
+    bank = PatchBank.open(damaged(folder, tmp_path, "index.faiss", change))
+    assert len(bank.search("dog", like=np.ones(DIM))) == 16
+    with pytest.raises(UserError, match=rf"index\.faiss: damaged \(.*{what}"):
+        bank.search("kite", like=np.ones(DIM))
 
 
 def test_crops_that_end_early(folder, tmp_path):

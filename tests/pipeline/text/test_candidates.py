@@ -31,7 +31,7 @@ def test_candidates_that_repeat_an_earlier_one_are_marked(tmp_path, hashes_held,
         for text in unit:
             expected.append((text, text in known))
             known.add(text)
-        read = []
+        read: list[tuple[str, bool]] = []
         for first in range(0, batches, 4):  # some batches at a time, as the units of the third pass do
             content = Candidates(number, first, min(first + 4, batches))
             for sentences, marks in store.read(content, BUCKETS, ROWS_PER_BATCH):
