@@ -40,7 +40,7 @@ def surveyed(regions: Path, work: Path, gone: list[str], at_once: int) -> tuple[
     work.mkdir()
     parts = write_survey(str(regions), str(work), find_images(str(regions), gone), at_once)
     assert sorted(path.name for path in work.iterdir()) == sorted(part.name for part in parts)
-    return parts, [read_part(str(work / part.name)) for part in parts]
+    return parts, [list(read_part(str(work / part.name))) for part in parts]
 
 
 @pytest.mark.parametrize("at_once", [1, 60, 1 << 18])

@@ -44,7 +44,9 @@ def test_a_list_of_urls_says_what_each_server_answered(server, tmp_path, name):
     assert outcome(copy.source, server) == "/503/once"
     rows = [(ref.source, ref.key, ref.reason) for ref in found if not ref.source.startswith("http")]
     assert rows == ([(str(tmp_path / name), "4", "missing_field")] if name.endswith("parquet") else [])
-    unread = [ref for piece in pieces for ref in survey(piece, contents=False, fetch=LONG) if ref.source.endswith("/404")]
+    unread = [
+        ref for piece in pieces for ref in survey(piece, contents=False, fetch=LONG) if ref.source.endswith("/404")
+    ]
     assert [data for _, data in read_images(unread, 1e6, LONG)] == [Unreadable("http_404", "404 Not Found")]
 
 
