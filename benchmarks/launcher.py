@@ -9,6 +9,8 @@ The steps, each in a process of its own, over generated files in the formats of 
     manifests a later stage reads that manifest
     index     the whole stage, over N regions with features of 16 numbers and 80 concepts
     shards    `mix`: the units of N image samples
+    record    after `detect` has worked on N images: their record, joined from those of its units
+    drop      `drop` of 100 among N images: who they are, and the survey without them
 
 Prints for each the launcher's processor seconds and largest memory, and the seconds by the clock. Files of a size are
 removed before the next one is made; 10 million images take 0.5 GB.
@@ -41,15 +43,19 @@ from vlmixer.artifacts.stages import DETECT, MIX
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.pipeline.config import ImageSettings, MixSettings, load_config
 from vlmixer.pipeline.image.parts import FoundRegions, with_regions
-from vlmixer.pipeline.image.readers.base import InputFile, InputPiece
+from vlmixer.pipeline.image.photos import Content, MetImage
+from vlmixer.pipeline.image.readers.base import ImageRef, InputFile, InputPiece, with_name_digest
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA
-from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS
+from vlmixer.pipeline.image.record import join_units, write_unit
+from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS, SurveyRows
 from vlmixer.pipeline.image.survey import SIZES as DETECT_SIZES
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.finish import Finish
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.survey import Surveyed, part_name, survey_images
 from vlmixer.pipeline.mix.units import plan_image_shards
+from vlmixer.pipeline.replacing.finding import find_images
+from vlmixer.pipeline.replacing.images import write_survey as write_remaining
 from vlmixer.pipeline.units.finishing import finish_stage, publish_known
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.passes import count_units
@@ -183,12 +189,53 @@ def shards(out: str, images: int, engine: Engine) -> str:
     return f"{len(planned):,} shards of {units:,} parts"
 
 
+def _records(out: str, images: int) -> list[str]:
+    return [
+        files.join(Stage(DETECT, out).work, f"{DETECT_UNITS.name(number)}.images") for number in range(_units(images))
+    ]
+
+
+def write_records(out: str, images: int) -> None:
+    """OUT/work/detect after all its units: the records of the images that they met."""
+    size = DETECT_SIZES.images_of_unit(images)
+    for number, path in enumerate(_records(out, images)):
+        met = []
+        for image in range(number * size, min((number + 1) * size, images)):
+            tar, row = divmod(image, IMAGES_PER_TAR)
+            ref = ImageRef(f"/corpus/{tar:06d}.tar", f"{image:09d}.jpg", "tar", row * 65_536, 65_000, order=(tar, row))
+            rows = SurveyRows(f"survey-{tar:05d}.parquet", 0, IMAGES_PER_TAR, "tar")
+            reason = "" if image % 50 else "no_region"
+            met.append(MetImage(with_name_digest(ref), rows, row, Content.of(ref.key.encode()), 640, 480, reason))
+        write_unit(path, met)
+
+
+def record(out: str, images: int, engine: Engine) -> str:
+    """The record of all images. It is joined in a worker, by the last unit."""
+    joined = join_units(Stage(DETECT, out).folder, _records(out, images))
+    return f"{joined.bytes / 1e6:.0f} MB"
+
+
+def write_record(out: str, images: int) -> None:
+    """OUT/regions/record after `detect`."""
+    write_records(out, images)
+    record(out, images, Engine(1))
+
+
+def drop(out: str, images: int, engine: Engine) -> str:
+    """Who 100 named images are, and the survey of the others."""
+    stage = Stage(DETECT, out)
+    gone = find_images(stage.folder, [f"{image:09d}.jpg" for image in range(0, images, images // 100)])
+    return f"{len(gone.ids):,} images found, {len(write_remaining(stage.folder, stage.work, gone)):,} parts"
+
+
 STEPS: dict[str, tuple[Callable[[str, int], object], Callable[[str, int, Engine], str]]] = {
     "survey": (write_survey, survey),
     "results": (write_results, results),
     "manifests": (write_manifest, manifests),
     "index": (lambda out, regions: write_regions(Path(out), regions, concepts=80, feature_dim=16), index),
     "shards": (lambda out, images: None, shards),
+    "record": (write_records, record),
+    "drop": (write_record, drop),
 }
 """By name: what is generated, and what is measured."""
 
