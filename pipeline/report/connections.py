@@ -2,7 +2,7 @@
 
 uvicorn has a time limit between requests, but none within one. Here a request must arrive whole, head and body, within
 seconds, and so must its answer be taken. A new connection over a limit ends the connection that has waited the longest
-for its request; if none is waiting, the new one is closed.
+for its request, or else for its client to take the answer; if none does, the new one is closed.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
@@ -41,6 +42,8 @@ class _Limited(H11Protocol):
     open: _Open
     address = ""
     _timer: asyncio.TimerHandle | None = None
+    _between = False
+    """Whether a request was answered and nothing of the next one has arrived."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -60,7 +63,7 @@ class _Limited(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        new = self.waiting and self._timer is None
+        new, self._between = self._between, False
         super().data_received(data)
         if not self.waiting:
             self._wait(self.limits.answer_seconds)
@@ -68,9 +71,11 @@ class _Limited(H11Protocol):
             self._wait(self.limits.request_seconds)
 
     def on_response_complete(self) -> None:
-        # From here to the next request uvicorn's own limit holds.
-        self._wait(None)
-        super().on_response_complete()
+        super().on_response_complete()  # begins the next request, if it arrived with this one
+        part = self.conn.their_state is h11.SEND_BODY
+        self._between = self.conn.their_state is h11.IDLE
+        # uvicorn's own limit between requests waits until the answer is taken, so there is one for that, too.
+        self._wait(self.limits.request_seconds if part else self.limits.answer_seconds)
 
     @property
     def waiting(self) -> bool:
@@ -86,7 +91,8 @@ class _Limited(H11Protocol):
             self.open.connections[self] = self.open.connections.pop(self)
 
     def _make_room(self, others: list["_Limited"]) -> None:
-        oldest = next((each for each in others if each.waiting), self)
+        untaken = (each for each in others if each.transport.get_write_buffer_size())
+        oldest = next((each for each in others if each.waiting), None) or next(untaken, self)
         self.open.connections.pop(oldest, None)
         oldest.transport.abort()
 
@@ -100,3 +106,14 @@ def limited(limits: Limits) -> type[H11Protocol]:
     made: Any = Limited
     made.limits, made.open = limits, _Open()
     return Limited
+
+
+class OneLength:
+    """Refuses requests that give their length twice: servers disagree on where such a request ends."""
+
+    def __init__(self, app: ASGIApp, refusal: ASGIApp) -> None:
+        self.app, self.refusal = app, refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        both = {b"content-length", b"transfer-encoding"} <= {key for key, _ in scope.get("headers", ())}
+        await (self.refusal if both else self.app)(scope, receive, send)

@@ -33,7 +33,7 @@ try:
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
 
-    from vlmixer.pipeline.report.connections import Limits, limited
+    from vlmixer.pipeline.report.connections import Limits, OneLength, limited
 except ModuleNotFoundError as error:
     raise UserError(f"`bank serve` needs starlette and uvicorn. Run `{install_command('serve')}`.") from error
 
@@ -43,6 +43,8 @@ LIMITS = Limits()
 MAX_BODY = 1 << 20
 """Maximum bytes of a request's body. A feature of 4,096 numbers takes some 80 kB."""
 MAX_CONTEXT = 32
+MAX_DIGITS = 18
+"""Of a whole number in a request. Python makes no number of more than 4,300 digits, and NumPy none of more than 19."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
@@ -85,9 +87,10 @@ def make_app(
         )
 
     def of_concept(request: Request, body: Any) -> Response:
-        number = request.path_params["number"]
+        asked = request.path_params["number"]
+        number = int(asked) if asked.isdecimal() and len(asked) < MAX_DIGITS else len(bank.concepts)
         if number >= len(bank.concepts):
-            raise Refused(404, f"no concept with the id {number}; there are {len(bank.concepts)}")
+            raise Refused(404, f"no concept with the id {asked[:MAX_DIGITS]!r}; there are {len(bank.concepts)}")
         k = _count(request.query_params.get("k", min(16, max_k)), max_k)
         return _patches([(record, None) for record in bank.patches(bank.concepts[number].name)[:k]])
 
@@ -150,15 +153,16 @@ def make_app(
     routes = [
         Route("/", lambda request: HTMLResponse(page, headers=HEADERS)),
         Route("/api/bank", _answering(described, max_body)),
-        Route("/api/concepts/{number:int}", _answering(of_concept, max_body)),
+        Route("/api/concepts/{number}", _answering(of_concept, max_body)),
         Route("/api/search", _answering(search, max_body), methods=["POST"]),
         Route("/api/search/picture", _answering_pictures(search_picture, pictures), methods=["POST"]),
         Route("/crops/{patch_id}", _answering(crop, max_body)),
         Route("/images/{patch_id}", _answering(image, max_body)),
     ]
     errors = {404: _nowhere, 405: _other_method, 500: _failed}
+    two = _refusal("expected Content-Length or Transfer-Encoding, not both", 400, {"Connection": "close"})
     # Refuses pages of other sites whose host name points to this machine (DNS rebinding).
-    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))]
+    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)), Middleware(OneLength, refusal=two)]
     return Starlette(routes=routes, middleware=middleware, exception_handlers=errors)
 
 
@@ -244,9 +248,11 @@ async def _body(request: Request, max_body: int) -> Any:
         if len(data) > max_body:
             raise Refused(413, f"the body is longer than {max_body:,} bytes")
     try:
-        return json.loads(data)
+        body = json.loads(data, parse_int=lambda digits: int(digits) if len(digits) < MAX_DIGITS else float(digits))
+        json.dumps(body, ensure_ascii=False).encode()  # fails at half a character, which no answer and no log can hold
     except (ValueError, RecursionError):
         raise Refused(400, "the body is not valid JSON") from None
+    return body
 
 
 def _check_context(context: Sequence[str]) -> None:

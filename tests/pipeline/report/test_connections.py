@@ -88,6 +88,26 @@ def test_so_is_the_second_one_on_a_connection(bank: PatchBank) -> None:
         assert is_ended(connection)
 
 
+def test_so_is_one_that_arrives_with_the_one_before(bank: PatchBank) -> None:
+    first = b"GET /crops/d-0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serving(bank, Limits(request_seconds=0.5)) as port, ExitStack() as stack:
+        connection = send(stack, port, first + HEAD + b"Content-Length: 50\r\n\r\n{")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.read() == bank.patch("d-0").crop
+        assert is_ended(connection)
+
+
+def test_clients_that_take_no_answer_lock_nobody_out(bank: PatchBank) -> None:
+    page = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    with serving(bank, Limits(answer_seconds=NEVER, per_address=4)) as port, ExitStack() as stack:
+        for _ in range(4):
+            # More than the system holds for a client that reads nothing.
+            send(stack, port, (page + b"\r\n") * 400 + page + b"Connection: close\r\n\r\n")
+        time.sleep(2)
+        assert [status(port) for _ in range(20)] == [200] * 20
+
+
 def test_half_open_connections_lock_nobody_out(bank: PatchBank) -> None:
     limits = Limits(request_seconds=NEVER, connections=10, per_address=8)
     with serving(bank, limits) as port, ExitStack() as stack:

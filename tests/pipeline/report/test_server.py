@@ -100,7 +100,7 @@ def test_what_the_bank_is(ask):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/", "/api/nothing", "/api/concepts/dog", "/favicon.ico", "/x/y"])
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/nothing", "/favicon.ico", "/x/y"])
 def test_an_unknown_address_is_an_answer_in_json(ask, path):
     status, content, headers = ask(path)
     assert status == 404
@@ -172,7 +172,10 @@ def test_pictures(ask, bank):
         ("/images/..%2f..%2fsecret.txt", 404, None),
         ("/../secret.txt", 404, None),
         ("/secret.txt", 404, None),
-        ("/api/concepts/99", 404, "no concept with the id 99"),
+        ("/api/concepts/99", 404, "no concept with the id '99'"),
+        ("/api/concepts/" + "9" * 5000, 404, "no concept with the id '999999999999999999';"),
+        ("/api/concepts/%C2%B2", 404, "no concept"),
+        ("/api/concepts/dog", 404, "no concept with the id 'dog'; there are 3"),
         ("/api/concepts/-1", 404, None),
         ("/api/concepts/0?k=9", 400, "from 1 to 8, found '9'"),
         ("/api/concepts/0?k=0", 400, "from 1 to 8"),
@@ -211,6 +214,9 @@ def test_what_is_not_there_or_too_much(ask, path, status, why):
         ({"like": {"path": "x"}}, 400, "list of numbers"),
         (b'{"like": [NaN, 1, 1, 1]}', 400, "not finite"),
         (b'{"like": [1e999, 1, 1, 1]}', 400, "not finite"),
+        ({"like": [10**400, 1, 1, 1]}, 400, "not finite"),
+        ({"like": "\ud800"}, 400, "not valid JSON"),
+        ({"concept": "dog", "context": ["\udfff"]}, 400, "not valid JSON"),
     ],
 )
 def test_questions_that_are_wrong(ask, body, status, why):
@@ -223,6 +229,17 @@ def test_a_body_that_is_too_long_is_not_read_to_its_end(ask):
     assert ask("/api/search", b" " * (MAX_BODY + 1))[0] == 413
     question = b'{"concept": "dog"}'
     assert ask("/api/search", question.ljust(MAX_BODY))[0] == 200
+
+
+def test_a_request_that_says_its_length_twice_is_refused_and_the_rest_is_not_read(port):
+    hidden = b"GET /crops/hidden HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden)
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"not both" in answer
+    assert b"hidden" not in answer
 
 
 def test_other_types_and_hosts_are_refused(ask):
