@@ -18,6 +18,8 @@ from vlmixer.model.views import BOX_NUMBERS
 LAYER_NORM_EPSILON = 1e-12  # BERT's
 INITIAL_DEVIATION = 0.02  # BERT's
 SEGMENTS = 2
+USED_MULTIPLE = 128
+"""The last layer's items are a multiple of this: a CPU prepares a matrix product anew for each number of rows."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Residual(nn.Module):
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(self, states: Tensor, residual: Tensor) -> Tensor:
-        """`states`: (B, L, width); `residual`: (B, L, hidden)."""
+        """`states`: (…, width); `residual`: (…, hidden)."""
         return self.LayerNorm(residual + self.dropout(self.dense(states)))
 
 
@@ -140,12 +142,16 @@ class Layer(nn.Module):
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.feed_forward_size)})
         self.output = Residual(config, config.feed_forward_size)
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """`states`: (B, L, hidden); `mask`: as of SelfAttention."""
-        return self.rest(self.attention["self"](states, mask), states)
+    def forward(self, states: Tensor, mask: Tensor, used: Tensor | None = None) -> Tensor:
+        """`states`: (B, L, hidden); `mask`: as of SelfAttention; `used`: as of Encoder."""
+        mixed = self.attention["self"](states, mask)
+        if used is None:
+            return self.rest(mixed, states)
+        found = self.rest(*(part.flatten(0, 1).index_select(0, used) for part in (mixed, states)))
+        return found.new_zeros(states.shape).flatten(0, 1).index_copy(0, used, found).view_as(states)
 
     def rest(self, mixed: Tensor, states: Tensor) -> Tensor:
-        """What follows the attention. `mixed`: what it made of `states`; both (B, L, hidden)."""
+        """What follows the attention, item by item. `mixed`: what it made of `states`; both (…, hidden)."""
         states = self.attention["output"](mixed, states)
         return self.output(functional.gelu(self.intermediate["dense"](states)), states)
 
@@ -157,11 +163,13 @@ class Layers(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """`states`: (B, L, hidden); `mask`: as of SelfAttention."""
-        for layer in self.layer:
+    def forward(self, states: Tensor, mask: Tensor, used: Tensor | None = None) -> Tensor:
+        """`states`: (B, L, hidden); `mask`: as of SelfAttention; `used`: as of Encoder."""
+        *first, last = self.layer
+        for layer in first:
             states = layer(states, mask)
-        return states
+        found: Tensor = last(states, mask, used)
+        return found
 
 
 class Encoder(nn.Module):
@@ -173,13 +181,14 @@ class Encoder(nn.Module):
         self.region_embeddings = RegionEmbeddings(config, feature_dim)
         self.encoder = Layers(config)
 
-    def forward(self, batch: Sequences, sight: Tensor | None = None) -> Tensor:
+    def forward(self, batch: Sequences, sight: Tensor | None = None, used: Tensor | None = None) -> Tensor:
         """(B, L, hidden): a sequence's text states, then its regions' states, then padding.
 
-        `sight`: (B, L, L) bool, which items each item sees; None: all of its sequence.
+        `sight`: (B, L, L) bool, which items each item sees; None: all of its sequence. `used`: (n,) int64, different
+        rows of the (B × L, hidden); the last layer computes the states of these alone, and others are 0. None: all.
         """
         mask = batch.mask[:, None, None, :] if sight is None else sight[:, None]
-        return self.encoder(self.embedded(batch), mask)
+        return self.encoder(self.embedded(batch), mask, used)
 
     def embedded(self, batch: Sequences) -> Tensor:
         """(B, L, hidden): the same items as they enter the layers."""
@@ -243,6 +252,28 @@ class Network(nn.Module):
     def _predict(self, head: nn.Module, states: Tensor, chosen: Tensor) -> Tensor:
         logits: Tensor = head(states[chosen[:, 0], chosen[:, 1]], self.bert.embeddings.word_embeddings.weight)
         return logits
+
+
+def used_items(
+    batch: Sequences,
+    chosen: Tensor,
+    pooling: Literal["content", "mean", "cls"] | None,
+    multiple: int = USED_MULTIPLE,
+) -> Tensor | None:
+    """(n,) int64: the rows of (B × L, hidden) that `words` reads at `chosen` and, unless it is None, `pooled`.
+
+    Unused rows fill n up to a `multiple`. None on an accelerator, where counting would make the processor wait.
+    """
+    if chosen.device.type != "cpu":
+        return None
+    used = torch.zeros_like(batch.mask)
+    if pooling == "cls":
+        used[:, 0] = True
+    elif pooling is not None:
+        used |= batch.content if pooling == "content" else batch.mask
+    used[chosen[:, 0], chosen[:, 1]] = True
+    count = -(-int(used.sum()) // multiple) * multiple
+    return used.flatten().sort(descending=True, stable=True).indices[:count]
 
 
 def pooled(states: Tensor, batch: Sequences, pooling: Literal["content", "mean", "cls"]) -> Tensor:

@@ -9,7 +9,7 @@ import transformers
 from vlmixer.artifacts.errors import UserError
 from vlmixer.model.bert import load_bert
 from vlmixer.model.config import ModelConfig
-from vlmixer.model.network import Network
+from vlmixer.model.network import Network, used_items
 from vlmixer.model.padding import pad
 from vlmixer.model.views import NOWHERE, Regions, View
 
@@ -266,3 +266,44 @@ def test_regions_carry_the_segment_of_their_text_where_the_setting_says_so():
     assert torch.equal(embed(0), embed(1))
     assert not torch.allclose(embed(0, patch_segments=True), embed(1, patch_segments=True), atol=1e-3)
     assert not torch.allclose(embed(0, patch_segments=True), embed(0), atol=1e-3)
+
+
+@pytest.mark.parametrize("pooling", ["content", "mean", "cls", None])
+@pytest.mark.parametrize("multiple", [1, 4, 128])
+def test_a_last_layer_for_used_items_alone_gives_the_same_losses_and_gradients(pooling, multiple):
+    torch.manual_seed(0)
+    network = Network(replace(CONFIG, pooling=pooling or "content"), VOCABULARY, FEATURE_DIM)
+    batch = pad(VIEWS)
+    chosen = torch.tensor([[0, 2], [1, 4], [1, 4], [2, 1]])  # a patch may predict several pieces
+
+    def losses_and_gradients(used):
+        network.zero_grad()
+        states = network.bert(batch, used=used)
+        words = network.words(states, chosen).logsumexp(1).sum()
+        vectors = network.project(states, batch)[:, 0].sum() if pooling else torch.zeros(())
+        (words + vectors).backward()
+        gradients = {name: part.grad.clone() for name, part in network.named_parameters() if part.grad is not None}
+        return states, words, vectors, gradients
+
+    used = used_items(batch, chosen, pooling, multiple)
+    states, words, vectors, gradients = losses_and_gradients(used)
+    plain, plain_words, plain_vectors, plain_gradients = losses_and_gradients(None)
+    assert torch.allclose(words, plain_words, rtol=1e-6)
+    assert torch.allclose(vectors, plain_vectors, atol=1e-6)
+    assert gradients.keys() == plain_gradients.keys()
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, plain_gradients[name], atol=1e-6), name
+    others = np.setdiff1d(np.arange(batch.mask.numel()), used.numpy())
+    assert torch.allclose(states.flatten(0, 1)[used], plain.flatten(0, 1)[used], atol=1e-6)
+    assert not states.flatten(0, 1)[others].any()
+
+
+def test_the_items_that_are_used():
+    batch = pad(VIEWS)  # three sequences of six places; the last of the first and of the third is padding
+    chosen = torch.tensor([[0, 2], [1, 4], [1, 4]])
+    assert used_items(batch, chosen, None, 1).tolist() == [2, 10]
+    assert used_items(batch, chosen, "cls", 1).tolist() == [0, 2, 6, 10, 12]
+    assert used_items(batch, chosen, "content", 1).tolist() == [1, 2, 3, 8, 9, 10, 11, 13, 15, 16]
+    assert used_items(batch, chosen, None, 4).tolist() == [2, 10, 0, 1]
+    assert used_items(batch, chosen, None).tolist()[:2] == [2, 10]
+    assert sorted(used_items(batch, chosen, None).tolist()) == list(range(18))
