@@ -204,7 +204,8 @@ def of_few_shapes(batch: Masked, text: int = 16, regions: int = 4) -> Masked:
             continue
         filler = -1 if field.name == "region_positions" else 0
         arrays[field.name] = functional.pad(value, (0, widths[field.name] - value.shape[1]), value=filler)
-    return replace(batch, sequences=Sequences(**arrays))
+    row, column = batch.used // sequences.mask.shape[1], batch.used % sequences.mask.shape[1]
+    return replace(batch, sequences=Sequences(**arrays), used=row * length + column)
 
 
 def draw_photos(folder: Path, count: int) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -107,8 +108,8 @@ def padded_masked(masked: MaskedViews) -> MaskedArrays | None:
     return MaskedArrays(padded(masked.views), masked.chosen, masked.targets, masked.words) if masked.views else None
 
 
-def assemble(parts: Sequence[Part]) -> Batch:
-    """The batch of a step, from the parts of a rank's readers."""
+def assemble(parts: Sequence[Part], pooling: Literal["content", "mean", "cls"] | None) -> Batch:
+    """The batch of a step, from the parts of a rank's readers. `pooling`: that of the pairs; None: no contrast."""
     mixed, images = (joined_masked([getattr(part, name) for part in parts]) for name in ("mixed", "images"))
     text, view = (joined_masked([getattr(part, name) for part in parts]) for name in ("text", "view"))
     assert mixed is not None  # each reader has at least one sentence per step
@@ -121,7 +122,7 @@ def assemble(parts: Sequence[Part]) -> Batch:
         tags=int(images.words.max(initial=-1)) + 1 if images is not None else 0,
         mixed=mixed.tensors(),
         images=None if images is None else images.tensors(),
-        text=None if text is None else text.tensors(),
-        view=None if view is None else view.tensors(),
+        text=None if text is None else text.tensors(pooling),
+        view=None if view is None else view.tensors(pooling),
         sentences=torch.from_numpy(np.concatenate([part.sentences for part in parts])),
     )

@@ -60,7 +60,7 @@ class Loader(PartLoader[Part, Batch]):
 
     def assemble(self, parts: Sequence[Part]) -> Batch:
         """The batch of a step."""
-        return assemble(parts)
+        return assemble(parts, self._model.pooling if self._train.contrastive_weight else None)
 
     def _streams(self, reader: int) -> tuple[Stream[EncodedSentence], Stream[View] | None]:
         shards, train, model = self._shards, self._train, self._model

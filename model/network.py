@@ -18,8 +18,6 @@ from vlmixer.model.views import BOX_NUMBERS
 LAYER_NORM_EPSILON = 1e-12  # BERT's
 INITIAL_DEVIATION = 0.02  # BERT's
 SEGMENTS = 2
-USED_MULTIPLE = 128
-"""The last layer's items are a multiple of this: a CPU prepares a matrix product anew for each number of rows."""
 
 
 @dataclass(frozen=True)
@@ -252,28 +250,6 @@ class Network(nn.Module):
     def _predict(self, head: nn.Module, states: Tensor, chosen: Tensor) -> Tensor:
         logits: Tensor = head(states[chosen[:, 0], chosen[:, 1]], self.bert.embeddings.word_embeddings.weight)
         return logits
-
-
-def used_items(
-    batch: Sequences,
-    chosen: Tensor,
-    pooling: Literal["content", "mean", "cls"] | None,
-    multiple: int = USED_MULTIPLE,
-) -> Tensor | None:
-    """(n,) int64: the rows of (B × L, hidden) that `words` reads at `chosen` and, unless it is None, `pooled`.
-
-    Unused rows fill n up to a `multiple`. None on an accelerator, where counting would make the processor wait.
-    """
-    if chosen.device.type != "cpu":
-        return None
-    used = torch.zeros_like(batch.mask)
-    if pooling == "cls":
-        used[:, 0] = True
-    elif pooling is not None:
-        used |= batch.content if pooling == "content" else batch.mask
-    used[chosen[:, 0], chosen[:, 1]] = True
-    count = -(-int(used.sum()) // multiple) * multiple
-    return used.flatten().sort(descending=True, stable=True).indices[:count]
 
 
 def pooled(states: Tensor, batch: Sequences, pooling: Literal["content", "mean", "cls"]) -> Tensor:

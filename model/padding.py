@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from vlmixer.model.network import Sequences
 from vlmixer.model.transfer import moved
 from vlmixer.model.views import View
+
+USED_MULTIPLE = 128
+"""The number of used items is a multiple of this: a CPU prepares a matrix product anew for each number of rows."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +51,22 @@ class MaskedArrays:
     targets: np.ndarray
     words: np.ndarray
 
-    def tensors(self) -> "Masked":
-        """The same, sharing memory."""
-        parts = map(torch.from_numpy, (self.chosen, self.targets, self.words))
+    def tensors(self, pooling: Literal["content", "mean", "cls"] | None = None) -> "Masked":
+        """The same, sharing memory. `pooling`: how the states are pooled, too; None: they are not."""
+        used = used_items(self.sequences, self.chosen, pooling)
+        parts = map(torch.from_numpy, (self.chosen, self.targets, self.words, used))
         return Masked(self.sequences.tensors(), *parts)
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Sequences with masked pieces. `chosen`, `targets` and `words` as in MaskedArrays."""
+    """Sequences with masked pieces. `chosen`, `targets` and `words` as in MaskedArrays; `used` as of `used_items`."""
 
     sequences: Sequences
     chosen: Tensor
     targets: Tensor
     words: Tensor
+    used: Tensor
 
     def to(self, device: torch.device) -> "Masked":
         """The same on `device`."""
@@ -93,6 +99,26 @@ def padded(views: Sequence[View]) -> Padded:
         mask=mask,
         content=np.where(content.any(1, keepdims=True), content, mask),
     )
+
+
+def used_items(
+    sequences: Padded,
+    chosen: np.ndarray,
+    pooling: Literal["content", "mean", "cls"] | None,
+    multiple: int = USED_MULTIPLE,
+) -> np.ndarray:
+    """(n,) int64: the items, as rows of the (B × L), that must predict and, unless it is None, those of the `pooling`.
+
+    Unused items fill n up to a `multiple`, as far as there are any.
+    """
+    used = np.zeros(sequences.mask.shape, bool)
+    if pooling == "cls":
+        used[:, 0] = True
+    elif pooling is not None:
+        used |= sequences.content if pooling == "content" else sequences.mask
+    used[chosen[:, 0], chosen[:, 1]] = True
+    count = -(-int(used.sum()) // multiple) * multiple
+    return np.argsort(~used.reshape(-1), kind="stable")[:count]
 
 
 def joined(parts: Sequence[Padded | None]) -> Padded | None:

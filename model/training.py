@@ -32,8 +32,7 @@ from vlmixer.model.loop import (
     require_local,
     torch_seed,
 )
-from vlmixer.model.network import Network, used_items
-from vlmixer.model.padding import Masked
+from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks, from_environment
 from vlmixer.model.readers import readers_of
@@ -76,12 +75,12 @@ class Losses(Objective):
         counts["masked_tags"] = batch.tags
         share = dict(zip(counts, ranks.shares(list(counts.values()), nothing.device), strict=True))
         if config.masked_language_weight:
-            logits = network.words(self._states(batch.mixed), batch.mixed.chosen)
+            logits = network.words(network.bert(batch.mixed.sequences, used=batch.mixed.used), batch.mixed.chosen)
             found["masked_language"] = share["masked_language"] * objectives.masked_language_modelling(
                 logits, batch.mixed.targets
             )
         if config.masked_tags_weight and (images := batch.images) is not None:
-            logits = network.tag_pieces(self._states(images), images.chosen)
+            logits = network.tag_pieces(network.bert(images.sequences, used=images.used), images.chosen)
             found["masked_tags"] = share["masked_tags"] * objectives.masked_tag_prediction(
                 logits, images.targets, images.words, batch.tags
             )
@@ -92,7 +91,7 @@ class Losses(Objective):
             name, weight = of_words[side]
             if part is None or not (weight or config.contrastive_weight):
                 continue
-            states = self._states(part, pooled=bool(config.contrastive_weight))
+            states = network.bert(part.sequences, used=part.used)
             if weight:
                 logits = network.words(states, part.chosen)
                 found[name] = share[name] * objectives.masked_language_modelling(logits, part.targets)
@@ -103,12 +102,6 @@ class Losses(Objective):
             contrast = objectives.contrastive(text, view, sentences, config.temperature)
             found["contrastive"] = ranks.summed_gradient(contrast)
         return torch.stack(list(found.values()))
-
-    def _states(self, part: Masked, pooled: bool = False) -> Tensor:
-        """(B, L, hidden): the states of the items that must predict and, with `pooled`, of those that are pooled."""
-        used = used_items(part.sequences, part.chosen, self.network.pooling if pooled else None)
-        states: Tensor = self.network.bert(part.sequences, used=used)
-        return states
 
     def total(self, losses: Tensor) -> Tensor:
         """The weighted sum of `losses`, (5,), as a scalar."""

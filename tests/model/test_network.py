@@ -9,8 +9,8 @@ import transformers
 from vlmixer.artifacts.errors import UserError
 from vlmixer.model.bert import load_bert
 from vlmixer.model.config import ModelConfig
-from vlmixer.model.network import Network, used_items
-from vlmixer.model.padding import pad
+from vlmixer.model.network import Network
+from vlmixer.model.padding import pad, padded, used_items
 from vlmixer.model.views import NOWHERE, Regions, View
 
 CONFIG = ModelConfig(
@@ -285,7 +285,7 @@ def test_a_last_layer_for_used_items_alone_gives_the_same_losses_and_gradients(p
         gradients = {name: part.grad.clone() for name, part in network.named_parameters() if part.grad is not None}
         return states, words, vectors, gradients
 
-    used = used_items(batch, chosen, pooling, multiple)
+    used = torch.from_numpy(used_items(padded(VIEWS), chosen.numpy(), pooling, multiple))
     states, words, vectors, gradients = losses_and_gradients(used)
     plain, plain_words, plain_vectors, plain_gradients = losses_and_gradients(None)
     assert torch.allclose(words, plain_words, rtol=1e-6)
@@ -299,8 +299,8 @@ def test_a_last_layer_for_used_items_alone_gives_the_same_losses_and_gradients(p
 
 
 def test_the_items_that_are_used():
-    batch = pad(VIEWS)  # three sequences of six places; the last of the first and of the third is padding
-    chosen = torch.tensor([[0, 2], [1, 4], [1, 4]])
+    batch = padded(VIEWS)  # three sequences of six places; the last of the first and of the third is padding
+    chosen = np.array([[0, 2], [1, 4], [1, 4]])
     assert used_items(batch, chosen, None, 1).tolist() == [2, 10]
     assert used_items(batch, chosen, "cls", 1).tolist() == [0, 2, 6, 10, 12]
     assert used_items(batch, chosen, "content", 1).tolist() == [1, 2, 3, 8, 9, 10, 11, 13, 15, 16]
