@@ -8,6 +8,7 @@ import apache_beam as beam
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.shared import Shared
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rng import stable_id
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.beam.metrics import count, measure
@@ -24,10 +25,11 @@ BATCH = 128
 
 
 class TagSentences(WithRejects):
-    """PCollection of str, (key, text) or `Text` → PCollection[TaggedSentence].
+    """PCollection of str, (key, text), or rows with these fields, such as `Text` → PCollection[TaggedSentence].
 
     Sentences without a mention are rejects: `no_mention`, `not_meant`; texts that cannot be used, too: `too_long`,
-    `empty_line`, … Works on unbounded collections. Repeated sentences stay: put `beam.Distinct()` before it.
+    `empty_line`, `missing_field` (None), … Works on unbounded collections.
+    Repeated sentences stay: put `beam.Distinct()` before it.
     """
 
     def __init__(
@@ -83,10 +85,13 @@ class _Tag(beam.DoFn):
         )
 
     @no_annotations
-    def process(self, batch: Sequence[str | tuple[str, str]]) -> Iterator[Any]:
+    def process(self, batch: Sequence[object]) -> Iterator[Any]:
         began = time.monotonic()
         usable: list[tuple[str, str]] = []
         for key, text in map(_keyed, batch):
+            if text is None:
+                yield from reject(STEP, key, "missing_field")
+                continue
             wrong = why_unusable(text, self._settings.min_characters, self._settings.max_characters)
             if wrong is None:
                 usable.append((key, text))
@@ -102,7 +107,21 @@ class _Tag(beam.DoFn):
         measure(STEP, "milliseconds", round(1000 * (time.monotonic() - began)))
 
 
-def _keyed(element: str | tuple[str, str]) -> tuple[str, str]:
-    """The key and the text, without white space around it."""
-    key, text = (stable_id("text", element), element) if isinstance(element, str) else element
-    return key, text.strip()
+def _keyed(element: object) -> tuple[str, str | None]:
+    """The key and the text, without white space around it; None for no text. Rows are read by name, in any order.
+
+    Raises UserError for other elements.
+    """
+    if isinstance(element, str):
+        return stable_id("text", element), element.strip()
+    key, text = getattr(element, "key", None), getattr(element, "text", None)
+    if type(element) is tuple and len(element) == 2:
+        key, text = element
+    elif not (hasattr(element, "key") and hasattr(element, "text")):
+        key = None
+    if not isinstance(key, str) or not (text is None or isinstance(text, str)):
+        raise UserError(
+            f"TagSentences: an element is {repr(element)[:100]}, expected a str, (key, text), or a row with the fields "
+            "key and text, both str. Put a beam.Map before it that makes one."
+        )
+    return key, None if text is None else text.strip()

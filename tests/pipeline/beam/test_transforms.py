@@ -110,6 +110,32 @@ def test_plain_texts_have_a_key_of_their_content_and_keys_with_dots_are_replaced
     run(build)
 
 
+def test_rows_are_read_by_name_and_an_absent_text_is_a_reject():
+    def build(pipeline: beam.Pipeline) -> None:
+        rows = [beam.Row(text="a dog", lang="en", key="a"), beam.Row(text=None, lang="en", key="b")]
+        pairs = pipeline | "pairs" >> beam.Create([("c", None), ("d", "a cat")])
+        tagged, rejects = (
+            (pipeline | "rows" >> beam.Create(rows), pairs)
+            | beam.Flatten()
+            | TagSentences("coco", "rules").with_rejects()
+        )
+        found = tagged | beam.Map(lambda row: (row.sentence_id, row.text))
+        assert_that(found, equal_to([("a", "a dog"), ("d", "a cat")]), label="tagged")
+        lost = [("b", "missing_field", ""), ("c", "missing_field", "")]
+        assert_that(rejects | beam.Map(tuple), equal_to(lost), label="rejects")
+
+    run(build)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [(17, "a dog"), ("a", b"a dog"), {"key": "a", "text": "a dog"}, ("a", "b", "c"), None, beam.Row(id="a", text="b")],
+)
+def test_an_element_that_is_no_text_is_shown_with_what_was_expected(element: object):
+    with pytest.raises(Exception, match=r"TagSentences: an element is .*, expected a str, \(key, text\), or a row"):
+        run(lambda pipeline: pipeline | beam.Create([element]) | TagSentences("coco", "rules"))
+
+
 def test_sentences_as_the_stage_tags_them(small_run: Corpus):
     expected = rows_of(small_run.folder / "out" / "tagged")
 
