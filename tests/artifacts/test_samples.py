@@ -95,6 +95,33 @@ def test_the_tar_is_the_one_that_tarfile_writes():
         tar_of(MixedSample(**vars(mixed()) | {"key": "x" * 96}))
 
 
+def test_a_tar_that_others_wrote_or_went_on_with_is_read():
+    whole = tar_of(mixed(), pictured(1), image(2))
+    ours = members(whole)
+    for number in range(len(ours) + 1):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            for place, (name, data) in enumerate(ours):
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = len(data), place >= number
+                tar.addfile(member, io.BytesIO(data))
+        assert all(same(one, other) for one, other in zip(read(buffer.getvalue()), read(whole), strict=True))
+
+
+def test_damage_in_a_tar_of_others_is_named():
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, data in (*members(tar_of(mixed())), ("s1-00.json", b"{}"), ("s1-00.exe", b"")):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(data), 1
+            tar.addfile(member, io.BytesIO(data))
+    with pytest.raises(UserError, match=r"damaged at s1-00\.exe \(expected the member \.txt"):
+        read(buffer.getvalue())
+    for length in range(1024, buffer.tell(), 500):
+        with pytest.raises(UserError, match="damaged at s"):
+            read(buffer.getvalue()[:length])
+
+
 def test_features_need_not_be_contiguous():
     sample = mixed()
     turned = MixedSample(**vars(sample) | {"features": np.asfortranarray(sample.features)})
