@@ -4,11 +4,14 @@
 vocabularies hold ("trees", "gentleman"). The other functions only look at a word's ending and in a short table.
 """
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import inflect
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 IRREGULAR = {
     "calves": "calf", "cattle": "cattle", "children": "child", "feet": "foot", "firemen": "fireman",
@@ -116,6 +119,18 @@ def _singular(noun: str) -> str | None:
 
 @cache
 def _engine() -> "inflect.engine":
-    import inflect  # takes seconds
+    import typeguard
 
+    # inflect has typeguard rewrite its functions at the import, which takes a second, and check their arguments at each
+    # call. We pass it nouns of two letters or more, which it accepts.
+    checked = typeguard.typechecked
+    typeguard.typechecked = _unchecked  # type: ignore[assignment]
+    try:
+        import inflect
+    finally:
+        typeguard.typechecked = checked
     return inflect.engine()
+
+
+def _unchecked(function: Function) -> Function:
+    return function

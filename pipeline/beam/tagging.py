@@ -58,7 +58,7 @@ class TagSentences(WithRejects):
             min_characters=min_characters,
             max_characters=max_characters,
         )
-        # Made once and sent to the workers: deriving all forms of the words takes seconds.
+        # Made once and sent to the workers: deriving all forms of many words takes a second.
         matcher = make_matcher(known, settings.stop_words, load_spacy(settings.spacy_model))
         self._tag = _Tag(known, settings, matcher)
         self._spread = spread

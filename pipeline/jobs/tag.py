@@ -180,7 +180,7 @@ class _Job:
 
     @cached_property
     def matcher(self) -> Matcher:
-        """Made once and sent to the workers: deriving all forms of the words takes seconds."""
+        """Made once and sent to the workers: deriving all forms of many words takes a second."""
         return make_matcher(self.vocabulary, self.text.stop_words, self.nlp)
 
     def find(self, plan: Plan, inputs: Sequence[FileStat]) -> list[int]:

@@ -50,7 +50,7 @@ class Tagger:
     """Finds the grounded words of sentences. `description` names the rules or pipeline, for manifests and logs.
 
     tag_modifiers: also tag concepts that only modify the next noun ("*cat* food"). matcher: the result of
-    `make_matcher` for the same arguments; making it takes seconds.
+    `make_matcher` for the same arguments; making it takes time with many words.
     """
 
     def __init__(

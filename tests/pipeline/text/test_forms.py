@@ -1,6 +1,8 @@
 """In which forms a word of a vocabulary stands in text."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -104,3 +106,17 @@ def test_no_form_of_a_built_in_word_is_malformed(name):
             assert form
     assert "bu" not in forms_of("bus")
     assert "len" not in forms_of("lens")
+
+
+def test_inflect_is_imported_without_checks_that_take_a_second_to_make():
+    program = """
+import typeguard
+before = typeguard.typechecked
+from vlmixer.pipeline.text.forms import inflections_of
+print(inflections_of("giraffe"))
+import inflect
+print(inflect.engine.plural_noun.__globals__["typechecked"] is before)
+print("TypeCheckMemo" in inflect.engine.plural_noun.__code__.co_names, typeguard.typechecked is before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["('giraffes',)", "False", "False True"]
