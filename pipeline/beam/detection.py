@@ -1,7 +1,9 @@
 """DetectRegions: the regions of images, by Beam's RunInference."""
 
+import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +12,16 @@ from apache_beam.io.fileio import ReadableFile
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
 from apache_beam.typehints.decorators import no_annotations
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.beam.metrics import NAMESPACE, count, measure
 from vlmixer.pipeline.beam.outputs import MAIN, REJECTS, WithRejects, reject
-from vlmixer.pipeline.beam.rows import DetectedImage, DetectedRegion
+from vlmixer.pipeline.beam.rows import DetectedImage, DetectedRegion, pair_of
 from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.decoding import crop_jpeg
 from vlmixer.pipeline.image.detection import DetectorFinder, detect_batch, load_with_concepts
+from vlmixer.pipeline.image.detectors.base import Detector
 from vlmixer.pipeline.image.detectors.loading import DetectorSpec, detector_spec
 from vlmixer.pipeline.image.parts import IMAGES_PER_BATCH
 from vlmixer.pipeline.image.photos import MAX_PIXELS_PER_BATCH, ImageSource, Photo, decode_photo, max_file_bytes
@@ -26,37 +30,43 @@ from vlmixer.pipeline.image.regions import Region
 
 STEP = "detect"
 Image = Any
-"""A name and the bytes of an image file; a ReadableFile of `fileio.ReadMatches`; or a path."""
+"""A name and the bytes of an image file, as a pair, row or dict; a ReadableFile of `fileio.ReadMatches`; or a path."""
 Found = list[Region] | tuple[str, str]
 """The regions that are kept, or why the photo cannot be used: a reason and its detail."""
 
 
 class DetectRegions(WithRejects):
-    """PCollection of (name, bytes), of `fileio.ReadableFile` or of paths → PCollection[DetectedImage].
+    """PCollection of (name, bytes), of rows or dicts with the fields name and data, such as `ImageFile`, of
+    `fileio.ReadableFile`, or of paths → PCollection[DetectedImage].
 
-    Images that cannot be decoded, or on which the detector fails, and images without regions are rejects; the others of
-    their batch are not affected. Works on unbounded collections.
+    Images that cannot be read or decoded, or on which the detector fails, and images without regions are rejects; the
+    others of their batch are not affected. A detector that fails whatever the image, or breaks its protocol, is an
+    error. Works on unbounded collections.
     """
 
     def __init__(
         self,
-        detector: str = ImageSettings.detector,
+        detector: str | Callable[..., Detector] = ImageSettings.detector,
         vocabulary: str | Vocabulary = "coco",
         settings: ImageSettings | None = None,
         *,
         one_model_per_machine: bool = False,
         import_paths: Sequence[str] = (),
     ) -> None:
-        """detector: as `images.detector` in a config. settings: weights, thresholds, device, and what else that section
-        has. one_model_per_machine: its processes share a model, if the engine can. import_paths: folders with your own
+        """detector: as `images.detector` in a config; or a class of your own itself, which Beam sends to the workers
+        with the job, also from `__main__`. settings: weights, thresholds, device, and what else that section has.
+        one_model_per_machine: its processes share a model, if the engine can. import_paths: folders with your own
         detector's module; on other machines it must be installed.
 
         Raises CallError if weights or device are missing. Labels are compared with the vocabulary on the workers.
         """
         super().__init__()
-        self._settings = replace(settings or ImageSettings(), detector=detector)
+        name = detector if isinstance(detector, str) else f"class {getattr(detector, '__qualname__', repr(detector))}"
+        self._settings = replace(settings or ImageSettings(), detector=name)
         known = load_vocabulary(vocabulary) if isinstance(vocabulary, str) else vocabulary
         spec = detector_spec(self._settings, import_paths)
+        if not isinstance(detector, str):
+            spec = replace(spec, given=detector)
         self._model = RegionModel(spec, known, self._settings, one_model_per_machine=one_model_per_machine)
 
     def expand(self, images: beam.PCollection) -> Any:
@@ -116,11 +126,11 @@ class Regions:
     def find(self, photos: Sequence[Photo]) -> list[Found]:
         """What is found in each photo. Raises UserError if the detector breaks its protocol."""
         log = RejectLog(STEP)
-        kept = {id(photo): found for photo, found in detect_batch(self._finder, photos, self._settings, log)}
-        wrong = {(each.source, each.key): (each.reason, each.detail) for each in log.rejects}
-        return [
-            kept.get(id(photo)) or wrong.get((photo.ref.source, photo.ref.key), ("no_region", "")) for photo in photos
-        ]
+        # By their places in the batch: two photos may have one name.
+        numbered = [replace(photo, ref=replace(photo.ref, key=str(place))) for place, photo in enumerate(photos)]
+        kept = {photo.ref.key: found for photo, found in detect_batch(self._finder, numbered, self._settings, log)}
+        wrong = {each.key: (each.reason, each.detail) for each in log.rejects}
+        return [kept.get(photo.ref.key) or wrong.get(photo.ref.key, ("no_region", "")) for photo in numbered]
 
 
 class _Decode(beam.DoFn):
@@ -130,27 +140,35 @@ class _Decode(beam.DoFn):
 
     @no_annotations
     def process(self, image: Image) -> Iterator[Any]:
-        ref = ImageRef(_name_of(image))
-        found = self._photo(ref, image)
+        name, data = _named(image)
+        ref = ImageRef(name)
+        found = self._photo(ref, data)
         if isinstance(found, Unreadable):
             yield from reject(STEP, ref.source, found.reason, found.detail)
         else:
             count(STEP, "decoded")
             yield found
 
-    def _photo(self, ref: ImageRef, image: Image) -> Photo | Unreadable:
-        if isinstance(image, str):
+    def _photo(self, ref: ImageRef, data: bytes | ReadableFile | Unreadable | None) -> Photo | Unreadable:
+        if isinstance(data, Unreadable):
+            return data
+        if data is None:
             ((_, photo),) = self._source.photos([ref])
             return photo
         most = int(max_file_bytes(self._max_pixels))
-        if isinstance(image, ReadableFile):
-            with image.open() as file:
-                data = file.read(most + 1)
-        else:
-            data = image[1]
-        if len(data) > most:
-            return Unreadable("too_large_file", f"{len(data)} bytes or more")
-        return decode_photo(ref, data, self._max_pixels)
+        try:
+            content = data if isinstance(data, bytes) else _read(data, most + 1)
+        except (OSError, EOFError, zlib.error) as error:  # the file was removed since it was found, or is a damaged .gz
+            return Unreadable("unreadable_file", f"{type(error).__name__}: {error}")
+        if len(content) > most:
+            return Unreadable("too_large_file", f"{len(content)} bytes or more")
+        return decode_photo(ref, content, self._max_pixels)
+
+
+def _read(image: ReadableFile, most: int) -> bytes:
+    with image.open() as file:
+        content: bytes = file.read(most)
+    return content
 
 
 class _CutCrops(beam.DoFn):
@@ -181,10 +199,21 @@ class _CutCrops(beam.DoFn):
         yield DetectedImage(photo.ref.image_id, photo.ref.source, photo.width, photo.height, regions)
 
 
-def _name_of(image: Image) -> str:
-    if isinstance(image, str):
-        return image
-    return image.metadata.path if isinstance(image, ReadableFile) else image[0]
+def _named(image: Image) -> tuple[str, bytes | ReadableFile | Unreadable | None]:
+    """The name of an image, and its bytes; None for a path, which is read by its name. Raises UserError."""
+    if isinstance(image, str | os.PathLike):
+        return os.fsdecode(image), None
+    if isinstance(image, ReadableFile):
+        return image.metadata.path, image
+    name, data = pair_of(image, "name", "data") or (None, None)
+    if isinstance(name, str) and isinstance(data, bytes | bytearray | memoryview):
+        return name, bytes(data)
+    if isinstance(name, str) and data is None:
+        return name, Unreadable("missing_field")
+    raise UserError(
+        f"DetectRegions: an element is {repr(image)[:100]}, expected (name, bytes), a row or dict with the fields "
+        "name, a str, and data, bytes, a fileio.ReadableFile, or a path. Put beam.Map or fileio.ReadMatches before it."
+    )
 
 
 def _pixels(photo: Photo) -> int:

@@ -1,8 +1,8 @@
 """The elements of the public transforms: rows with a schema, which SQL, other languages and Beam's sinks can read."""
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -16,6 +16,13 @@ class Text(NamedTuple):
 
     key: str
     text: str
+
+
+class ImageFile(NamedTuple):
+    """The bytes of an image file. `name` is unique: the image's id is a hash of it."""
+
+    name: str
+    data: bytes
 
 
 class GroundedWord(NamedTuple):
@@ -74,7 +81,7 @@ class WrittenFile(NamedTuple):
     sha256: str
 
 
-for _row in (Text, GroundedWord, TaggedSentence, DetectedRegion, DetectedImage, Rejected, WrittenFile):
+for _row in (Text, ImageFile, GroundedWord, TaggedSentence, DetectedRegion, DetectedImage, Rejected, WrittenFile):
     beam.coders.registry.register_coder(_row, beam.coders.RowCoder)
 
 
@@ -84,3 +91,18 @@ def plain_key(key: str) -> str:
     Keys become names in tars, where a dot would end them.
     """
     return key if _PLAIN.fullmatch(key) else stable_id("key", key)
+
+
+def fields_of(element: object, *names: str) -> tuple[Any, ...] | None:
+    """The values of these fields of a row (beam.Row, NamedTuple, dataclass) or a dict; None if it lacks one."""
+    if isinstance(element, Mapping):
+        return tuple(element[name] for name in names) if all(name in element for name in names) else None
+    return tuple(getattr(element, name) for name in names) if all(hasattr(element, name) for name in names) else None
+
+
+def pair_of(element: object, first: str, second: str) -> tuple[Any, Any] | None:
+    """The two parts of a plain tuple, or of what has two such fields, in any order; None for other elements."""
+    if type(element) is tuple:
+        return element if len(element) == 2 else None
+    found = fields_of(element, first, second)
+    return None if found is None else (found[0], found[1])

@@ -13,7 +13,7 @@ from vlmixer.artifacts.rng import stable_id
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.beam.metrics import count, measure
 from vlmixer.pipeline.beam.outputs import MAIN, REJECTS, WithRejects, reject
-from vlmixer.pipeline.beam.rows import GroundedWord, TaggedSentence, plain_key
+from vlmixer.pipeline.beam.rows import GroundedWord, TaggedSentence, pair_of, plain_key
 from vlmixer.pipeline.config import HARDLY_VISUAL, TextSettings
 from vlmixer.pipeline.text.matching import Matcher
 from vlmixer.pipeline.text.readers.reader import why_unusable
@@ -25,7 +25,7 @@ BATCH = 128
 
 
 class TagSentences(WithRejects):
-    """PCollection of str, (key, text), or rows with these fields, such as `Text` → PCollection[TaggedSentence].
+    """PCollection of str, (key, text), rows or dicts with these fields, such as `Text` → PCollection[TaggedSentence].
 
     Sentences without a mention are rejects: `no_mention`, `not_meant`; texts that cannot be used, too: `too_long`,
     `empty_line`, `missing_field` (None), … Works on unbounded collections.
@@ -108,20 +108,16 @@ class _Tag(beam.DoFn):
 
 
 def _keyed(element: object) -> tuple[str, str | None]:
-    """The key and the text, without white space around it; None for no text. Rows are read by name, in any order.
+    """The key and the text, without white space around it; None for no text. Rows and dicts are read by name.
 
     Raises UserError for other elements.
     """
     if isinstance(element, str):
         return stable_id("text", element), element.strip()
-    key, text = getattr(element, "key", None), getattr(element, "text", None)
-    if type(element) is tuple and len(element) == 2:
-        key, text = element
-    elif not (hasattr(element, "key") and hasattr(element, "text")):
-        key = None
+    key, text = pair_of(element, "key", "text") or (None, None)
     if not isinstance(key, str) or not (text is None or isinstance(text, str)):
         raise UserError(
-            f"TagSentences: an element is {repr(element)[:100]}, expected a str, (key, text), or a row with the fields "
-            "key and text, both str. Put a beam.Map before it that makes one."
+            f"TagSentences: an element is {repr(element)[:100]}, expected a str, (key, text), or a row or dict with "
+            "the fields key and text, both str. Put a beam.Map before it that makes one."
         )
     return key, None if text is None else text.strip()

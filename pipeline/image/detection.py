@@ -12,6 +12,7 @@ from vlmixer.bank.concepts import Vocabulary
 from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.boxes.index import BoxIndex
 from vlmixer.pipeline.image.detectors.base import Detections, Detector
+from vlmixer.pipeline.image.detectors.broken import raise_if_broken
 from vlmixer.pipeline.image.detectors.loading import (
     BOXES,
     TSV,
@@ -241,13 +242,14 @@ def region_choice(settings: ImageSettings) -> RegionChoice:
 def detect_each(detector: Detector, photos: Sequence[Photo], log: RejectLog) -> list[Detections | None]:
     """The detector's result for each photo. If it raises for all of them together, they are tried one by one.
 
-    Raises UserError if it gives another number of results.
+    Raises UserError if it gives another number of results, or if it fails whatever the photo.
     """
     try:
         pixels = [photo.pixels for photo in photos if photo.pixels is not None]
         found: list[Detections | None] = list(detector.detect(pixels))
     except Exception as error:  # A detector may be anyone's code: an exception for one image must not lose the others.
         if len(photos) == 1:
+            raise_if_broken(detector, error)
             log.add(photos[0].ref.source, photos[0].ref.key, "failed_in_detector", f"{type(error).__name__}: {error}")
             return [None]
     else:

@@ -43,7 +43,8 @@ class Detector(Protocol):
         """The regions of each image. images: upright RGB, uint8 (height, width, 3), sizes may differ.
 
         The result of an image must not depend on the other images. If this raises, the pipeline calls it again for one
-        image at a time, and rejects the images for which it raises again.
+        image at a time, and rejects the images for which it raises again. Mistakes in the code, such as a NameError,
+        stop the work.
         """
         ...
 

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
@@ -70,7 +70,7 @@ class DetectorSpec:
 
     weights: None for the detector's own default. features, feature_options: of the config's section `images`.
     import_paths: folders in which `pkg.module:Class` is looked for after
-    the installed packages.
+    the installed packages. given: the class itself, in place of its name.
     """
 
     name: str
@@ -81,6 +81,7 @@ class DetectorSpec:
     import_paths: tuple[str, ...] = ()
     features: tuple[str, ...] = (OWN_FEATURES,)
     feature_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    given: Callable[..., Detector] | None = None
 
 
 def resolve_device(device: str, accelerators: Sequence[str] = ACCELERATORS) -> str:
@@ -243,6 +244,8 @@ def _construct(cls: Any, spec: DetectorSpec, arguments: Mapping[str, Any]) -> De
 
 
 def _import_class(spec: DetectorSpec) -> Any:
+    if spec.given is not None:
+        return spec.given
     module_name, colon, class_name = spec.name.partition(":")
     if not colon or not class_name or not all(module_name.split(".")):
         raise CallError(

@@ -113,14 +113,14 @@ def test_plain_texts_have_a_key_of_their_content_and_keys_with_dots_are_replaced
 def test_rows_are_read_by_name_and_an_absent_text_is_a_reject():
     def build(pipeline: beam.Pipeline) -> None:
         rows = [beam.Row(text="a dog", lang="en", key="a"), beam.Row(text=None, lang="en", key="b")]
-        pairs = pipeline | "pairs" >> beam.Create([("c", None), ("d", "a cat")])
+        pairs = pipeline | "pairs" >> beam.Create([("c", None), ("d", "a cat"), {"text": "a bird", "key": "e"}])
         tagged, rejects = (
             (pipeline | "rows" >> beam.Create(rows), pairs)
             | beam.Flatten()
             | TagSentences("coco", "rules").with_rejects()
         )
         found = tagged | beam.Map(lambda row: (row.sentence_id, row.text))
-        assert_that(found, equal_to([("a", "a dog"), ("d", "a cat")]), label="tagged")
+        assert_that(found, equal_to([("a", "a dog"), ("d", "a cat"), ("e", "a bird")]), label="tagged")
         lost = [("b", "missing_field", ""), ("c", "missing_field", "")]
         assert_that(rejects | beam.Map(tuple), equal_to(lost), label="rejects")
 
@@ -129,10 +129,10 @@ def test_rows_are_read_by_name_and_an_absent_text_is_a_reject():
 
 @pytest.mark.parametrize(
     "element",
-    [(17, "a dog"), ("a", b"a dog"), {"key": "a", "text": "a dog"}, ("a", "b", "c"), None, beam.Row(id="a", text="b")],
+    [(17, "a dog"), ("a", b"a dog"), {"id": "a", "text": "a dog"}, ("a", "b", "c"), None, beam.Row(id="a", text="b")],
 )
 def test_an_element_that_is_no_text_is_shown_with_what_was_expected(element: object):
-    with pytest.raises(Exception, match=r"TagSentences: an element is .*, expected a str, \(key, text\), or a row"):
+    with pytest.raises(Exception, match=r"TagSentences: an element is .*, expected a str, \(key, text\), or a row or"):
         run(lambda pipeline: pipeline | beam.Create([element]) | TagSentences("coco", "rules"))
 
 

@@ -61,6 +61,53 @@ def test_only_the_image_that_fails_alone_is_rejected():
     ]
 
 
+class Broken:
+    """Raises the same for all images, or for those of ones alone."""
+
+    labels = ("dog",)
+    feature_dim = 3
+
+    def __init__(self, error: Exception, *, ones_alone: bool = False) -> None:
+        self.error, self.ones_alone = error, ones_alone
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        if not self.ones_alone or any((image == 1).all() for image in images):
+            raise self.error
+        return [no_detections(3) for _ in images]
+
+
+@pytest.mark.parametrize(
+    ("error", "ones_alone"),
+    [
+        (NameError("name 'x' is not defined"), True),
+        (ImportError("no cv2"), True),
+        (NotImplementedError(), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (AttributeError("no attribute 'x'"), False),
+        (TypeError("no len()"), False),
+        (UnboundLocalError("no x"), False),
+    ],
+)
+def test_what_no_image_causes_stops_the_stage(error: Exception, ones_alone: bool):
+    with pytest.raises(UserError, match=rf"Broken\.detect fails for any image: {type(error).__name__}: .*line \d+"):
+        detect_each(Broken(error, ones_alone=ones_alone), PHOTOS, RejectLog("detect"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [AttributeError("'NoneType' object has no attribute 'x'"), TypeError("no len()"), UnboundLocalError("no x"),
+     MemoryError(), RuntimeError("CUDA error: out of memory")],
+)  # fmt: skip
+def test_what_one_image_causes_costs_this_image(error: Exception):
+    found = detect_each(Broken(error, ones_alone=True), PHOTOS, RejectLog("detect"))
+    assert [result is not None for result in found] == [True, False, True]
+
+
+def test_a_detector_s_own_message_stops_the_stage():
+    with pytest.raises(UserError, match=r"^lend me the weights$"):
+        detect_each(Broken(UserError("lend me the weights")), PHOTOS, RejectLog("detect"))
+
+
 def one_region() -> Detections:
     return Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), np.ones((1, 3)))
 
