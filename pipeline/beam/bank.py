@@ -21,7 +21,7 @@ from vlmixer.bank.building import ConceptCounts
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.beam.metrics import count
 from vlmixer.pipeline.beam.outputs import MAIN, REJECTS, WithRejects, reject
-from vlmixer.pipeline.beam.rows import DetectedImage, WrittenFile
+from vlmixer.pipeline.beam.rows import DetectedImage, WrittenFile, as_image
 from vlmixer.pipeline.config import BankSettings
 from vlmixer.pipeline.indexing.candidates import candidates_schema, choose_patches
 
@@ -58,10 +58,11 @@ class ChosenConcept(NamedTuple):
 
 
 class BuildPatchBank(WithRejects):
-    """PCollection[DetectedImage] → PCollection[WrittenFile], with the bank's files in the folder `out`.
+    """PCollection of DetectedImage, or of rows or dicts with its fields → PCollection[WrittenFile].
 
-    It chooses as stage `index` does. Each concept's candidates, with `diverse` four times `max_patches_per_concept`, go
-    through a shuffle with features and crops, of the other regions only scores and ids. Bounded collections only.
+    The bank's files are in the folder `out`; a bank that is there is replaced. It chooses as stage `index` does. Each
+    concept's candidates, with `diverse` four times `max_patches_per_concept`, go through a shuffle with features and
+    crops, of the other regions only scores and ids. Bounded collections only.
     """
 
     def __init__(
@@ -72,22 +73,35 @@ class BuildPatchBank(WithRejects):
         *,
         detector: DetectorIdentity | None = None,
         seed: int = 0,
+        allow_empty: bool = False,
     ) -> None:
         """out: a folder or URL that all workers can write. vocabulary: that of DetectRegions. detector: what the bank
-        says of the detector; needed to search it by a picture. seed: for `selection: random`.
+        says of the detector; needed to search it by a picture. seed: for `selection: random`. allow_empty: whether a
+        bank without patches is written if there is no region, not an error.
 
-        Raises UserError for a vocabulary that cannot be loaded.
+        Raises UserError for a vocabulary that cannot be loaded, ValueError for less than one patch per concept.
         """
         super().__init__()
+        if settings.max_patches_per_concept < 1:
+            most = settings.max_patches_per_concept
+            raise ValueError(f"BuildPatchBank: max_patches_per_concept is {most}, expected at least 1.")
         known = load_vocabulary(vocabulary) if isinstance(vocabulary, str) else vocabulary
         self._out, self._vocabulary, self._settings, self._seed = out, known, settings, seed
         self._detector = detector or DetectorIdentity("", "", "", {})
+        self._allow_empty = allow_empty
 
     def expand(self, images: beam.PCollection) -> Any:
         if not images.is_bounded or not images.windowing.is_default():
             raise ValueError(
                 "BuildPatchBank: the choice is among all regions, so the collection must be bounded, in one window."
             )
+        images = images | "AsImages" >> beam.Map(as_image, "BuildPatchBank").with_output_types(DetectedImage)
+        named_twice = beam.pvalue.AsIter(
+            images
+            | "ListImages" >> beam.Map(_identity).with_output_types(tuple[str, str])
+            | "CountIds" >> beam.combiners.Count.PerElement()
+            | "NamedTwice" >> beam.Filter(_is_named_twice)
+        )
         limit = selection.candidate_limit(self._settings.selection, self._settings.max_patches_per_concept)
         ranked = images | "RankRegions" >> beam.FlatMap(
             _ranks, self._settings, self._vocabulary.ids, self._seed
@@ -109,10 +123,22 @@ class BuildPatchBank(WithRejects):
             | "CollectConcepts" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
             | "WriteBank"
             >> beam.ParDo(
-                _WriteBank(self._out, self._vocabulary, self._settings, self._detector, self._seed), totals
+                _WriteBank(self._out, self._vocabulary, self._settings, self._detector, self._seed, self._allow_empty),
+                totals,
+                named_twice,
             ).with_output_types(WrittenFile)
         )
         return self.with_own(written, candidates[REJECTS], chosen[REJECTS])
+
+
+@no_annotations
+def _identity(image: DetectedImage) -> tuple[str, str]:
+    return image.image_id, image.source
+
+
+@no_annotations
+def _is_named_twice(counted: tuple[tuple[str, str], int]) -> bool:
+    return counted[1] > 1
 
 
 @no_annotations
@@ -182,7 +208,7 @@ def _table(concept: int, candidates: list[Candidate], feature_dim: int) -> pa.Ta
     ids = [candidate.patch_id for candidate in candidates]
     if len(set(ids)) < len(ids):
         twice = next(patch_id for patch_id, number in Counter(ids).items() if number > 1)
-        raise UserError(f"BuildPatchBank: the patch {twice} occurs twice. Give each image a name of its own.")
+        raise _named_alike(candidates[ids.index(twice)].source)
     widths = {len(candidate.feature) for candidate in candidates}
     if len(widths) > 1:
         raise UserError(f"BuildPatchBank: features of {sorted(widths)} bytes. A bank needs one detector.")
@@ -198,21 +224,42 @@ def _table(concept: int, candidates: list[Candidate], feature_dim: int) -> pa.Ta
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema=schema)
 
 
+def _named_alike(name: str) -> UserError:
+    return UserError(f"BuildPatchBank: two images have the name {name}. Give each image a name of its own.")
+
+
 class _WriteBank(beam.DoFn):
     def __init__(
-        self, out: str, vocabulary: Vocabulary, settings: BankSettings, detector: DetectorIdentity, seed: int
+        self,
+        out: str,
+        vocabulary: Vocabulary,
+        settings: BankSettings,
+        detector: DetectorIdentity,
+        seed: int,
+        allow_empty: bool,
     ) -> None:
         self._out, self._vocabulary, self._settings, self._detector = out, vocabulary, settings, detector
-        self._seed = seed
+        self._seed, self._allow_empty = seed, allow_empty
 
     @no_annotations
-    def process(self, concepts: list[ChosenConcept], totals: Mapping[int, int]) -> Iterator[WrittenFile]:
-        if not concepts:
-            raise UserError(f"BuildPatchBank: no region for {self._out}. Look at the rejects of DetectRegions.")
+    def process(
+        self,
+        concepts: list[ChosenConcept],
+        totals: Mapping[int, int],
+        named_twice: Iterable[tuple[tuple[str, str], int]],
+    ) -> Iterator[WrittenFile]:
+        if twice := sorted(named_twice):
+            ((_, name), _), *_ = twice
+            raise _named_alike(name)
+        if not concepts and not self._allow_empty:
+            raise UserError(
+                f"BuildPatchBank: no region for {self._out}. Look at the rejects of DetectRegions. If there may be "
+                "none, allow_empty=True writes a bank without patches."
+            )
         widths = {chosen.feature_dim for chosen in concepts}
         if len(widths) > 1:
             raise UserError(f"BuildPatchBank: features of widths {sorted(widths)}. A bank needs one detector.")
-        (feature_dim,) = widths
+        feature_dim = next(iter(widths), 0)
         by_id = {chosen.concept: chosen for chosen in concepts}
         every = self._vocabulary.concepts
         outputs = building.write_bank(

@@ -13,7 +13,7 @@ from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.beam.metrics import count, measure
 from vlmixer.pipeline.beam.outputs import MAIN, REJECTS, WithRejects, reject
-from vlmixer.pipeline.beam.rows import DetectedImage, TaggedSentence
+from vlmixer.pipeline.beam.rows import as_image, as_sentence
 from vlmixer.pipeline.beam.sample_coder import register
 from vlmixer.pipeline.mix.limits import patch_limits
 from vlmixer.pipeline.mix.samples import Sentence, finish, image_sample, known_patches, mix_sentence, why_rejected
@@ -27,7 +27,9 @@ register()
 
 
 class MixSentences(WithRejects):
-    """PCollection[TaggedSentence] → PCollection[MixedSample]. Sentences without a sample are rejects: `no_patch`, …
+    """PCollection of TaggedSentence, or of rows or dicts with its fields → PCollection[MixedSample].
+
+    Sentences without a sample are rejects: `no_patch`, … A bank may lack concepts, or have no patch at all.
 
     A sample depends on (seed, sentence id, view, bank, settings), not on the other sentences, apart from `max_uses`:
     what it allows follows from how often all sentences mention each concept. With it the mentions are counted first;
@@ -45,8 +47,13 @@ class MixSentences(WithRejects):
         crops: bool = False,
     ) -> None:
         """bank: its folder, a path or URL that every worker opens. views: samples of each sentence. mentions: number of
-        mentions by concept, of earlier text like this. crops: whether samples have a picture of their patches."""
+        mentions by concept, of earlier text like this. crops: whether samples have a picture of their patches.
+
+        Raises ValueError for less than one view.
+        """
         super().__init__()
+        if views < 1:
+            raise ValueError(f"MixSentences: views is {views}, expected at least 1.")
         self._settings, self._mentions = settings, mentions
         self._mix = _Mix(bank, settings, views, seed, crops)
 
@@ -74,7 +81,10 @@ class MixSentences(WithRejects):
 
 
 class MakeImageSamples(beam.PTransform):
-    """PCollection[DetectedImage] → PCollection[ImageSample]: regions and tags. crops: as for MixSentences."""
+    """PCollection of DetectedImage, or of rows or dicts with its fields → PCollection[ImageSample]: regions and tags.
+
+    crops: as for MixSentences.
+    """
 
     def __init__(self, *, crops: bool = False) -> None:
         super().__init__()
@@ -97,13 +107,14 @@ class _Mix(beam.DoFn):
         return self._opened
 
     @no_annotations
-    def process(self, batch: Sequence[TaggedSentence], mentions: Mapping[str, int]) -> Iterator[Any]:
+    def process(self, batch: Sequence[object], mentions: Mapping[str, int]) -> Iterator[Any]:
         began = time.monotonic()
         bank = self._bank()
         patches_of = known_patches(bank)
         limits = patch_limits(mentions, bank.counts, self._settings, self._views)
         mixes = []
-        for row in batch:
+        for element in batch:
+            row = as_sentence(element, "MixSentences")
             meant = tuple(Mention(*mention) for mention in row.mentions)
             for view in range(self._views):
                 sentence = Sentence(row.sentence_id, row.text, meant, view)
@@ -118,8 +129,10 @@ class _Mix(beam.DoFn):
         yield from finish(mixes, bank, crops=self._crops)
 
 
-def sample_of(image: DetectedImage, crops: bool = False) -> ImageSample:
+@no_annotations
+def sample_of(element: object, crops: bool = False) -> ImageSample:
     """The sample of an image."""
+    image = as_image(element, "MakeImageSamples")
     patches = [
         Patch(
             mention=None,
@@ -137,5 +150,6 @@ def sample_of(image: DetectedImage, crops: bool = False) -> ImageSample:
     return image_sample(patches, image.source, features, [region.crop for region in image.regions] if crops else None)
 
 
-def _concepts(sentence: TaggedSentence) -> Iterable[str]:
-    return [mention.concept for mention in sentence.mentions]
+@no_annotations
+def _concepts(element: object) -> Iterable[str]:
+    return [mention.concept for mention in as_sentence(element, "MixSentences").mentions]

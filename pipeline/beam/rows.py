@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import apache_beam as beam
+from apache_beam.typehints.decorators import no_annotations
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rng import stable_id
 
+Row = TypeVar("Row", bound=tuple[Any, ...])
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -106,3 +109,41 @@ def pair_of(element: object, first: str, second: str) -> tuple[Any, Any] | None:
         return element if len(element) == 2 else None
     found = fields_of(element, first, second)
     return None if found is None else (found[0], found[1])
+
+
+def as_row(kind: type[Row], element: object, transform: str) -> Row:
+    """The element as a row of this kind: itself, or a row or dict with its fields. Raises UserError for others."""
+    if isinstance(element, kind):
+        return element
+    names = cast(Any, kind)._fields
+    found = fields_of(element, *names)
+    if found is None:
+        raise UserError(
+            f"{transform}: an element is {repr(element)[:100]}, expected a {kind.__name__}, or a row or dict with its "
+            f"fields {', '.join(names)}."
+        )
+    return cast(Any, kind)(*found)
+
+
+def as_sentence(element: object, transform: str) -> TaggedSentence:
+    """The element as a TaggedSentence with a plain id. Raises UserError, also for mentions that are not in the text."""
+    row = as_row(TaggedSentence, element, transform)
+    words = [as_row(GroundedWord, word, transform) for word in row.mentions]
+    if not isinstance(row.sentence_id, str) or not isinstance(row.text, str):
+        raise UserError(f"{transform}: sentence_id and text of {repr(row)[:100]} are not both str.")
+    for word in words:
+        if row.text[word.start : word.end] != word.surface or not word.surface:
+            raise UserError(
+                f"{transform}: sentence {row.sentence_id}: text[{word.start}:{word.end}] is "
+                f"{row.text[word.start : word.end]!r}, its mention says {word.surface!r}."
+            )
+    return TaggedSentence(plain_key(row.sentence_id), row.text, words)
+
+
+@no_annotations
+def as_image(element: object, transform: str) -> DetectedImage:
+    """The element as a DetectedImage. Raises UserError."""
+    row = as_row(DetectedImage, element, transform)
+    if all(isinstance(region, DetectedRegion) for region in row.regions):
+        return row
+    return row._replace(regions=[as_row(DetectedRegion, region, transform) for region in row.regions])
