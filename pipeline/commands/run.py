@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, config: "Config", server: "WorkerServer | None", share: "Share | None") -> int:
     from vlmixer.artifacts import files
     from vlmixer.artifacts.lock import held_together, locked
+    from vlmixer.pipeline.jobs.chain import import_early
     from vlmixer.pipeline.jobs.engine import Engine, require_open_files
     from vlmixer.pipeline.preflight.call import TRAIN, Call
     from vlmixer.pipeline.preflight.preflight import check
@@ -105,6 +106,7 @@ def _run(options: argparse.Namespace, config: "Config", server: "WorkerServer | 
         engine.remote,
         options.overwrite or options.extend,
     )
+    import_early(config, [stage for stage in options.stages if not call.is_finished(stage)], engine)
     found = check(call)
     if options.dry_run:
         print_checked(found)

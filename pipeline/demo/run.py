@@ -21,7 +21,7 @@ from vlmixer.pipeline.demo.world import write_world
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
 from vlmixer.pipeline.evaluation.pairs import read_pairs
 from vlmixer.pipeline.evaluation.retrieval import evaluate_retrieval
-from vlmixer.pipeline.jobs.chain import run_stages
+from vlmixer.pipeline.jobs.chain import import_early, run_stages
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.demo.page import gather, write_report
 from vlmixer.pipeline.text.tagger import RULES
@@ -77,6 +77,7 @@ def run_demo(
     with contextlib.chdir(folder), locked("logs"):
         config = demo_config(seed, size)
         files.publish_bytes("demo.yaml", config.to_yaml().encode())
+        import_early(config, stages.NAMES, engine)
         with _step("draw a world"), timings.step("draw"):
             _draw_world(seed, size, engine.workers)
         with _step("tag, detect, index, mix"):

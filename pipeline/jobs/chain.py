@@ -1,8 +1,8 @@
 """Runs the stages one after the other."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vlmixer.artifacts import contents, files
 from vlmixer.artifacts.details import AnyDetails
@@ -11,12 +11,14 @@ from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.stages import DETECT, INDEX, MIX, TAG, StageType
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.config import Config
-from vlmixer.pipeline.image.detectors.loading import TSV, is_file_name
+from vlmixer.pipeline.image.detectors.loading import TSV, is_file_name, packages_of
 from vlmixer.pipeline.jobs.detect import run_detect
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.index import run_index
 from vlmixer.pipeline.jobs.mix import run_mix
+from vlmixer.pipeline.jobs.tag import packages as packages_of_tag
 from vlmixer.pipeline.jobs.tag import run_tag
+from vlmixer.pipeline.text.tagger import resolve_model
 from vlmixer.pipeline.units.finishing import Finished
 
 LOG = logging.getLogger("vlmixer")
@@ -37,6 +39,17 @@ def run_stages(
         if before is None or finished.content_hash not in before.folders.values():
             contents.publish_config(config.out, config.to_yaml())
     contents.publish_config(config.out, config.to_yaml())
+
+
+def import_early(config: Config, stages: Collection[str], engine: Engine) -> None:
+    """Let worker processes import what these stages need. Does not wait: the command goes on with its checks."""
+    packages: tuple[str, ...] = ()
+    if TAG.name in stages:
+        model = resolve_model(config.text.spacy_model, warn=False)
+        packages += (*packages_of_tag(replace(config.text, spacy_model=model)),)
+    if DETECT.name in stages:
+        packages += packages_of(config.images.detector, config.images.features)
+    engine.import_packages(packages)
 
 
 @dataclass(frozen=True)

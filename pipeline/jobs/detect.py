@@ -146,7 +146,8 @@ def run_detect(
     """
     stage = Stage(DETECT, config.out, config.rejects == "all")
     spec = detector_spec(config.images, import_paths, remote=engine.remote)
-    engine.import_packages(packages_of(spec))
+    packages = packages_of(spec.name, spec.features)
+    engine.import_packages(packages)
 
     # The next result is made in OUT, whose own results are no inputs.
     out = files.parent(earlier) if earlier else config.out
@@ -163,7 +164,7 @@ def run_detect(
     }
     own = {*MACHINES, "features", "feature_options"}  # the detector's identity has these
     settings = {name: value for name, value in settings.items() if name not in own}
-    versions = manifest.versions([*PACKAGES, *decoders(), *packages_of(spec)])
+    versions = manifest.versions([*PACKAGES, *decoders(), *packages])
     plan = Plan(settings, files.NamesAndSizes(corpus.inputs), versions)
     if earlier:
         check_extendable(manifest.read(earlier, DETECT), plan, earlier)

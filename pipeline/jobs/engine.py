@@ -93,7 +93,7 @@ class Engine:
 
     def import_packages(self, names: Sequence[str]) -> None:
         """Let local worker processes begin with these packages imported, if they are slow to import."""
-        slow = [name for name in names if name in SLOW_IMPORTS]
+        slow = [name for name in SLOW_IMPORTS if name in names]
         if self.server is not None and slow:
             self.server.import_packages(slow)
 

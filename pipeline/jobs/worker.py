@@ -68,6 +68,8 @@ def serve(requests: socket.socket, begin: Callable[[], object]) -> None:
 
 def import_packages(names: list[str]) -> None:
     """Import packages for the workers to come. One that cannot be imported is the worker's to complain about."""
+    if all(name in sys.modules for name in names):
+        return
     for name in names:
         with suppress(Exception):
             importlib.import_module(name)
@@ -176,6 +178,7 @@ def main() -> None:
         import_packages([STAGES])
     if os.getppid() == parent:
         serve(requests, _begin_beam if how == WARM else _begin_anew)
+    os._exit(0)  # at once: the command waits for it
 
 
 if __name__ == "__main__":

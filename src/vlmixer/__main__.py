@@ -2,8 +2,12 @@
 
 # Built in. `signal` imports more, and Ctrl-C in these milliseconds would be a traceback.
 import _signal  # type: ignore[import-not-found]
+import atexit
 import os
 import sys
+
+_codes: list[int] = []
+"""The exit code, once it is known."""
 
 
 def _exit_at_once(*_: object) -> None:
@@ -17,7 +21,8 @@ if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler and "multipr
 
 
 def main() -> int:
-    """Run the command with the arguments of the process. Returns its exit code."""
+    """Run the command with the arguments of the process. Returns its exit code, with which the process then ends."""
+    atexit.register(_end)  # before all others, so that it is called last
     from vlmixer.artifacts import interrupts
 
     interrupts.exit_at_once()
@@ -25,7 +30,19 @@ def main() -> int:
 
     code = command()
     interrupts.exit_at_once()
+    _codes.append(code)
     return code
+
+
+def _end() -> None:
+    """End without taking Beam, torch and all they hold apart, which takes a second."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):  # closed, or full: Python knows what to say and to return
+        return
+    if _codes:
+        os._exit(_codes[-1])
 
 
 if __name__ == "__main__":

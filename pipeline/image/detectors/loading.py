@@ -353,13 +353,13 @@ def _is_asked(spec: DetectorSpec) -> bool:
     return type(read_config(folder, "images.detector")) in AutoModelForZeroShotObjectDetection._model_mapping
 
 
-def packages_of(spec: DetectorSpec) -> tuple[str, ...]:
-    """The packages that the detector's results depend on."""
-    if spec.name.startswith(TSV):
+def packages_of(name: str, features: Sequence[str]) -> tuple[str, ...]:
+    """The packages that the results of the detector of this name depend on. features: `images.features`."""
+    if name.startswith(TSV):
         return ()
-    family = _family(spec.name)
-    own = () if spec.name.startswith(BOXES) else OWN_PACKAGES if family is None else family.packages
-    encoders = [part.partition(":")[0] for part in spec.features if part != OWN_FEATURES]
+    family = _family(name)
+    own = () if name.startswith(BOXES) else OWN_PACKAGES if family is None else family.packages
+    encoders = [part.partition(":")[0] for part in features if part != OWN_FEATURES]
     return tuple(dict.fromkeys([*own, *(["torch", "torchvision"] if encoders else []), *encoders]))
 
 

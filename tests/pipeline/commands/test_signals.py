@@ -64,6 +64,24 @@ vlmixer.__main__.main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted.\n")
 
 
+def test_a_command_ends_at_once_with_its_code_and_what_was_to_be_done_at_the_end() -> None:
+    program = """
+import atexit, sys
+import vlmixer.__main__ as entry, vlmixer.pipeline.commands.main as command
+class Kept:
+    def __del__(self): print("taken apart")
+kept = Kept()
+def work():
+    atexit.register(print, "called")
+    print("worked")
+    return 3
+command.main = work
+sys.exit(entry.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "worked\ncalled\n", "")
+
+
 def test_child_processes_keep_their_own_handlers() -> None:
     program = "import multiprocessing, signal, vlmixer.__main__\nprint(signal.getsignal(signal.SIGINT).__name__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
