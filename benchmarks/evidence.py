@@ -33,6 +33,7 @@ from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.config import Settings
 from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.evaluate import retrieval
+from vlmixer.model.numbers import named_concepts
 from vlmixer.model.scoring import RetrievalReport, RetrievalScore, score_matrix, tag_overlap
 from vlmixer.pipeline.config import Config, ImageSettings, MixSettings, TextSettings
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, development_score, run_variant, table
@@ -137,7 +138,7 @@ class Gallery:
     names: tuple[str, ...]
     images: tuple[ImageRegions, ...]
     captions: tuple[tuple[str, ...], ...]
-    concepts: tuple[tuple[frozenset[str], ...], ...]
+    concepts: tuple[tuple[dict[str, bool], ...], ...]
     seen: tuple[frozenset[str], ...] | None
 
     def part(self, part: str) -> "Gallery":
@@ -162,10 +163,7 @@ def load_gallery(pairs_file: str, classes: str | None, config: Config, folder: P
     pairs = read_pairs(pairs_file).captions
     captions = tuple(tuple(pairs[name]) for name in found)
     tagger = make_tagger(config.text, vocabulary)
-    concepts = tuple(
-        tuple(frozenset(mention.concept for mention in tagged.mentions) for tagged in tagger.tag(list(group)))
-        for group in captions
-    )
+    concepts = tuple(tuple(named_concepts(tagged.mentions) for tagged in tagger.tag(list(group))) for group in captions)
     records = {
         Path(record["image"]).name: record["classes"]
         for path in (pairs_file, *([classes] if classes else []))
@@ -186,7 +184,7 @@ def load_gallery(pairs_file: str, classes: str | None, config: Config, folder: P
 
 def see(pairs: str, config: Config, folder: Path) -> tuple[dict[str, ImageRegions], dict[str, str]]:
     """What the detector finds in the photos of the list, by name; kept in `folder`."""
-    kept = folder / "regions.json"
+    kept = folder / "found.json"
     if not kept.exists():
         seen = detect_images(list(read_pairs(pairs).captions), config, IMPORT_PATHS)
         found, skipped = seen.found, seen.skipped
@@ -194,13 +192,20 @@ def see(pairs: str, config: Config, folder: Path) -> tuple[dict[str, ImageRegion
         arrays = {f"{row}.{name}": getattr(image, name) for row, image in enumerate(found.values())
                   for name in ("features", "boxes")}  # fmt: skip
         np.savez(folder / "regions.npz", **arrays)
-        rows = [[name, image.width, image.height, list(image.tags)] for name, image in found.items()]
+        rows = [[name, image.width, image.height, list(image.labels)] for name, image in found.items()]
         files.publish_bytes(str(kept), json.dumps({"images": rows, "skipped": skipped}).encode())
     content = json.loads(kept.read_text())
     with np.load(folder / "regions.npz") as arrays:
         images = {
-            name: ImageRegions(arrays[f"{row}.features"], arrays[f"{row}.boxes"], width, height, tuple(tags))
-            for row, (name, width, height, tags) in enumerate(content["images"])
+            name: ImageRegions(
+                features=arrays[f"{row}.features"],
+                boxes=arrays[f"{row}.boxes"],
+                width=width,
+                height=height,
+                tags=tuple(dict.fromkeys(labels)),
+                labels=tuple(labels),
+            )
+            for row, (name, width, height, labels) in enumerate(content["images"])
         }
     return images, content["skipped"]
 
@@ -256,9 +261,7 @@ def training_settings(options: argparse.Namespace) -> Settings:
 
 def measure(run: str, gallery: Gallery) -> RetrievalReport:
     """Retrieval among the photos of `gallery`."""
-    captions = [list(group) for group in gallery.captions]
-    concepts = [[set(found) for found in group] for group in gallery.concepts]
-    return retrieval(run, gallery.images, captions, concepts)
+    return retrieval(run, gallery.images, gallery.captions, gallery.concepts)
 
 
 def main() -> None:

@@ -39,7 +39,8 @@ class ImageRegions:
     """What a detector found in an image.
 
     `features`: (n, D) float16 or float32. `boxes`: (n, 4) float32, xyxy in pixels of the upright image, which is
-    `width` × `height`. `tags`: concept names.
+    `width` × `height`. `tags`: concept names. `labels`: the concept name of each region, to count them; without them
+    nothing is said about numbers.
     """
 
     features: np.ndarray
@@ -47,6 +48,7 @@ class ImageRegions:
     width: int
     height: int
     tags: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 def embed_texts(network: Network, tokenizer: Tokenizer, config: ModelConfig, texts: Sequence[str]) -> EmbeddedTexts:

@@ -3,7 +3,7 @@
 The run was trained without a single pair. Embedding is left to model.embedding, scores to model.scoring.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from vlmixer.artifacts.progress import shown
 from vlmixer.model.checkpoint import load_reference, load_run
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
 from vlmixer.model.likelihood import similarities
+from vlmixer.model.numbers import number_similarity
 from vlmixer.model.scoring import RetrievalReport, fold_scores, group_scores, score_matrix, tag_overlap
 
 OVERLAP_WEIGHT = 0.3
@@ -23,7 +24,7 @@ def retrieval(
     run: str | Path,
     images: Sequence[ImageRegions],
     captions: Sequence[Sequence[str]],
-    caption_concepts: Sequence[Sequence[set[str]]],
+    caption_concepts: Sequence[Sequence[Collection[str]]],
     *,
     device: str = "cpu",
     resamples: int = 1000,
@@ -32,8 +33,8 @@ def retrieval(
     """Retrieval among `images` and all `captions`, where `captions[i]` belong to `images[i]`. An image without
     captions is in the gallery only.
 
-    `caption_concepts[i][j]`: the concepts found in `captions[i][j]`, for the comparison with tag overlap. `resamples`:
-    number of bootstrap samples.
+    `caption_concepts[i][j]`: the concepts found in `captions[i][j]`, for tag overlap: a set, or from `named_concepts`,
+    which also says whether the caption names several of each. `resamples`: number of bootstrap samples.
 
     Raises UserError if there is no image, no caption, or the features are not as wide as the run's, and
     ValueError if the lengths differ.
@@ -48,13 +49,15 @@ def retrieval(
     embedded = embed_texts(network, tokenizer, settings.model, texts)
     of_regions, of_tags = (embed(network, tokenizer, settings.model, images) for embed in (embed_images, embed_tags))
     regions, tags, both = similarities(embedded, of_regions, of_tags, reference, temperature)
-    concepts = [found for group in caption_concepts for found in group]
+    found = [each for group in caption_concepts for each in group]
+    concepts, named = [set(each) for each in found], [each if isinstance(each, Mapping) else {} for each in found]
     overlap = tag_overlap(concepts, [set(image.tags) for image in images])
+    numbers = temperature * number_similarity(named, [image.labels for image in images])
     methods = {
         "regions": regions,
         "tags": tags,
         "regions + tags": both,
-        "regions + tags + overlap": both + OVERLAP_WEIGHT * overlap,
+        "regions + tags + overlap": both + numbers + OVERLAP_WEIGHT * overlap,
         "tag overlap": overlap,
         "chance": np.zeros_like(overlap),
     }
@@ -70,7 +73,7 @@ def retrieval(
 def _check(
     images: Sequence[ImageRegions],
     captions: Sequence[Sequence[str]],
-    caption_concepts: Sequence[Sequence[set[str]]],
+    caption_concepts: Sequence[Sequence[Collection[str]]],
     feature_dim: int,
 ) -> None:
     if not images:

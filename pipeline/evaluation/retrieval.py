@@ -15,6 +15,7 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.evaluate import retrieval
+from vlmixer.model.numbers import named_concepts
 from vlmixer.model.scoring import RetrievalReport
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.evaluation.pairs import ListCounts, PairList
@@ -72,9 +73,7 @@ def evaluate_retrieval(
         raise UserError(f"None of the list's images with captions could be used: {reasons}")
     text = config.text
     tagger = Tagger(load_vocabulary(config.vocabulary), text.spacy_model, text.stop_words, text.tag_modifiers)
-    concepts = [
-        [{mention.concept for mention in tagged.mentions} for tagged in tagger.tag(texts)] for texts in captions
-    ]
+    concepts = [[named_concepts(tagged.mentions) for tagged in tagger.tag(texts)] for texts in captions]
     _use_all_cores()
     report = retrieval(run, list(images.found.values()), captions, concepts, seed=config.seed)
     if html is not None:
@@ -126,5 +125,6 @@ def _regions(path: str, finder: DetectorFinder, config: Config) -> tuple[bytes, 
             width=photo.width,
             height=photo.height,
             tags=tuple(dict.fromkeys(region.concept for region in found)),
+            labels=tuple(region.concept for region in found),
         )
     return digest, "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)

@@ -69,6 +69,18 @@ def test_an_image_in_which_nothing_was_found_is_evaluated_like_any_other(learned
     assert report.score("regions").recall[5].value == 100
 
 
+def test_numbers_tell_apart_what_the_network_and_tags_cannot(learned):
+    run, scenes = learned
+    one = found_in(scenes[0])
+    dogs = [replace(one, tags=("dog",), labels=("dog",) * count) for count in (1, 3)]
+    captions = [["a dog"], ["dogs"]]
+    report = retrieval(run, dogs, captions, [[{"dog": False}], [{"dog": True}]])
+    assert report.score("regions + tags + overlap").recall[1].value == 100
+    # Without numbers, both images are the same, so each caption finds its own half of the time.
+    unknown = retrieval(run, dogs, captions, [[{"dog"}], [{"dog"}]])
+    assert unknown.score("regions + tags + overlap").recall[1].value == 50
+
+
 def test_images_without_captions_are_wrong_answers_and_ask_nothing(learned):
     run, scenes = learned
     concepts = [{CONCEPTS[number] for number in scene.concepts} for scene in scenes]
