@@ -15,7 +15,7 @@ import numpy as np
 from vlmixer.artifacts.rng import generator
 from vlmixer.pipeline.demo.categories import CATEGORIES, INDEX, Category
 from vlmixer.pipeline.demo.phrases import ADJECTIVES, ASIDES, COLOUR_WORDS, DOING, FLYING, STANDING, TAILS, WHEN, WHO
-from vlmixer.pipeline.demo.scenes import CANVAS, Box, Scene, overlap, plan_scene
+from vlmixer.pipeline.demo.scenes import CANVAS, Box, Scene, one_of, overlap, plan_scene
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,18 @@ def _groups(scene: Scene) -> list[_Group]:
     groups = []
     for kind in sorted({thing.kind for thing in scene.things}, key=INDEX.__getitem__):
         members = [(order, thing) for order, thing in enumerate(scene.things) if thing.kind == kind]
-        boxes = np.array([thing.box for _, thing in members])
-        x0, y0 = boxes[:, :2].min(axis=0).tolist()
-        x1, y1 = boxes[:, 2:].max(axis=0).tolist()
+        lefts, tops, rights, bottoms = zip(*(thing.box for _, thing in members), strict=True)
         colours = tuple(thing.colour for _, thing in members)
         flying = all(thing.place == "sky" for _, thing in members)
-        groups.append(_Group(CATEGORIES[INDEX[kind]], colours, (x0, y0, x1, y1), members[-1][0], flying))
+        groups.append(
+            _Group(
+                CATEGORIES[INDEX[kind]],
+                colours,
+                (min(lefts), min(tops), max(rights), max(bottoms)),
+                members[-1][0],
+                flying,
+            )
+        )
     return groups
 
 
@@ -213,7 +219,7 @@ def _finish(marked: str, random: np.random.Generator) -> Caption:
 def describe(scene: Scene, random: np.random.Generator) -> Caption:
     """A true sentence about the scene. It may leave out things, but its counts are complete."""
     groups = _groups(scene)
-    most = min(len(groups), int(random.choice((1, 2, 3, 4), p=(0.25, 0.4, 0.25, 0.1))))
+    most = min(len(groups), 1 + one_of(random, (0.25, 0.4, 0.25, 0.1)))
     chosen = [groups[index] for index in random.permutation(len(groups))[:most]]
     if all(group.flying for group in chosen):
         places = FLYING[scene.background]
@@ -245,8 +251,12 @@ def scene_captions(seed: int, split: str, index: int, count: int) -> list[Captio
     return [describe(scene, random) for _ in range(count)]
 
 
+def sentence(seed: int, split: str, index: int) -> Caption:
+    """A sentence of a text corpus: about the scene with this index in the split, or, a few, about none."""
+    random = generator(seed, "sentence", split, index)
+    return aside(random) if random.random() < 0.04 else scene_captions(seed, split, index, 1)[0]
+
+
 def sentences(seed: int, split: str, count: int) -> Iterator[Caption]:
-    """A text corpus: each sentence is about a different scene of the split, and a few are about none."""
-    for index in range(count):
-        random = generator(seed, "sentence", split, index)
-        yield aside(random) if random.random() < 0.04 else scene_captions(seed, split, index, 1)[0]
+    """A text corpus of the first `count` sentences of the split."""
+    return (sentence(seed, split, index) for index in range(count))

@@ -7,8 +7,9 @@ held-out pairs are both, and they are for evaluation.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -64,22 +65,36 @@ def write_world(out: Path, *, seed: int, photos: int, sentences: int, pairs: int
         folder.mkdir(parents=True, exist_ok=True)
 
     world.vocabulary.write_text(vocabulary(), encoding="utf-8")
-    texts = (caption.text + "\n" for caption in captions.sentences(seed, SENTENCES, sentences))
-    world.captions.write_text("".join(texts), encoding="utf-8")
-    _write_lines(world.boxes, partial(_write_photo, seed, world.photos), photos, workers)
-    _write_lines(world.pairs, partial(_write_pair, seed, pair_images), pairs, workers)
+    with _calling(workers) as call:
+        _write_lines(world.captions, call(partial(_sentence, seed), range(sentences)))
+        _write_lines(world.boxes, call(partial(_write_photo, seed, world.photos), range(photos)))
+        _write_lines(world.pairs, call(partial(_write_pair, seed, pair_images), range(pairs)))
     return world
 
 
-def _write_lines(path: Path, work: Callable[[int], str], count: int, workers: int) -> None:
-    """Calls `work` with 0 … count - 1 and writes the lines that it returns, in order."""
-    with path.open("w", encoding="utf-8") as lines:
-        if workers == 1:
-            lines.writelines(map(work, range(count)))
-            return
-        # Spawned, not forked: the caller may have running threads, torch's or Beam's.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            lines.writelines(pool.map(work, range(count), chunksize=32))
+Call = Callable[[Callable[[int], str], Iterable[int]], Iterator[str]]
+"""Like `map`."""
+
+
+@contextmanager
+def _calling(workers: int) -> Iterator[Call]:
+    """What calls a function with numbers, in this many processes."""
+    if workers == 1:
+        yield map
+        return
+    # Spawned, not forked: the caller may have running threads, torch's or Beam's.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield partial(pool.map, chunksize=32)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
+def _sentence(seed: int, index: int) -> str:
+    """A training sentence, as a line."""
+    return captions.sentence(seed, SENTENCES, index).text + "\n"
 
 
 def _draw(seed: int, split: str, index: int, folder: Path) -> tuple[str, list[dict[str, object]]]:
