@@ -33,7 +33,6 @@ from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.config import Settings
 from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.evaluate import retrieval
-from vlmixer.model.numbers import named_concepts
 from vlmixer.model.scoring import RetrievalReport, RetrievalScore, score_matrix, tag_overlap
 from vlmixer.pipeline.config import Config, ImageSettings, MixSettings, TextSettings
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, development_score, run_variant, table
@@ -42,6 +41,7 @@ from vlmixer.pipeline.evaluation.retrieval import detect_images
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.alignment import write_alignment_page
+from vlmixer.pipeline.text.numbers import named_concepts
 from vlmixer.pipeline.text.tagger import make_tagger
 
 IMPORT_PATHS = (str(Path(__file__).resolve().parents[1]),)

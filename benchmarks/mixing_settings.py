@@ -28,9 +28,10 @@ from benchmarks.gold import read_gold
 
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix import cutmix
-from vlmixer.pipeline.mix.cutmix import Mix, is_plural
+from vlmixer.pipeline.mix.cutmix import Mix
 from vlmixer.pipeline.mix.samples import Sentence, known_patches, mix_sentence, why_rejected
 from vlmixer.pipeline.mix.settings import CutMixSettings
+from vlmixer.pipeline.text.numbers import is_plural
 
 SETTINGS = {
     "defaults": CutMixSettings(),

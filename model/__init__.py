@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from vlmixer.model.evaluate import retrieval
     from vlmixer.model.likelihood import EmbeddedImages, EmbeddedTexts, Reference, similarities, similarity
     from vlmixer.model.network import Network
-    from vlmixer.model.numbers import named_concepts
     from vlmixer.model.scoring import RetrievalReport, RetrievalScore
     from vlmixer.model.shards import ShardSet, open_shards
     from vlmixer.model.tokenizer import Tokenizer
@@ -30,7 +29,6 @@ else:
             "embedding": ["ImageRegions", "embed_images", "embed_tags", "embed_texts"],
             "evaluate": ["retrieval"],
             "network": ["Network"],
-            "numbers": ["named_concepts"],
             "scoring": ["RetrievalReport", "RetrievalScore"],
             "shards": ["ShardSet", "open_shards"],
             "likelihood": ["EmbeddedImages", "EmbeddedTexts", "Reference", "similarities", "similarity"],
@@ -59,7 +57,6 @@ __all__ = [
     "load_reference",
     "load_run",
     "load_settings",
-    "named_concepts",
     "open_shards",
     "retrieval",
     "similarities",

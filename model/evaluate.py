@@ -33,8 +33,8 @@ def retrieval(
     """Retrieval among `images` and all `captions`, where `captions[i]` belong to `images[i]`. An image without
     captions is in the gallery only.
 
-    `caption_concepts[i][j]`: the concepts found in `captions[i][j]`, for tag overlap: a set, or from `named_concepts`,
-    which also says whether the caption names several of each. `resamples`: number of bootstrap samples.
+    `caption_concepts[i][j]`: the concepts found in `captions[i][j]`, for tag overlap: a set, or a mapping that also
+    says whether the caption names several of each. `resamples`: number of bootstrap samples.
 
     Raises UserError if there is no image, no caption, or the features are not as wide as the run's, and
     ValueError if the lengths differ.

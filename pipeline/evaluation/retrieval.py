@@ -15,7 +15,6 @@ from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import load_vocabulary
 from vlmixer.model.embedding import ImageRegions
 from vlmixer.model.evaluate import retrieval
-from vlmixer.model.numbers import named_concepts
 from vlmixer.model.scoring import RetrievalReport
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.evaluation.pairs import ListCounts, PairList
@@ -24,6 +23,7 @@ from vlmixer.pipeline.image.detection import DetectorFinder, detect_batch, load_
 from vlmixer.pipeline.image.detectors.loading import detector_spec
 from vlmixer.pipeline.image.photos import ImageSource, Photo
 from vlmixer.pipeline.image.readers.base import ImageRef
+from vlmixer.pipeline.text.numbers import named_concepts
 from vlmixer.pipeline.text.tagger import Tagger
 
 

@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vlmixer.artifacts.samples import Mention, Patch
-from vlmixer.bank.plurals import looks_plural
 from vlmixer.bank.records import ConceptPatches
 from vlmixer.pipeline.mix.limits import NO_LIMIT, Limit
 from vlmixer.pipeline.mix.settings import CutMixSettings, Sampler
+from vlmixer.pipeline.text.numbers import is_plural
 
 CONTEXT_WEIGHT = 10.0
 """`context` draws a patch with weight 1 + this × the number of the sentence's other concepts in its image (ours)."""
@@ -245,16 +245,6 @@ def patches_wanted(mention: Mention, settings: CutMixSettings) -> int:
     if settings.patches_per_plural is not None and is_plural(mention):
         return settings.patches_per_plural
     return settings.patches_per_word
-
-
-def is_plural(mention: Mention) -> bool:
-    """Whether an English mention is plural, by its form alone: "dogs", "loaves of bread", "people".
-
-    Words without a separate singular ("scissors") or plural ("sheep") count as singular.
-    """
-    lemma = mention.lemma.casefold().replace("-", " ").split()
-    changed = [word for word in mention.surface.casefold().replace("-", " ").split() if word not in lemma]
-    return any(map(looks_plural, changed))
 
 
 def _head(mention: Mention) -> Mention:

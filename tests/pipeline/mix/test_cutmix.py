@@ -9,7 +9,7 @@ from vlmixer.artifacts.rng import uniforms
 from vlmixer.artifacts.samples import Mention
 from vlmixer.artifacts.schemas import PATCHES, PROVENANCE
 from vlmixer.bank.records import ConceptPatches
-from vlmixer.pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw, is_plural, mix, patch_weights
+from vlmixer.pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw, mix, patch_weights
 from vlmixer.pipeline.mix.settings import CutMixSettings
 
 NAMES = ["dog", "kite", "car", "unicorn", "tree", "teddy bear"]
@@ -197,19 +197,6 @@ def test_a_plural_may_get_several_patches():
     assert counts == {0: 3, 1: 1}
     counts = Counter(index for index, _ in mixed(dogs, dog, replace_probability=1.0, patches_per_word=2))
     assert counts == {0: 2, 1: 2}
-
-
-@pytest.mark.parametrize(
-    ("surface", "lemma", "plural"),
-    [
-        ("dogs", "dog", True), ("dog", "dog", False), ("Puppies", "puppy", True), ("women", "woman", True),
-        ("people", "person", True), ("loaves of bread", "loaf of bread", True), ("teddy bears", "teddy bear", True),
-        ("teddy-bear", "teddy bear", False), ("scissors", "scissors", False), ("sheep", "sheep", False),
-        ("doughnut", "donut", False), ("doughnuts", "donut", True), ("glass", "glasses", False),
-    ],
-)  # fmt: skip
-def test_plurals_are_told_by_their_form(surface, lemma, plural):
-    assert is_plural(mention(surface, lemma=lemma)) is plural
 
 
 def test_a_phrase_gives_way_as_a_whole_or_by_its_head_or_not_at_all():
