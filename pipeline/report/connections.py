@@ -2,27 +2,97 @@
 
 uvicorn has a time limit between requests, but none within one. Here a request must arrive whole, head and body, within
 seconds, and so must its answer be taken. A new connection over a limit ends the connection that has waited the longest
-for its request, or else for its client to take the answer; if none does, the new one is closed.
+for its request, or else for its client to take the answer, or else one of an address that has more of them; if there is
+none, the new one is closed.
 """
 
 import asyncio
-from dataclasses import dataclass, field
+import logging
+import os
+import resource
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import h11
+import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from vlmixer.artifacts.errors import CallError, UserError
+
+LOG = logging.getLogger(__name__)
+
+MAX_HEAD = 1 << 14
+"""Maximum bytes of a request's head, but for what is read at a time."""
+MAX_CHUNKS = 1 << 14
+"""Of a body that is sent in chunks. Each takes microseconds, however small it is."""
+READ_BYTES = 1 << 13
+"""What is read of a connection before it is the turn of the next one."""
+FILES_OF_ITS_OWN = 16
+"""Open files for all but connections and their answers: the bank's, the detector's."""
+THREADS = 40
+"""That answer, each with a file open (anyio's number)."""
+BACKLOG = 2048
+"""Connections that the system keeps until they are accepted."""
+SAME_SECONDS = 10.0
+"""A fault of the system is logged once in this time."""
+ROUNDS = 4
+"""How often new connections are accepted before one that was ended for them is closed."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """request_seconds: for a request to arrive. answer_seconds: for its answer to be made and taken. connections: open
-    at once, in all. per_address: of one address. threads answer; other requests that have arrived wait."""
+    """request_seconds: for a request to arrive. answer_seconds: for its answer to be made and taken. end_seconds: the
+    same when the server ends. connections: open at once, in all. per_address: of one address. accepted: new ones at a
+    time. threads answer; other requests that have arrived wait."""
 
     request_seconds: float = 10.0
     answer_seconds: float = 60.0
+    end_seconds: float = 10.0
     connections: int = 512
     per_address: int = 256
+    accepted: int = 64
+
+    def fitting(self, files: int) -> "Limits":
+        """Those for a process that may open `files` more. Raises UserError if these are too few."""
+        room = files - FILES_OF_ITS_OWN
+        accepted = min(self.accepted, room // (4 * ROUNDS))
+        if accepted < 1:
+            raise UserError(
+                f"this process may open {max(files, 0)} more files; `bank serve` needs {FILES_OF_ITS_OWN + 4 * ROUNDS}."
+                " Raise the limit, for example with `ulimit -n 1024`."
+            )
+        connections = room - ROUNDS * accepted
+        connections = min(self.connections, connections - min(THREADS, -(-connections // 2)))
+        return replace(
+            self, accepted=accepted, connections=connections, per_address=min(self.per_address, connections // 2)
+        )
+
+
+def files_left() -> int:
+    """How many more files this process may open."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if most == resource.RLIM_INFINITY else most - len(os.listdir("/dev/fd"))
+
+
+class _Chunks(h11.Connection):
+    """h11's connection, which refuses a body in too many chunks."""
+
+    _chunks = 0
+
+    def next_event(self) -> Any:
+        """h11's next event. Raises RemoteProtocolError."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = 0
+        elif isinstance(event, h11.Data) and event.chunk_end:
+            self._chunks += 1
+            if self._chunks > MAX_CHUNKS:
+                raise h11.RemoteProtocolError(f"a body in more than {MAX_CHUNKS} chunks")
+        return event
 
 
 @dataclass
@@ -44,9 +114,16 @@ class _Limited(H11Protocol):
     _timer: asyncio.TimerHandle | None = None
     _between = False
     """Whether a request was answered and nothing of the next one has arrived."""
+    _ended = False
+    """Whether the client will send no more."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.conn = _Chunks(h11.SERVER, MAX_HEAD)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own is 256 KiB
         self.address = self.client[0] if self.client else ""
         own = self.open.of(self.address)
         if len(own) >= self.limits.per_address:
@@ -70,8 +147,27 @@ class _Limited(H11Protocol):
         elif new:
             self._wait(self.limits.request_seconds)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client may say that it will send no more, and still take the answers to what it sent."""
+        self._ended = not self.waiting
+        return self._ended
+
+    def shutdown(self) -> None:
+        """The server ends: what has not arrived is not waited for."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self.transport.abort()
+            return
+        super().shutdown()
+        self._wait(self.limits.end_seconds)
+
+    def _should_upgrade(self) -> bool:
+        """No other protocol is spoken; uvicorn would log which packages it misses for that."""
+        return False
+
     def on_response_complete(self) -> None:
         super().on_response_complete()  # begins the next request, if it arrived with this one
+        if self._ended and self.waiting:
+            self.transport.close()
         part = self.conn.their_state is h11.SEND_BODY
         self._between = self.conn.their_state is h11.IDLE
         # uvicorn's own limit between requests waits until the answer is taken, so there is one for that, too.
@@ -90,9 +186,13 @@ class _Limited(H11Protocol):
         if self in self.open.connections:
             self.open.connections[self] = self.open.connections.pop(self)
 
-    def _make_room(self, others: list["_Limited"]) -> None:
+    def _make_room(self, others: Sequence["_Limited"]) -> None:
+        waiting = (each for each in others if each.waiting)
         untaken = (each for each in others if each.transport.get_write_buffer_size())
-        oldest = next((each for each in others if each.waiting), None) or next(untaken, self)
+        of = Counter(each.address for each in others)
+        greedy = max(of, key=lambda address: of[address])
+        more = (each for each in others if each.address == greedy and of[greedy] > of[self.address] + 1)
+        oldest = next(waiting, None) or next(untaken, None) or next(more, self)
         self.open.connections.pop(oldest, None)
         oldest.transport.abort()
 
@@ -106,6 +206,45 @@ def limited(limits: Limits) -> type[H11Protocol]:
     made: Any = Limited
     made.limits, made.open = limits, _Open()
     return Limited
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which accepts few connections at a time, though many may wait. address: logged once requests
+    are answered and signals end it; "" for none."""
+
+    address = ""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        self._said: dict[str, float] = {}
+        asyncio.get_running_loop().set_exception_handler(self._say_fault)
+        for server in self.servers:
+            for listening in server.sockets:
+                with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                    same.listen(BACKLOG)  # asyncio takes one number for both
+        if self.address:
+            LOG.info("%s", self.address)
+
+    def _say_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log a lack of files or memory in one line."""
+        error = context.get("exception")
+        if not isinstance(error, OSError | MemoryError):
+            loop.default_exception_handler(context)
+        elif loop.time() > self._said.get(context["message"], 0.0):
+            self._said[context["message"]] = loop.time() + SAME_SECONDS
+            LOG.error("%s: %s", context["message"], error or "out of memory")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at this address, which answers from now on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise CallError(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}. Give another --port; 0 takes a free one."
+        ) from None
 
 
 class OneLength:

@@ -86,7 +86,7 @@ class Pictures:
         if self._embed is None:
             try:
                 self._embed = self._load()
-            except (UserError, ModuleNotFoundError, OSError) as error:
+            except (UserError, ImportError, OSError) as error:
                 raise Refused(503, f"the bank's detector cannot be loaded: {error}") from error
         try:
             return self._embed(picture, concept)

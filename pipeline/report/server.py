@@ -7,7 +7,6 @@ No path from a request is ever opened. The only files read are the bank's own an
 import asyncio
 import json
 import logging
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -15,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.artifacts import memory
+from vlmixer.artifacts.errors import CallError, UserError, explain
 from vlmixer.artifacts.extras import install_command
 from vlmixer.bank.records import PatchRecord
 from vlmixer.bank.store import PatchBank
@@ -33,7 +33,7 @@ try:
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
 
-    from vlmixer.pipeline.report.connections import Limits, OneLength, limited
+    from vlmixer.pipeline.report.connections import Limits, OneLength, Server, files_left, limited, listen
 except ModuleNotFoundError as error:
     raise UserError(f"`bank serve` needs starlette and uvicorn. Run `{install_command('serve')}`.") from error
 
@@ -45,6 +45,8 @@ MAX_BODY = 1 << 20
 MAX_CONTEXT = 32
 MAX_DIGITS = 18
 """Of a whole number in a request. Python makes no number of more than 4,300 digits, and NumPy none of more than 19."""
+REFUSABLE = (Refused, UserError, OSError, MemoryError, RuntimeError)
+"""Errors that may be no mistake in this program."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
@@ -190,7 +192,7 @@ def _answering(answer: Callable[[Request, Any], Response], max_body: int) -> Cal
 
     async def respond(request: Request) -> Response:
         body = await _body(request, max_body) if request.method == "POST" else None
-        return await run_in_threadpool(answer, request, body)
+        return await run_in_threadpool(_answered, answer, request, body)
 
     return _refusing(respond)
 
@@ -211,7 +213,10 @@ def _answering_pictures(
         async with sent as data, turn:
             if await request.is_disconnected():  # while it waited
                 raise ClientDisconnect
-            return await run_in_threadpool(answer, request, data)
+            try:
+                return await run_in_threadpool(_answered, answer, request, data)
+            finally:
+                memory.give_back()  # a picture and what the detector makes of it take hundreds of megabytes
 
     return _refusing(respond)
 
@@ -224,29 +229,47 @@ def _refusing(respond: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
             response = await respond(request)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
-        except Refused as refused:
-            if refused.status == 503:
-                LOG.error("%s", refused)
-            response = JSONResponse({"error": str(refused)}, refused.status)
-        except CallError as error:
-            response = JSONResponse({"error": str(error)}, 404 if "no patch" in str(error) else 400)
-        except UserError as error:
-            LOG.error("%s", error)
-            response = JSONResponse({"error": str(error)}, 400)
+        except REFUSABLE as error:
+            response = _refused(error)
         response.headers.update(HEADERS)
         return response
 
     return endpoint
 
 
+def _answered(answer: Callable[[Request, Any], Response], request: Request, body: Any) -> Response:
+    """The answer or the refusal. An error that left the thread would keep all that was computed until Python looks for
+    cycles."""
+    try:
+        return answer(request, body)
+    except REFUSABLE as error:
+        return _refused(error)
+
+
+def _refused(error: Exception) -> Response:
+    """The answer to a request that cannot be fulfilled. Raises what is a mistake in this program."""
+    if not isinstance(error, Refused | UserError):
+        explained = explain(error)
+        if explained is None:
+            raise error
+        error = Refused(503, str(explained))
+    status = error.status if isinstance(error, Refused) else 404 if "no patch" in str(error) else 400
+    if status == 503 or not isinstance(error, Refused | CallError):
+        LOG.error("%s", error)
+    return JSONResponse({"error": str(error)}, status)
+
+
 async def _body(request: Request, max_body: int) -> Any:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refused(415, "expected a body of the type application/json")
     data = bytearray()
+    too_long = Refused(413, f"the body is longer than {max_body:,} bytes")
+    if int(request.headers.get("content-length", "0")) > max_body:  # uvicorn accepts nothing but up to 20 digits
+        raise too_long
     async for chunk in request.stream():
         data += chunk
         if len(data) > max_body:
-            raise Refused(413, f"the body is longer than {max_body:,} bytes")
+            raise too_long
     try:
         body = json.loads(data, parse_int=lambda digits: int(digits) if len(digits) < MAX_DIGITS else float(digits))
         json.dumps(body, ensure_ascii=False).encode()  # fails at half a character, which no answer and no log can hold
@@ -294,24 +317,13 @@ def serve(
 ) -> None:
     """Serve the bank until it is interrupted. Raises CallError if the address cannot be used."""
     server = make_server(bank, host, port, max_k=max_k, pictures=pictures, texts=texts)
-    listening = _listen(host, port)
+    listening = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
-    LOG.info("%s: http://%s:%d", bank, shown, listening.getsockname()[1])
+    server.address = f"{bank}: http://{shown}:{listening.getsockname()[1]}"
     if host not in LOOPBACK:
         LOG.info("listening beyond this machine: everyone who can reach it sees the bank and its images")
     with suppress(KeyboardInterrupt):  # this is how it ends
         server.run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket at this address, which answers from now on."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise CallError(
-            f"cannot listen at {host}, port {port}: {error.strerror or error}. Give another --port; 0 takes a free one."
-        ) from None
 
 
 def make_server(
@@ -324,12 +336,13 @@ def make_server(
     texts: Texts | None = None,
     max_body: int = MAX_BODY,
     limits: Limits = LIMITS,
-) -> "uvicorn.Server":
-    """The server, not started."""
+) -> Server:
+    """The server, not started. Raises UserError if the process may open too few files."""
+    limits = limits.fitting(files_left())
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     app = make_app(bank, max_k=max_k, pictures=pictures, texts=texts, hosts=hosts, max_body=max_body)
     # Requests beyond the number of threads (40, anyio's) wait; how many there are is limited by the connections.
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             app,
             host=host,
@@ -340,5 +353,6 @@ def make_server(
             access_log=False,
             log_level="warning",
             timeout_keep_alive=5,
+            backlog=limits.accepted,
         )
     )

@@ -30,6 +30,6 @@ class Texts:
             if self._read is None:
                 try:
                     self._read = self._load()
-                except (UserError, ModuleNotFoundError, OSError) as error:
+                except (UserError, ImportError, OSError) as error:
                     raise Refused(503, f"the bank's encoder cannot be loaded: {error}") from error
             return self._read(text)

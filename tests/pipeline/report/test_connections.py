@@ -3,19 +3,23 @@
 import http.client
 import json
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tests.pipeline.report.small import BankPatch, jpeg, make_bank
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.report.connections import Limits
+from vlmixer.pipeline.report.connections import MAX_CHUNKS, Limits
 from vlmixer.pipeline.report.server import make_server
 
 NEVER = 1000.0
@@ -136,3 +140,87 @@ def test_clients_that_hang_up_leave_nothing_in_the_log(bank: PatchBank, caplog: 
         assert status(port) == 200
         logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
     assert caplog.text == ""
+
+
+def answers(connection: socket.socket) -> bytes:
+    """All that the server sends until it ends the connection."""
+    return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def test_a_client_that_ends_its_side_is_answered_what_it_asked(bank: PatchBank) -> None:
+    request = b"GET /crops/d-0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serving(bank, Limits()) as port, ExitStack() as stack:
+        connection = send(stack, port, request * 3)
+        connection.shutdown(socket.SHUT_WR)
+        assert answers(connection).count(bank.patch("d-0").crop) == 3
+        half = send(stack, port, HEAD + b"Content-Length: 50\r\n\r\n{")
+        half.shutdown(socket.SHUT_WR)
+        assert answers(half) == b""
+
+
+def test_a_body_in_too_many_chunks_is_refused(bank: PatchBank) -> None:
+    question = b'{"concept": "dog"}'
+    head = HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def asked(spaces: int) -> bytes:
+        with ExitStack() as stack:
+            letters = b"".join(b"1\r\n%c\r\n" % each for each in question + b" " * spaces)
+            try:
+                connection = send(stack, port, head + letters + b"0\r\n\r\n")
+                return answers(connection)
+            except ConnectionResetError:  # it does not read what follows
+                return b"HTTP/1.1 400 "
+
+    with serving(bank, Limits()) as port:
+        assert asked(MAX_CHUNKS - len(question)).startswith(b"HTTP/1.1 200 ")
+        assert asked(MAX_CHUNKS - len(question) + 1).startswith(b"HTTP/1.1 400 ")
+
+
+def test_an_address_with_many_busy_connections_makes_room_for_another(bank: PatchBank) -> None:
+    limits = Limits(connections=8, per_address=8)
+    questions = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
+    with serving(bank, limits) as port, ExitStack() as stack:
+        for _ in range(8):
+            connection = stack.enter_context(
+                socket.create_connection(("127.0.0.1", port), timeout=60, source_address=("127.0.0.2", 0))
+            )
+            connection.sendall(questions)
+        assert [status(port) for _ in range(4)] == [200] * 4
+
+
+def test_the_server_ends_without_those_who_send_or_take_nothing(bank: PatchBank) -> None:
+    limits = Limits(request_seconds=NEVER, answer_seconds=NEVER, end_seconds=0.2)
+    with ExitStack() as stack, serving(bank, limits) as port:
+        send(stack, port, HEAD + b"Content-Length: 50\r\n\r\n{")
+        send(stack, port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400)
+        assert status(port) == 200
+
+
+def test_connections_fit_into_the_files_that_the_process_may_open() -> None:
+    assert Limits().fitting(1 << 20) == Limits()
+    for files in range(32, 2000):
+        limits = Limits().fitting(files)
+        assert limits.connections + 4 * limits.accepted + min(limits.connections, 40) + 16 <= files
+        assert limits.per_address >= 1
+    with pytest.raises(UserError, match="may open 31 more files; `bank serve` needs 32"):
+        Limits().fitting(31)
+
+
+def test_with_few_files_there_is_neither_a_lockout_nor_a_traceback(bank: PatchBank) -> None:
+    command = f"ulimit -n 64; exec {sys.executable} -m vlmixer bank serve {bank.folder} --port 0"
+    process = subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        port = next(int(line.rpartition(":")[2]) for line in lines if "http://" in line)
+        with ExitStack() as stack:
+            for _ in range(200):
+                with suppress(OSError):
+                    send(stack, port, HEAD)
+            assert [status(port) for _ in range(5)] == [200] * 5
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.communicate()

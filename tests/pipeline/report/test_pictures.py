@@ -1,5 +1,6 @@
 """Pictures as queries of the bank's server: what is found, what is refused, and what is held in memory."""
 
+import gc
 import http.client
 import io
 import json
@@ -7,6 +8,7 @@ import re
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -251,3 +253,38 @@ def test_the_banks_own_detector_is_asked(small_run: Any) -> None:
         status, content = send(port, photo.read_bytes(), "?concept=kite&k=5")
     assert status == 200
     assert found(content) == [(hit.patch.patch_id, pytest.approx(hit.similarity)) for hit in expected]
+
+
+def test_what_a_picture_took_is_not_kept(bank: PatchBank) -> None:
+    kept: list[weakref.ref[np.ndarray]] = []
+
+    def finds_nothing(picture: Image.Image, concept: str | None) -> np.ndarray:
+        pixels = np.array(picture)
+        kept.append(weakref.ref(pixels))
+        raise UserError("the bank's detector finds nothing in the picture.")
+
+    gc.disable()  # what is left in cycles of errors stays
+    try:
+        with serving(bank, Pictures(lambda: finds_nothing, SMALL)) as port:
+            assert [send(port, png("red", (9, 9)))[0] for _ in range(3)] == [422] * 3
+            assert [pixels() for pixels in kept] == [None] * 3
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(MemoryError(), "out of memory"), (RuntimeError("can't start new thread"), "out of memory (can't start new"),
+     (OSError(24, "Too many open files"), "Too many open files.")],
+)  # fmt: skip
+def test_what_the_system_refuses_is_no_traceback(
+    bank: PatchBank, error: Exception, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(picture: Image.Image, concept: str | None) -> np.ndarray:
+        raise error
+
+    with serving(bank, Pictures(lambda: refused, SMALL)) as port:
+        status, content = send(port, png("red", (9, 9)))
+    assert status == 503
+    assert content["error"].startswith(why)
+    assert not any(record.exc_info for record in caplog.records)
