@@ -109,13 +109,20 @@ def write_shard(file: IO[bytes], samples: Iterable[Sample], offsets: list[int] |
 
     offsets: a list to which the start of each sample and the end of the last are appended, in bytes.
     """
+    return write_members(file, map(encode, samples), offsets)
+
+
+def write_members(
+    file: IO[bytes], samples: Iterable[Sequence[tuple[str, bytes]]], offsets: list[int] | None = None
+) -> int:
+    """As `write_shard`, of samples as the names and contents of their members. Raises ValueError for too long names."""
     count = written = 0
-    for sample in samples:
+    for members in samples:
         if offsets is not None:
             offsets.append(written)
         count += 1
         blocks: list[bytes] = []
-        for name, data in encode(sample):
+        for name, data in members:
             blocks += (plain_header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE))
         written += file.write(b"".join(blocks))
     if offsets is not None:

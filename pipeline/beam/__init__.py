@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         TaggedSentence,
         Text,
         WrittenFile,
+        plain_key,
     )
     from vlmixer.pipeline.beam.shards import WriteShards
     from vlmixer.pipeline.beam.tagging import TagSentences
@@ -40,6 +41,7 @@ else:
                 "TaggedSentence",
                 "Text",
                 "WrittenFile",
+                "plain_key",
             ],
             "shards": ["WriteShards"],
             "tagging": ["TagSentences"],
@@ -61,4 +63,5 @@ __all__ = [
     "Text",
     "WriteShards",
     "WrittenFile",
+    "plain_key",
 ]

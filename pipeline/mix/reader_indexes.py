@@ -9,6 +9,8 @@ from vlmixer.artifacts.manifest import Output
 ENERGON_VERSION = "7.4.1"
 """The version whose layout of .nv-meta/ this is."""
 ENERGON_SPLITS = {"train": "mixed", "val": "none", "test": "none", "images": "images"}
+OTHERS = "samples"
+"""Samples that are not vlmixer's, which the transform WriteShards writes."""
 ENERGON_TEXT = {
     "sample_type": {"__module__": "megatron.energon", "__class__": "TextSample"},
     "field_map": {"text": "txt"},
@@ -21,7 +23,7 @@ def write_reader_indexes(folder: str, shards: Sequence[Output], pictures: bool) 
     Without pictures these two can use no sample, and open_clip would wait for one for ever.
     """
     splits = {}
-    for split in ("mixed", "images"):
+    for split in ("mixed", "images", OTHERS):
         of_split = [shard for shard in sorted(shards, key=lambda shard: shard.name) if shard.name.startswith(split)]
         if of_split:
             splits[split] = {
@@ -31,14 +33,18 @@ def write_reader_indexes(folder: str, shards: Sequence[Output], pictures: bool) 
                 "num_samples": sum(shard.rows for shard in of_split),
             }
     sizes = {shard.name: shard.rows for shard in shards}
-    parts = {split: splits[name]["filenames"] if name in splits else [] for split, name in ENERGON_SPLITS.items()}
+    energon_splits = ENERGON_SPLITS
+    if OTHERS in splits:
+        energon_splits = ENERGON_SPLITS | ({OTHERS: OTHERS} if "mixed" in splits else {"train": OTHERS})
+    parts = {split: splits[name]["filenames"] if name in splits else [] for split, name in energon_splits.items()}
     contents = {
         ".nv-meta/.info.json": {"energon_version": ENERGON_VERSION, "shard_counts": sizes},
         # JSON is YAML.
         ".nv-meta/split.yaml": {"split_parts": parts, "exclude": []},
-        ".nv-meta/dataset.yaml": ENERGON_TEXT,
         ".nv-meta/crude.yaml": {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"},
     }
+    if splits.keys() != {OTHERS}:
+        contents[".nv-meta/dataset.yaml"] = ENERGON_TEXT
     if pictures:
         contents |= {"sizes.json": sizes, "_info.json": {"splits": splits}}
     for name, content in contents.items():

@@ -4,6 +4,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import IO
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.samples import MixedSample, Sample, read_samples
+from vlmixer.artifacts.tars import open_tar
+from vlmixer.pipeline.mix.reader_indexes import OTHERS
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_mention
 from vlmixer.pipeline.verification.report import UNREADABLE, VerifyReport
 from vlmixer.pipeline.verification.ties import Digests, Ties, of_id, of_image_sample, of_patch, of_sample
@@ -28,7 +31,12 @@ def check(stage: StageFolder[ShardsDetails]) -> None:
         with report.reading(path):
             _check_members(path, report)
             with files.open_read(path) as file:
-                for sample in read_samples(file, path):
+                if _is_others(output):
+                    for key, _ in _begins(file):
+                        rows += 1
+                        written[OTHERS] += 1
+                        keys.add(key)
+                for sample in () if _is_others(output) else read_samples(file, path):
                     rows += 1
                     asked.add(sample)
                     keys.add(sample.key)
@@ -39,7 +47,7 @@ def check(stage: StageFolder[ShardsDetails]) -> None:
             report.add(path, f"{rows} samples, the manifest says {output.rows}")
     _check_offsets(stage)
     _check_sizes(stage)
-    for kind in ("views", "images"):
+    for kind in ("views", "images", OTHERS):
         stage.check_count(kind, written[kind])
     stage.check_unique("key", keys)
     report.rows["samples"] += len(keys)
@@ -96,7 +104,23 @@ def _keys(stage: StageFolder[ShardsDetails], tars: Sequence[Output]) -> Iterator
     for output in tars:
         path = stage.path(output)
         with suppress(*UNREADABLE), files.open_read(path) as file:
-            yield from (sample.key for sample in read_samples(file, path))
+            yield from (key for key, _ in _begins(file))
+
+
+def _is_others(shard: Output) -> bool:
+    """Whether its samples are not vlmixer's. Of these only keys and members are known."""
+    return shard.name.startswith(f"{OTHERS}-")
+
+
+def _begins(file: IO[bytes]) -> Iterator[tuple[str, int]]:
+    """The keys of the samples in a tar, and where they begin."""
+    current = None
+    with open_tar(file) as tar:
+        for member in tar:
+            key, _, _ = member.name.partition(".")
+            if key != current:
+                yield key, member.offset
+            current = key
 
 
 def _check_members(path: str, report: VerifyReport) -> None:
@@ -139,8 +163,8 @@ def _check_offsets(stage: StageFolder[ShardsDetails]) -> None:
         path = files.join(stage.folder, f"{name}.idx")
         with stage.report.reading(path):
             begins = np.frombuffer(files.read_bytes(path), "<u8")
-            with files.open_read(files.join(stage.folder, name)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-                found = [member.offset for member in tar if member.name.endswith(".json")]
+            with files.open_read(files.join(stage.folder, name)) as file:
+                found = [offset for _, offset in _begins(file)]
             if begins[:-1].tolist() != found:
                 stage.report.add(path, "its offsets are not where the samples begin")
 
