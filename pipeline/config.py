@@ -51,6 +51,8 @@ class ImageSettings:
     inputs: tuple[str, ...] = ()
     detector: str = "torchvision:fasterrcnn_resnet50_fpn_v2"
     detector_options: dict[str, Any] = field(default_factory=dict)
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """The format in which the detector computes. `auto` tries both on a few photos, and records its choice (ours)."""
     weights: str = "default"
     features: str | tuple[str, ...] = "detector"
     """What a region's feature is: the detector's own, an encoder's (timm:NAME, transformers:NAME), or several of these,

@@ -12,7 +12,7 @@ from apache_beam.io.fileio import ReadableFile
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
 from apache_beam.typehints.decorators import no_annotations
 
-from vlmixer.artifacts.errors import UserError
+from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
 from vlmixer.pipeline.beam.metrics import NAMESPACE, count, measure
@@ -22,7 +22,7 @@ from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.decoding import crop_jpeg
 from vlmixer.pipeline.image.detection import DetectorFinder, detect_batch, load_with_concepts
 from vlmixer.pipeline.image.detectors.base import Detector
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec, detector_spec
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, detector_spec, is_open
 from vlmixer.pipeline.image.parts import IMAGES_PER_BATCH
 from vlmixer.pipeline.image.photos import MAX_PIXELS_PER_BATCH, ImageSource, Photo, decode_photo, max_file_bytes
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
@@ -65,6 +65,8 @@ class DetectRegions(WithRejects):
         self._settings = replace(settings or ImageSettings(), detector=name)
         known = load_vocabulary(vocabulary) if isinstance(vocabulary, str) else vocabulary
         spec = detector_spec(self._settings, import_paths)
+        if is_open(spec):
+            raise CallError("images.precision: auto needs a run that records the choice. Give float32 or bfloat16.")
         if not isinstance(detector, str):
             spec = replace(spec, given=detector)
         self._model = RegionModel(spec, known, self._settings, one_model_per_machine=one_model_per_machine)

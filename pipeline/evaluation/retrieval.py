@@ -20,6 +20,7 @@ from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.evaluation.pairs import ListCounts, PairList
 from vlmixer.pipeline.evaluation.seen import trained_on
 from vlmixer.pipeline.image.detection import DetectorFinder, detect_batch, load_with_concepts
+from vlmixer.pipeline.image.detectors.choosing import as_found
 from vlmixer.pipeline.image.detectors.loading import detector_spec
 from vlmixer.pipeline.image.photos import ImageSource, Photo
 from vlmixer.pipeline.image.readers.base import ImageRef
@@ -86,7 +87,8 @@ def evaluate_retrieval(
 
 def detect_images(paths: Sequence[str], config: Config, import_paths: Sequence[str]) -> DetectedImages:
     """What the config's detector finds in the images."""
-    finder = load_with_concepts(detector_spec(config.images, import_paths), load_vocabulary(config.vocabulary))
+    spec = as_found(detector_spec(config.images, import_paths), config)
+    finder = load_with_concepts(spec, load_vocabulary(config.vocabulary))
     images: dict[str, ImageRegions] = {}
     skipped: dict[str, str] = {}
     contents: dict[bytes, list[str]] = defaultdict(list)

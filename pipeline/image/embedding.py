@@ -14,13 +14,17 @@ from vlmixer.bank.query import Embed
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import Config, load_config
 from vlmixer.pipeline.image.detectors import places
+from vlmixer.pipeline.image.detectors.choosing import as_recorded
 from vlmixer.pipeline.image.detectors.loading import (
     BOXES,
+    FLOAT32,
     TRANSFORMERS,
     TSV,
     DetectorSpec,
     describe_detector,
     detector_spec,
+    in_precision,
+    is_open,
     load_detector,
     load_encoders,
 )
@@ -161,6 +165,7 @@ def _own_spec(
     paths = places.import_paths(path) if import_paths is None else import_paths
     spec = detector_spec(settings.images, paths)
     wanted = to_json(bank.manifest.details.detector)
+    spec = (as_recorded(spec, wanted) or in_precision(spec, FLOAT32)) if is_open(spec) else spec
     if spec.name.startswith(BOXES):  # features come from encoders alone, whatever the boxes are
         wanted = {"features": wanted.get("features")}
         found = {"features": [to_json(encoder.identity) for encoder in load_encoders(spec)]}

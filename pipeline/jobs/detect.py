@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from itertools import islice
 
 import apache_beam as beam
 
@@ -18,12 +19,18 @@ from vlmixer.pipeline.config import MACHINES, Config, ImageSettings, fetch_polic
 from vlmixer.pipeline.image.boxes.index import INDEX
 from vlmixer.pipeline.image.decoding import decoders
 from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_finder
+from vlmixer.pipeline.image.detectors.choosing import PHOTOS as TRIED_PHOTOS
+from vlmixer.pipeline.image.detectors.choosing import as_recorded, choose
 from vlmixer.pipeline.image.detectors.loading import (
     BOXES,
+    FLOAT32,
     TSV,
     DetectorSpec,
     describe_detector,
     detector_spec,
+    in_precision,
+    is_open,
+    load_detector,
     packages_of,
 )
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
@@ -31,8 +38,9 @@ from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
 from vlmixer.pipeline.image.known_inputs import same_content
 from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, complete_regions
-from vlmixer.pipeline.image.photos import Photo, PhotoReader
+from vlmixer.pipeline.image.photos import ImageSource, Photo, PhotoReader
 from vlmixer.pipeline.image.readers.base import ImageCorpus
+from vlmixer.pipeline.image.readers.corpus import sample
 from vlmixer.pipeline.image.record import IMAGES, write_inputs
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows
@@ -43,7 +51,7 @@ from vlmixer.pipeline.jobs.last_pass import do_last_pass
 from vlmixer.pipeline.jobs.survey import survey_images, surveyed_files
 from vlmixer.pipeline.units.finishing import Finished, completed, finish_stage, publish_known
 from vlmixer.pipeline.units.inputs import InputFiles
-from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable
+from vlmixer.pipeline.units.plan import Plan, begin_stage, check_extendable, recorded_settings
 from vlmixer.pipeline.units.share import preparing
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
@@ -156,32 +164,33 @@ def run_detect(
         return plan_inputs(spec, config.images.inputs, files.join(stage.work, PHOTOS), dropped.read(config.out), out)
 
     corpus, photos = look()
-    identity = describe_detector(spec)
-    settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
-        "detector": to_json(identity),
-        "vocabulary": vocabulary.hash,
-        "rejects": config.rejects,
-    }
-    own = {*MACHINES, "features", "feature_options"}  # the detector's identity has these
-    settings = {name: value for name, value in settings.items() if name not in own}
-    versions = manifest.versions([*PACKAGES, *decoders(), *packages])
-    plan = Plan(settings, files.NamesAndSizes(corpus.inputs), versions)
-    if earlier:
-        check_extendable(manifest.read(earlier, DETECT), plan, earlier)
-        # Region features are read in a moment; taking them over would cost as much.
-        earlier = "" if spec.name.startswith(TSV) else _with_record(earlier)
-    watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, lambda _, known: same_content(corpus, known))
-    known = RegionsDetails(
-        detector=identity,
-        feature_dim=0,
-        vocabulary=vocabulary.name,
-        vocabulary_hash=vocabulary.hash,
-        regions={},
-        labels_not_in_vocabulary=(),
-        images_by_part=(),
-        not_images=len(corpus.set_aside),
-    )
     with preparing(stage, engine.share):
+        spec = _in_chosen_precision(spec, config, vocabulary, stage, corpus, overwrite=overwrite, earlier=earlier)
+        identity = describe_detector(spec)
+        settings = asdict(replace(config.images, inputs=(), weights="", detector_options={})) | {
+            "detector": to_json(identity),
+            "vocabulary": vocabulary.hash,
+            "rejects": config.rejects,
+        }
+        own = {*MACHINES, "features", "feature_options", "precision"}  # the detector's identity has these
+        settings = {name: value for name, value in settings.items() if name not in own}
+        versions = manifest.versions([*PACKAGES, *decoders(), *packages])
+        plan = Plan(settings, files.NamesAndSizes(corpus.inputs), versions)
+        if earlier:
+            check_extendable(manifest.read(earlier, DETECT), plan, earlier)
+            # Region features are read in a moment; taking them over would cost as much.
+            earlier = "" if spec.name.startswith(TSV) else _with_record(earlier)
+        watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, lambda _, known: same_content(corpus, known))
+        known = RegionsDetails(
+            detector=identity,
+            feature_dim=0,
+            vocabulary=vocabulary.name,
+            vocabulary_hash=vocabulary.hash,
+            regions={},
+            labels_not_in_vocabulary=(),
+            images_by_part=(),
+            not_images=len(corpus.set_aside),
+        )
         finished = begin_stage(
             stage, plan, overwrite=overwrite, preparation=PREPARATION, inputs=watched, alone=engine.share is None
         )  # fmt: skip
@@ -211,6 +220,40 @@ def run_detect(
     watched.finish(stage, surveyed_files(stage, corpus.pieces))
     report_unmapped(labels, vocabulary, stage)
     return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)
+
+
+def _in_chosen_precision(
+    spec: DetectorSpec,
+    config: Config,
+    vocabulary: Vocabulary,
+    stage: Stage[RegionsDetails],
+    corpus: ImageCorpus,
+    *,
+    overwrite: bool,
+    earlier: str,
+) -> DetectorSpec:
+    """The detector in the format that was chosen when the stage, or the earlier run, began; or that is chosen now."""
+    if not is_open(spec):
+        return spec
+    settings = manifest.read(earlier, DETECT).settings if earlier else None
+    if settings is None and not overwrite:
+        settings = recorded_settings(stage)
+    settled = as_recorded(spec, (settings or {}).get("detector"))
+    if settled is not None:
+        return settled
+    if spec.device != "cpu":
+        LOG.info("detect: images.precision: auto is float32 on an accelerator and on other machines")
+        return in_precision(spec, FLOAT32)
+    source = ImageSource(config.images.max_megapixels * 1e6, fetch_policy(config.images))
+    read = source.photos(sample(corpus, 2 * TRIED_PHOTOS, max_pieces=4).refs)
+    photos = list(islice((photo for _, photo in read if isinstance(photo, Photo)), TRIED_PHOTOS))
+    choice = choose(
+        lambda precision: load_detector(in_precision(spec, precision), vocabulary.concepts),
+        photos,
+        config.images.score_threshold,
+    )
+    LOG.info("detect: images.precision: auto is %s", choice)
+    return in_precision(spec, choice.precision)
 
 
 def _with_record(folder: str) -> str:

@@ -103,6 +103,14 @@ def begin_stage(
     return None
 
 
+def recorded_settings(stage: Stage[Details]) -> dict[str, Any] | None:
+    """The settings with which the stage was finished or begun, None if it was not."""
+    if files.exists(files.join(stage.folder, manifest.NAME)):
+        return manifest.read(stage.folder, stage.type).settings
+    begun = _begun(stage)
+    return None if begun is None else begun["settings"]
+
+
 def _begun(stage: AnyStage) -> dict[str, Any] | None:
     """The plan that the stage was begun with, None if it was not begun."""
     if not files.exists(stage.plan):

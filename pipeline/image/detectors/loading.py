@@ -25,6 +25,8 @@ BOXES = "boxes:"
 TRANSFORMERS = "transformers:"
 OWN_FEATURES = "detector"
 """In images.features: the detector's own."""
+AUTO, FLOAT32 = "auto", "float32"
+"""Of images.precision."""
 ACCELERATORS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 """Where Linux has what torch calls cuda: NVIDIA's cards, its Jetson boards, AMD's cards, and either under WSL."""
 OWN_PACKAGES = ("onnxruntime", "torch", "torchvision")
@@ -34,22 +36,24 @@ OWN_PACKAGES = ("onnxruntime", "torch", "torchvision")
 @dataclass(frozen=True)
 class Family:
     """Detectors that ship. argument: what receives the part of `images.detector` after the colon, "" if there is none.
-    packages: those that the results depend on."""
+    packages: those that the results depend on. formats: whether it can compute in others than float32."""
 
     module: str
     name: str
     argument: str
     packages: tuple[str, ...]
+    formats: bool = False
 
 
 FAMILIES = {
     DEMO: Family("vlmixer.pipeline.demo.detector", "DemoDetector", "", ("torch", "torchvision")),
     "torchvision": Family(
-        "vlmixer.pipeline.image.detectors.torchvision_models", "TorchvisionDetector", "name", ("torch", "torchvision")
+        "vlmixer.pipeline.image.detectors.torchvision_models", "TorchvisionDetector", "name", ("torch", "torchvision"),
+        formats=True,
     ),
     "detectron2": Family(
         "vlmixer.pipeline.image.detectors.detectron2_models", "Detectron2Detector", "config",
-        ("detectron2", "torch", "torchvision"),
+        ("detectron2", "torch", "torchvision"), formats=True,
     ),
     "transformers": Family(
         "vlmixer.pipeline.image.detectors.transformers_models", "TransformersDetector", "name",
@@ -132,11 +136,39 @@ def detector_spec(settings: ImageSettings, import_paths: Sequence[str], *, remot
         resolve_device(settings.device) if not remote else "cuda" if settings.device == "cuda" else "cpu",
         # The detector must not drop regions that min_regions will keep.
         0.0 if settings.min_regions else settings.score_threshold,
-        settings.detector_options,
+        _options(settings),
         () if remote else tuple(import_paths),
         _features(settings),
         settings.feature_options,
     )
+
+
+def _options(settings: ImageSettings) -> Mapping[str, Any]:
+    """The arguments of the detector's class. Raises CallError for a precision that it does not have."""
+    if settings.precision == FLOAT32:
+        return settings.detector_options
+    if "precision" in settings.detector_options:
+        raise CallError("images.precision: images.detector_options has a precision, too. Give one of the two.")
+    family = _family(settings.detector)
+    if family is not None and family.formats:
+        return {**settings.detector_options, "precision": settings.precision}
+    if settings.precision == AUTO:
+        return settings.detector_options
+    raise CallError(
+        f"images.precision: {settings.precision} is for torchvision:NAME and detectron2:CONFIG, and images.detector is "
+        f"{settings.detector!r}. Leave the key out, or set it to auto."
+    )
+
+
+def is_open(spec: DetectorSpec) -> bool:
+    """Whether the format in which the detector computes is still to be chosen."""
+    return spec.options.get("precision") == AUTO
+
+
+def in_precision(spec: DetectorSpec, precision: str) -> DetectorSpec:
+    """The detector in this format. float32 is what the absence of the option means, too."""
+    options = {key: value for key, value in spec.options.items() if key != "precision"}
+    return replace(spec, options=options if precision == FLOAT32 else {**options, "precision": precision})
 
 
 def _features(settings: ImageSettings) -> tuple[str, ...]:
@@ -159,11 +191,11 @@ def _features(settings: ImageSettings) -> tuple[str, ...]:
 
 def load_detector(spec: DetectorSpec, concepts: Sequence[Concept] = ()) -> Detector:
     """The detector, with the features that the spec asks for. concepts: what to ask for, for a detector that finds what
-    it is asked for.
+    it is asked for. If its format is still to be chosen, it computes in float32.
 
     Raises CallError for an unknown name, UserError if it cannot be made.
     """
-    own = _load_own(spec, concepts)
+    own = _load_own(in_precision(spec, FLOAT32) if is_open(spec) else spec, concepts)
     if spec.features == (OWN_FEATURES,):
         return own
     from vlmixer.pipeline.image.encoders.regions import WithFeatures
