@@ -16,12 +16,16 @@ from vlmixer.model.views import IGNORED, View, mask_words
 
 @dataclass(frozen=True)
 class MaskedViews:
-    """Views with masked pieces, before padding. `chosen`, `targets`, `words`: as in MaskedArrays."""
+    """Views with masked pieces, before padding. `chosen`, `targets`, `words`: as in MaskedArrays.
 
-    views: tuple[View, ...]
+    `ids`: (B, T) int64, the pieces after masking, in place of those of the views; None: these are as they were.
+    """
+
+    views: Sequence[View]
     chosen: np.ndarray
     targets: np.ndarray
     words: np.ndarray
+    ids: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Batch:
 def unmasked(views: Sequence[View]) -> MaskedViews:
     """`views` as they are, with nothing to predict."""
     none = np.zeros(0, np.int64)
-    return MaskedViews(tuple(views), none.reshape(0, 2), none, none)
+    return MaskedViews(views, none.reshape(0, 2), none, none)
 
 
 def mask_views(
@@ -82,8 +86,7 @@ def mask_views(
     rows, columns = np.nonzero(targets != IGNORED)
     # The pieces of one word of one row share a number.
     _, numbers = np.unique(rows * ids.shape[1] + words[rows, columns], return_inverse=True)
-    masked = tuple(replace(view, ids=row[: len(view.ids)]) for view, row in zip(views, changed, strict=True))
-    return MaskedViews(masked, np.stack([rows, columns], axis=1), targets[rows, columns], numbers.reshape(-1))
+    return MaskedViews(views, np.stack([rows, columns], axis=1), targets[rows, columns], numbers.reshape(-1), changed)
 
 
 def with_replaced(masked: MaskedViews, replaced: Sequence[np.ndarray]) -> MaskedViews:
@@ -95,17 +98,19 @@ def with_replaced(masked: MaskedViews, replaced: Sequence[np.ndarray]) -> Masked
     pairs = np.concatenate([np.zeros((0, 2), np.int64), *replaced])
     columns = np.array([len(view.ids) for view in masked.views], np.int64)[rows] + pairs[:, 0]
     numbers = int(masked.words.max(initial=-1)) + 1 + np.arange(len(rows))
-    return MaskedViews(
-        masked.views,
-        np.concatenate([masked.chosen, np.stack([rows, columns], axis=1)]),
-        np.concatenate([masked.targets, pairs[:, 1]]),
-        np.concatenate([masked.words, numbers]),
+    return replace(
+        masked,
+        chosen=np.concatenate([masked.chosen, np.stack([rows, columns], axis=1)]),
+        targets=np.concatenate([masked.targets, pairs[:, 1]]),
+        words=np.concatenate([masked.words, numbers]),
     )
 
 
 def padded_masked(masked: MaskedViews) -> MaskedArrays | None:
     """Masked views as padded arrays; None if there are none."""
-    return MaskedArrays(padded(masked.views), masked.chosen, masked.targets, masked.words) if masked.views else None
+    if not masked.views:
+        return None
+    return MaskedArrays(padded(masked.views, masked.ids), masked.chosen, masked.targets, masked.words)
 
 
 def assemble(parts: Sequence[Part], pooling: Literal["content", "mean", "cls"] | None) -> Batch:

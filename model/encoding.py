@@ -1,16 +1,17 @@
 """From samples to the views that the network reads, tokenised once, when their shard is read."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.samples import ImageSample, MixedSample
 from vlmixer.model.config import ModelConfig
+from vlmixer.model.mixed_views import mixed_views
 from vlmixer.model.tokenizer import Tokenizer
-from vlmixer.model.views import View, mixed_view, no_regions, regions_of, set_view, tag_view, text_view, words_view
+from vlmixer.model.views import View, no_regions, regions_of, set_view, tag_view, text_views, words_view
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,17 @@ def encode_sentences(
 ) -> list[EncodedSentence]:
     """Mixed samples as views. Without `cutmix` there are no patches, and `alone` has the words they would replace."""
     nothing = no_regions(feature_dim)
+    pieces = tokenizer.encode([sample.text for sample in samples])
+    texts = text_views(pieces, tokenizer, config.max_text_tokens, nothing)
+    mixed_of = mixed_views(samples, pieces, texts, config.max_regions, config.patch_positions)
     encoded = []
-    for sample, pieces in zip(samples, tokenizer.encode([sample.text for sample in samples]), strict=True):
-        text = text_view(pieces, tokenizer, config.max_text_tokens, nothing)
-        mixed, replaced = mixed_view(sample, pieces, text, config.max_regions, config.patch_positions)
+    for sample, own, text, (mixed, replaced) in zip(samples, pieces, texts, mixed_of, strict=True):
         alone = set_view(mixed.regions, tokenizer) if sample.patches_only else mixed
         if not cutmix:
             mixed, replaced = text, replaced[:0]
-            alone = words_view(sample, pieces, tokenizer, config.max_text_tokens)
+            alone = words_view(sample, own, tokenizer, config.max_text_tokens)
         concepts = tuple(patch.concept for patch in sample.patches)
-        number = stable_hash(text.ids.tobytes(), bits=56)
+        number = int.from_bytes(hashlib.blake2b(text.ids.tobytes(), digest_size=7).digest(), "little")
         encoded.append(EncodedSentence(text, mixed, alone, replaced, concepts, number))
     return encoded
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlmixer.model.network import Sequences
 from vlmixer.model.transfer import moved
-from vlmixer.model.views import View
+from vlmixer.model.views import NOWHERE, View
 
 USED_MULTIPLE = 128
 """The number of used items is a multiple of this: a CPU prepares a matrix product anew for each number of rows."""
@@ -78,23 +78,32 @@ def pad(views: Sequence[View]) -> Sequences:
     return padded(views).tensors()
 
 
-def padded(views: Sequence[View]) -> Padded:
-    """Views, at least one, as padded arrays."""
+def padded(views: Sequence[View], ids: np.ndarray | None = None) -> Padded:
+    """Views, at least one, as padded arrays. `ids`: (B, T) int64, padded pieces in place of the views' own."""
     text = np.array([len(view.ids) for view in views])[:, None]
-    total = np.array([len(view) for view in views])[:, None]
-    ids = as_columns([view.ids for view in views], 0)
+    count = np.array([len(view.regions) for view in views])[:, None]
+    total = text + count
+    ids = as_columns([view.ids for view in views], 0) if ids is None else ids
     column = np.arange(total.max())[None, :]
     mask = column < total
     content = mask & (column != 0) & (column != text - 1)
     # The regions of a row begin after all T columns of text, wherever its own text ends.
     order = np.where(column < text, column, ids.shape[1] + column - text)
-    regions = [np.concatenate([view.regions.features, view.regions.geometry], 1, dtype=np.float32) for view in views]
+    features, boxes, at = (
+        np.concatenate([getattr(view.regions, name) for view in views])
+        for name in ("features", "geometry", "positions")
+    )
+    there = np.arange(count.max())[None, :] < count
+    regions = np.zeros((*there.shape, features.shape[1] + boxes.shape[1]), np.float32)
+    regions[there] = np.concatenate([features, boxes], 1, dtype=np.float32)
+    region_positions = np.full(there.shape, NOWHERE, np.int64)
+    region_positions[there] = at
     return Padded(
         ids,
         positions=as_columns([view.positions for view in views], 0),
         segments=as_columns([view.segments for view in views], 0),
-        regions=as_columns(regions, 0),
-        region_positions=as_columns([view.regions.positions for view in views], -1),
+        regions=regions,
+        region_positions=region_positions,
         order=np.where(mask, order, 0),
         mask=mask,
         content=np.where(content.any(1, keepdims=True), content, mask),

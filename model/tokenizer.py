@@ -5,6 +5,7 @@ Text becomes pieces, each with its characters and its word. What is masked, repl
 
 import heapq
 import io
+import itertools
 import os
 import re
 import reprlib
@@ -18,6 +19,8 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import UserError
+from vlmixer.model import plain_texts
+from vlmixer.model.plain_texts import is_plain
 
 MAX_UNUSED = 100
 """A vocabulary may leave ids unused, but not all but one of this many."""
@@ -29,6 +32,8 @@ LONGEST_WORD = 100
 """Characters of a word that is learned from: the library has no pieces for a longer one."""
 MAX_WORD = 1000
 """Characters of a word that a tokenizer.json may look up: the time grows with the square."""
+MANY = 100
+"""Texts from which on it pays to divide each different word once."""
 _HARMLESS = frozenset(
     "BertNormalizer Lowercase NFC NFD NFKC NFKD Nmt Strip StripAccents Sequence BertPreTokenizer ByteLevel Digits "
     "Metaspace Precompiled Punctuation UnicodeScripts Whitespace WhitespaceSplit".split()
@@ -65,6 +70,7 @@ class Tokenizer:
         inner.no_padding()
         inner.no_truncation()
         self._inner = inner
+        self._lower_case = plain_texts.divides_words(inner)
         #: Number of rows of the word embedding: the highest id plus 1.
         self.size = max(vocabulary.values()) + 1
         if self.size > MAX_UNUSED * len(vocabulary):
@@ -79,14 +85,23 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """The pieces of each text."""
-        return [
-            Pieces(
+        plain = [] if self._lower_case is None else [row for row, text in enumerate(texts) if is_plain(text)]
+        found: dict[int, Pieces] = {}
+        if self._lower_case is not None and len(plain) >= MANY:
+            flat = plain_texts.encode([texts[row] for row in plain], self._lower_case, self._encoded)
+            for row, (start, end) in zip(plain, itertools.pairwise(flat.starts.tolist()), strict=True):
+                found[row] = Pieces(flat.ids[start:end], flat.words[start:end], flat.spans[start:end])
+        others = [row for row in range(len(texts)) if row not in found]
+        for row, encoding in zip(others, self._encoded([texts[row] for row in others]), strict=True):
+            found[row] = Pieces(
                 np.array(encoding.ids, np.int64),
                 np.array(encoding.word_ids, np.int64),
                 np.array(encoding.offsets, np.int64).reshape(-1, 2),
             )
-            for encoding in self._inner.encode_batch(list(texts), add_special_tokens=False)
-        ]
+        return [found[row] for row in range(len(texts))]
+
+    def _encoded(self, texts: list[str]) -> list[tokenizers.Encoding]:
+        return list(self._inner.encode_batch(texts, add_special_tokens=False))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The pieces separated by spaces, with the special ones: for people."""

@@ -10,6 +10,7 @@ Padding is left to model.padding, batches to model.batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -95,6 +96,24 @@ def text_view(pieces: Pieces, tokenizer: Tokenizer, limit: int, regions: Regions
     return _framed(pieces.ids[: limit - 2], pieces.words[: limit - 2], tokenizer, TEXT_SEGMENT, regions)
 
 
+def text_views(pieces: Sequence[Pieces], tokenizer: Tokenizer, limit: int, regions: Regions) -> list[View]:
+    """`text_view` of each, sharing arrays."""
+    lengths = np.array([min(len(one.ids), limit - 2) + 2 for one in pieces], np.int64)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    ids, words = np.full(lengths.sum(), tokenizer.end), np.full(lengths.sum(), NOWHERE)
+    inner = np.ones(len(ids), bool)
+    inner[starts] = inner[ends - 1] = False
+    ids[starts] = tokenizer.begin
+    for part, name in ((ids, "ids"), (words, "words")):
+        part[inner] = np.concatenate([np.zeros(0, np.int64), *(getattr(one, name)[: limit - 2] for one in pieces)])
+    positions, segments = np.arange(len(ids)) - np.repeat(starts, lengths), np.full(len(ids), TEXT_SEGMENT)
+    return [
+        View(ids[start:end], positions[start:end], words[start:end], segments[start:end], regions)
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
 def tag_view(tags: Sequence[Pieces], tokenizer: Tokenizer, limit: int, regions: Regions) -> View:
     """[CLS] tag tag … [SEP] in the segment of tags, and `regions`. A tag counts as one word.
 
@@ -144,9 +163,15 @@ def _whole_tags(tags: Sequence[Pieces], room: int) -> tuple[np.ndarray, np.ndarr
 
 def set_view(regions: Regions, tokenizer: Tokenizer) -> View:
     """[CLS] [SEP] and regions as a set: an image at evaluation, and a contrastive view in training."""
-    nothing = np.zeros(0, np.int64)
     nowhere = np.full(len(regions), NOWHERE, np.int64)
-    return _framed(nothing, nothing, tokenizer, TEXT_SEGMENT, replace(regions, positions=nowhere))
+    frame = _empty_frame(tokenizer.begin, tokenizer.end)
+    return View(*frame, Regions(regions.features, regions.geometry, nowhere))
+
+
+@lru_cache(maxsize=1)
+def _empty_frame(begin: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The pieces, positions, words and segments of [CLS] [SEP], which many views share."""
+    return np.array([begin, end]), np.arange(2), np.array([NOWHERE, NOWHERE]), np.array([TEXT_SEGMENT, TEXT_SEGMENT])
 
 
 def words_view(sample: MixedSample, pieces: Pieces, tokenizer: Tokenizer, limit: int) -> View:
@@ -157,35 +182,6 @@ def words_view(sample: MixedSample, pieces: Pieces, tokenizer: Tokenizer, limit:
         kept |= (spans[:, 0] < mention.end) & (spans[:, 1] > mention.start)
     ids, words = (part[: limit - 2][kept] for part in (pieces.ids, pieces.words))
     return _framed(ids, words, tokenizer, TEXT_SEGMENT, no_regions(sample.features.shape[1]))
-
-
-def mixed_view(
-    sample: MixedSample, pieces: Pieces, text: View, max_regions: int, patch_positions: bool
-) -> tuple[View, np.ndarray]:
-    """The text view with patches in place of the replaced mentions; and (k, 2) int64, a patch and a piece it replaced.
-
-    `pieces`, `text`: the sample's sentence. A mention wholly beyond the cut of the text is not replaced, and
-    its patches are left out. At most `max_regions` patches are used.
-    """
-    spans = pieces.spans[: len(text.ids) - 2]
-    kept = np.ones(len(text.ids), bool)
-    positions: dict[int | None, int] = {}
-    lost: dict[int | None, np.ndarray] = {}
-    for index in sample.replaced:
-        mention = sample.mentions[index]
-        covered = np.flatnonzero((spans[:, 0] < mention.end) & (spans[:, 1] > mention.start)) + 1  # after [CLS]
-        if len(covered):
-            positions[index] = int(covered[0])
-            lost[index] = text.ids[covered]
-            kept[covered] = False
-    rows = [row for row, patch in enumerate(sample.patches) if patch.mention in positions][:max_regions]
-    pasted = regions_of([sample.patches[row] for row in rows], sample.features[rows], max_regions)
-    if patch_positions:
-        at = np.array([positions[sample.patches[row].mention] for row in rows], np.int64)
-        pasted = replace(pasted, positions=at)
-    replaced = [(number, int(piece)) for number, row in enumerate(rows) for piece in lost[sample.patches[row].mention]]
-    view = View(text.ids[kept], text.positions[kept], text.words[kept], text.segments[kept], pasted)
-    return view, np.array(replaced, np.int64).reshape(-1, 2)
 
 
 def _framed(ids: np.ndarray, words: np.ndarray, tokenizer: Tokenizer, segment: int, regions: Regions) -> View:

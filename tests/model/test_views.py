@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from vlmixer.artifacts.samples import Mention, MixedSample, Patch
+from vlmixer.model.mixed_views import mixed_views
 from vlmixer.model.views import (
     IGNORED,
     NOWHERE,
@@ -9,13 +10,13 @@ from vlmixer.model.views import (
     TEXT_SEGMENT,
     geometry,
     mask_words,
-    mixed_view,
     no_regions,
     regions_of,
     set_view,
     tag_view,
     text_and_tags_view,
     text_view,
+    text_views,
     words_view,
 )
 
@@ -43,6 +44,11 @@ def pieces(sample, tokenizer):
 @pytest.fixture
 def text(pieces, tokenizer):
     return text_view(pieces, tokenizer, 64, no_regions(2))
+
+
+def mixed_view(sample, pieces, text, max_regions, patch_positions):
+    (found,) = mixed_views([sample], [pieces], [text], max_regions, patch_positions)
+    return found
 
 
 def test_the_text_view_is_the_whole_sentence(pieces, tokenizer):
@@ -109,6 +115,38 @@ def test_a_mention_that_the_cut_splits_is_replaced(sample, pieces, text, tokeniz
 
 def test_at_most_max_regions_patches_are_taken(sample, pieces, text, tokenizer):
     assert mixed_view(sample, pieces, text, 2, True)[0].regions.features.tolist() == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("limit", [3, 6, 7, 64])
+@pytest.mark.parametrize("max_regions", [1, 50])
+def test_many_samples_at_once_have_the_views_that_each_has_alone(sample, tokenizer, limit, max_regions):
+    bare = MixedSample(**vars(sample) | {"replaced": (), "patches": (), "features": sample.features[:0]})
+    last = MixedSample(
+        **vars(sample) | {"replaced": (1,), "patches": sample.patches[1:], "features": sample.features[1:] + 9}
+    )
+    nothing = MixedSample(**vars(bare) | {"text": "", "mentions": ()})
+    samples = [bare, sample, nothing, last, sample]
+    pieces = tokenizer.encode([each.text for each in samples])
+    nowhere = no_regions(2)
+    texts = text_views(pieces, tokenizer, limit, nowhere)
+    together = mixed_views(samples, pieces, texts, max_regions, True)
+    for each, own, text, (view, replaced) in zip(samples, pieces, texts, together, strict=True):
+        single = text_view(own, tokenizer, limit, nowhere)
+        assert all(np.array_equal(getattr(text, name), getattr(single, name)) for name in ("ids", "words", "positions"))
+        alone, expected = mixed_view(each, own, single, max_regions, True)
+        assert replaced.tolist() == expected.tolist()
+        for name in ("ids", "positions", "words", "segments"):
+            assert getattr(view, name).tolist() == getattr(alone, name).tolist()
+        for name in ("features", "geometry", "positions"):
+            found, one = (getattr(each.regions, name) for each in (view, alone))
+            assert (found.dtype, found.shape, found.tolist()) == (one.dtype, one.shape, one.tolist())
+    assert mixed_views([], [], [], 50, True) == []
+
+
+def test_a_mention_before_the_text_does_not_take_its_frame(sample, pieces, text):
+    early = MixedSample(**vars(sample) | {"mentions": (Mention(-9, 5, "dog", "dog", "dog"), sample.mentions[1])})
+    view, _ = mixed_view(early, pieces, text, 50, True)
+    assert view.ids.tolist() == [CLS, 7, 8, SEP]
 
 
 def test_the_contrastive_view_without_words_is_what_an_image_is(sample, pieces, text, tokenizer):
