@@ -1,7 +1,8 @@
 """What a survey found out about the input files, and whether a file still has that content.
 
-A digest of 16 bytes is that of a file's own bytes: of an image, or of a list of images. One that begins with INSIDE is
-of all images in a tar or a Parquet file; one that begins with RECORD, of what an image's record says.
+A digest of 16 bytes is that of an image's own bytes. One that begins with WHOLE is of any other file, such as a list;
+with INSIDE, of all images in a tar or a Parquet file; with RECORD, of what an image's record says. Images that the
+survey did not hash have none; recorded_inputs.py compares them.
 """
 
 import hashlib
@@ -15,62 +16,69 @@ from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.pipeline.image.readers.base import (
     FILES,
     LIST,
-    MAX_IMAGE_BYTES,
     ImageCorpus,
+    ImageRef,
     InputPiece,
     content_digest,
     read_errors,
+    with_name_digest,
 )
 from vlmixer.pipeline.image.readers.corpus import survey
-from vlmixer.pipeline.image.readers.parquet import URL_TABLE, ParquetReader
+from vlmixer.pipeline.image.readers.parquet import URL_TABLE
 from vlmixer.pipeline.image.readers.records import read_provenance
-from vlmixer.pipeline.image.readers.tars import TarReader
+from vlmixer.pipeline.image.recorded_inputs import HOLDERS, RecordedContents
 from vlmixer.pipeline.units.inputs import KnownInput
 
-INSIDE, RECORD = b"inside:", b"record:"
-HOLDERS = (TarReader.format, ParquetReader.format)
-"""Formats of files whose images are hashed one by one."""
+INSIDE, RECORD, WHOLE = b"inside:", b"record:", b"whole:"
 OF_AN_IMAGE = ("key", "position", "size", "digest", "url", "license", "reason", "detail")
 """What tells an image in such a file from another."""
 ROWS_AT_ONCE = 512
 
 
-def known_files(surveyed: Iterable[tuple[InputPiece, str]]) -> Iterator[KnownInput]:
+def known_files(surveyed: Iterable[tuple[InputPiece, str]], *, contents: bool) -> Iterator[KnownInput]:
     """The local files that hold images, as they were when they were surveyed, and the images' records, as they are now.
 
-    surveyed: the pieces, in their order, each with the file of its survey.
+    surveyed: the pieces, in their order, each with the file of its survey. contents: whether it hashed the images.
     """
     rows = ((piece, row) for piece, part in surveyed for row in _rows(part))
     for (source, format), found in groupby(rows, lambda each: (each[1]["source"], each[1]["format"])):
         piece, first = next(found)
         if format == FILES and first["stamp"]:
-            yield KnownInput(source, first["stamp"], first["digest"])
+            unread = first["digest"] == with_name_digest(ImageRef(source)).digest
+            yield KnownInput(source, first["stamp"], b"" if unread else first["digest"])
             companion = next((file.companion for file in piece.files if file.name == source), "")
             if companion and not files.is_url(companion):
                 yield KnownInput(companion, files.stamp(companion), _of_record(first["url"], first["license"]))
         elif format in HOLDERS and first["stamp"]:
             images = chain([first], (row for _, row in found))
-            yield KnownInput(source, first["stamp"], _of_images([row[name] for name in OF_AN_IMAGE] for row in images))
+            digest = _of_images([row[name] for name in OF_AN_IMAGE] for row in images) if contents else b""
+            yield KnownInput(source, first["stamp"], digest)
 
 
-def known_lists(pieces: Iterable[InputPiece]) -> Iterator[KnownInput]:
-    """The local lists of images, as they are now. Longer ones than `content_digest` reads are left out."""
-    for name in sorted({file.name for piece in pieces if piece.format in (LIST, URL_TABLE) for file in piece.files}):
-        if not files.is_url(name) and files.size(name) < MAX_IMAGE_BYTES:
+def known_wholes(corpus: ImageCorpus) -> Iterator[KnownInput]:
+    """The other local files, as they are now: lists of images, region features and boxes, and what belongs to them."""
+    names = {file.name for piece in corpus.pieces if piece.format in (LIST, URL_TABLE) for file in piece.files}
+    images = {file.name for piece in corpus.pieces if piece.format in (FILES, *HOLDERS) for file in piece.files}
+    names.update(entry.name for entry in corpus.inputs if entry.name not in images)
+    for name in sorted(names.difference(corpus.set_aside)):
+        if not files.is_url(name):
             stamp = files.stamp(name)
-            digest, _ = content_digest(files.read_blocks(name))
+            digest = _of_whole(name)
             if files.stamp(name) == stamp:  # else it is changing, and `InputFiles.finish` says so
                 yield KnownInput(name, stamp, digest)
 
 
-def same_content(corpus: ImageCorpus, known: KnownInput) -> bool | None:
-    """Whether a file has the content that was surveyed; None if that is not known. Of a file that is set aside and is
-    no image's record, nothing but its name and size matters."""
-    if not known.digest:
-        return True if known.name in corpus.set_aside and known.name not in _records(corpus) else None
+def same_content(corpus: ImageCorpus, known: KnownInput, recorded: RecordedContents) -> bool | None:
+    """Whether a file has the content that was surveyed, or that is recorded; None if that is not known. Of a file that
+    is set aside and is no image's record, nothing but its name and size matters."""
     try:
+        if not known.digest:
+            aside = known.name in corpus.set_aside and known.name not in _records(corpus)
+            return True if aside else recorded.same(known.name)
         if known.digest.startswith(RECORD):
             return _of_record(*(read_provenance(known.name) or ("", ""))) == known.digest
+        if known.digest.startswith(WHOLE):
+            return _of_whole(known.name) == known.digest
         if known.digest.startswith(INSIDE):
             pieces = [piece for piece in corpus.pieces if piece.files[0].name == known.name]
             refs = (ref for piece in pieces for ref in survey(piece, contents=True))
@@ -78,6 +86,13 @@ def same_content(corpus: ImageCorpus, known: KnownInput) -> bool | None:
         return content_digest(files.read_blocks(known.name))[0] == known.digest
     except read_errors(known.name):
         return False
+
+
+def _of_whole(name: str) -> bytes:
+    digest = hashlib.sha256()
+    for block in files.read_blocks(name):
+        digest.update(block)
+    return WHOLE + digest.digest()
 
 
 def _records(corpus: ImageCorpus) -> set[str]:

@@ -38,10 +38,11 @@ from vlmixer.pipeline.image.earlier import EarlierImages, KnownSource
 from vlmixer.pipeline.image.inputs import plan_inputs
 from vlmixer.pipeline.image.known_inputs import same_content
 from vlmixer.pipeline.image.parts import FoundRegions, PartWriter, complete_regions
-from vlmixer.pipeline.image.photos import ImageSource, Photo, PhotoReader
+from vlmixer.pipeline.image.photos import ImageSource, Photo, PhotoReader, max_file_bytes
 from vlmixer.pipeline.image.readers.base import ImageCorpus
 from vlmixer.pipeline.image.readers.corpus import sample
 from vlmixer.pipeline.image.record import IMAGES, write_inputs
+from vlmixer.pipeline.image.recorded_inputs import RecordedContents
 from vlmixer.pipeline.image.regions import Region
 from vlmixer.pipeline.image.survey import PREPARATION, SurveyRows
 from vlmixer.pipeline.jobs.boxes import NO_BOXES, find_boxes
@@ -164,6 +165,11 @@ def run_detect(
         return plan_inputs(spec, config.images.inputs, files.join(stage.work, PHOTOS), dropped.read(config.out), out)
 
     corpus, photos = look()
+    without, limit = dropped.read(config.out), max_file_bytes(config.images.max_megapixels * 1e6)
+    recorded = RecordedContents(stage.folder, corpus, without, limit, fetch_policy(config.images))
+    watched = InputFiles(
+        corpus.inputs, lambda: look()[0].inputs, lambda _, known: same_content(corpus, known, recorded)
+    )
     with preparing(stage, engine.share):
         spec = _in_chosen_precision(spec, config, vocabulary, stage, corpus, overwrite=overwrite, earlier=earlier)
         identity = describe_detector(spec)
@@ -180,7 +186,6 @@ def run_detect(
             check_extendable(manifest.read(earlier, DETECT), plan, earlier)
             # Region features are read in a moment; taking them over would cost as much.
             earlier = "" if spec.name.startswith(TSV) else _with_record(earlier)
-        watched = InputFiles(corpus.inputs, lambda: look()[0].inputs, lambda _, known: same_content(corpus, known))
         known = RegionsDetails(
             detector=identity,
             feature_dim=0,
@@ -217,7 +222,7 @@ def run_detect(
         items="images",
     )
     labels = completed(stage).details.labels_not_in_vocabulary
-    watched.finish(stage, surveyed_files(stage, corpus.pieces))
+    watched.finish(stage, surveyed_files(stage, corpus, contents=config.images.drop_duplicates))
     report_unmapped(labels, vocabulary, stage)
     return finish_stage(stage, max_bad_fraction=config.max_bad_fraction)
 

@@ -17,8 +17,8 @@ from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.pipeline.config import ImageSettings, fetch_policy
 from vlmixer.pipeline.image.duplicates import DuplicateFiles
-from vlmixer.pipeline.image.known_inputs import known_files, known_lists
-from vlmixer.pipeline.image.readers.base import ImageRef, InputPiece
+from vlmixer.pipeline.image.known_inputs import known_files, known_wholes
+from vlmixer.pipeline.image.readers.base import ImageCorpus, ImageRef, InputPiece
 from vlmixer.pipeline.image.readers.corpus import one_unit, survey
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA, refs_table
 from vlmixer.pipeline.image.survey import (
@@ -83,12 +83,13 @@ def part_name(unit: str) -> str:
     return f"{unit}.parquet"
 
 
-def surveyed_files(stage: Stage[RegionsDetails], pieces: Sequence[InputPiece]) -> Iterator[KnownInput]:
+def surveyed_files(stage: Stage[RegionsDetails], corpus: ImageCorpus, *, contents: bool) -> Iterator[KnownInput]:
     """What was read, with digests of its content: the files that hold images, also those that a list names, the images'
-    records, and the lists."""
+    records, and all else. contents: whether the survey hashed the images."""
+    pieces = corpus.pieces
     parts = (files.join(stage.work, part_name(SURVEY_UNITS.name(number))) for number in range(len(pieces)))
-    yield from known_files(zip(pieces, parts, strict=True))
-    yield from known_lists(pieces)
+    yield from known_files(zip(pieces, parts, strict=True), contents=contents)
+    yield from known_wholes(corpus)
 
 
 class SurveyImages(beam.PTransform):

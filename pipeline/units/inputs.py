@@ -89,7 +89,16 @@ class InputFiles:
             "nothing is known about when they were changed" if unknown else "they have another time of change",
         )
         same = {entry.name: self.same_content(finished, entry) for entry in differing}
-        changed = [name for name, verdict in same.items() if verdict is False or (verdict is None and not unknown)]
+        changed = [name for name, verdict in same.items() if verdict is False]
+        untold = [name for name, verdict in same.items() if verdict is None and not unknown]
+        if untold and not changed:
+            raise PlanChanged(
+                f"{listed(untold)}: another time of change than when stage {stage.name!r} was run, and no hash of the "
+                f"content was recorded, so nobody can tell whether {stage.folder} is made of the present inputs. If it "
+                f"is, restore the time (`touch -d`). If not, run `vlmixer {stage.name} … --overwrite` to redo the "
+                "stage.",
+                inputs_only=True,
+            )
         if changed:
             raise PlanChanged(
                 f"{listed(changed)}: changed since stage {stage.name!r} was run, so {stage.folder} is not made of "

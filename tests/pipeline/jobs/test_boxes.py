@@ -1,6 +1,7 @@
 """The stage `detect` and what follows with boxes from files, as a user calls the commands."""
 
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -252,3 +253,18 @@ def test_a_plan_measures_photos_in_a_tar(corpus, tmp_path):
     )
     found = run_sample(tmp_path / "probe", config, load_vocabulary(config.vocabulary), take_sample(config), ())
     assert found.regions == {"dog": 12, "cat": 12}
+
+
+def test_boxes_that_were_only_touched_are_the_same(corpus, tmp_path, capsys):
+    images, boxes = gold(corpus)
+    path = corpus.folder / "touched.json"
+    write_coco(path, boxes, images)
+    config = config_of(corpus, path.name, "touched.yaml")
+    assert run(config, tmp_path / "out", command="detect") == 0
+    os.utime(path, ns=(0, 0))
+    capsys.readouterr()
+    assert run(config, tmp_path / "out", command="detect") == 0
+    assert "comparing 1 input files by content" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes().replace(b"9", b"8"))
+    assert run(config, tmp_path / "out", command="detect") == 1
+    assert "stage 'detect' was run with something else" in capsys.readouterr().err

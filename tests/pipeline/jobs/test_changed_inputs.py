@@ -84,17 +84,58 @@ def test_photos_that_were_only_touched_give_the_same_bytes(finished):
     assert contents(out) == before
 
 
-def test_a_stage_that_nothing_is_known_about_is_compared_by_content(finished, capsys):
+@pytest.mark.parametrize("name", ["captions.txt", "photos/0007.jpg"])
+def test_a_stage_that_nothing_is_known_about_is_compared_by_content(finished, capsys, name):
     folder, config, out = finished
     shutil.rmtree(out / "work")
     assert run(config, out) == 0
     said = capsys.readouterr().err
     assert "nothing is known about when they were changed" in said
-    assert "cannot be compared and are taken as unchanged" in said
+    assert "cannot be compared" not in said
     shutil.rmtree(out / "work")
-    replace_same_size(folder / "captions.txt")
-    assert run(config, out, command="tag") == 1
-    assert "captions.txt: changed since stage 'tag' was run" in capsys.readouterr().err
+    replace_same_size(folder / name)
+    assert run(config, out) == 1
+    assert f"{name}: changed since stage " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inputs", ["photos", "photos.tar", "photos.parquet", "list.txt"])
+def test_images_that_were_not_hashed_before_are_compared_with_the_record(finished, capsys, inputs):
+    folder, config, out = finished
+    photos = out.parent / "photos"
+    shutil.copytree(folder / "photos", photos)
+    (photos / "empty.jpg").write_bytes(b"")
+    images, path = sorted(photos.iterdir()), out.parent / inputs
+
+    def pack(images: list[Path]) -> None:
+        if inputs == "photos.tar":
+            with tarfile.open(path, "w") as tar:
+                for image in images:
+                    tar.add(image, image.name)
+        elif inputs == "photos.parquet":
+            table = pa.table({"image": [image.read_bytes() for image in images]})
+            pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)
+        elif inputs == "list.txt":
+            path.write_text("".join(f"photos/{image.name}\n" for image in images))
+
+    pack(images)
+    settings = [f"images.inputs=[{path}]", "images.drop_duplicates=false", "max_bad_fraction=1"]
+    call = (config, out, *(part for setting in settings for part in ("--set", setting)))
+    assert run(*call, "--overwrite", command="detect") == 0
+    before = contents(out)
+    for touched in [*images, *([path] if path.is_file() else [])]:
+        touch(touched)
+    capsys.readouterr()
+    assert run(*call, command="detect") == 0
+    assert "input files by content" in capsys.readouterr().err
+    assert contents(out) == before
+    if path.suffix in (".tar", ".parquet"):
+        pack([*images[2:], *images[:2]])  # the same images, in another order
+        changed = path
+    else:
+        changed = images[3]
+        replace_same_size(changed)
+    assert run(*call, command="detect") == 1
+    assert f"{changed}: changed since stage 'detect' was run" in capsys.readouterr().err
 
 
 def run_and_change(monkeypatch, module, function, change, *arguments, **settings) -> int:

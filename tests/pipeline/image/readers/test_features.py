@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -310,3 +311,32 @@ def test_files_that_cannot_be_used_are_one_message(corpus: Corpus, capsys, name,
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("with_photos", [False, True])
+def test_files_that_were_only_touched_are_the_same(corpus: Corpus, known: Regions, tmp_path, capsys, with_photos):
+    features = write_vinvl(tmp_path / "vinvl", known, index=False)
+    photo = tmp_path / f"{known.ids[0]}.png"
+    Image.new("RGB", (60, 40), "red").save(photo)
+    watched = [features, features.with_name("predictions.tsv"), *([photo] if with_photos else [])]
+    call = (config(corpus, features, inputs=watched[2:]), tmp_path / "out", "--set", "max_bad_fraction=1")
+    assert run(*call, command="detect") == 0
+    before = contents(tmp_path / "out")
+
+    def age(path: Path) -> None:
+        later = path.stat().st_mtime_ns + 2_000_000_000
+        os.utime(path, ns=(later, later))
+
+    for path in watched:
+        age(path)
+    capsys.readouterr()
+    assert run(*call, command="detect") == 0
+    assert f"comparing {len(watched)} input files by content" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
+    for path in watched:
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-3] + whole[-3:].replace(whole[-2:-1], b"%c" % (whole[-2] ^ 1)))
+        age(path)
+        assert run(*call, command="detect") == 1
+        assert f"{path}: changed since stage 'detect' was run" in capsys.readouterr().err
+        path.write_bytes(whole)
