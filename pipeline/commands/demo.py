@@ -4,7 +4,7 @@ import argparse
 import logging
 import time
 
-from vlmixer.pipeline.commands.options import Subcommands, add_workers, common
+from vlmixer.pipeline.commands.options import Subcommands, add_timings, add_workers, common
 
 LOG = logging.getLogger("vlmixer")
 
@@ -21,7 +21,7 @@ def add(commands: Subcommands) -> None:
         action="store_true",
         help="a twentieth of the data, to try an installation in half a minute; the scores mean little",
     )
-    demo.add_argument("--timings", action="store_true", help="print what each step took, by the clock and in work")
+    add_timings(demo)
     demo.set_defaults(do=run, resume_hint="Rerun the same command to resume.")
 
 
@@ -32,17 +32,17 @@ def run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     with worker_server(options.workers, options.beam_args) as server:
         from vlmixer.pipeline.demo.run import FULL, SMALL, run_demo
-        from vlmixer.pipeline.demo.timings import Timings
         from vlmixer.pipeline.jobs.engine import Engine
+        from vlmixer.pipeline.planning.timings import Timings
 
-        timings = Timings(began, server)
-        table, page = run_demo(
+        timings = Timings(began, server, options.out)
+        done = run_demo(
             options.out, seed=options.seed, engine=Engine(options.workers, options.beam_args, server), timings=timings,
-            evidence=options.evidence, size=SMALL if options.small else FULL,
+            plans=options.timings, evidence=options.evidence, size=SMALL if options.small else FULL,
         )  # fmt: skip
-        shown = timings.to_table(options.out)
-    print(table)
+        shown = timings.to_table(done.planned)
+    print(done.scores)
     if options.timings:
         print("", shown, sep="\n")
-    LOG.info("page: %s", page)
+    LOG.info("page: %s", done.page)
     return 0

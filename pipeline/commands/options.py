@@ -69,6 +69,14 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_timings(parser: argparse.ArgumentParser) -> None:
+    """--timings."""
+    parser.add_argument(
+        "--timings", action="store_true",
+        help="plan before the stages begin, and print at the end what each took, by the clock and in work, beside that",
+    )  # fmt: skip
+
+
 def add_dry_run(parser: argparse.ArgumentParser) -> None:
     """--dry-run."""
     parser.add_argument(

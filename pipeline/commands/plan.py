@@ -31,6 +31,7 @@ def add(commands: Subcommands) -> None:
     plan.add_argument(
         "--seconds", type=above_zero, default=5.0, metavar="S", help="duration of the probe per stage (default: 5)"
     )
+    plan.add_argument("--overwrite", action="store_true", help="estimate a run that discards earlier results")
     add_json(plan)
     plan.set_defaults(do=run)
 
@@ -55,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
         price=options.price,
         seconds=options.seconds,
         import_paths=import_paths(options.config),
+        fresh=options.overwrite,
     )
     if options.json:
         print_json(report.to_json())

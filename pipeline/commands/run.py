@@ -14,6 +14,7 @@ from vlmixer.pipeline.commands.options import (
     Subcommands,
     add_config,
     add_dry_run,
+    add_timings,
     add_workers,
     common,
     print_checked,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vlmixer.pipeline.config import Config
     from vlmixer.pipeline.jobs.engine import Engine
     from vlmixer.pipeline.jobs.worker_server import WorkerServer
+    from vlmixer.pipeline.planning.timings import Planned
     from vlmixer.pipeline.preflight.call import Call
     from vlmixer.pipeline.units.share import Share
 
@@ -55,11 +57,14 @@ def add(commands: Subcommands) -> None:
         "--extend", action="store_true",
         help="take added, changed and removed input files into a finished result; photos are not detected again",
     )  # fmt: skip
+    add_timings(whole)
     whole.set_defaults(do=run, stages=stages.NAMES, resume_hint=RESUME_HINT)
     whole.set_defaults(only_units=None)
     for stage in stages.NAMES:
         parser = commands.add_parser(stage, parents=[staged], help=WHAT_STAGES_DO[stage])
-        parser.set_defaults(do=run, stages=(stage,), extend=False, only_units=None, resume_hint=RESUME_HINT)
+        parser.set_defaults(
+            do=run, stages=(stage,), extend=False, only_units=None, timings=False, resume_hint=RESUME_HINT
+        )
         if stage in SHARED_STAGES:
             parser.add_argument(
                 "--only-units", metavar="K/N",
@@ -85,11 +90,14 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set, options.out)
     if share and files.is_url(config.out):
         raise CallError(f"{config.out}: --only-units needs an --out on a file system with locks, not behind a URL.")
+    began = time.monotonic()
     with worker_server(1 if options.dry_run else options.workers, options.beam_args) as server:
-        return _run(options, config, server, share)
+        return _run(options, config, server, share, began)
 
 
-def _run(options: argparse.Namespace, config: "Config", server: "WorkerServer | None", share: "Share | None") -> int:
+def _run(
+    options: argparse.Namespace, config: "Config", server: "WorkerServer | None", share: "Share | None", began: float
+) -> int:
     from vlmixer.artifacts import files
     from vlmixer.artifacts.lock import held_together, locked
     from vlmixer.pipeline.jobs.chain import import_early
@@ -119,7 +127,7 @@ def _run(options: argparse.Namespace, config: "Config", server: "WorkerServer | 
             _run_share(options, call, engine)
     else:
         with locked(folder):
-            _run_locked(options, call, engine)
+            _run_locked(options, call, engine, began)
     return 0
 
 
@@ -138,25 +146,35 @@ def _run_share(options: argparse.Namespace, call: "Call", engine: "Engine") -> N
         LOG.info("%s", done)
 
 
-def _run_locked(options: argparse.Namespace, call: "Call", engine: "Engine") -> None:
+def _run_locked(options: argparse.Namespace, call: "Call", engine: "Engine", began: float) -> None:
     from vlmixer.artifacts import contents, files
     from vlmixer.pipeline.jobs.chain import run_stages
     from vlmixer.pipeline.jobs.extend import extend
+    from vlmixer.pipeline.planning.timings import Timings
     from vlmixer.pipeline.preflight.call import TRAIN
     from vlmixer.pipeline.replacing import next_result
     from vlmixer.pipeline.report.stages import FOLDER
 
     config = call.config
+    timings = Timings(began, engine.server, config.out)
+    planned = {}
+    if options.timings and not options.extend:
+        with timings.left_out():
+            planned = _plan(options, engine.workers)
     files.sweep_temporaries(config.out, deep=False)
     files.sweep_temporaries(files.join(config.out, FOLDER))
     next_result.finish(config.out)
     if options.extend:
-        redone = extend(config, engine, call.import_paths)
+        with timings.step("extend"):
+            redone = extend(config, engine, call.import_paths)
         LOG.info("redone: %s", ", ".join(f"{stage.folder}/" for stage in redone) or "nothing; the result is up to date")
         for name in next_result.trained_before(config.out) if redone else ():
             LOG.info("%s: a network that was trained on the shards as they were", files.join(config.out, name))
     else:
-        run_stages(config, options.stages, engine, overwrite=options.overwrite, import_paths=call.import_paths)
+        run_stages(
+            config, options.stages, engine, overwrite=options.overwrite, import_paths=call.import_paths,
+            step=timings.step,
+        )  # fmt: skip
     if options.stages == ("tag",):
         _print_tagging(config.out)
     if options.stages == ("mix",):
@@ -166,11 +184,23 @@ def _run_locked(options: argparse.Namespace, call: "Call", engine: "Engine") -> 
         if options.overwrite:
             contents.take_off(config.out, stages.TRAIN.folder)
             files.remove(folder)
-        train_run(config, folder, resume=True)
+        with timings.step(TRAIN):
+            train_run(config, folder, resume=True)
     if options.stages == stages.NAMES:
         _print_summary(config.out)
+        if options.timings:
+            print("", timings.to_table(planned), sep="\n")
     else:
         _renew_page(config.out)
+
+
+def _plan(options: argparse.Namespace, workers: int) -> "dict[str, Planned]":
+    """What `vlmixer plan` says of this run."""
+    from vlmixer.pipeline.planning.timings import plan_apart
+
+    arguments = [options.config, *(part for one in options.set for part in ("--set", one))]
+    arguments += ["--out", options.out] if options.out is not None else []
+    return plan_apart([*arguments, *(["--overwrite"] if options.overwrite else [])], workers)
 
 
 def _renew_page(out: str) -> None:

@@ -16,13 +16,13 @@ from vlmixer.model.config import ModelConfig, Settings, TrainConfig
 from vlmixer.model.scoring import RetrievalReport
 from vlmixer.model.training import train
 from vlmixer.pipeline.config import BankSettings, Config, ImageSettings, MixSettings, TextSettings
-from vlmixer.pipeline.demo.timings import Timings
 from vlmixer.pipeline.demo.world import write_world
 from vlmixer.pipeline.evaluation.ablation import VARIANTS, run_variant, table
 from vlmixer.pipeline.evaluation.pairs import read_pairs
 from vlmixer.pipeline.evaluation.retrieval import evaluate_retrieval
 from vlmixer.pipeline.jobs.chain import import_early, run_stages
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.planning.timings import Planned, Timings, plan_apart
 from vlmixer.pipeline.report.demo.page import gather, write_report
 from vlmixer.pipeline.text.tagger import RULES
 
@@ -63,13 +63,30 @@ def demo_config(seed: int, size: DemoSize = FULL) -> Config:
     )
 
 
-def run_demo(
-    out: str, *, seed: int, engine: Engine, timings: Timings, evidence: bool = False, size: DemoSize = FULL
-) -> tuple[str, str]:
-    """Run everything into the folder `out`. Returns the table of scores and the path of the page.
+@dataclass(frozen=True)
+class Done:
+    """What the demo has made: the table of scores, the path of the page, and what was planned, by stage."""
 
-    timings: gets the steps. With `evidence` the table compares the method with variants that lack parts of it, over
-    three seeds. A rerun resumes a demo that was stopped. Raises UserError if the folder holds the demo of another seed.
+    scores: str
+    page: str
+    planned: dict[str, Planned]
+
+
+def run_demo(
+    out: str,
+    *,
+    seed: int,
+    engine: Engine,
+    timings: Timings,
+    plans: bool = False,
+    evidence: bool = False,
+    size: DemoSize = FULL,
+) -> Done:
+    """Run everything into the folder `out`.
+
+    timings: gets the steps. plans: also plan the stages before they run. With `evidence` the table compares the method
+    with variants that lack parts of it, over three seeds. A rerun resumes a demo that was stopped. Raises UserError if
+    the folder holds the demo of another seed.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,10 +97,12 @@ def run_demo(
         import_early(config, stages.NAMES, engine)
         with _step("draw a world"), timings.step("draw"):
             _draw_world(seed, size, engine.workers)
+        planned: dict[str, Planned] = {}
+        if plans:
+            with timings.left_out():
+                planned = plan_apart(["demo.yaml", "--out", "."], engine.workers)
         with _step("tag, detect, index, mix"):
-            for stage in stages.NAMES:
-                with timings.step(stage):
-                    run_stages(config, (stage,), engine, overwrite=False, import_paths=())
+            run_stages(config, stages.NAMES, engine, overwrite=False, import_paths=(), step=timings.step)
         with _step("train a model"), timings.step("train"):
             _train(config)
         with timings.step("evaluate"):
@@ -92,7 +111,7 @@ def run_demo(
         with timings.step("write the page"):
             write_report(PAGE, gather(".", WORLD, report.to_json(), seed))
         shown = _evidence(config) if evidence else report.to_table()
-        return shown, str(folder / PAGE)
+        return Done(shown, str(folder / PAGE), planned)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from vlmixer.artifacts import contents, files
@@ -25,15 +26,25 @@ LOG = logging.getLogger("vlmixer")
 
 
 def run_stages(
-    config: Config, stages: Sequence[str], engine: Engine, *, overwrite: bool, import_paths: Sequence[str]
+    config: Config,
+    stages: Sequence[str],
+    engine: Engine,
+    *,
+    overwrite: bool,
+    import_paths: Sequence[str],
+    step: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> None:
-    """Run these stages in order; each resumes where it stopped. Raises UserError, CallError."""
+    """Run these stages in order; each resumes where it stopped. step: gives a context for a stage, by its name.
+
+    Raises UserError, CallError.
+    """
     if engine.remote:
         check_visible_to_workers(config, stages)
     run = StageRun(config, load_vocabulary(config.vocabulary), engine, overwrite, tuple(import_paths))
     for stage in stages:
         before = contents.read(config.out)
-        finished = STEPS[stage](run)
+        with step(stage):
+            finished = STEPS[stage](run)
         LOG.info("%s", counts_line(finished))
         # If a later stage is refused, config.yaml stays that of the results.
         if before is None or finished.content_hash not in before.folders.values():

@@ -66,14 +66,16 @@ SIZES = StageSizes()
 class Measured:
     """What the probe found: processor seconds, bytes, and shares.
 
-    seconds: per piece, by kind of unit. start: until a new process can work, if it loads nothing. loads: by kind of
-    unit, what its worker needs to load. By the name of the stage: `launcher`, what the launcher does over the units;
+    seconds: per piece, by kind of unit. start: until a worker process can work, if it loads nothing. By kind of unit:
+    `loads`, what its worker needs to load, with the imports for it; `warm_loads`, without, because worker processes
+    begin with packages imported. By the name of the stage: `launcher`, what the launcher does over the units;
     `memory` of the largest process.
     """
 
     seconds: Mapping[UnitKind, float] = field(default_factory=dict)
     start: float = 0.0
     loads: Mapping[UnitKind, float] = field(default_factory=dict)
+    warm_loads: Mapping[UnitKind, float] = field(default_factory=dict)
     launcher: Mapping[str, LinearCost] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
 
@@ -245,5 +247,6 @@ class _Estimate:
     def _pass(self, planned: StagePass) -> PassPlan:
         seconds = sum(load.pieces * self.measured.seconds.get(load.kind, 0.0) for load in planned.loads)
         load = sum(self.measured.loads.get(each.kind, 0.0) for each in planned.loads)
-        start = self.measured.start + load if planned.new_job else 0.0
+        warm = sum(self.measured.warm_loads.get(each.kind, 0.0) for each in planned.loads)
+        start = self.measured.start + warm if planned.new_job else 0.0
         return PassPlan(planned.name, planned.units, seconds, start, load)

@@ -31,10 +31,11 @@ def plan_run(
     price: float | None = None,
     seconds: float = 5.0,
     import_paths: Sequence[str] = (),
+    fresh: bool = False,
 ) -> RunEstimate:
     """What `vlmixer run` will take here, or with corpora of another size. Raises CallError, UserError.
 
-    seconds: about how long tagging and detecting the sample may take, each.
+    seconds: about how long tagging and detecting the sample may take, each. fresh: what OUT has is not looked at.
     """
     sample = take_sample(config)
     measured, notes = probe(config, sample, seconds, import_paths)
@@ -44,7 +45,7 @@ def plan_run(
         times = scale or 1.0
         corpus = corpus.scaled(sentences or round(corpus.sentences * times), images or round(corpus.images * times))
         notes.append("sizes are the ones that were given; the output folder was not looked at")
-    else:
+    elif not fresh:
         done = done_before(config.out, plan_stages(corpus, measured, config, {}))
     cores = processors()
     return RunEstimate(

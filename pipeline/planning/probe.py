@@ -5,7 +5,6 @@ Nothing is written anywhere else. estimate.py computes the plan from what is mea
 
 import logging
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from vlmixer.pipeline.indexing.ranking import Ranking, list_places
 from vlmixer.pipeline.indexing.units import CHOOSE, GATHER, IndexSizes
 from vlmixer.pipeline.jobs.do_units import DoUnits
 from vlmixer.pipeline.jobs.engine import Engine
+from vlmixer.pipeline.jobs.worker_server import WorkerServer
 from vlmixer.pipeline.mix.units import BUCKET, IMAGES, MIXED, SHUFFLE
 from vlmixer.pipeline.planning.estimate import TRAIN, Measured
 from vlmixer.pipeline.planning.linear import LinearCost, fit
@@ -99,10 +99,10 @@ def probe(
         measured = _measured(config, vocabulary, _Runs(cold, small, large), start, base)
         if config.train is not None:
             measured = _with_training(measured, config, large, seconds)
-    tagging, detecting = (start + measured.loads[kind] for kind in (PART, survey.DETECT_UNITS))
+    tagging, detecting = (start + measured.warm_loads[kind] for kind in (PART, survey.DETECT_UNITS))
     notes = [
         f"measured here on {len(sized.sentences):,} sentences and {len(sized.images):,} images of the inputs",
-        f"a new process works after {start:.1f} s, tags after {tagging:.1f} s, detects after {detecting:.1f} s",
+        f"a worker process works after {start:.1f} s, tags after {tagging:.1f} s, detects after {detecting:.1f} s",
     ]
     return measured, notes
 
@@ -130,14 +130,14 @@ class _Nothing:
 
 
 def _start_of_a_process(folder: Path) -> float:
-    """Processor seconds of a worker process that does nothing."""
+    """Processor seconds of a worker process that does nothing, a copy of one that has imported what workers need."""
     stage = Stage(TAG, str(folder))
     begin_stage(stage, Plan({}, [], {}), overwrite=False)
     units = [Unit(f"nothing-{number}", None) for number in range(2)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    Engine(2).run(stage, units, type(None), lambda units: units | "Do" >> DoUnits(stage, _Nothing()), label="nothing")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 2
+    with WorkerServer() as server:
+        engine = Engine(len(units), server=server)
+        engine.run(stage, units, type(None), lambda units: units | "Do" >> DoUnits(stage, _Nothing()), label="nothing")
+        return server.worked / len(units)
 
 
 def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float, base: int) -> Measured:
@@ -163,10 +163,8 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
     return Measured(
         seconds=seconds,
         start=start,
-        loads={
-            PART: sum(each.load for each in runs.cold.times(TAG.name)),
-            survey.DETECT_UNITS: sum(each.load for each in runs.cold.times(DETECT.name)),
-        },
+        loads=_loads(runs.cold),
+        warm_loads=_loads(runs.small),
         launcher=launcher,
         memory=_memory(base, runs.cold, large),
         candidates=candidates / max(sentences, 1),
@@ -185,6 +183,12 @@ def _measured(config: Config, vocabulary: Vocabulary, runs: _Runs, start: float,
         image_sample_bytes=large.bytes(MIX.name, IMAGES) / max(image_samples, 1),
         reject_bytes=large.reject_bytes,
     )
+
+
+def _loads(run: ProbeRun) -> dict[UnitKind, float]:
+    """Seconds in which a process loads what the units of a kind need."""
+    kinds = {PART: TAG.name, survey.DETECT_UNITS: DETECT.name}
+    return {kind: sum(each.load for each in run.times(stage)) for kind, stage in kinds.items()}
 
 
 def _launcher(runs: _Runs, stage: str) -> LinearCost:

@@ -86,6 +86,7 @@ class RunEstimate:
             "launcher_seconds": plan.launcher,
             "passes": [{"pass": each.name, "units": each.units, "work_seconds": each.seconds} for each in plan.passes],
             "seconds": {str(count): plan.time(count, self.efficiency) for count in self.workers},
+            "processor_seconds": {str(count): plan.processor(count) for count in self.workers},
             "cost": costs,
             "memory_bytes": plan.memory,
         }

@@ -13,8 +13,8 @@ and 0.76 for detection."""
 class PassPlan:
     """Equal units with `seconds` of work in all.
 
-    A single worker is the launcher's own process: it needs `load` seconds before it can work. Several workers are new
-    processes: they need `start` seconds, side by side.
+    A single worker is the launcher's own process: it needs `load` seconds before it can work. Several workers are
+    processes of their own, copies of one that has imported what they need: they need `start` seconds, side by side.
     """
 
     name: str
@@ -26,6 +26,10 @@ class PassPlan:
     def begin(self, workers: int) -> float:
         """Seconds until work begins."""
         return self.start if self._used(workers) > 1 else self.load * (self.units > 0)
+
+    def starts(self, workers: int) -> float:
+        """Processor seconds until all workers can work."""
+        return self.begin(workers) * self._used(workers)
 
     def work(self, workers: int, efficiency: float) -> float:
         """Seconds of work by the clock. One worker does a whole unit."""
@@ -69,6 +73,10 @@ class StagePlan:
             return 0.0
         work = self.launcher + sum(each.work(workers, efficiency) for each in self.passes)
         return work * (1 - self.done) + sum(each.begin(workers) for each in self.passes)
+
+    def processor(self, workers: int) -> float:
+        """Processor seconds that are left, with starts of processes."""
+        return self.work + sum(each.starts(workers) for each in self.passes) if self.done < 1 else 0.0
 
     def cost(self, workers: int, price: float, efficiency: float = EFFICIENCY) -> float:
         """The cost of all workers while the stage runs. price: of one worker for one hour."""

@@ -127,6 +127,15 @@ def test_a_run_ends_with_a_summary(call, small_run):
     assert any(f"vlmixer show {out} " in line for line in lines)
 
 
+def test_timings_are_printed_beside_the_plan(call, small_run):
+    code, printed, _ = call("run", small_run.write_config(), "--out", small_run.folder / "out", "--timings")
+    assert code == 0
+    (at,) = [number for number, line in enumerate(printed.splitlines()) if line.split()[:2] == ["seconds", "planned"]]
+    rows = [line.split() for line in printed.splitlines()[at + 1 :]]
+    assert [row[0] for row in rows][:5] == ["start", "tag", "detect", "index", "mix"]
+    assert [row[2] for row in rows[1:5]] == ["0.0"] * 4, "all stages are done already"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", None])
 def test_json_is_valid_in_any_encoding_of_stdout(encoding):
     data = io.BytesIO()

@@ -45,6 +45,7 @@ MEASURED = Measured(
     },
     start=2.0,
     loads={PART: 3.0, survey.DETECT_UNITS: 5.0},
+    warm_loads={PART: 0.5, survey.DETECT_UNITS: 1.0},
     launcher={"tag": LinearCost(1.0, 0.5), "index": LinearCost(0.0, 1e-2), "mix": LinearCost(2.0, 0.0)},
     memory={"tag": 500_000_000},
     candidates=0.8,
@@ -89,9 +90,10 @@ def test_one_worker_loads_and_several_start_side_by_side():
     work = PassPlan("detect", units=10, seconds=100.0, start=7.0, load=5.0)
     assert (work.begin(1), work.work(1, 0.9)) == (5.0, 100.0)
     assert (work.begin(2), work.work(2, 0.8)) == (7.0, 62.5)
+    assert (work.starts(1), work.starts(2), work.starts(100)) == (5.0, 14.0, 70.0)
     assert work.work(4, 1.0) == 30.0, "a unit is done by one worker: 3 rounds of 10 s"
     assert work.work(10, 1.0) == work.work(1000, 1.0) == 10.0
-    single, none = PassPlan("read", 1, 100.0, 7.0, 5.0), PassPlan("none", 0, 0.0, 7.0, 5.0)
+    single, none = PassPlan("read", 1, 100.0, 3.0, 5.0), PassPlan("none", 0, 0.0, 7.0, 5.0)
     assert (single.begin(8), single.work(8, 0.9)) == (5.0, 100.0)
     assert (none.begin(8), none.work(8, 0.9)) == (0.0, 0.0)
 
@@ -120,7 +122,7 @@ def test_tagging():
     assert plan.passes == (
         PassPlan("read", 3, about(10.0), 2.0),
         PassPlan("duplicates", 1, about(0.08)),
-        PassPlan("tag", 40, about(80.0), 5.0, 3.0),
+        PassPlan("tag", 40, about(80.0), 2.5, 3.0),
         PassPlan("finish", 1, about(0.08)),
     )
     assert plan.launcher == pytest.approx(1.0 + 45 * 0.5)
@@ -136,7 +138,7 @@ def test_detection():
         PassPlan("survey", 2, about(6.4), 2.0),
         PassPlan("spread", 1, about(0.064)),
         PassPlan("duplicates", 1, about(0.64)),
-        PassPlan("detect", 100, about(320.0), 7.0, 5.0),
+        PassPlan("detect", 100, about(320.0), 3.0, 5.0),
         PassPlan("finish", 1, 0.0),
     )
     assert (plan.input_bytes, plan.output_bytes) == (64_000_000, 16_000 * 2_000 + 1_600 * 10)
