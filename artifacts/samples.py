@@ -8,7 +8,7 @@ import io
 import json
 import tarfile
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import IO, Any, Literal
@@ -288,8 +288,10 @@ def _from_json(data: bytes) -> Any:
 
 
 def _patch(record: dict[str, Any]) -> Patch:
-    crop = tuple(record.pop("crop")) if "crop" in record else None
-    return Patch(**record | {"box": tuple(record["box"]), "crop": crop})
+    record["box"] = tuple(record["box"])
+    if "crop" in record:
+        record["crop"] = tuple(record["crop"])
+    return Patch(**record)
 
 
 def _check_image(sample: ImageSample) -> None:
@@ -318,15 +320,18 @@ def _check_mixed(sample: MixedSample) -> None:
 def _check_patches(patches: Sequence[Patch]) -> None:
     numbers: list[Any] = []
     texts: list[Any] = []
+    reals: list[Any] = []
     for patch in patches:
         crop = patch.crop or (0, 0, 0, 0)
         numbers += (patch.width, patch.height, *crop)
         texts += (patch.patch_id, patch.image_id, patch.concept)
-        real = (patch.score, *patch.box)
-        if len(patch.box) != 4 or len(crop) != 4 or not all(type(value) in (int, float) for value in real):
+        reals += (patch.score, *patch.box)
+        if len(patch.box) != 4 or len(crop) != 4:
             raise ValueError("a patch's score, box or crop is not made of numbers")
-        if not all(abs(value) <= _MOST for value in real):
-            raise ValueError("a patch's score or box is not finite")
+    if not {int, float}.issuperset(map(type, reals)):
+        raise ValueError("a patch's score, box or crop is not made of numbers")
+    if not all(-_MOST <= value <= _MOST for value in reals):
+        raise ValueError("a patch's score or box is not finite")
     _check_values(numbers, texts)
     for patch in patches:
         left, top, right, bottom = patch.box
@@ -334,10 +339,10 @@ def _check_patches(patches: Sequence[Patch]) -> None:
             raise ValueError(f"box {list(patch.box)} is not inside {patch.width}×{patch.height}")
 
 
-def _check_values(numbers: Iterable[Any], texts: Iterable[Any]) -> None:
-    if any(type(number) is not int or abs(number) > _MOST for number in numbers):
+def _check_values(numbers: Collection[Any], texts: Collection[Any]) -> None:
+    # Sets of types, because this is done for each value of each record.
+    if not {int}.issuperset(map(type, numbers)) or (numbers and not -_MOST <= min(numbers) <= max(numbers) <= _MOST):
         raise ValueError("a value in the record is not a whole number of 32 bits")
-    texts = list(texts)
-    if any(type(text) is not str for text in texts):
+    if not {str}.issuperset(map(type, texts)):
         raise ValueError("a value in the record is not a text")
     "".join(texts).encode()  # raises UnicodeEncodeError for half a surrogate pair, which no page or file can hold
