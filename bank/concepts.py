@@ -100,8 +100,9 @@ class Vocabulary:
                 bare = unqualified(word)
                 rank = (0 if place == 0 else 1) + (0 if bare == word else 2)
                 ranked.setdefault(bare, []).append((rank, concept))
+        # By id: to hash a concept takes as long as it has words.
         return {
-            word: tuple(dict.fromkeys(concept for _, concept in sorted(claims, key=lambda claim: claim[0])))
+            word: tuple({concept.id: concept for _, concept in sorted(claims, key=lambda claim: claim[0])}.values())
             for word, claims in ranked.items()
         }
 

@@ -28,6 +28,8 @@ def read_concepts(path: str) -> list[dict[str, Any]]:
         if row["concept_id"] != number or row["first"] != first or row["count"] < 0:
             raise damaged(path, f"concept {number} does not begin where the one before ends")
         first += row["count"]
+    if len({row["name"] for row in rows}) < len(rows):
+        raise damaged(path, "two concepts have the same name")
     return rows
 
 

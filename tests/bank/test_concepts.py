@@ -4,7 +4,15 @@ import fsspec
 import pytest
 
 from vlmixer.artifacts.errors import CallError
-from vlmixer.bank.concepts import Concept, load_vocabulary, make_vocabulary, parse_data, parse_text, unqualified
+from vlmixer.bank.concepts import (
+    Concept,
+    Vocabulary,
+    load_vocabulary,
+    make_vocabulary,
+    parse_data,
+    parse_text,
+    unqualified,
+)
 
 COCO = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
@@ -253,3 +261,10 @@ def test_words_without_letters_match_no_label():
 def test_names_that_differ_in_spacing_alone_keep_their_labels():
     vocabulary = make_vocabulary("v", [["head band"], ["headband"], ["Head-Board"]])
     assert vocabulary.map_labels(["headband", "head_band", "HeadBand", "Head Band", "headboard"]) == [1, 0, 1, 0, 2]
+
+
+def test_a_concept_of_very_many_words_takes_no_longer_for_each() -> None:
+    words = tuple(f"word {number}" for number in range(100_000))
+    claims = Vocabulary("v", (Concept(0, "dog", words), Concept(1, "cat", ("word 3",)))).claims
+    assert [concept.name for concept in claims["word 3"]] == ["dog", "cat"]
+    assert len(claims) == 100_002

@@ -296,3 +296,15 @@ def test_a_pickled_bank_that_was_replaced_is_not_opened(tmp_path):
     write(str(tmp_path), COUNTS | {"dog": 29})
     with pytest.raises(UserError, match="was replaced after the bank was pickled"):
         pickle.loads(pickled)
+
+
+def test_two_concepts_of_one_name_are_damage(folder, tmp_path):
+    def forged(data: bytes) -> bytes:
+        table, changed = pq.read_table(io.BytesIO(data)), io.BytesIO()
+        names = pa.array(["dog", *table["name"].to_pylist()[:-1]])
+        place = table.schema.get_field_index("name")
+        pq.write_table(table.set_column(place, table.schema.field("name"), names), changed)
+        return changed.getvalue()
+
+    with pytest.raises(UserError, match=r"concepts\.parquet: damaged \(two concepts have the same name\)"):
+        PatchBank.open(damaged(folder, tmp_path, "concepts.parquet", forged))

@@ -44,7 +44,11 @@ class ParquetColumn:
             if begin >= text_slice.start and (text_slice.end < 0 or begin < text_slice.end):
                 refuse_bomb(table, group, [column])
                 rows = rows_at_once(table, file, group, column, ROWS_PER_BATCH)
-                yield from _row_group(table, group, row, rows, column, options.field)
+                if rows < ROWS_PER_BATCH:  # long texts, each perhaps of many rows: it is unpacked once
+                    shared = pq.ParquetFile(file, read_dictionary=[column], buffer_size=READ_BUFFER, pre_buffer=False)
+                    yield from _row_group(shared, group, row, rows, column, options.field)
+                else:
+                    yield from _row_group(table, group, row, rows, column, options.field)
             row += table.metadata.row_group(group).num_rows
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
@@ -53,12 +57,24 @@ class ParquetColumn:
 
 def _row_group(table: pq.ParquetFile, group: int, row: int, rows: int, column: str, field: str) -> Iterator[Record]:
     for batch in table.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False):
-        for value in batch.column(0):
-            try:
-                yield Record(row, text_of({column: value.as_py()}, field))
-            except UnicodeDecodeError as error:
-                yield Record(row, Unusable("not_utf8", str(error)))
+        values = batch.column(0)
+        if pa.types.is_dictionary(values.type):
+            values, places = values.dictionary, values.indices.to_pylist()
+            found = {place: _text(values[place], column, field) for place in set(places) if place is not None}
+            none = text_of({column: None}, field)
+            contents = [none if place is None else found[place] for place in places]
+        else:
+            contents = [_text(value, column, field) for value in values]
+        for content in contents:
+            yield Record(row, content)
             row += 1
+
+
+def _text(value: pa.Scalar, column: str, field: str) -> Any:
+    try:
+        return text_of({column: value.as_py()}, field)
+    except UnicodeDecodeError as error:
+        return Unusable("not_utf8", str(error))
 
 
 def begin_of(group: Any) -> int:

@@ -3,8 +3,8 @@
 A cell may hold a JSON list of texts.
 """
 
-import codecs
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
@@ -29,14 +29,20 @@ class TextTable:
         head = head_of(text_slice.name, file, HEAD_BYTES)
         delimiter = delimiter_of(head, options.field) or self._delimiter
         # Invalid UTF-8 becomes lone surrogates, which spoil only the row that holds them.
-        text = codecs.getreader("utf-8-sig")(unpack(text_slice.name, file), "surrogateescape")
+        text = io.TextIOWrapper(unpack(text_slice.name, file), "utf-8-sig", "surrogateescape", newline="")
+        try:
+            yield from self._records(_lines(text, options.max_line_bytes), delimiter, head, options)
+        finally:
+            text.detach()  # else it closes the file
+
+    def _records(self, lines: Iterator[str], delimiter: str, head: bytes, options: ReadOptions) -> Iterator[Record]:
         column = column_number(options.field)
         if column is not None:
-            for number, line in enumerate(text):
+            for number, line in enumerate(lines):
                 if row := _cells(line.rstrip("\r\n"), delimiter):
                     yield Record(number, _cell(row, column, column + 1))
             return
-        rows = csv.reader(text, delimiter=delimiter, strict=False)
+        rows = csv.reader(lines, delimiter=delimiter, strict=False)
         header = [cell.strip() for cell in next(rows, [])]
         count = header.count(options.field)
         if count != 1:
@@ -52,6 +58,13 @@ class TextTable:
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         raise NotImplementedError("tables are not split")
+
+
+def _lines(text: IO[str], longest: int) -> Iterator[str]:
+    while line := text.readline(longest + 1):
+        if len(line) > longest:
+            raise csv.Error(f"a line of more than {longest:,} characters")
+        yield line
 
 
 def refusal(head: bytes, delimiter: str) -> str:

@@ -185,3 +185,20 @@ def test_lists_of_running_texts(read):
 )  # fmt: skip
 def test_files_that_folders_have_beside_the_data(name, aside):
     assert is_side_file(name) is aside
+
+
+@pytest.mark.parametrize("field", ["caption", "column 1"])
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+def test_only_ends_of_lines_end_the_rows_of_a_table(read, field, ending):
+    lines = [b"caption\turl", b"one \xe2\x80\xa8 dog\tx", b"two\x0b\x85\ty", "three \x85".encode() + b"\tz"]
+    result = read("a.tsv", ending.join(lines), field=field)
+    assert [text.split()[0] for text in result.texts][-2:] == ["one", "three"]
+    assert result.reasons == ["not_utf8"]
+
+
+@pytest.mark.parametrize("field", ["caption", "column 1"])
+def test_a_line_of_a_table_that_never_ends_is_not_read(read, field):
+    result = read("a.tsv", b"caption\turl\na dog\tx\n" + b"a\t" * 3000, field=field, max_line_bytes=1000)
+    assert result.texts[-1] == "a dog"
+    assert result.reasons == ["unreadable_file"]
+    assert result.details == ["Error: a line of more than 1,000 characters"]

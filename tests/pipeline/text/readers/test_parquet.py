@@ -45,6 +45,18 @@ def test_parquet_text_that_is_no_utf8_costs_that_row_alone(read):
     assert result.rejects == [("1", "not_utf8")]
 
 
+def test_long_texts_that_many_rows_share(read):
+    long = "x" * 200_000
+    stored = [b"a dog", long.encode(), None, b"caf\xe9 " * 40_000, b"two"]
+    shared = pa.array(stored, pa.binary())
+    values = pa.Array.from_buffers(pa.string(), 5, shared.buffers(), null_count=1)
+    rows = [0, 1, 2, 3] * 500 + [4]
+    result = read("b.parquet", parquet({"caption": values.take(pa.array(rows))}), max_characters=200_000)
+    assert result.texts == ["a dog", long] * 500 + ["two"]
+    assert result.reasons == ["missing_field", "not_utf8"] * 500
+    assert result.sentences[-1] == ("2000", "two")
+
+
 def test_parquet_that_breaks_off(read):
     content = parquet({"caption": ["one"] * 10})
     assert read("b.parquet", content[:-1]).rejects == [("", "unreadable_file")]
