@@ -1,6 +1,7 @@
 """A bank as it is opened: its concepts, patches, features and crops; and damage, which is named."""
 
 import base64
+import dataclasses
 import io
 import os
 import pickle
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.bank.numbered import COUNTS, DIM, all_features, damaged, write
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files, manifest, stages
 from vlmixer.artifacts.details import TaggedDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
@@ -308,3 +309,12 @@ def test_two_concepts_of_one_name_are_damage(folder, tmp_path):
 
     with pytest.raises(UserError, match=r"concepts\.parquet: damaged \(two concepts have the same name\)"):
         PatchBank.open(damaged(folder, tmp_path, "concepts.parquet", forged))
+
+
+def test_features_of_less_than_no_numbers_are_damage(folder, tmp_path):
+    copy = damaged(folder, tmp_path, "crops.bin", lambda data: data)
+    description = manifest.read(copy, stages.INDEX)
+    forged = dataclasses.replace(description.details, feature_dim=-1)
+    manifest.publish(copy, dataclasses.replace(description, details=forged))
+    with pytest.raises(UserError, match=r"manifest\.json: damaged \(features of -1 numbers\)"):
+        PatchBank.open(copy)

@@ -3,7 +3,6 @@
 import gzip
 import io
 import zlib
-from functools import partial
 from typing import IO, Any
 
 from vlmixer.artifacts.files import is_url
@@ -62,6 +61,10 @@ def head_of(name: str, file: IO[bytes], size: int) -> bytes:
     return head
 
 
+_FIRST_FED = 1 << 10
+"""Packed bytes that a frame is given first, then twice as many each time: what a short frame leaves over is copied."""
+
+
 class _ZstdFrames(io.RawIOBase):
     """The unpacked frames of `file`, one after the other. zstandard's own reader takes a frame that ends early for a
     whole one; this one raises EOFError."""
@@ -70,10 +73,11 @@ class _ZstdFrames(io.RawIOBase):
         import zstandard  # here, so that `vlmixer train`, which names readers of texts, does without it
 
         self._file = file
-        self._new = partial(zstandard.ZstdDecompressor, max_window_size=MAX_WINDOW)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
         self._damage = zstandard.ZstdError
-        self._packed = b""
+        self._packed = memoryview(b"")
         self._frame: Any = None
+        self._fed = _FIRST_FED
         self._ready = memoryview(b"")
         self._read = self._unpacked = 0
 
@@ -83,21 +87,24 @@ class _ZstdFrames(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
             if not self._packed:
-                self._packed = self._file.read(ZSTD_BLOCK)
+                self._packed = memoryview(self._file.read(ZSTD_BLOCK))
                 self._read += len(self._packed)
             if not self._packed:
                 if self._frame is not None:
                     raise EOFError("the file ends within a compressed frame")
                 return 0
-            self._frame = self._frame or self._new().decompressobj()
+            if self._frame is None:
+                self._frame, self._fed = self._decompressor.decompressobj(), _FIRST_FED
+            part = self._packed[: self._fed]
+            self._fed = min(2 * self._fed, ZSTD_BLOCK)
             try:
-                self._ready = memoryview(self._frame.decompress(self._packed))
+                self._ready = memoryview(self._frame.decompress(part))
             except self._damage as error:
                 raise OSError(str(error)) from None
             self._unpacked += len(self._ready)
             if self._unpacked > RATIO_FROM and self._unpacked > MAX_RATIO * self._read:
                 raise OSError(f"{self._unpacked:,} bytes from {self._read:,} packed ones: a decompression bomb")
-            self._packed = self._frame.unused_data
+            self._packed = self._packed[len(part) - len(self._frame.unused_data) :]
             if self._frame.eof:
                 self._frame = None
         size = min(len(buffer), len(self._ready))

@@ -3,6 +3,7 @@
 import gzip
 import struct
 
+import numpy as np
 import pytest
 from tests.pipeline.text.readers.helpers import tar, zst
 
@@ -71,3 +72,19 @@ def test_a_truncated_packed_file_gives_its_whole_lines_and_a_reject(read, name, 
 def test_what_follows_a_packed_file_and_is_none_is_one_reject(read):
     result = read("a.txt.gz", gzip.compress(b"one\ntwo\n") + b"garbage")
     assert (result.texts, result.rejects) == (["one", "two"], [("", "unreadable_file")])
+
+
+def test_very_many_frames_are_read_one_after_the_other(read):
+    lines = b"".join(zst(b"line %d\n" % number) for number in range(20_000))
+    long = zst(bytes(range(33, 127)) * 9000 + b"\n")
+    result = read("a.txt.zst", lines + zst(b"") * 200_000 + long + zst(b"end\n"), max_characters=1_000_000)
+    assert result.texts[:20_000] == [f"line {number}" for number in range(20_000)]
+    assert [len(text) for text in result.texts[20_000:]] == [94 * 9000, 3]
+
+
+def test_frames_of_any_size_give_the_same_bytes(read):
+    rng = np.random.default_rng(0)
+    sizes = [0, 1, 900, 1100, 70_000, 300_000, 5]
+    texts = ["".join(map(chr, rng.integers(97, 123, size))) for size in sizes]
+    packed = b"".join(zst(f"{text}\n".encode()) for text in texts)
+    assert read("a.txt.zst", packed, max_characters=1_000_000).texts == [text for text in texts if text]
