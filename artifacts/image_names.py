@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MOST_SIMILAR = 3
+SIMILAR_TO, MOST_COMPARED = 10, 200_000
+"""Similar names are looked for so many missing ones, by so many comparisons: one takes up to 50 µs."""
 _DOTS = pa.array(["", ".", ".."])
 
 
@@ -56,12 +58,6 @@ class ImageNames:
             for image in alike
             if _means(folded, ImageName(image.image_id, image.source.casefold(), image.key.casefold()))
         ]
-
-    def near(self, name: str) -> list[str]:
-        """Up to three names that are similar to `name`."""
-        last = difflib.get_close_matches(_last(name), self._by_last, n=3)
-        found = [image.key or image.source for part in last for image in self._by_last[part]]
-        return list(dict.fromkeys(found))[:3]
 
 
 class WantedNames:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import BankDetails, BankSelection, DetectorIdentity, to_json
@@ -17,7 +18,7 @@ from vlmixer.artifacts.samples import ImageSample, Sample
 from vlmixer.artifacts.stages import INDEX
 from vlmixer.bank import selection
 from vlmixer.bank.building import LEFT_OUT, ConceptCounts, chosen_schema, feature_column, write_bank
-from vlmixer.bank.matching import bank_images
+from vlmixer.bank.matching import bank_images, similar_names
 from vlmixer.bank.store import PatchBank
 
 PACKAGES = ("vlmixer", "numpy", "pyarrow", "faiss-cpu")
@@ -46,27 +47,25 @@ def drop_images(bank: PatchBank, names: Sequence[str], out: str, *, missing_ok: 
     bank has no patch of these images; with `missing_ok` no bank is written then.
     """
     _check_free(out, bank)
-    known = ImageNames(bank_images(bank))
+    known = ImageNames(bank_images(bank, names))
     meant = {name: known.find(name) for name in names}
     ambiguous = {
         name: tuple(sorted({image.source for image in found})) for name, found in meant.items() if is_ambiguous(found)
     }
     wanted = {image.image_id for name, found in meant.items() if name not in ambiguous for image in found}
-    gone: dict[str, int] = {}
-    keep: list[np.ndarray] = []
+    ids = pa.array(sorted(wanted), pa.string())
+    gone: dict[str, np.ndarray] = {}
     log = RejectLog("index")
     for concept in bank.concepts:
         patches = bank.patches(concept.name, keep=False)
-        stays = np.ones(len(patches), dtype=bool)
-        for place, (image_id, source) in enumerate(patches.images):
-            if image_id in wanted:
-                stays[place] = False
-                log.add(source, patches[place].patch_id, "taken_down")
-        if not stays.all():
-            gone[concept.name] = int((~stays).sum())
-        keep.append(np.flatnonzero(stays))
+        places = np.flatnonzero(pc.is_in(patches.columns["image_id"], value_set=ids).to_numpy(zero_copy_only=False))
+        for record in (patches[int(place)] for place in places):
+            log.add(record.source, record.patch_id, "taken_down")
+        if len(places):
+            gone[concept.name] = places
     unknown = tuple(sorted(name for name in meant if not meant[name]))
-    near = {name: tuple(known.near(name)) for name in unknown}
+    similar = similar_names(bank, unknown)
+    near = {name: similar.to(name) for name in unknown}
     if not gone and missing_ok:
         return Dropped((), {}, unknown, ambiguous, near)
     if not gone:
@@ -74,13 +73,22 @@ def drop_images(bank: PatchBank, names: Sequence[str], out: str, *, missing_ok: 
         others = list(dict.fromkeys(other for name in unknown for other in near[name]))[:3]
         hint = f" {'; '.join(listed)}." if listed else f" Near: {', '.join(others)}." if others else ""
         raise CallError(f"{bank.folder}: has no patch of these {len(meant)} images, so there is nothing to drop.{hint}")
+    none = np.zeros(0, np.int64)
+    numbers = {name: len(places) for name, places in gone.items()}
     counts = [
-        ConceptCounts(len(rows), bank.candidates[concept.name], bank.near_duplicates[concept.name])
-        for concept, rows in zip(bank.concepts, keep, strict=True)
+        ConceptCounts(
+            bank.counts[concept.name] - numbers.get(concept.name, 0),
+            bank.candidates[concept.name],
+            bank.near_duplicates[concept.name],
+        )
+        for concept in bank.concepts
     ]
-    tables = (_chosen(bank, concept.name, rows) for concept, rows in zip(bank.concepts, keep, strict=True))
+    tables = (
+        _chosen(bank, name, np.delete(np.arange(bank.counts[name]), gone.get(name, none)))
+        for name in (concept.name for concept in bank.concepts)
+    )
     _publish(out, [bank], counts, tables, log, bank.manifest.details)
-    return Dropped(tuple(sorted(wanted)), gone, unknown, ambiguous, near)
+    return Dropped(tuple(sorted(wanted)), numbers, unknown, ambiguous, near)
 
 
 def affected_samples(samples: Iterable[Sample], images: AbstractSet[str]) -> Iterator[str]:
@@ -196,10 +204,10 @@ def _check_free(out: str, *banks: PatchBank) -> None:
 
 def _chosen(bank: PatchBank, concept: str, places: np.ndarray) -> pa.Table:
     """Patches of a concept, by their places in it, as `write_bank` takes them."""
-    patches = bank.patches(concept)
+    patches = bank.patches(concept, keep=False)
     table = patches.table.take(pa.array(places))
     table = table.append_column("feature", feature_column(bank.features(patches.first + places)))
-    table = table.append_column("crop", pa.array([patches[int(place)].crop for place in places], pa.binary()))
+    table = table.append_column("crop", patches.crops(places))
     schema = chosen_schema(bank.feature_dim)
     return table.select(schema.names).cast(schema)
 

@@ -148,6 +148,14 @@ class ConceptPatches(Sequence[PatchRecord]):
         boxes: np.ndarray = self._columns["box"].flatten().to_numpy().reshape(-1, 4)
         return boxes
 
+    def crops(self, places: np.ndarray) -> pa.Array:
+        """The JPEGs of the patches at these places here. Faster than from records."""
+        if self._crops is None:  # there is no patch
+            return pa.array([], pa.binary())
+        rows = pa.table({name: self._columns[name] for name in ("patch_id", "crop_start", "crop_bytes")}).take(places)
+        found = map(self._crops.read, *(column.to_pylist() for column in rows.columns))
+        return pa.array(list(found), pa.binary())
+
     @property
     def columns(self) -> dict[str, pa.Array]:
         """The columns of the table, each in one chunk: faster than records when few values are needed."""

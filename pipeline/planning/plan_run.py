@@ -6,7 +6,7 @@ from vlmixer.artifacts import files, manifest, stages
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.planning.estimate import TRAIN, plan_stages
 from vlmixer.pipeline.planning.probe import probe
-from vlmixer.pipeline.planning.run_estimate import RunEstimate
+from vlmixer.pipeline.planning.run_estimate import RunEstimate, format_bytes
 from vlmixer.pipeline.planning.sampling import take_sample
 from vlmixer.pipeline.planning.stage_plan import EFFICIENCY, StagePlan
 from vlmixer.pipeline.units.machine import processors
@@ -19,6 +19,10 @@ ASSUMPTIONS = (
     "the corpus is like the sample: as many mentions, regions and concepts per input; duplicates across the "
     "corpus, which are rare in a sample, count as new",
 )
+
+HELD_PER_FILE = 1100
+"""Bytes in the launching process for each image that is a file of its own (docs/performance-history.md)."""
+MUCH_MEMORY = 1e9
 
 
 def plan_run(
@@ -47,6 +51,12 @@ def plan_run(
         notes.append("sizes are the ones that were given; the output folder was not looked at")
     elif not fresh:
         done = done_before(config.out, plan_stages(corpus, measured, config, {}))
+    held = HELD_PER_FILE * sample.files * corpus.images
+    if held > MUCH_MEMORY:
+        notes.append(
+            f"the launching process needs {format_bytes(held)} more for the names of so many image files: put "
+            "them into tars or Parquet"
+        )
     cores = processors()
     return RunEstimate(
         corpus,

@@ -50,6 +50,9 @@ LOG = logging.getLogger("vlmixer")
 FIRST_SENTENCES = 400
 FIRST_IMAGES = 16
 """The first, smallest part of the sample. Its speed decides the size of the largest."""
+LAUNCHER_PER_UNIT = 2e-4
+"""Processor seconds of the launcher for a unit: the job, progress, the manifest, and reading it in a later stage.
+It was measured over tens of thousands of units (docs/performance-history.md); a sample has a few."""
 TIMED_CANDIDATES = 1000
 """Candidates of the concept by which the choice of patches is timed."""
 
@@ -192,11 +195,10 @@ def _loads(run: ProbeRun) -> dict[UnitKind, float]:
 
 
 def _launcher(runs: _Runs, stage: str) -> LinearCost:
-    """What the launcher does. It grows with the units."""
-    points = [(len(run.times(stage)), run.launcher(stage)) for run in runs.warm(stage)]
-    line = fit(points)
+    """What the launcher does: what it did in the samples, and more for each unit."""
+    alone = [run.launcher(stage) - LAUNCHER_PER_UNIT * len(run.times(stage)) for run in runs.warm(stage)]
     first = max(runs.cold.launcher(stage) - runs.small.launcher(stage), 0.0) if runs.cold.has(stage) else 0.0
-    return LinearCost(line.fixed + first, line.each)
+    return LinearCost(max(sum(alone) / len(alone), 0.0) + first, LAUNCHER_PER_UNIT)
 
 
 def _finish(runs: _Runs, stage: str) -> float:

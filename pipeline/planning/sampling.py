@@ -15,7 +15,7 @@ from vlmixer.artifacts.rejects import FirstRejects
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.detectors.loading import TSV
-from vlmixer.pipeline.image.readers.base import ImageRef
+from vlmixer.pipeline.image.readers.base import FILES, ImageRef
 from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
 from vlmixer.pipeline.image.readers.corpus import sample as sample_images
 from vlmixer.pipeline.planning.estimate import CorpusSize
@@ -35,12 +35,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class ProbeSample:
-    """Sentences and images of the real inputs, and the size of the corpus. notes: how the size was found."""
+    """Sentences and images of the real inputs, and the size of the corpus. notes: how the size was found. files: the
+    share of the images that are files of their own."""
 
     sentences: Sequence[str]
     images: Sequence[ImageRef]
     corpus: CorpusSize
     notes: tuple[str, ...] = ()
+    files: float = 0.0
 
     def part(self, sentences: int, images: int) -> "ProbeSample":
         """At most this many of each, from all over the sample."""
@@ -76,7 +78,8 @@ def take_sample(config: Config, max_sentences: int = MAX_SENTENCES, max_images: 
         text_units=len(TagSizes().find_units(inputs)),
         exact=False,
     )
-    return ProbeSample(sentences, images.refs, corpus, tuple(notes))
+    alone = sum(ref.format == FILES for ref in images.refs) / len(images.refs)
+    return ProbeSample(sentences, images.refs, corpus, tuple(notes), alone)
 
 
 def _sample_text(inputs: Sequence[FileStat], config: Config, max_sentences: int) -> tuple[list[str], int]:

@@ -9,16 +9,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlmixer.artifacts import files, manifest, schemas
-from vlmixer.artifacts.image_names import ImageName, ImageNames, SimilarNames, WantedNames, is_ambiguous
+from vlmixer.artifacts.image_names import (
+    MOST_COMPARED,
+    SIMILAR_TO,
+    ImageName,
+    ImageNames,
+    SimilarNames,
+    WantedNames,
+    is_ambiguous,
+)
 from vlmixer.artifacts.parquet import reading
 from vlmixer.artifacts.stages import TAG
 from vlmixer.pipeline.image.record import each_group
 from vlmixer.pipeline.text.record import NOT_MEANT
 from vlmixer.pipeline.text.record import SCHEMA as NOT_MEANT_SCHEMA
 from vlmixer.pipeline.text.units import PART
-
-SIMILAR_TO, MOST_COMPARED = 10, 200_000
-"""Similar names are looked for so many missing ones, by so many comparisons."""
 
 _NAMES = ("image_id", "source", "key", "url", "photo")
 _PATCH_ID = re.compile("[0-9a-fA-F]{16}-[0-9]{3,}")

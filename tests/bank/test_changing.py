@@ -7,7 +7,7 @@ from tests.bank.small import DIM, Given, small_bank
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.artifacts.image_names import ImageName, ImageNames, is_ambiguous
+from vlmixer.artifacts.image_names import ImageName, ImageNames, SimilarNames, is_ambiguous
 from vlmixer.artifacts.samples import ImageSample, Patch
 from vlmixer.bank.changing import affected_samples, drop_images, merge_banks
 from vlmixer.bank.store import PatchBank
@@ -109,15 +109,15 @@ def test_images_are_found_however_their_names_are_written(bank, tmp_path, name):
 
 
 def test_images_in_files_and_ambiguous_names():
-    images = ImageNames(
-        [
-            ImageName("01", "shards/0.tar", "000/cat.jpg", "https://x.org/cat?size=2"),
-            ImageName("02", "shards/0.tar", "001/cat.jpg"),
-            ImageName("03", "mine/dog.jpg"),
-            ImageName("04", "yours/dog.jpg"),
-            ImageName("05", "yours/Dog.jpg"),
-        ]
-    )
+    known = [
+        ImageName("01", "shards/0.tar", "000/cat.jpg", "https://x.org/cat?size=2"),
+        ImageName("02", "shards/0.tar", "001/cat.jpg"),
+        ImageName("03", "mine/dog.jpg"),
+        ImageName("04", "yours/dog.jpg"),
+        ImageName("05", "yours/Dog.jpg"),
+    ]
+    images, similar = ImageNames(known), SimilarNames(["dogs.jpg"])
+    similar.look(known)
 
     def found(name):
         return [image.image_id for image in images.find(name)]
@@ -129,7 +129,7 @@ def test_images_in_files_and_ambiguous_names():
     assert is_ambiguous(images.find("dog.jpg"))
     assert found("Dog.jpg") == ["05"]
     assert found("at.jpg") == found("theirs/dog.jpg") == found("") == []
-    assert images.near("dogs.jpg")[:2] == ["mine/dog.jpg", "yours/dog.jpg"]
+    assert similar.to("dogs.jpg")[:2] == ("mine/dog.jpg", "yours/dog.jpg")
 
 
 def test_dropping_all_leaves_an_empty_bank(bank, tmp_path):

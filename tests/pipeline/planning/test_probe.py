@@ -12,6 +12,7 @@ from vlmixer.artifacts.stages import STAGES
 from vlmixer.pipeline.commands.main import main
 from vlmixer.pipeline.config import load_config
 from vlmixer.pipeline.planning.plan_run import done_before
+from vlmixer.pipeline.planning.probe import LAUNCHER_PER_UNIT
 from vlmixer.pipeline.planning.sampling import take_sample
 from vlmixer.pipeline.planning.stage_plan import PassPlan, StagePlan
 from vlmixer.pipeline.units.timing import read_times
@@ -89,6 +90,10 @@ def test_other_sizes(corpus, tmp_path, capsys):
     assert set(train["seconds"].values()) == {train["seconds"]["1"]} != {0}, "whatever the workers"
     assert (found["corpus"]["sentences"], found["corpus"]["images"]) == (300, 64_000_000)
     assert found["stages"][1]["items"] == {"images": 64_000_000}
+    detect = found["stages"][1]
+    units = sum(each["units"] for each in detect["passes"])
+    assert LAUNCHER_PER_UNIT * units < detect["launcher_seconds"] < LAUNCHER_PER_UNIT * units + 10
+    assert "the launching process needs 70.4 GB more for the names of so many image files" in str(found["assumptions"])
 
 
 @pytest.mark.parametrize(
