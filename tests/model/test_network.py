@@ -59,35 +59,6 @@ def test_shapes(network):
     assert network.words(states, chosen).shape == network.tag_pieces(states, chosen).shape == (2, VOCABULARY)
 
 
-@pytest.mark.parametrize("seen", ["all", "row by row", "one item"])
-def test_attention_in_bfloat16_is_that_in_float32(network, seen):
-    torch.manual_seed(1)
-    attention = network.bert.encoder.layer[0].attention["self"]
-    parts = [torch.randn(3, 2, 7, 4).bfloat16().requires_grad_() for _ in range(3)]
-    mask = torch.arange(7) < torch.tensor([7, 4, 1])[:, None]
-    mask = {
-        "all": mask[:, None, None],
-        "row by row": mask[:, None, None] & torch.ones(7, 7).tril().bool(),
-        "one item": torch.eye(7).bool()[None, None].expand(3, 1, 7, 7),
-    }[seen]
-    found = []
-    for dtype in (torch.bfloat16, torch.float32):
-        mixed = attention.mix(*(part.to(dtype) for part in parts), mask)
-        gradients = torch.autograd.grad(mixed.float().square().sum(), parts)
-        found.append([mixed.float(), *(part.float() for part in gradients)])
-    assert found[0][0].shape == (3, 7, 8)
-    for half, full in zip(*found, strict=True):
-        assert (half - full).abs().max() <= 0.03 * full.abs().max()
-
-
-def test_dropout_drops_what_items_see(network):
-    attention = network.bert.encoder.layer[0].attention["self"].train()
-    attention.dropout = 1.0
-    parts = [torch.randn(3, 2, 7, 4).bfloat16() for _ in range(3)]
-    assert not attention.mix(*parts, torch.ones(3, 1, 1, 7, dtype=torch.bool)).any()
-    assert attention.eval().mix(*parts, torch.ones(3, 1, 1, 7, dtype=torch.bool)).all()
-
-
 def test_embeddings_have_length_one(network):
     assert network.embed(pad(VIEWS)).norm(dim=-1).tolist() == pytest.approx([1, 1, 1])
 
