@@ -10,6 +10,8 @@ from typing import IO, Literal, Self
 
 MAX_HEADER_BYTES = 1 << 20
 """Of the long names and extra fields of a member, which tarfile reads into memory."""
+MAX_OFFSET = 1 << 62
+"""No file is as long; a position beyond is none that a system can seek."""
 _EXTRA = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
@@ -30,7 +32,12 @@ class _StrictMember(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
-            return super().fromtarfile(archive)
+            found = super().fromtarfile(archive)
+            if archive.offset > MAX_OFFSET:
+                raise tarfile.ReadError(f"a member of {found.size:,} bytes")
+            return found
+        except (ValueError, OverflowError, IndexError) as error:  # what extra fields say, taken as numbers
+            raise tarfile.ReadError(f"extra fields before byte {archive.offset:,}: {str(error)[:200]}") from None
         except RecursionError:
             raise tarfile.ReadError(f"hundreds of headers in a row at byte {archive.offset}") from None
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the block of zeros

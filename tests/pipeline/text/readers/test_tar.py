@@ -1,6 +1,7 @@
 """Tars of WebDataset samples."""
 
 import gzip
+import io
 import tarfile
 
 import pytest
@@ -122,3 +123,20 @@ def test_thousands_of_headers_in_a_row(read):
 def test_zeros_without_end_after_the_archive(read):
     result = read("a.tar", TEXT + bytes(1024 + (1 << 26) + (1 << 16)))
     assert (result.texts, result.reasons) == (["one"], ["unreadable_file"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"size": "9" * 3000}, {"size": "9" * 19}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+     {"GNU.sparse.major": "x", "GNU.sparse.minor": "y"}, {"GNU.sparse.map": "1,2,x"}, {"GNU.sparse.size": "x"}],
+)  # fmt: skip
+def test_extra_fields_that_are_no_numbers_end_the_archive(read, fields):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, more in (("a.txt", {}), ("b.txt", fields)):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = 6, more
+            archive.addfile(member, io.BytesIO(b"a dog\n"))
+    result = read("a.tar", content.getvalue())
+    assert result.texts[0] == "a dog"
+    assert set(result.reasons) <= {"unreadable_file"}
