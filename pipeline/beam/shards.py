@@ -247,7 +247,10 @@ def _publish(
             f"WriteShards: no sample for {out}. Look at the rejects of the transforms before it. If there may be none, "
             "allow_empty=True writes a folder without shards."
         )
-    outputs = [Output(**written._asdict()) for names, _ in shards for written in names]
+    # They come in any order.
+    outputs = sorted(
+        (Output(**written._asdict()) for names, _ in shards for written in names), key=lambda each: each.name
+    )
     tars = [output for output in outputs if output.name.endswith(".tar")]
     pictures = any(found["pictures"] for _, found in shards)
     outputs += write_reader_indexes(out, tars, pictures)

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from tests.pipeline.beam.test_transforms import all_samples, plain, run
 
+from vlmixer.artifacts.manifest import read as read_manifest
 from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch, Sample
 from vlmixer.artifacts.tars import plain_members
 from vlmixer.bank.concepts import Concept, Vocabulary
-from vlmixer.pipeline.beam import WriteShards
+from vlmixer.pipeline.beam import WriteShards, WrittenFile
 from vlmixer.pipeline.beam.sample_coder import SampleCoder
+from vlmixer.pipeline.beam.shards import Found, _publish
 from vlmixer.pipeline.verification.verify import verify
 
 WORDS = Vocabulary("words", (Concept(0, "dog", ()), Concept(1, "cat", ())))
@@ -70,6 +72,18 @@ def test_equal_samples_in_any_order_give_equal_bytes(tmp_path):
     sizes = json.loads((tmp_path / "one" / ".nv-meta" / ".info.json").read_text())["shard_counts"]
     assert sum(sizes.values()) == 30
     assert set(sizes) == set(tars)
+
+
+def test_what_is_written_last_does_not_depend_on_the_order_of_shards(tmp_path):
+    write(list(map(mixed, range(23))), tmp_path)
+    tars = [output for output in read_manifest(str(tmp_path)).outputs if output.name.endswith(".tar")]
+    shards = [((WrittenFile(**vars(output)),), Found().to_json()) for output in tars]
+    assert len(shards) == 5
+    contents = []
+    for order in (shards, shards[::-1]):
+        _publish(order, str(tmp_path), 0, WORDS, False, [])
+        contents.append({path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
+    assert contents[0] == contents[1]
 
 
 def test_a_shard_that_no_sample_falls_on_is_there(tmp_path):
