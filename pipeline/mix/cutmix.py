@@ -243,7 +243,7 @@ def choose_image(
 def patches_wanted(mention: Mention, settings: CutMixSettings) -> int:
     """How many patches a replaced mention gets, if the bank has that many."""
     if settings.patches_per_plural is not None and is_plural(mention):
-        return settings.patches_per_plural
+        return max(settings.patches_per_word, settings.patches_per_plural)
     return settings.patches_per_word
 
 

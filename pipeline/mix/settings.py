@@ -23,8 +23,9 @@ class CutMixSettings:
     """Maximum number of replaced mentions. None means no limit."""
     patches_per_word: int = 1
     """Different patches for a replaced mention. Four per word had no clear effect."""
-    patches_per_plural: int | None = None
-    """Patches for a replaced mention in the plural ("two dogs"). None means `patches_per_word`."""
+    patches_per_plural: int | None = 3
+    """Patches for a replaced mention in the plural ("two dogs"), if that is more than `patches_per_word`. None means
+    `patches_per_word`. With 3 the network learns to tell several from one (docs/evidence.md)."""
     sampler: Sampler = "context"
     """uniform: all patches of the concept are equal. score: by the detector's score. context: prefers patches whose
     image shows more of the sentence's other concepts; +1 point over uniform, which is within noise."""

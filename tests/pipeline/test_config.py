@@ -28,7 +28,7 @@ def test_every_key_has_its_default(load):
                              score_threshold=0.3, max_regions=36, device="auto"),
         bank=BankSettings(max_patches_per_concept=1000, selection="diverse"),
         mix=MixSettings(replace_probability=0.5, min_replaced=1, max_replaced=None, patches_per_word=1,
-                        patches_per_plural=None, sampler="context", one_image=False, phrases="whole", lacking="keep",
+                        patches_per_plural=3, sampler="context", one_image=False, phrases="whole", lacking="keep",
                         patches_only=1.0, views=1, image_samples=True, crops=False, samples_per_shard=5000),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from vlmixer.pipeline.mix.cutmix import CONTEXT_WEIGHT, choose_mentions, draw, m
 from vlmixer.pipeline.mix.settings import CutMixSettings
 
 NAMES = ["dog", "kite", "car", "unicorn", "tree", "teddy bear"]
-PLAIN = CutMixSettings(sampler="uniform")
+PLAIN = CutMixSettings(sampler="uniform", patches_per_plural=None)
 
 
 def patches(concept, contexts, scores=None, images=None, first=0):
@@ -195,8 +195,9 @@ def test_a_plural_may_get_several_patches():
     dogs, dog = mention("dogs", concept="dog"), mention("dog")
     counts = Counter(index for index, _ in mixed(dogs, dog, replace_probability=1.0, patches_per_plural=3))
     assert counts == {0: 3, 1: 1}
-    counts = Counter(index for index, _ in mixed(dogs, dog, replace_probability=1.0, patches_per_word=2))
-    assert counts == {0: 2, 1: 2}
+    for plural, expected in ((None, 2), (1, 2), (3, 3)):
+        asked = {"replace_probability": 1.0, "patches_per_word": 2, "patches_per_plural": plural}
+        assert Counter(index for index, _ in mixed(dogs, dog, **asked)) == {0: expected, 1: 2}
 
 
 def test_a_phrase_gives_way_as_a_whole_or_by_its_head_or_not_at_all():

@@ -33,7 +33,7 @@ PATCHES = {"pizza": 1, "giraffe": 2, "dog": 100, "unicorn": 0}
     ],
 )
 def test_limits_follow_from_mentions_and_patches(mentions, settings, expected):
-    assert patch_limits(mentions, PATCHES, replace(CutMixSettings(), **settings)) == expected
+    assert patch_limits(mentions, PATCHES, replace(CutMixSettings(patches_per_plural=None), **settings)) == expected
 
 
 def test_views_count_as_mentions():
@@ -96,5 +96,7 @@ def test_a_concept_with_fewer_patches_than_the_minimum_is_not_used():
 def test_sentences_of_rare_concepts_alone_have_no_sample(reasons, settings, expected):
     mentions = (mention("dog"), mention("kite", 4))
     mixed = Mix(mentions, tuple(map(Verdict, reasons)), (), True)
-    rejected = why_rejected(Sentence("s", "dog kite", mentions), mixed, replace(CutMixSettings(), **settings))
+    rejected = why_rejected(
+        Sentence("s", "dog kite", mentions), mixed, replace(CutMixSettings(patches_per_plural=None), **settings)
+    )
     assert (rejected and rejected.reason) == expected
