@@ -31,7 +31,7 @@ VARIANTS = {
     "c": Variant("(c) b + contrast", {}),
     "d": Variant("(d) a + contrast with the words, no patches", {"cutmix": False}),
     "c-words-kept": Variant("(c), the mixed view keeps its other words", {"drop_words": 0.0}),
-    "c-shuffled": Variant("(c), the gallery's labels shuffled", {}, shuffled=True),
+    "c-shuffled": Variant("(c), the gallery's labels shuffled, numbers withheld", {}, shuffled=True),
 }
 METHODS = ("regions", "tags", "regions + tags", "regions + tags + overlap")
 
@@ -49,7 +49,11 @@ def run_variant(name: str, settings: Settings) -> str:
 
 
 def shuffle_labels(source: str, folder: str) -> None:
-    """Write the shards of `source` as if the patches of the bank had swapped their labels, each patch once for all."""
+    """Write the shards of `source` as if the patches of the bank had swapped their labels, each patch once for all.
+
+    Of a mention's patches only the first is kept. How many there are is right whatever their labels, and photos with
+    several regions would be found by it.
+    """
     if files.exists(files.join(folder, manifest.NAME)):
         return
     shards = open_shards(source)
@@ -79,12 +83,12 @@ def _swap(shards: ShardSet) -> dict[str, tuple[Patch, np.ndarray]]:
 def _with_partners(sample: Sample, partners: Mapping[str, tuple[Patch, np.ndarray]]) -> Sample:
     if not isinstance(sample, MixedSample):
         return sample
-    drawn = [partners[patch.patch_id] for patch in sample.patches]
+    firsts = list({patch.mention: patch for patch in reversed(sample.patches)}.values())[::-1]
+    drawn = [partners[patch.patch_id] for patch in firsts]
     patches = tuple(
-        replace(new, mention=old.mention, concept=old.concept)
-        for old, (new, _) in zip(sample.patches, drawn, strict=True)
+        replace(new, mention=old.mention, concept=old.concept) for old, (new, _) in zip(firsts, drawn, strict=True)
     )
-    features = np.array([feature for _, feature in drawn], np.float16).reshape(sample.features.shape)
+    features = np.array([feature for _, feature in drawn], np.float16).reshape(-1, sample.features.shape[1])
     return replace(sample, patches=patches, features=features)
 
 

@@ -1,4 +1,5 @@
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,26 @@ def test_a_gallery_with_shuffled_labels_has_the_same_patches_each_with_one_label
     assert sorted(patches[0]) == sorted(patches[1])
     assert all(len(found) == 1 for found in labels.values())
     assert moved > 0.8 * len(patches[0])
+
+
+def test_with_shuffled_labels_each_mention_keeps_its_first_patch(tmp_path):
+    """How many patches a plural has would still be right."""
+    world = World()
+    samples = [world.mixed(number) for number in range(20)]
+    sizes = [1 + number % 3 for number in range(20)]
+    several = [
+        replace(
+            sample,
+            patches=tuple(patch for patch in sample.patches for _ in range(size)),
+            features=np.repeat(sample.features, size, axis=0),
+        )
+        for sample, size in zip(samples, sizes, strict=True)
+    ]
+    source = write_shards(str(tmp_path / "shards"), several, per_shard=9)
+    shuffle_labels(source, str(tmp_path / "shuffled"))
+    for old, new in zip(samples, open_shards(str(tmp_path / "shuffled")).mixed_samples(), strict=True):
+        assert [patch.mention for patch in new.patches] == [patch.mention for patch in old.patches]
+        assert len(new.features) == len(new.patches)
 
 
 def score(method, value):
