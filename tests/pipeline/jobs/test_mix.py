@@ -222,7 +222,7 @@ def test_show_tells_why(mixed_with, capsys, tmp_path):
     shown = json.loads(capsys.readouterr().out)
     assert shown["key"] == sample.key
     assert len(shown["why"]) == 2
-    assert to_text(reproduce(str(out), sample.key), why=False).count("\n") == 5
+    assert to_text(reproduce(str(out), sample.key), why=False).count("\n") == 4 + len(sample.patches)
 
 
 def test_unknown_keys_and_sentences_without_a_sample(mixed_with):
