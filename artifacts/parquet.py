@@ -23,9 +23,12 @@ MAX_SHARED_ROWS = 1000
 """Rows of a row group of ours whose texts must fit into MAX_UNPACKED bytes."""
 
 
-def open_parquet(file: IO[bytes], *, buffer_size: int = 0) -> pq.ParquetFile:
-    """The Parquet file, opened for reading by row groups. buffer_size: bytes read at a time, 0 for whole columns."""
-    return pq.ParquetFile(file, buffer_size=buffer_size, pre_buffer=False)
+def open_parquet(file: IO[bytes], *, buffer_size: int = 0, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    """The Parquet file, opened for reading by row groups.
+
+    buffer_size: bytes read at a time, 0 for whole columns. dictionaries: columns whose repeated values are kept once.
+    """
+    return pq.ParquetFile(file, read_dictionary=list(dictionaries), buffer_size=buffer_size, pre_buffer=False)
 
 
 def refuse_bomb(table: pq.ParquetFile, group: int, columns: Sequence[str] | None = None) -> None:
@@ -54,7 +57,7 @@ def rows_at_once(table: pq.ParquetFile, file: IO[bytes], group: int, column: str
     metadata = table.metadata.row_group(group).column(names.index(column))
     if not metadata.has_dictionary_page or metadata.total_uncompressed_size * most <= MAX_UNPACKED:
         return most
-    shared = pq.ParquetFile(file, read_dictionary=[column], pre_buffer=False)
+    shared = open_parquet(file, dictionaries=[column])
     batch = next(shared.iter_batches(1, row_groups=[group], columns=[column], use_threads=False), None)
     if batch is None or not pa.types.is_dictionary(batch.schema.field(0).type):
         return most

@@ -45,7 +45,7 @@ class ParquetColumn:
                 refuse_bomb(table, group, [column])
                 rows = rows_at_once(table, file, group, column, ROWS_PER_BATCH)
                 if rows < ROWS_PER_BATCH:  # long texts, each perhaps of many rows: it is unpacked once
-                    shared = pq.ParquetFile(file, read_dictionary=[column], buffer_size=READ_BUFFER, pre_buffer=False)
+                    shared = open_parquet(file, buffer_size=READ_BUFFER, dictionaries=[column])
                     yield from _row_group(shared, group, row, rows, column, options.field)
                 else:
                     yield from _row_group(table, group, row, rows, column, options.field)
