@@ -15,13 +15,13 @@ from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import Config, load_config
 from vlmixer.pipeline.image.detectors import places
 from vlmixer.pipeline.image.detectors.choosing import as_recorded
+from vlmixer.pipeline.image.detectors.identity import describe_detector
 from vlmixer.pipeline.image.detectors.loading import (
     BOXES,
     FLOAT32,
     TRANSFORMERS,
     TSV,
     DetectorSpec,
-    describe_detector,
     detector_spec,
     in_precision,
     is_open,

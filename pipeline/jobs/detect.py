@@ -21,12 +21,12 @@ from vlmixer.pipeline.image.decoding import decoders
 from vlmixer.pipeline.image.detection import RegionFinder, detect_batch, load_finder
 from vlmixer.pipeline.image.detectors.choosing import PHOTOS as TRIED_PHOTOS
 from vlmixer.pipeline.image.detectors.choosing import as_recorded, choose
+from vlmixer.pipeline.image.detectors.identity import describe_detector
 from vlmixer.pipeline.image.detectors.loading import (
     BOXES,
     FLOAT32,
     TSV,
     DetectorSpec,
-    describe_detector,
     detector_spec,
     in_precision,
     is_open,

@@ -20,7 +20,8 @@ from vlmixer.artifacts.stages import DETECT
 from vlmixer.pipeline.config import Config
 from vlmixer.pipeline.image.detection import detect_each
 from vlmixer.pipeline.image.detectors.base import Detections, Detector
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, in_precision, is_open
+from vlmixer.pipeline.image.detectors.identity import describe_detector
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, in_precision, is_open
 from vlmixer.pipeline.image.photos import Photo
 
 Chosen = Literal["float32", "bfloat16"]

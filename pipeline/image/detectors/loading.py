@@ -1,15 +1,13 @@
-"""From the config's `images.detector` to a detector object, and to a description of it for manifests."""
+"""From the config's `images.detector` to a detector object."""
 
 import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.details import DetectorIdentity
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.bank.concepts import Concept
 from vlmixer.pipeline.config import ImageSettings
@@ -201,16 +199,17 @@ def load_detector(spec: DetectorSpec, concepts: Sequence[Concept] = ()) -> Detec
     from vlmixer.pipeline.image.encoders.regions import WithFeatures
 
     fix_threads()
-    return WithFeatures(own, [None if part == OWN_FEATURES else _encoder(part, spec) for part in spec.features])
+    return WithFeatures(own, [None if part == OWN_FEATURES else encoder_of(part, spec) for part in spec.features])
 
 
 def load_encoders(spec: DetectorSpec) -> "list[RegionEncoder]":
     """The encoders of a spec that has no feature of a detector. Raises CallError, UserError."""
     fix_threads()
-    return [_encoder(part, spec) for part in spec.features]
+    return [encoder_of(part, spec) for part in spec.features]
 
 
-def _encoder(part: str, spec: DetectorSpec) -> "RegionEncoder":
+def encoder_of(part: str, spec: DetectorSpec) -> "RegionEncoder":
+    """One encoder of regions: `part` of the features. Raises CallError, UserError."""
     from vlmixer.pipeline.image.encoders.regions import load_encoder
 
     return load_encoder(part, spec.feature_options.get(part, {}), spec.device)
@@ -308,72 +307,6 @@ def _import_class(spec: DetectorSpec) -> Any:
     return getattr(module, class_name)
 
 
-def describe_detector(spec: DetectorSpec) -> DetectorIdentity:
-    """What identifies the detector in a manifest: name, options and hashes of files, but no paths.
-
-    Encoders of regions are loaded for it. Raises CallError, UserError if the files of a model are not there.
-    """
-    own = _describe_own(spec)
-    if spec.features == (OWN_FEATURES,):
-        return own
-    parts = [None if part == OWN_FEATURES else _encoder(part, spec).identity for part in spec.features]
-    return replace(own, features=tuple(parts))
-
-
-def _describe_own(spec: DetectorSpec) -> DetectorIdentity:
-    if spec.name.startswith(TRANSFORMERS):
-        return _describe_transformers(spec)
-    if spec.name.startswith(BOXES):
-        return _describe_boxes(spec)
-    weights = spec.weights or "default"
-    if spec.name == DEMO and spec.weights is None:
-        weights = str(resources.files("vlmixer.pipeline.demo").joinpath("detector.safetensors"))
-    if files.exists(weights):
-        weights = f"sha256:{files.sha256(weights)}"
-    config = spec.name.removeprefix(DETECTRON2)
-    return DetectorIdentity(
-        name=spec.name,
-        weights=weights,
-        device=spec.device,
-        options={key: _identity(value) for key, value in spec.options.items()},
-        config=_identity(config) if spec.name.startswith(DETECTRON2) and os.path.isfile(config) else None,
-    )
-
-
-def _describe_boxes(spec: DetectorSpec) -> DetectorIdentity:
-    from vlmixer.pipeline.image.boxes.reading import BoxFiles
-
-    found = BoxFiles.of(spec.name.removeprefix(BOXES), spec.options).find()
-    hashes = [f"sha256:{files.sha256(entry.name)}" for entry in found]
-    return DetectorIdentity(
-        name=BOXES.removesuffix(":"),
-        weights="none",
-        device=spec.device,
-        options={key: value for key, value in spec.options.items() if key != "annotations"} | {"files": hashes},
-    )
-
-
-def _describe_transformers(spec: DetectorSpec) -> DetectorIdentity:
-    from vlmixer.pipeline.image.detectors.transformers_folder import (
-        check_no_weights,
-        find_folder,
-        settings_hash,
-        shown_name,
-        weights_hash,
-    )
-
-    name = spec.name.removeprefix(TRANSFORMERS)
-    check_no_weights(name, spec.weights)
-    folder = find_folder(name, "images.detector", spec.options.get("revision"))
-    return DetectorIdentity(
-        name=TRANSFORMERS + shown_name(name),
-        weights=weights_hash(folder, "images.detector"),
-        device=spec.device,
-        options={key: _identity(value) for key, value in spec.options.items()},
-        config=settings_hash(folder),
-    )
-
-
 def _is_asked(spec: DetectorSpec) -> bool:
     """Whether a model of transformers finds what it is asked for."""
     from vlmixer.pipeline.image.detectors.transformers_folder import find_folder, import_library, read_config
@@ -393,10 +326,3 @@ def packages_of(name: str, features: Sequence[str]) -> tuple[str, ...]:
     own = () if name.startswith(BOXES) else OWN_PACKAGES if family is None else family.packages
     encoders = [part.partition(":")[0] for part in features if part != OWN_FEATURES]
     return tuple(dict.fromkeys([*own, *(["torch", "torchvision"] if encoders else []), *encoders]))
-
-
-def _identity(value: Any) -> Any:
-    """The hash of the file that the value names, or the value itself."""
-    if isinstance(value, str) and os.path.isfile(value):
-        return f"sha256:{files.sha256(value)}"
-    return value

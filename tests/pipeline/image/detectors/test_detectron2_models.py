@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector
+from vlmixer.pipeline.image.detectors.identity import describe_detector
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, load_detector
 
 FPN = "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"
 C4 = "COCO-Detection/faster_rcnn_R_50_C4_3x.yaml"

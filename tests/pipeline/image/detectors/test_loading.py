@@ -9,7 +9,8 @@ import torch
 
 from vlmixer.artifacts.details import to_json
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, load_detector, resolve_device
+from vlmixer.pipeline.image.detectors.identity import describe_detector
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, load_detector, resolve_device
 
 MINE = """
 import numpy as np

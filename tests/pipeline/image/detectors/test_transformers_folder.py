@@ -10,7 +10,8 @@ from tests.pipeline.image.detectors.small_transformers import write_model
 
 from vlmixer.artifacts.details import to_json
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.pipeline.image.detectors.loading import DetectorSpec, describe_detector, is_shipped, load_detector
+from vlmixer.pipeline.image.detectors.identity import describe_detector
+from vlmixer.pipeline.image.detectors.loading import DetectorSpec, is_shipped, load_detector
 from vlmixer.pipeline.image.detectors.transformers_folder import find_folder, shown_name, weight_files, weights_hash
 
 
