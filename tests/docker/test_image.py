@@ -90,9 +90,9 @@ def run_options() -> set[str]:
 
 def test_the_template_has_the_parameters_of_the_command():
     own = {action.dest for action in dataflow.parser()._actions} - {"help"}
-    # Dataflow has its own workers, a dry run needs no template, and --extend a local OUT. The parameter `beam` holds
-    # the arguments after --.
-    assert own == run_options() - {"workers", "dry_run", "extend"} | {"beam"}
+    # Dataflow has its own workers, a dry run and a plan to compare with need no template, and --extend a local OUT. The
+    # parameter `beam` holds the arguments after --.
+    assert own == run_options() - {"workers", "dry_run", "timings", "extend"} | {"beam"}
     assert {parameter["name"] for parameter in TEMPLATE["parameters"]} == own | {"sdk_container_image"}
 
 
