@@ -17,7 +17,7 @@ IRREGULAR = {
     "calves": "calf", "cattle": "cattle", "children": "child", "feet": "foot", "firemen": "fireman",
     "fishermen": "fisherman", "geese": "goose", "gentlemen": "gentleman", "knives": "knife", "leaves": "leaf",
     "men": "man", "mice": "mouse", "oxen": "ox", "people": "person", "policemen": "policeman", "shelves": "shelf",
-    "teeth": "tooth", "women": "woman",
+    "skis": "ski", "teeth": "tooth", "women": "woman",
 }  # fmt: skip
 """The singular of frequent plurals that no rule gives."""
 

@@ -41,7 +41,7 @@ from vlmixer.pipeline.evaluation.retrieval import detect_images
 from vlmixer.pipeline.jobs.chain import run_stages
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.report.alignment import write_alignment_page
-from vlmixer.pipeline.text.numbers import named_concepts
+from vlmixer.pipeline.text.numbers import named_concepts, tag_words
 from vlmixer.pipeline.text.tagger import make_tagger
 
 IMPORT_PATHS = (str(Path(__file__).resolve().parents[1]),)
@@ -204,6 +204,7 @@ def see(pairs: str, config: Config, folder: Path) -> tuple[dict[str, ImageRegion
                 height=height,
                 tags=tuple(dict.fromkeys(labels)),
                 labels=tuple(labels),
+                tag_words=tag_words(labels),
             )
             for row, (name, width, height, labels) in enumerate(content["images"])
         }

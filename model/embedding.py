@@ -39,8 +39,9 @@ class ImageRegions:
     """What a detector found in an image.
 
     `features`: (n, D) float16 or float32. `boxes`: (n, 4) float32, xyxy in pixels of the upright image, which is
-    `width` × `height`. `tags`: concept names. `labels`: the concept name of each region, to count them; without them
-    nothing is said about numbers.
+    `width` × `height`. `tags`: concept names. `tag_words`: the tags as a text names them, in the plural where there are
+    several; () if as `tags`. `labels`: the concept name of each region, to count them; without them nothing is said
+    about numbers.
     """
 
     features: np.ndarray
@@ -49,6 +50,7 @@ class ImageRegions:
     height: int
     tags: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    tag_words: tuple[str, ...] = ()
 
 
 def embed_texts(network: Network, tokenizer: Tokenizer, config: ModelConfig, texts: Sequence[str]) -> EmbeddedTexts:
@@ -103,7 +105,7 @@ def embed_tags(
     network: Network, tokenizer: Tokenizer, config: ModelConfig, images: Sequence[ImageRegions]
 ) -> EmbeddedImages:
     """Embed images by their tags alone, read as one text: one view per image."""
-    texts = embed_texts(network, tokenizer, config, [" ".join(image.tags) for image in images])
+    texts = embed_texts(network, tokenizer, config, [" ".join(image.tag_words or image.tags) for image in images])
     return EmbeddedImages(texts.vectors, np.ones(len(images)), np.arange(len(images)))
 
 

@@ -24,7 +24,7 @@ from vlmixer.pipeline.image.detectors.choosing import as_found
 from vlmixer.pipeline.image.detectors.loading import detector_spec
 from vlmixer.pipeline.image.photos import ImageSource, Photo
 from vlmixer.pipeline.image.readers.base import ImageRef
-from vlmixer.pipeline.text.numbers import named_concepts
+from vlmixer.pipeline.text.numbers import named_concepts, tag_words
 from vlmixer.pipeline.text.tagger import Tagger
 
 
@@ -117,6 +117,7 @@ def _regions(path: str, finder: DetectorFinder, config: Config) -> tuple[bytes, 
     if not isinstance(photo, Photo):
         return digest, f"{photo.reason} {photo.detail}".strip()
     for _, found in detect_batch(finder, [photo], config.images, log):
+        labels = tuple(region.concept for region in found)
         return digest, ImageRegions(
             features=(
                 np.stack([region.feature for region in found])
@@ -126,7 +127,8 @@ def _regions(path: str, finder: DetectorFinder, config: Config) -> tuple[bytes, 
             boxes=np.stack([region.box for region in found]) if found else np.zeros((0, 4), np.float32),
             width=photo.width,
             height=photo.height,
-            tags=tuple(dict.fromkeys(region.concept for region in found)),
-            labels=tuple(region.concept for region in found),
+            tags=tuple(dict.fromkeys(labels)),
+            labels=labels,
+            tag_words=tag_words(labels),
         )
     return digest, "; ".join(f"{reject.reason} {reject.detail}".strip() for reject in log.rejects)

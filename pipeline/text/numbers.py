@@ -1,9 +1,10 @@
 """One or several: the number that English words name."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from vlmixer.artifacts.samples import Mention
-from vlmixer.bank.plurals import looks_plural
+from vlmixer.bank.plurals import looks_plural, plural_of
 
 GROUPS = frozenset({"couple", "crowd", "family", "flock", "group", "herd", "pair", "team"})
 """Words in the singular that name several."""
@@ -32,3 +33,9 @@ def named_concepts(mentions: Sequence[Mention]) -> dict[str, bool]:
         many = is_plural(mention) or lemma in GROUPS or len(words[mention.concept]) > 1
         several[mention.concept] = several.get(mention.concept, False) or many
     return several
+
+
+def tag_words(labels: Sequence[str]) -> tuple[str, ...]:
+    """The concepts of an image's regions as a text names them: each once, in the plural if it has several regions."""
+    counts = Counter(labels)
+    return tuple(plural_of(name) if count > 1 and not looks_plural(name) else name for name, count in counts.items())

@@ -44,9 +44,10 @@ def test_tags_are_read_as_one_text_an_image():
     network = Network(config, tokenizer.size, 4)
     nothing = np.zeros((0, 4), np.float32)
     images = [ImageRegions(nothing, nothing, 9, 9, tags) for tags in (("dog", "kite"), (), ("kite",))]
+    images.append(ImageRegions(nothing, nothing, 9, 9, ("dog", "kite"), tag_words=("dog", "kites")))
     found = embed_tags(network, tokenizer, config, images)
-    assert (found.weights.tolist(), found.starts.tolist()) == ([1, 1, 1], [0, 1, 2])
-    texts = embed_texts(network, tokenizer, config, ["dog kite", "", "kite"])
+    assert (found.weights.tolist(), found.starts.tolist()) == ([1, 1, 1, 1], [0, 1, 2, 3])
+    texts = embed_texts(network, tokenizer, config, ["dog kite", "", "kite", "dog kites"])
     assert np.allclose(found.vectors, texts.vectors, atol=1e-6)
     assert found.words is None
 

@@ -3,7 +3,7 @@
 import pytest
 
 from vlmixer.artifacts.samples import Mention
-from vlmixer.pipeline.text.numbers import is_plural, named_concepts
+from vlmixer.pipeline.text.numbers import is_plural, named_concepts, tag_words
 
 
 def mention(concept, surface, lemma):
@@ -40,3 +40,19 @@ def test_which_captions_name_several(mentions, expected):
 )  # fmt: skip
 def test_plurals_are_told_by_their_form(surface, lemma, plural):
     assert is_plural(mention("thing", surface, lemma)) is plural
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ((), ()),
+        (("dog",), ("dog",)),
+        (("person", "dog", "person", "dog", "dog"), ("people", "dogs")),
+        (("wine glass", "wine glass", "cat"), ("wine glasses", "cat")),
+        (("sheep", "sheep"), ("sheep",)),
+        (("scissors", "scissors", "skis", "skis"), ("scissors", "skis")),
+        (("bus", "bus"), ("buses",)),
+    ],
+)
+def test_tags_are_named_in_the_plural_where_there_are_several(labels, expected):
+    assert tag_words(labels) == expected
