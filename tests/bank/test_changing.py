@@ -1,5 +1,7 @@
 """Banks made of banks: what is taken out, what is put together, and that both are sound."""
 
+import weakref
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -8,7 +10,9 @@ from tests.bank.small import DIM, Given, small_bank
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.image_names import ImageName, ImageNames, SimilarNames, is_ambiguous
+from vlmixer.artifacts.rejects import RejectFile
 from vlmixer.artifacts.samples import ImageSample, Patch
+from vlmixer.bank import changing
 from vlmixer.bank.changing import affected_samples, drop_images, merge_banks
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.verification.verify import verify
@@ -207,6 +211,33 @@ def test_diverse_banks_lose_near_duplicates_of_one_another(tmp_path):
     new = PatchBank.open(str(tmp_path / "merged"))
     assert sorted(new.patches("dog").patch_ids) == ["a-1", "a-2", "a-3", "a-4", "a-5", "b-0", "b-1"]
     assert new.near_duplicates["dog"] == 3 + 1 + 1
+
+
+def test_one_concept_of_each_bank_is_in_memory_and_few_of_the_patches_left_out(bank, tmp_path, monkeypatch):
+    merge_banks([bank, bank], str(tmp_path / "merged"))
+    held: weakref.WeakSet[object] = weakref.WeakSet()
+    most = []
+
+    class Watched(PatchBank):
+        def _read_concept(self, number):
+            patches = super()._read_concept(number)
+            held.add(patches)
+            most.append(len(held))
+            return patches
+
+    monkeypatch.setattr(
+        changing,
+        "RejectFile",
+        lambda stage, path: RejectFile(stage, path, batch=2),  # so each batch is a row group
+    )
+    banks = [Watched.open(bank.folder) for _ in range(2)]
+    merge_banks(banks, str(tmp_path / "again"))
+    drop_images(banks[0], ["a", "b", "c"], str(tmp_path / "dropped"))
+    assert max(most) == len(banks)
+    again, merged = (pq.ParquetFile(tmp_path / name / "left-out.parquet") for name in ("again", "merged"))
+    assert (again.num_row_groups, merged.num_row_groups) == (4, 1)
+    assert again.read() == merged.read()
+    assert pq.ParquetFile(tmp_path / "dropped" / "left-out.parquet").num_row_groups == 2
 
 
 @pytest.mark.parametrize(
