@@ -19,6 +19,7 @@ from vlmixer.artifacts.stages import INDEX
 from vlmixer.bank import building, selection
 from vlmixer.bank.building import ConceptCounts
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
+from vlmixer.pipeline.beam.leftovers import RemoveLeftovers
 from vlmixer.pipeline.beam.metrics import count
 from vlmixer.pipeline.beam.outputs import MAIN, REJECTS, WithRejects, reject
 from vlmixer.pipeline.beam.rows import DetectedImage, WrittenFile, as_image
@@ -127,6 +128,7 @@ class BuildPatchBank(WithRejects):
                 totals,
                 named_twice,
             ).with_output_types(WrittenFile)
+            | RemoveLeftovers(self._out, [WORK])
         )
         return self.with_own(written, candidates[REJECTS], chosen[REJECTS])
 
@@ -262,6 +264,7 @@ class _WriteBank(beam.DoFn):
         feature_dim = next(iter(widths), 0)
         by_id = {chosen.concept: chosen for chosen in concepts}
         every = self._vocabulary.concepts
+        files.remove(files.join(self._out, manifest.NAME))  # while a bank is replaced, it is not complete
         outputs = building.write_bank(
             self._out,
             every,
@@ -292,7 +295,6 @@ class _WriteBank(beam.DoFn):
             settings=settings,
         )
         manifest.publish(self._out, made)
-        files.remove(files.join(self._out, WORK))
         own = manifest.output_of(self._out, manifest.NAME, len(outputs))
         yield from (WrittenFile(**vars(output)) for output in (*made.outputs, own))
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 from apache_beam.typehints.decorators import no_annotations
 
 from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts.dataset_cards import CARD
 from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
 from vlmixer.artifacts.samples import ImageSample, MixedSample, Sample, encode, write_members
 from vlmixer.artifacts.stages import MIX
 from vlmixer.bank.concepts import Vocabulary, load_vocabulary
+from vlmixer.pipeline.beam.leftovers import RemoveLeftovers
 from vlmixer.pipeline.beam.metrics import count, measure
 from vlmixer.pipeline.beam.other_samples import checked_key, members_of
 from vlmixer.pipeline.beam.rows import WrittenFile
@@ -32,7 +35,9 @@ MIXED, IMAGES = "mixed", "images"
 PLACE = tuple[str, int]
 """Kind and number of a shard."""
 _CODER = SampleCoder()
-_WRITTEN = re.compile(r"(mixed|images|samples)-\d{6,}\.tar(\.idx)?|sizes\.json|_info\.json|croissant\.json")
+_WRITTEN = re.compile(
+    r"(mixed|images|samples)-\d{6,}\.tar(\.idx)?|(sizes|_info|croissant)\.json|\.nv-meta/dataset\.yaml"
+)
 """Files of an earlier run in the same folder."""
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -119,6 +124,7 @@ class WriteShards(beam.PTransform):
             >> beam.FlatMap(
                 _publish, self._out, self._seed, self._vocabulary, self._allow_empty, twice
             ).with_output_types(WrittenFile)
+            | RemoveLeftovers(self._out)
         )
 
 
@@ -230,6 +236,18 @@ class Found:
         }
 
 
+def _remove_earlier(out: str, written: AbstractSet[str], described: bool) -> None:
+    """Remove what an earlier run wrote and this one did not. described: whether the card is written again.
+
+    A card beside none of our samples is somebody else's.
+    """
+    stale = [name for name in files.list_files(out) if _WRITTEN.fullmatch(name) and name not in written]
+    if not described and any(name.startswith((MIXED, IMAGES)) for name in stale):
+        stale.insert(0, CARD)  # first: after the shards nothing would tell whose it is
+    for name in stale:
+        files.remove(files.join(out, name))
+
+
 @no_annotations
 def _publish(
     shards: list[tuple[tuple[WrittenFile, ...], dict[str, Any]]],
@@ -279,11 +297,9 @@ def _publish(
         seed=seed,
         settings={},
     )
-    left = {output.name for output in outputs}
-    for name in files.list_files(out):
-        if _WRITTEN.fullmatch(name) and name not in left:
-            files.remove(files.join(out, name))
-    if rows[MIXED] or rows[IMAGES]:  # they describe these
+    described = bool(rows[MIXED] or rows[IMAGES])
+    _remove_earlier(out, {output.name for output in outputs}, described)
+    if described:
         write_card(out, tars, details, pictures)
         write_croissant(out, tars, pictures)
     outputs.sort(key=lambda output: output.name)

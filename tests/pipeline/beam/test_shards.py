@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tests.pipeline.beam.test_transforms import all_samples, plain, run
 
+from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import read as read_manifest
 from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch, Sample
 from vlmixer.artifacts.tars import plain_members
@@ -173,6 +174,18 @@ def test_shards_that_are_there_are_replaced(tmp_path):
     )
     assert one.pop(Path("notes.tar")) == b"mine"
     assert one == other
+
+
+def test_a_card_that_describes_none_of_the_samples_is_removed_unless_it_is_somebody_elses(tmp_path):
+    others = [{"__key__": "a", "jpg": b"jpeg"}]
+    write([mixed(1)], tmp_path / "again")
+    write(others, tmp_path / "again")
+    write(others, tmp_path / "new")
+    assert not (tmp_path / "new" / "README.md").exists()
+    assert files.list_files(str(tmp_path / "again")) == files.list_files(str(tmp_path / "new"))
+    (tmp_path / "new" / "README.md").write_bytes(b"mine")
+    write(others, tmp_path / "new")
+    assert (tmp_path / "new" / "README.md").read_bytes() == b"mine"
 
 
 def test_a_folder_whose_shards_could_not_be_replaced_is_not_complete(tmp_path):
