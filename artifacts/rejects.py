@@ -111,6 +111,11 @@ class RejectLog:
             # Keys and details may quote files and other software; what UTF-8 cannot encode becomes question marks.
             self._keep(Reject(source, encodable(str(key)), reason, encodable(detail[:300])))
 
+    def add_each(self, source: str, keys: Sequence[object], reason: str) -> None:
+        """Record many inputs that are not used, as `add` would."""
+        for key in keys:
+            self.add(source, key, reason)
+
     def keep(self, reject: Reject) -> None:
         """Add a row as it is."""
         self._counts[reject.reason] += reject.number
@@ -212,6 +217,15 @@ class RejectFile(RejectLog):
             return True
         self._seen[source, reason] += 1
         return self._seen[source, reason] <= self._most
+
+    def add_each(self, source: str, keys: Sequence[object], reason: str) -> None:
+        listed = len(keys)
+        if reason in VOLUMINOUS and not self._list_all:
+            listed = min(max(self._most - self._seen[source, reason], 0), len(keys))
+        super().add_each(source, keys[:listed], reason)
+        if rest := len(keys) - listed:
+            self._counts[reason] += rest
+            self._seen[source, reason] += rest
 
     def _keep(self, reject: Reject) -> None:
         self.rejects.append(reject)

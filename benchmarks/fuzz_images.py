@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
+from vlmixer.pipeline.image.decoding import BYTES_PER_PIXEL
+
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-BYTES_PER_PIXEL = 24
-"""Worst case of decoding: a frame with alpha, its background, both combined, and RGB twice."""
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:

@@ -11,6 +11,11 @@ from PIL import Image, UnidentifiedImageError
 from vlmixer.pipeline.image.formats import MAGIC_BYTES, describe_undecodable, format_of
 from vlmixer.pipeline.image.repair import jpeg_endings, without_side_chunks
 
+BYTES_PER_PIXEL = 24
+"""Most that decoding takes: a frame with alpha, its background, both combined, and RGB twice."""
+SPARE_BYTES = 64 << 20
+"""What decoding may take for anything else."""
+
 CROP_QUALITY = 85
 REDUCING_GAP = 1.0
 """Crops at least twice too large are first reduced by a whole factor: a third of the time less, for 0.1 dB."""
@@ -53,7 +58,7 @@ def decode(data: bytes, *, max_pixels: float) -> np.ndarray:
 
     Applies EXIF orientation, puts transparency on white, keeps the high byte of 16-bit grey. Tolerates damage that
     leaves the pixels whole. Raises ImageRejected for data that is empty, not an image, truncated, without pixels or
-    larger than `max_pixels`.
+    larger than `max_pixels`; MemoryError if the process cannot have BYTES_PER_PIXEL for the image's pixels.
     """
     if not data:
         raise ImageRejected("empty_file")
@@ -87,6 +92,7 @@ def _repaired(data: bytes, reason: str, max_pixels: float) -> np.ndarray | None:
 
 
 def _decode(data: bytes, max_pixels: float) -> np.ndarray:
+    pixels = 0
     formats = _FORMATS
     if format_of(data[:MAGIC_BYTES]) in ("heic", "heif") and _register_heif():
         formats = ("HEIF",)
@@ -94,20 +100,32 @@ def _decode(data: bytes, max_pixels: float) -> np.ndarray:
         # Pillow warns of decompression bombs by its own limit. Ours is checked before any pixel is decoded.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
-            if width * height > max_pixels:
+            pixels = width * height
+            if pixels > max_pixels:
                 raise ImageRejected("too_many_pixels", f"{width}×{height}")
             return np.asarray(_to_rgb(_upright(image)))
     except ImageRejected:
         raise
     except UnidentifiedImageError:
         reason = "zero_pixels" if _claims_no_pixels(data) else "not_an_image"
-        raise ImageRejected(reason, describe_undecodable(data[:MAGIC_BYTES])) from None
+        rejected = ImageRejected(reason, describe_undecodable(data[:MAGIC_BYTES]))
     except Image.DecompressionBombError as error:
         raise ImageRejected("too_many_pixels", str(error)) from None
     except (OSError, EOFError) as error:
-        raise ImageRejected("truncated_image", str(error)) from None
+        rejected = ImageRejected("truncated_image", str(error))
     except Exception as error:  # Pillow's plugins raise anything on bytes that only resemble their format.
-        raise ImageRejected("not_an_image", f"{type(error).__name__}: {error}") from None
+        rejected = ImageRejected("not_an_image", f"{type(error).__name__}: {error}")
+    _check_memory(pixels * BYTES_PER_PIXEL + SPARE_BYTES)
+    raise rejected
+
+
+def _check_memory(size: int) -> None:
+    """Raises MemoryError if the process cannot have so many bytes. Then decoders fail in many ways, and say nothing
+    about the image."""
+    try:
+        np.empty(size, np.uint8)
+    except MemoryError:
+        raise MemoryError(f"decoding an image may take {size / 1e6:,.0f} MB") from None
 
 
 def _register_heif() -> bool:

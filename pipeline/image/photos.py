@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from vlmixer.artifacts.ahead import ahead
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions
@@ -198,12 +199,18 @@ class PhotoReader:
 
 
 def decode_photo(ref: ImageRef, data: bytes, max_pixels: float) -> Photo | Unreadable:
-    """The decoded image, or why there is none."""
+    """The decoded image, or why there is none. Raises UserError if memory is too small: what becomes of an image must
+    not depend on the machine."""
     try:
         pixels = decode(data, max_pixels=max_pixels)
         return Photo(ref, pixels.shape[1], pixels.shape[0], pixels)
     except ImageRejected as rejected:
         return Unreadable(rejected.reason, rejected.detail)
+    except MemoryError as error:
+        raise UserError(
+            f"{ref.name}: out of memory ({error}). Give the process more, use fewer --workers, or lower "
+            "images.max_megapixels; then rerun the command to resume."
+        ) from None
 
 
 def max_file_bytes(max_pixels: float) -> float:

@@ -99,6 +99,24 @@ def test_a_file_lists_all_if_asked(tmp_path):
     assert listed == [(str(place), 1) for place in range(5)] * len(VOLUMINOUS)
 
 
+@pytest.mark.parametrize("list_all", [False, True])
+@pytest.mark.parametrize("reason", ["empty_line", "not_utf8"])
+def test_many_are_recorded_as_one_by_one(tmp_path, list_all, reason):
+    rows = []
+    for together in (False, True):
+        path = str(tmp_path / f"{together}.parquet")
+        with RejectFile("tag", path, list_all=list_all, listed=3) as log:
+            for keys in (range(2), range(2, 20, 2), range(20, 22)):
+                if together:
+                    log.add_each("a.txt", keys, reason)
+                else:
+                    for key in keys:
+                        log.add("a.txt", key, reason)
+        assert log.counts() == {reason: 13}
+        rows.append(list(read_rejects(path)))
+    assert rows[0] == rows[1]
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])
 def test_a_file_is_written_in_batches(tmp_path, count):
     path = str(tmp_path / "x.parquet")

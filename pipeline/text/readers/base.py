@@ -51,14 +51,22 @@ class Unusable:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class BlankLines:
+    """Blank lines that follow one another, by their positions. A file may have hundreds of millions."""
+
+    positions: range
+
+
 class Record(NamedTuple):
     """One record: a text, several texts (members that are not text are rejected one by one), or what is wrong with it.
 
     `position` is the byte of the unpacked file at which the record begins, or the row. -1: the record is the file.
+    Blank lines may be one record together.
     """
 
     position: int
-    content: str | list[Any] | Unusable
+    content: str | list[Any] | Unusable | BlankLines
 
 
 class TextFormat(Protocol):

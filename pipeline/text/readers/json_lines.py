@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import IO
 
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text
+from vlmixer.pipeline.text.readers.base import BlankLines, ReadOptions, Record, TextSlice, Unusable, decode_text
 from vlmixer.pipeline.text.readers.fields import text_of_json
 from vlmixer.pipeline.text.readers.lines import lines
 
@@ -17,8 +17,8 @@ class JsonLines:
 
     def read(self, text_slice: TextSlice, file: IO[bytes], options: ReadOptions) -> Iterator[Record]:
         for position, data in lines(text_slice, file, options.max_line_bytes):
-            text = decode_text(data, options)
-            if isinstance(text, Unusable):
+            text = data if isinstance(data, BlankLines) else decode_text(data, options)
+            if isinstance(text, BlankLines | Unusable):
                 yield Record(position, text)
             elif not text.strip():
                 yield Record(position, Unusable("empty_line"))

@@ -1,16 +1,28 @@
 """The lines and paragraphs of a slice of a file, packed or not, each with the byte at which it begins."""
 
+import re
 from collections.abc import Iterator
 from typing import IO
 
-from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, TextSlice
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, BlankLines, TextSlice
 from vlmixer.pipeline.text.readers.packing import unpack
 
+FEW_BLANK = 16
+"""So many blank lines are read one by one. Those that follow them are read together."""
+_BLANK = {b"\n": re.compile(rb"\n*"), b"\r\n": re.compile(rb"(?:\r\n)*")}
+"""By the end of the line before: empty lines."""
 
-def lines(text_slice: TextSlice, file: IO[bytes], limit: int = MAX_LINE_BYTES) -> Iterator[tuple[int, bytes | None]]:
+Line = bytes | BlankLines | None
+
+
+def lines(text_slice: TextSlice, file: IO[bytes], limit: int = MAX_LINE_BYTES) -> Iterator[tuple[int, Line]]:
     """(position, line without its end) for the lines that begin in the slice. None is a line of over `limit` bytes."""
+    end = text_slice.end
     for position, line in _lines_from(text_slice, file, limit):
-        if 0 <= text_slice.end <= position:
+        if 0 <= end <= position:
+            return
+        if isinstance(line, BlankLines) and 0 <= end <= line.positions[-1]:
+            yield position, BlankLines(range(position, end, line.positions.step))
             return
         yield position, line
 
@@ -27,30 +39,33 @@ def paragraphs(
     begin = size = 0
     ours = text_slice.start == 0
     for position, line in _lines_from(text_slice, file, limit):
-        blank = line is not None and not line.strip()
-        if not blank and not ours:
+        if isinstance(line, BlankLines) or (line is not None and not line.strip()):
+            if held:
+                yield begin, b"\n".join(held)
+                held = []
+            ours = True
+            if 0 <= text_slice.end <= (line.positions[-1] if isinstance(line, BlankLines) else position):
+                return
+            continue
+        if not ours:
             if 0 <= text_slice.end <= position:
                 return
             continue
-        if held and (line is None or blank or size + len(line) > limit):
+        if held and (line is None or size + len(line) > limit):
             yield begin, b"\n".join(held)
             held = []
         if line is None:
             yield position, None
-        elif not blank:
+        else:
             if not held:
                 begin, size = position, 0
             held.append(line)
             size += len(line) + 1
-        else:
-            ours = True
-            if 0 <= text_slice.end <= position:
-                return
     if held:
         yield begin, b"\n".join(held)
 
 
-def _lines_from(text_slice: TextSlice, file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | None]]:
+def _lines_from(text_slice: TextSlice, file: IO[bytes], limit: int) -> Iterator[tuple[int, Line]]:
     """Like `lines`, but to the end of the file."""
     position = max(text_slice.start - 1, 0)
     if position:
@@ -58,6 +73,7 @@ def _lines_from(text_slice: TextSlice, file: IO[bytes], limit: int) -> Iterator[
     stream = unpack(text_slice.name, file)
     if text_slice.start > 0:
         position += _skip_line(stream, limit)
+    blank = 0
     while line := stream.readline(limit + 1):
         begin = position
         position += len(line)
@@ -66,6 +82,16 @@ def _lines_from(text_slice: TextSlice, file: IO[bytes], limit: int) -> Iterator[
             yield begin, None
         else:
             yield begin, line.rstrip(b"\r\n")
+        blank = blank + 1 if len(line) <= 2 and line in _BLANK else 0
+        if blank >= FEW_BLANK and (size := _skip_blank(stream, line)):
+            yield position, BlankLines(range(position, position + size, len(line)))
+            position += size
+
+
+def _skip_blank(stream: IO[bytes], end: bytes) -> int:
+    """Skip the blank lines that are next in the stream's buffer, with this line end; returns how many bytes."""
+    found = _BLANK[end].match(stream.peek(1))  # type: ignore[attr-defined]  # files and what `unpack` gives have it
+    return len(stream.read(found.end())) if found else 0
 
 
 def _skip_line(stream: IO[bytes], limit: int) -> int:

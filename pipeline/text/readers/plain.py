@@ -7,7 +7,7 @@ with the right column as a table, and a table without names of its columns is re
 from collections.abc import Iterator
 from typing import IO
 
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable, decode_text
+from vlmixer.pipeline.text.readers.base import BlankLines, ReadOptions, Record, TextSlice, Unusable, decode_text
 from vlmixer.pipeline.text.readers.fields import column_number
 from vlmixer.pipeline.text.readers.json_lines import JsonLines
 from vlmixer.pipeline.text.readers.lines import lines, paragraphs
@@ -39,7 +39,7 @@ class PlainText:
         else:
             find = paragraphs if options.running_text else lines
             for position, data in find(text_slice, file, options.max_line_bytes):
-                yield Record(position, decode_text(data, options))
+                yield Record(position, data if isinstance(data, BlankLines) else decode_text(data, options))
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         return position - text_slice.start

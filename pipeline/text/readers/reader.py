@@ -13,7 +13,7 @@ from vlmixer.artifacts.manifest import Input, Manifest
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.unchanged import check_unchanged
 from vlmixer.pipeline.text.readers import packing
-from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, ReadOptions, Record, TextSlice, Unusable
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, BlankLines, ReadOptions, Record, TextSlice, Unusable
 from vlmixer.pipeline.text.readers.fields import wrong_type
 from vlmixer.pipeline.text.readers.formats import can_split, format_of
 from vlmixer.pipeline.text.readers.slices import source_id
@@ -144,6 +144,10 @@ class SentenceReader:
         position, content = record
         if isinstance(content, Unusable):
             self._reject(source, position if position >= 0 else "", content.reason, content.detail)
+            return ()
+        if isinstance(content, BlankLines):
+            self.read += len(content.positions)
+            self.log.add_each(source, content.positions, "empty_line")
             return ()
         if isinstance(content, list):
             return self._listed(source, position, content)

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import BAD
+from vlmixer.pipeline.image import decoding
 from vlmixer.pipeline.image.decoding import ImageRejected, crop_jpeg, decode
+from vlmixer.pipeline.image.photos import decode_photo
+from vlmixer.pipeline.image.readers.base import ImageRef
 
 LIMIT = 1e6
 BLOCKS = np.zeros((3, 5, 3), np.uint8)
@@ -286,3 +290,18 @@ def test_grey_cmyk_and_colour_of_sixteen_bits():
     wide = np.array([[0, 0x1234, 0xFFFF]], np.uint16)
     assert decoded(encoded(wide, "PNG"))[0, :, 1].tolist() == [0, 0x12, 0xFF]
     assert decoded(encoded(Image.new("CMYK", (2, 2), (0, 0, 0, 0)), "TIFF")).tolist() == [[[255] * 3] * 2] * 2
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("broken data stream"), ValueError("no decoder object")])
+def test_an_image_is_not_bad_where_memory_is_too_small(error, monkeypatch):
+    def fail(image):
+        raise error
+
+    monkeypatch.setattr(decoding, "_to_rgb", fail)
+    assert rejected(encoded(BLOCKS, "PNG")) in ("truncated_image", "not_an_image")
+    monkeypatch.setattr(decoding, "BYTES_PER_PIXEL", 1 << 45)
+    with pytest.raises(MemoryError, match=r"decoding an image may take \d.* MB"):
+        decode(encoded(BLOCKS, "PNG"), max_pixels=LIMIT)
+    message = r"^a\.tar 1\.png: out of memory \(decoding .*\)\. Give .* lower images\.max_megapixels; .* resume\.$"
+    with pytest.raises(UserError, match=message):
+        decode_photo(ImageRef("a.tar", "1.png"), encoded(BLOCKS, "PNG"), LIMIT)

@@ -4,8 +4,10 @@ import io
 import itertools
 import random
 
-from vlmixer.pipeline.text.readers.base import TextSlice
-from vlmixer.pipeline.text.readers.lines import paragraphs
+import pytest
+
+from vlmixer.pipeline.text.readers.base import BlankLines, TextSlice
+from vlmixer.pipeline.text.readers.lines import FEW_BLANK, lines, paragraphs
 
 
 def reckoned(data, limit):
@@ -42,6 +44,49 @@ def test_slices_at_any_bytes_give_the_paragraphs_of_the_whole():
         found = [
             entry
             for start, end in itertools.pairwise(cuts)
-            for entry in paragraphs(TextSlice("a.txt", len(data), start, end), io.BytesIO(data), limit)
+            for entry in paragraphs(TextSlice("a.txt", len(data), start, end), opened(data), limit)
         ]
         assert found == reckoned(data, limit), (data, limit, cuts)
+
+
+def opened(data):
+    return io.BufferedReader(io.BytesIO(data), 64)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_many_blank_lines_are_read_together(end):
+    data = b"a" + end * (FEW_BLANK + 1000) + b"b" + end + b" " + end
+    found = list(lines(TextSlice("a.txt", len(data)), opened(data)))
+    assert len(found) < 100
+    assert each(found) == splitlines(data)
+
+
+def test_slices_at_any_bytes_give_the_lines_of_the_whole():
+    chance = random.Random(0)
+    pieces = [b"a", b"\n", b"\r\n", b"\n" * (FEW_BLANK + 9), b"\r\n" * (FEW_BLANK + 9), b"\r", b" "]
+    for _ in range(1000):
+        data = b"".join(chance.choice(pieces) for _ in range(chance.randrange(1, 20)))
+        cuts = sorted({0, len(data), *(chance.randrange(len(data)) for _ in range(chance.randrange(4)))})
+        slices = [TextSlice("a.txt", len(data), start, end) for start, end in itertools.pairwise(cuts)]
+        assert each(line for one in slices for line in lines(one, opened(data))) == splitlines(data), (data, cuts)
+        kept = [entry for one in slices for entry in paragraphs(one, opened(data))]
+        assert kept == reckoned(data, 1000), (data, cuts)
+
+
+def each(found):
+    """(position, line) of lines, blank ones too."""
+    found = list(found)
+    for position, line in found:
+        assert not isinstance(line, BlankLines) or line.positions[0] == position
+    return [
+        (place, b"" if isinstance(line, BlankLines) else line)
+        for position, line in found
+        for place in (line.positions if isinstance(line, BlankLines) else [position])
+    ]
+
+
+def splitlines(data):
+    whole = data.split(b"\n")
+    starts = itertools.accumulate((len(line) + 1 for line in whole), initial=0)
+    found = [(start, line.rstrip(b"\r")) for start, line in zip(starts, whole, strict=False)]
+    return found if whole[-1] else found[:-1]
