@@ -81,7 +81,7 @@ rest.port: $REST
 rest.bind-port: "$REST"
 rest.bind-address: 0.0.0.0
 blob.server.port: "$BLOB"
-taskmanager.memory.process.size: 1g
+taskmanager.memory.process.size: 1120m
 taskmanager.numberOfTaskSlots: $SLOTS
 # If a TaskManager or a worker is lost, the job restarts. Units of work that are done are not done again.
 restart-strategy.type: fixed-delay
@@ -123,14 +123,15 @@ launch() { # launch NAME
       inside=(ip netns exec vlmixer-0)
       flink "$1" 512m org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint ;;
     taskmanager-*)
-      # Flink's own start script would divide the configured memory like this.
+      # Flink's own start script would divide the configured memory like this. Each shuffle that goes on at the same time
+      # needs 16 MB of network memory: those of examples/own_pipeline.py together more than 96 MB.
       inside=(ip netns exec "vlmixer-${1#*-}")
       flink "$1" 384m org.apache.flink.runtime.taskexecutor.TaskManagerRunner \
         -D taskmanager.resource-id="$1" -D taskmanager.host="$NETWORK.1${1#*-}" \
         -D taskmanager.bind-host="$NETWORK.1${1#*-}" -D taskmanager.cpu.cores="$SLOTS".0 \
         -D taskmanager.memory.task.heap.size=256m -D taskmanager.memory.task.off-heap.size=0b \
         -D taskmanager.memory.framework.heap.size=128m -D taskmanager.memory.framework.off-heap.size=128m \
-        -D taskmanager.memory.network.min=96m -D taskmanager.memory.network.max=96m \
+        -D taskmanager.memory.network.min=192m -D taskmanager.memory.network.max=192m \
         -D taskmanager.memory.managed.size=128m -D taskmanager.memory.jvm-metaspace.size=192m \
         -D taskmanager.memory.jvm-overhead.min=96m -D taskmanager.memory.jvm-overhead.max=96m ;;
     pool-*)

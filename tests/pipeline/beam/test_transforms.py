@@ -91,6 +91,19 @@ def test_sentences_are_tagged_and_the_others_are_rejects(tmp_path):
     }  # fmt: skip
 
 
+def test_results_are_rows_for_what_beam_does_by_field():
+    def build(pipeline: beam.Pipeline) -> None:
+        texts = [("a", "a dog"), ("b", "two dogs and a cat"), ("c", "the sea"), ("d", "")]
+        tagged, rejects = pipeline | beam.Create(texts) | TagSentences("coco", "rules").with_rejects()
+        chosen = tagged | beam.Select("sentence_id", words=lambda row: len(row.mentions)) | "tuples" >> beam.Map(tuple)
+        assert_that(chosen, equal_to([("a", 1), ("b", 2)]), label="chosen")
+        by_reason = beam.GroupBy("reason").aggregate_field("key", beam.combiners.CountCombineFn(), "number")
+        counted = rejects | by_reason | "pairs" >> beam.Map(tuple)
+        assert_that(counted, equal_to([("no_mention", 1), ("empty_line", 1)]), label="counted")
+
+    run(build)
+
+
 def test_plain_texts_have_a_key_of_their_content_and_keys_with_dots_are_replaced(tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("dog\n")
