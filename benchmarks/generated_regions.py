@@ -1,9 +1,10 @@
-"""Generates any number of regions as `vlmixer detect` writes them, to measure the stages after it.
+"""Generates any number of regions as `vlmixer detect` writes them, or of patches in a bank, to measure their readers.
 
 Features are short and crops tiny, so ten million fit on a disk. Concepts are as uneven as real ones.
 """
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from vlmixer.artifacts import manifest, schemas
-from vlmixer.artifacts.details import DetectorIdentity, RegionsDetails
+from vlmixer.artifacts.details import BankDetails, BankSelection, DetectorIdentity, RegionsDetails
 from vlmixer.artifacts.manifest import Counts, Manifest
-from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.bank import building
+from vlmixer.bank.concepts import load_vocabulary, make_vocabulary
 
 REGIONS_PER_PART = 20_000
 REGIONS_PER_IMAGE = 5
@@ -85,6 +87,51 @@ def write_regions(out: Path, regions: int, *, concepts: int = 1600, feature_dim:
         Manifest("detect", "", "", {}, [], outputs, [], {"images": Counts(total, total)}, details),
     )
     return config
+
+
+def write_bank(folder: Path, patches: int, *, concepts: int = 1600, feature_dim: int = 16) -> None:
+    """Write a bank with this number of patches, as many of each concept. Image i has the id i, in 16 digits."""
+    vocabulary = make_vocabulary("things", [[f"thing {number:04d}"] for number in range(concepts)])
+    own = patches // concepts
+    crops = pa.array([_crop(number) for number in range(64)], pa.binary())
+    schema = building.chosen_schema(feature_dim)
+
+    def tables() -> Iterator[pa.Table]:
+        for concept in tqdm(range(concepts), desc=f"{patches:,} patches", disable=None):
+            rng = np.random.default_rng([3, concept])
+            numbers = np.arange(concept * own, (concept + 1) * own)
+            images = [f"{number // REGIONS_PER_IMAGE:016x}" for number in numbers]
+            features = rng.standard_normal((own, feature_dim), dtype=np.float32).astype(np.float16)
+            boxes = pa.array(np.tile(np.array([10, 20, 110, 100], np.float32), own))
+            columns = {name: [""] * own for name in schemas.PROVENANCE} | {
+                "patch_id": [
+                    f"{image}-{number % REGIONS_PER_IMAGE:03d}" for image, number in zip(images, numbers, strict=True)
+                ],
+                "image_id": images,
+                "concept_id": np.full(own, concept, np.int32),
+                "score": np.sort(rng.uniform(0.3, 1, own).astype(np.float32))[::-1],
+                "box": pa.FixedSizeListArray.from_arrays(boxes, 4),
+                "width": np.full(own, 640, np.int32),
+                "height": np.full(own, 480, np.int32),
+                "source": [f"photos/{image}.jpg" for image in images],
+                "context": [[] for _ in images],
+                "feature": building.feature_column(features),
+                "crop": crops.take(pa.array(numbers % 64)),
+            }
+            yield pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+    counts = [building.ConceptCounts(own, own)] * concepts
+    outputs = building.write_bank(str(folder), vocabulary.concepts, feature_dim, counts, tables())
+    details = BankDetails(
+        feature_dim=feature_dim,
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        detector=DetectorIdentity("generated", weights="none", device="cpu", options={}),
+        selection=BankSelection(own, "score", 0.95, 0),
+    )
+    total = own * concepts
+    made = Manifest("index", "", "", {}, [], outputs, [], {"regions": Counts(total, total)}, details)
+    manifest.publish(str(folder), made)
 
 
 def _crop(number: int) -> bytes:

@@ -11,6 +11,8 @@ The steps, each in a process of its own, over generated files in the formats of 
     shards    `mix`: the units of N image samples
     record    after `detect` has worked on N images: their record, joined from those of its units
     drop      `drop` of 100 among N images: who they are, and the survey without them
+    bank-drop   `bank drop` of 100 images from a bank of N patches of 1,600 concepts
+    bank-merge  `bank merge` of such a bank and itself: each patch is there twice
 
 Prints for each the launcher's processor seconds and largest memory, and the seconds by the clock. Files of a size are
 removed before the next one is made; 10 million images take 0.5 GB.
@@ -34,13 +36,15 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from benchmarks.generated_regions import write_regions
+from benchmarks.generated_regions import REGIONS_PER_IMAGE, write_bank, write_regions
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import DetectorIdentity, RegionsDetails, to_json
 from vlmixer.artifacts.manifest import Counts, Input, Output
 from vlmixer.artifacts.stages import DETECT, MIX
+from vlmixer.bank.changing import drop_images, merge_banks
 from vlmixer.bank.concepts import load_vocabulary
+from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.config import ImageSettings, MixSettings, load_config
 from vlmixer.pipeline.image.parts import FoundRegions, with_regions
 from vlmixer.pipeline.image.photos import Content, MetImage
@@ -228,6 +232,20 @@ def drop(out: str, images: int, engine: Engine) -> str:
     return f"{len(gone.ids):,} images found, {len(write_remaining(stage.folder, stage.work, gone)):,} parts"
 
 
+def bank_drop(out: str, patches: int, engine: Engine) -> str:
+    """`bank drop`."""
+    images = patches // REGIONS_PER_IMAGE
+    names = [f"{image:016x}" for image in range(0, images, images // 100)]
+    dropped = drop_images(PatchBank.open(f"{out}/bank"), names, f"{out}/less")
+    return f"{sum(dropped.patches.values()):,} patches of {len(dropped.images)} images"
+
+
+def bank_merge(out: str, patches: int, engine: Engine) -> str:
+    """`bank merge`."""
+    merged = merge_banks([PatchBank.open(f"{out}/bank")] * 2, f"{out}/more")
+    return f"{merged.counts['regions'].written:,} patches"
+
+
 STEPS: dict[str, tuple[Callable[[str, int], object], Callable[[str, int, Engine], str]]] = {
     "survey": (write_survey, survey),
     "results": (write_results, results),
@@ -236,6 +254,8 @@ STEPS: dict[str, tuple[Callable[[str, int], object], Callable[[str, int, Engine]
     "shards": (lambda out, images: None, shards),
     "record": (write_records, record),
     "drop": (write_record, drop),
+    "bank-drop": (lambda out, patches: write_bank(Path(out, "bank"), patches), bank_drop),
+    "bank-merge": (lambda out, patches: write_bank(Path(out, "bank"), patches), bank_merge),
 }
 """By name: what is generated, and what is measured."""
 
