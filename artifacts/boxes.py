@@ -1,6 +1,9 @@
-"""Boxes as arrays: xyxy in pixels."""
+"""Boxes as arrays: xyxy in pixels. And their scores."""
 
 import numpy as np
+
+MAX_SCORE = 1.001
+"""1, and what rounding adds."""
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -7,10 +7,17 @@ reads or writes these keys. artifacts/stages.py says which type belongs to which
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+
+from annotated_types import Interval
 
 Record = TypeVar("Record")
 _NO_OTHER_KEYS = {"extra": "forbid"}
+
+Count = Annotated[int, Interval(ge=0, le=2**53)]
+"""A number of things, as it is read from a file: somebody may have forged it."""
+Width = Annotated[int, Interval(ge=0, le=1 << 16)]
+"""Of features. A network has a row of weights for each number."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class BankSelection:
     """How the patches of a bank were chosen: the `bank` settings and the seed."""
 
     __pydantic_config__: ClassVar = _NO_OTHER_KEYS
-    max_patches_per_concept: int
+    max_patches_per_concept: Annotated[int, Interval(ge=1, le=2**53)]
     selection: Literal["diverse", "score", "random"]
     duplicate_similarity: float
     seed: int
@@ -50,10 +57,10 @@ class TaggedDetails:
     tagger: str
     vocabulary: str
     vocabulary_hash: str
-    mentions: Mapping[str, int]
-    not_meant: Mapping[str, int]
+    mentions: Mapping[str, Count]
+    not_meant: Mapping[str, Count]
     sources: Mapping[str, str]
-    not_split: int
+    not_split: Count
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,13 @@ class RegionsDetails:
 
     __pydantic_config__: ClassVar = _NO_OTHER_KEYS
     detector: DetectorIdentity
-    feature_dim: int
+    feature_dim: Width
     vocabulary: str
     vocabulary_hash: str
-    regions: Mapping[str, int]
+    regions: Mapping[str, Count]
     labels_not_in_vocabulary: tuple[str, ...]
-    images_by_part: tuple[int, ...]
-    not_images: int
+    images_by_part: tuple[Count, ...]
+    not_images: Count
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class BankDetails:
 
     __pydantic_config__: ClassVar = _NO_OTHER_KEYS
     detector: DetectorIdentity
-    feature_dim: int
+    feature_dim: Width
     vocabulary: str
     vocabulary_hash: str
     selection: BankSelection
@@ -90,13 +97,13 @@ class ShardsDetails:
     by concept. From `seed` and `settings`, the `mix` section of the config, a sample can be reproduced."""
 
     __pydantic_config__: ClassVar = _NO_OTHER_KEYS
-    feature_dim: int
+    feature_dim: Width
     concepts: tuple[str, ...]
     vocabulary: str
     vocabulary_hash: str
     detector: str
     bank: str
-    replaced: Mapping[str, int]
+    replaced: Mapping[str, Count]
     seed: int
     settings: Mapping[str, Any]
 
@@ -106,9 +113,9 @@ class RunDetails:
     """Of run/. `steps`: updates that the network was trained for; `samples`: in the shards."""
 
     __pydantic_config__: ClassVar = _NO_OTHER_KEYS
-    steps: int
-    samples: int
-    feature_dim: int
+    steps: Count
+    samples: Count
+    feature_dim: Width
     vocabulary: str
     vocabulary_hash: str
 
@@ -119,9 +126,9 @@ class FineTunedDetails:
 
     __pydantic_config__: ClassVar = _NO_OTHER_KEYS
     task: str
-    steps: int
-    examples: int
-    feature_dim: int
+    steps: Count
+    examples: Count
+    feature_dim: Width
 
 
 AnyDetails = TaggedDetails | RegionsDetails | BankDetails | ShardsDetails | RunDetails | FineTunedDetails

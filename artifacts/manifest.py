@@ -16,7 +16,7 @@ from vlmixer.artifacts.canonical import canonical as canonical
 from vlmixer.artifacts.canonical import digest as digest
 from vlmixer.artifacts.canonical import digest_of_many as digest_of_many
 from vlmixer.artifacts.canonical import pieces
-from vlmixer.artifacts.details import AnyDetails
+from vlmixer.artifacts.details import AnyDetails, Count
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.stages import Details, Details_co, StageType
 
@@ -30,7 +30,7 @@ class Input:
     """Something that was read: its name, its size, its SHA-256. `start` and `end`: the part that was read; -1: all."""
 
     name: str
-    bytes: int
+    bytes: Count
     sha256: str
     start: int = 0
     end: int = -1
@@ -41,8 +41,8 @@ class Output:
     """A file of the folder: its rows (samples, regions, …), its size, its SHA-256."""
 
     name: str
-    rows: int
-    bytes: int
+    rows: Count
+    bytes: Count
     sha256: str
 
 
@@ -50,9 +50,9 @@ class Output:
 class Counts:
     """`read` = `written` + all of `rejected` (by reason)."""
 
-    read: int
-    written: int
-    rejected: dict[str, int] = field(default_factory=dict)
+    read: Count
+    written: Count
+    rejected: dict[str, Count] = field(default_factory=dict)
 
     def add_up(self) -> bool:
         """Whether nothing was lost."""
@@ -96,6 +96,12 @@ class Manifest(Generic[Details_co]):
     def parts(self) -> list[Output]:
         """The outputs with the records themselves, of tagged/ and regions/: part-00000.parquet, …"""
         return [output for output in self.outputs if output.name.startswith("part-")]
+
+    def written(self, kind: str) -> int:
+        """How many of a kind of input were written. Raises UserError if the manifest has no count of it."""
+        if kind not in self.counts:
+            raise UserError(f"{NAME} of stage {self.stage!r}: damaged (no count of {kind}). {AGAIN}")
+        return self.counts[kind].written
 
     def blocks(self) -> Iterator[bytes]:
         """The file's bytes, in pieces: those of large manifests are not held as a whole."""

@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.boxes import MAX_SCORE
 from vlmixer.artifacts.errors import UserError
 
 MAX_TIMES, MAX_UNPACKED = 200, 1 << 26
 """A column of a row group may unpack to this many times its size, or to this many bytes if that is more."""
-MAX_SHARED_ROWS = 1000
-"""Rows of a row group of ours whose texts must fit into MAX_UNPACKED bytes."""
+_NUMBER = 8
+"""Bytes of a number in memory, at most."""
 
 
 def open_parquet(file: IO[bytes], *, buffer_size: int = 0, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
@@ -69,14 +70,36 @@ def rows_at_once(table: pq.ParquetFile, file: IO[bytes], group: int, column: str
 def refuse_large(table: pq.ParquetFile, file: IO[bytes], group: int, columns: Sequence[str] | None = None) -> None:
     """Raises pyarrow.ArrowInvalid if a row group of a file that a stage wrote would fill the memory.
 
-    table: the opened `file`. columns: those that will be read, default: all.
+    Rows that share a value, or have the same one in a row, take next to nothing in the file. table: the opened `file`.
+    columns: those that will be read, default: all.
     """
     refuse_bomb(table, group, columns)
-    rows = table.metadata.row_group(group).num_rows
-    for field in table.schema_arrow:
-        used = pa.types.is_string(field.type) and (columns is None or field.name in columns)
-        if used and rows_at_once(table, file, group, field.name, rows) < min(rows, MAX_SHARED_ROWS):
-            raise pa.ArrowInvalid(f"column {field.name} of row group {group} has texts that fill the memory")
+    metadata = table.metadata.row_group(group)
+    for column in map(metadata.column, range(metadata.num_columns)):
+        name = column.path_in_schema
+        if columns is not None and name.partition(".")[0] not in columns:
+            continue
+        most = max(MAX_TIMES * column.total_compressed_size, MAX_UNPACKED)
+        texts = column.physical_type == "BYTE_ARRAY"
+        if column.num_values * (column.total_uncompressed_size if texts else _NUMBER) <= most:
+            continue
+        delta = any(code.startswith("DELTA") for code in column.encodings)
+        if not texts or delta or _unshared(file, group, name) > most:
+            raise pa.ArrowInvalid(f"column {name[:100]} of row group {group} has values that fill the memory")
+
+
+def _unshared(file: IO[bytes], group: int, column: str) -> int:
+    """The bytes of a column of texts, which may be in lists and structs, if each has its own."""
+    shared = open_parquet(file, dictionaries=[column]).read_row_group(group, columns=[column], use_threads=False)
+    found = 0
+    for part in shared.column(0).chunks:
+        while pa.types.is_nested(part.type):
+            part = part.field(0) if pa.types.is_struct(part.type) else part.flatten()
+        if pa.types.is_dictionary(part.type):
+            found += pc.sum(pc.binary_length(part.dictionary).take(part.indices)).as_py() or 0
+        else:
+            found += part.nbytes
+    return found
 
 
 def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None) -> pa.Table:
@@ -110,11 +133,12 @@ class OwnTable:
     """A Parquet file of a finished stage, open for reading, whose columns are those that we write.
 
     Whoever changed it meanwhile, by accident or in malice, makes no row of it a surprise to what reads it: what is read
-    has no nulls, its numbers are finite, its boxes are inside their images, and its texts are valid UTF-8.
+    has no nulls, its numbers are finite, its boxes are inside their images, its scores are from 0 to 1, and its texts
+    are valid UTF-8.
     """
 
     def __init__(self, file: IO[bytes], schema: pa.Schema | WidthOf, finite: bool = True) -> None:
-        """finite: whether a number that is not finite, or a box outside of its image, is a flaw.
+        """finite: whether a number that is not finite, a box outside of its image, or a score above 1 is a flaw.
 
         Raises pyarrow.ArrowInvalid if the file has other columns."""
         self._python_file, self._file, self._finite = file, open_parquet(file), finite
@@ -150,8 +174,8 @@ class OwnTable:
 def reading(path: str, schema: pa.Schema | WidthOf, finite: bool = True) -> Iterator[OwnTable]:
     """Open a file of a finished stage. Damage found in the block becomes a UserError that names the file.
 
-    finite: whether a number that is not finite, or a box outside of its image, is damage; if not, whoever reads must
-    look for it.
+    finite: whether a number that is not finite, a box outside of its image, or a score above 1 is damage; if not,
+    whoever reads must look for it.
     """
     with damage_named(path) as file:
         yield OwnTable(file, schema, finite)
@@ -163,7 +187,7 @@ def _sound(table: pa.Table, finite: bool) -> pa.Table:
         for chunk in column.chunks:
             if found := flaw(chunk, finite):
                 raise pa.ArrowInvalid(f"{found} in column {name}")
-    if finite and (found := box_flaw(table)):
+    if finite and (found := region_flaw(table)):
         raise pa.ArrowInvalid(found)
     return table
 
@@ -178,11 +202,21 @@ def boxes_inside(table: pa.Table) -> np.ndarray:
     return inside
 
 
-def box_flaw(table: pa.Table) -> str:
-    """ "a box that is not inside its image" if the table has boxes with the sizes of their images, and one is that, ""
-    if not."""
-    with_boxes = {"box", "width", "height"} <= set(table.column_names)
-    return "a box that is not inside its image" if with_boxes and not boxes_inside(table).all() else ""
+def region_flaw(table: pa.Table) -> str:
+    """ "a box that is not inside its image" or "a score that is not from 0 to 1" if the table has such columns, and in
+    them one that is that; "" if not."""
+    names = set(table.column_names)
+    if {"box", "width", "height"} <= names and not boxes_inside(table).all():
+        return "a box that is not inside its image"
+    if "score" in names and not scores_possible(table):
+        return "a score that is not from 0 to 1"
+    return ""
+
+
+def scores_possible(table: pa.Table) -> bool:
+    """Whether all scores of regions or patches are from 0 to 1."""
+    scores = table["score"].to_numpy()
+    return not len(scores) or bool(scores.min() >= 0 and scores.max() <= MAX_SCORE)
 
 
 def flaw(values: pa.Array, finite: bool = True) -> str:

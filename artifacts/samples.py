@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from vlmixer.artifacts import files
+from vlmixer.artifacts.boxes import MAX_SCORE
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.tars import open_tar, plain_header, plain_members
 
@@ -41,6 +42,11 @@ class Mention:
     concept: str
     surface: str
     lemma: str
+
+
+def is_in(text: str, mention: Mention) -> bool:
+    """Whether the text has the mention's surface, which is not blank, where it says."""
+    return text[mention.start : mention.end] == mention.surface and mention.start >= 0 and bool(mention.surface.strip())
 
 
 @dataclass(frozen=True)
@@ -293,7 +299,7 @@ def _check_image(sample: ImageSample) -> None:
 
 
 def _check_mixed(sample: MixedSample) -> None:
-    """As `_check_image`; also, that what refers to a mention refers to one that is there."""
+    """As `_check_image`; also, that mentions are in the text, and that patches replace those replaced and no others."""
     if type(sample.patches_only) is not bool:
         raise ValueError("patches_only is not true or false")
     numbers, texts = [sample.view], [sample.sentence_id, sample.text]
@@ -305,6 +311,12 @@ def _check_mixed(sample: MixedSample) -> None:
     if any(not 0 <= number < len(sample.mentions) for number in references):
         raise ValueError("a reference to a mention that is not there")
     _check_patches(sample.patches)
+    if sample.view < 0 or not all(is_in(sample.text, mention) for mention in sample.mentions):
+        raise ValueError("a mention does not match the text")
+    if list(sample.replaced) != sorted(set(references[len(sample.replaced) :])):
+        raise ValueError("patches are for other mentions than those replaced")
+    if any(sample.mentions[patch.mention or 0].concept != patch.concept for patch in sample.patches):
+        raise ValueError("a patch has another concept than its mention")
 
 
 def _check_patches(patches: Sequence[Patch]) -> None:
@@ -320,11 +332,11 @@ def _check_patches(patches: Sequence[Patch]) -> None:
             raise ValueError("a patch's score, box or crop is not made of numbers")
     if not {int, float}.issuperset(map(type, reals)):
         raise ValueError("a patch's score, box or crop is not made of numbers")
-    if not all(-_MOST <= value <= _MOST for value in reals):
-        raise ValueError("a patch's score or box is not finite")
     _check_values(numbers, texts)
     for patch in patches:
         left, top, right, bottom = patch.box
+        if not 0 <= patch.score <= MAX_SCORE:
+            raise ValueError("a score that is not from 0 to 1")
         if not (0 <= left < right <= patch.width and 0 <= top < bottom <= patch.height):
             raise ValueError(f"box {list(patch.box)} is not inside {patch.width}×{patch.height}")
 

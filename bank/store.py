@@ -55,8 +55,6 @@ class PatchBank:
         self.candidates = {row["name"]: int(row["candidates"]) for row in table}
         self.near_duplicates = {row["name"]: int(row["near_duplicates"]) for row in table}
         self.feature_dim = description.details.feature_dim
-        if self.feature_dim < 0:
-            raise damaged(files.join(folder, manifest.NAME), f"features of {self.feature_dim} numbers")
         self._names = [concept.name for concept in self.concepts]
         self._firsts = np.array([row["first"] for row in table], np.int64)
         self._lengths = np.array([row["count"] for row in table], np.int64)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vlmixer.artifacts import schemas
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import box_flaw, flaw, reading
+from vlmixer.artifacts.parquet import flaw, reading, region_flaw
 
 PATCH_ID = r"\A[0-9A-Za-z_][0-9A-Za-z_. -]{0,199}\z"
 """Ids are names of files where patches are exported: nothing in them leads to another folder."""
@@ -25,8 +25,10 @@ def read_concepts(path: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = table.read().to_pylist()
     first = 0
     for number, row in enumerate(rows):
-        if row["concept_id"] != number or row["first"] != first or row["count"] < 0:
+        if row["concept_id"] != number or row["first"] != first:
             raise damaged(path, f"concept {number} does not begin where the one before ends")
+        if min(row["count"], row["candidates"], row["near_duplicates"]) < 0:
+            raise damaged(path, f"concept {number} has a negative count")
         first += row["count"]
     if len({row["name"] for row in rows}) < len(rows):
         raise damaged(path, "two concepts have the same name")
@@ -47,7 +49,7 @@ def check_patches(path: str, table: pa.Table, count: int, concept: int, concepts
     if (
         len(table) != count
         or any(flaw(chunk) for column in table.columns for chunk in column.chunks)
-        or box_flaw(table)
+        or region_flaw(table)
         or (numbers != concept).any()
         or (len(named) and not 0 <= np.min(named) <= np.max(named) < concepts)
         or not pc.all(pc.match_substring_regex(table["patch_id"], PATCH_ID)).as_py()

@@ -19,10 +19,11 @@ import os
 import pickle
 import shutil
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import safetensors.numpy
 import safetensors.torch
 import torch
@@ -42,6 +43,7 @@ from vlmixer.model.progress import say
 from vlmixer.model.tokenizer import Tokenizer
 
 CHECKPOINTS = "checkpoints"
+Module = TypeVar("Module", bound=nn.Module)
 _DAMAGE = (
     UserError, OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, SafetensorError, EOFError,
     pickle.UnpicklingError,
@@ -283,23 +285,47 @@ def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     finished.check(run)
     config = settings.build(Settings, settings.load_yaml(files.join(run, CONFIG)), where=files.join(run, CONFIG))
     tokenizer = tokenizers.load(files.join(run, TOKENIZER))
-    network = Network(config.model, tokenizer.size, config.model.feature_dim or 0)
-    try:
-        network.load_state_dict(safetensors.torch.load_file(files.join(run, MODEL)))
-    except (RuntimeError, OSError, SafetensorError) as error:
-        raise UserError(
-            f"{files.join(run, MODEL)}: not the weights of this run's config ({' '.join(str(error).split())[:300]}). "
-            "Copy the run again, or train again."
-        ) from None
+    network = with_weights(run, lambda: Network(config.model, tokenizer.size, config.model.feature_dim or 0))
     return network.eval(), tokenizer, config
+
+
+def with_weights(run: str, build: Callable[[], Module]) -> Module:
+    """What `build` makes, with the weights of a finished run. It is built once it is known to be as large as these.
+
+    Raises UserError if the weights are of another config, or not finite: no result may be made from them.
+    """
+    path = files.join(run, MODEL)
+    try:
+        weights = safetensors.torch.load_file(path)
+        with torch.device("meta"):  # takes no memory
+            expected = {name: value.shape for name, value in build().state_dict().items()}
+        if differing := [name for name in {**expected, **weights} if expected.get(name) != _shape(weights.get(name))]:
+            raise ValueError(f"{len(differing)} tensors of other names or sizes, such as {differing[0][:100]}")
+        if odd := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
+            raise ValueError(f"numbers in {odd[0][:100]} are not finite")
+    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: not the weights of this run's config ({' '.join(str(error).split())[:300]}). Copy the run again, "
+            "or train again."
+        ) from None
+    made = build()
+    made.load_state_dict(weights)
+    return made
+
+
+def _shape(value: Tensor | None) -> torch.Size | None:
+    return None if value is None else value.shape
 
 
 def load_reference(run: str) -> Reference:
     """What a finished run keeps of its training data. Raises UserError if it is missing or damaged."""
     path = files.join(run, REFERENCE)
     try:
-        return Reference(**safetensors.numpy.load_file(path))
-    except (OSError, TypeError, SafetensorError) as error:
+        found = Reference(**safetensors.numpy.load_file(path))
+        if not all(np.isfinite(part).all() for part in vars(found).values()):
+            raise ValueError("numbers are not finite")
+        return found
+    except (OSError, TypeError, ValueError, SafetensorError) as error:
         raise UserError(f"{path}: expected the reference of a finished run ({error}). Train again.") from None
 
 

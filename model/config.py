@@ -13,6 +13,9 @@ from typing import ClassVar, Literal
 from vlmixer.artifacts import settings
 from vlmixer.artifacts.errors import CallError
 
+MOST_LAYERS = 1000
+"""A config may come with a run of somebody else: a layer takes time before it takes memory."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -45,6 +48,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         positive("model", self, "layers", "hidden_size", "heads", "feed_forward_size", "max_regions")
         positive("model", self, "projection_size", "vocabulary_size")
+        if self.layers > MOST_LAYERS:
+            raise CallError(f"model.layers: {self.layers} is more than {MOST_LAYERS}. Give fewer.")
         if self.dropout is not None:
             fraction("model", self, "dropout")
         if self.hidden_size % self.heads:

@@ -14,9 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from vlmixer.artifacts import files, interrupts, json_files, manifest, settings
 from vlmixer.artifacts.details import FineTunedDetails, RunDetails
@@ -35,7 +33,7 @@ from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks
 from vlmixer.model.readers import readers_of
 from vlmixer.model.task_card import write_task_card
-from vlmixer.model.tasks import find_task
+from vlmixer.model.tasks import TASKS, find_task
 from vlmixer.model.tasks.base import Setup, Task, TaskNetwork
 from vlmixer.model.tasks.config import DATA, NONE, TaskConfig, TaskSettings
 from vlmixer.model.tasks.data import Encoding, ExampleSet, TaskLoader, check_bad, with_photos
@@ -258,10 +256,15 @@ def load_finetuned(run: str) -> FineTuned:
 
     Raises UserError if it is not finished, or a file is not the one that was written.
     """
-    details = finished.check(run, FINETUNE).details
-    task = find_task(details.task)
+    name = finished.check(run, FINETUNE).details.task
+    if name not in TASKS:
+        raise UserError(f"{run}: was fine-tuned for {name[:40]!r}, which is none of {', '.join(TASKS)}.")
+    task = find_task(name)
     where = files.join(run, CONFIG)
     content = settings.load_yaml(where)
+    seed = content.get("seed", 0)
+    if type(seed) is not int:
+        raise UserError(f"{where}: seed: expected a whole number. Copy the run again, or fine-tune again.")
     asked: TaskConfig = settings.build(task.config, content.get("task", {}), where=where)
     model = settings.build(ModelConfig, content.get("model", {}), where=where)
     labels = json_files.read(files.join(run, LABELS), dict[str, Any], advice="Fine-tune again.")
@@ -271,16 +274,12 @@ def load_finetuned(run: str) -> FineTuned:
         )
     tokenizer = tokenizers.load(files.join(run, TOKENIZER))
     setup = Setup(asked, model, tokenizer, labels)
-    network = Network(model, tokenizer.size, setup.feature_dim)
-    whole = TaskNetwork(network, task.head(setup, network))
-    try:
-        whole.load_state_dict(safetensors.torch.load_file(files.join(run, MODEL)))
-    except (RuntimeError, OSError, SafetensorError) as error:
-        raise UserError(
-            f"{files.join(run, MODEL)}: not the weights of this run's config ({' '.join(str(error).split())[:300]}). "
-            "Copy the run again, or fine-tune again."
-        ) from None
-    return FineTuned(run, task, setup, whole.eval(), int(content.get("seed", 0)))
+
+    def build() -> TaskNetwork:
+        network = Network(model, tokenizer.size, setup.feature_dim)
+        return TaskNetwork(network, task.head(setup, network))
+
+    return FineTuned(run, task, setup, checkpoint.with_weights(run, build).eval(), seed)
 
 
 def _from_run(run: str, config: TaskSettings[Any]) -> tuple[ModelConfig, Tokenizer, str]:

@@ -20,7 +20,7 @@ from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.image_names import ImageName, ImageNames, is_ambiguous
 from vlmixer.artifacts.parquet import reading
-from vlmixer.artifacts.schemas import REGIONS_IMAGES, regions_as_wide_as
+from vlmixer.artifacts.schemas import REGIONS_IMAGES, regions
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import DETECT
 from vlmixer.artifacts.texts import encodable
@@ -114,7 +114,7 @@ class Regions:
         self.concepts = tuple(description.details.regions)
         #: Of the concepts: its name and its hash.
         self.vocabulary = description.details.vocabulary, description.details.vocabulary_hash
-        self._snapshot = Snapshot(folder, description)
+        self._snapshot, self._schema = Snapshot(folder, description), regions(self.feature_dim)
         #: Where the rows of a photo are: part, row group, first row in it, number of rows.
         self._places: list[tuple[str, int, int, int]] = []
         self.images: list[ImageName] = []
@@ -159,7 +159,7 @@ class Regions:
 
     def _read_group(self, part: str, group: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
         try:
-            with reading(files.join(self.folder, part), regions_as_wide_as) as table:
+            with reading(files.join(self.folder, part), self._schema) as table:
                 return table.read_row_group(group, columns)
         finally:
             self._snapshot.check()
@@ -174,13 +174,13 @@ class Regions:
         return Photo(features, _matrix(rows["box"], count), *size, concepts, tags)
 
     def _index(self, part: str) -> None:
-        with reading(files.join(self.folder, part), regions_as_wide_as) as parquet:
+        with reading(files.join(self.folder, part), self._schema) as parquet:
             for group in range(len(parquet.row_groups)):
                 table = parquet.read_row_group(group, ["image_id", "source", "key", "url"])
                 ids = np.array(table["image_id"].to_pylist(), object)
-                firsts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])) if len(ids) else np.zeros(0, np.int64)
+                firsts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])[: len(ids)])
                 names = table.take(pa.array(firsts)).to_pylist()
-                for first, stop, row in zip(firsts, [*firsts[1:], len(ids)], names, strict=True):
+                for first, stop, row in zip(firsts, np.append(firsts[1:], len(ids)), names, strict=False):
                     image = self._named(row)
                     if self.images and self.images[-1].image_id == image.image_id:
                         raise UserError(f"{files.join(self.folder, part)}: {image.source} is in two row groups.")

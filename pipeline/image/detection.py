@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vlmixer.artifacts.boxes import MAX_SCORE
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.bank.concepts import Vocabulary
@@ -266,7 +267,7 @@ def detect_each(detector: Detector, photos: Sequence[Photo], log: RejectLog) -> 
 
 def check_detections(found: Detections, detector: Detector, labels: int) -> None:
     """Raises UserError if a detector breaks the protocol: no arrays of numbers, shapes that do not fit together,
-    unknown labels."""
+    scores that are not from 0 to 1, unknown labels."""
     kinds = {"boxes": "fiu", "scores": "fiu", "labels": "iu", "features": "fiu"}
     for name, kind in kinds.items():
         part = getattr(found, name, None)
@@ -279,6 +280,11 @@ def check_detections(found: Detections, detector: Detector, labels: int) -> None
     if shapes != expected:
         raise UserError(
             f"{_who(detector)} gave boxes, scores, labels, features of shapes {shapes}, expected {expected}. {_SEE}"
+        )
+    scores = found.scores[np.isfinite(found.scores)]
+    if scores.size and not (scores.min() >= 0 and scores.max() <= MAX_SCORE):
+        raise UserError(
+            f"{_who(detector)} gave scores from {scores.min():g} to {scores.max():g}, expected 0 to 1. {_SEE}"
         )
     if count and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < labels:
         raise UserError(

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from vlmixer.artifacts.boxes import MAX_SCORE
+
 MIN_NUMBERS = 64
 """Fewer numbers are not judged."""
 MAX_SPREAD = 5.5
@@ -9,8 +11,6 @@ MAX_SPREAD = 5.5
 has 50."""
 MAX_SPREAD_HALF = 6.0
 """The same for features that were stored as float16, which has fewer exponents."""
-MAX_SCORE = 1.001
-"""1, and what rounding adds."""
 DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 
 

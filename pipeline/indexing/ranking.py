@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vlmixer.artifacts import files, npy_files, schemas
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.parquet import reading
+from vlmixer.artifacts.parquet import reading, scores_possible
 from vlmixer.bank import selection
 from vlmixer.pipeline.indexing.units import Group
 
@@ -35,7 +35,7 @@ class Ranking:
     def read(self, name: str, number: int, columns: Sequence[str]) -> tuple[pa.Table, np.ndarray, np.ndarray]:
         """Columns of part `number`, and for each of its rows the concept's id, int32, and the place, PLACE.
 
-        Raises UserError for a damaged part, an unknown concept, or a score that is not finite.
+        Raises UserError for a damaged part, an unknown concept, or a score that is not from 0 to 1.
         """
         path = files.join(self.regions, name)
         with reading(path, schemas.regions_as_wide_as, finite=False) as part:
@@ -51,8 +51,8 @@ class Ranking:
         places = np.empty(len(table), selection.PLACE)
         patch_ids = table["patch_id"].to_pylist() if self.selection == "random" else ()
         scores = table["score"].to_numpy()
-        if not np.isfinite(scores).all():
-            raise UserError(f"{path}: has a score that is not finite. Run detect again, with scores from 0 to 1.")
+        if not scores_possible(table):
+            raise UserError(f"{path}: has a score that is not from 0 to 1. Run detect again, with scores that are.")
         places["rank"] = selection.ranks(self.selection, scores, patch_ids, self.seed)
         places["part"] = number
         places["row"] = np.arange(len(table))

@@ -20,7 +20,7 @@ def read_upstream(out: str, vocabulary: Vocabulary) -> Manifest[RegionsDetails]:
             f"vocabulary: {vocabulary.name!r} is not the one that detect ran with ({regions.details.vocabulary!r}). "
             "Put that one back, or run `vlmixer detect … --overwrite` with the new one."
         )
-    if not regions.counts["images"].written:
+    if not regions.written("images"):
         raise UserError(
             f"{files.join(out, DETECT.folder)}: no image has a region, so there is nothing to build a bank from. "
             "See OUT/rejects/detect-*.parquet; lower images.score_threshold or choose another detector."

@@ -252,7 +252,7 @@ class _Work:
     def of(cls, config: Config, upstream: Upstream, stage: Stage[ShardsDetails], sizes: MixSizes) -> "_Work":
         """The units, of what earlier stages left."""
         size = config.mix.samples_per_shard
-        layout = sizes.layout(upstream.tagged.counts["sentences"].written, config.mix.views, size, config.seed)
+        layout = sizes.layout(upstream.tagged.written("sentences"), config.mix.views, size, config.seed)
         parts = [part for part in upstream.tagged.parts if part.rows]
         images: list[Unit[ImageShard]] = []
         if config.mix.image_samples:

@@ -8,6 +8,7 @@ In your own training program, without shards:
 `mentions` come from tagged/, or from `vlmixer.pipeline.text.tagger.Tagger`.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,14 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rng import stable_hash, uniforms
-from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
+from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch, is_in
 from vlmixer.bank.records import ConceptPatches
 from vlmixer.bank.store import PatchBank
 from vlmixer.pipeline.mix.crops import pack_crops
 from vlmixer.pipeline.mix.cutmix import Mix, mix
 from vlmixer.pipeline.mix.limits import Limit, patch_limits
 from vlmixer.pipeline.mix.settings import CutMixSettings
+
+_ID = re.compile("[0-9A-Za-z-]{1,80}")
+"""Of a sentence or an image: it becomes the name of members of a tar, which may have 100 characters."""
 
 
 def sample_key(sentence_id: str, view: int) -> str:
@@ -47,8 +52,14 @@ class Sentence:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], view: int) -> "Sentence":
-        """From a row of tagged/."""
-        return cls(row["sentence_id"], row["text"], tuple(Mention(**mention) for mention in row["mentions"]), view)
+        """From a row of tagged/. Raises UserError for an id or a mention that the stage does not write."""
+        text, mentions = row["text"], tuple(Mention(**mention) for mention in row["mentions"])
+        if _ID.fullmatch(row["sentence_id"]) is None or not all(is_in(text, mention) for mention in mentions):
+            raise UserError(
+                f"tagged/: the sentence {row['sentence_id'][:80]!r} is damaged (its id, or a mention that is not in "
+                "its text). Run `vlmixer verify` on the output folder, then `vlmixer tag … --overwrite`."
+            )
+        return cls(row["sentence_id"], text, mentions, view)
 
     @property
     def key(self) -> str:
@@ -174,11 +185,16 @@ def _pictured(patches: Sequence[Patch], crops: Sequence[bytes] | None) -> tuple[
 def image_samples(rows: Sequence[Mapping[str, Any]], features: np.ndarray, *, crops: bool) -> Iterator[ImageSample]:
     """The image samples of rows of regions/, in which the rows of an image are neighbours.
 
-    features: (len(rows), D) float16.
+    features: (len(rows), D) float16. Raises UserError for an id that the stage does not write.
     """
     begins = [at for at, row in enumerate(rows) if at == 0 or row["image_id"] != rows[at - 1]["image_id"]]
     for begin, end in pairwise([*begins, len(rows)]):
         own = rows[begin:end]
+        if _ID.fullmatch(own[0]["image_id"]) is None:
+            raise UserError(
+                f"regions/: {own[0]['image_id'][:80]!r} is not the id of an image. Run `vlmixer verify` on the output "
+                "folder, then `vlmixer detect … --overwrite`."
+            )
         patches = [
             Patch(
                 mention=None,

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from vlmixer.artifacts import schemas
+from vlmixer.artifacts.boxes import MAX_SCORE
 from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.bank import building
-from vlmixer.pipeline.image.plausibility import MAX_SCORE, MAX_SPREAD_HALF, spread
+from vlmixer.pipeline.image.plausibility import MAX_SPREAD_HALF, spread
 from vlmixer.pipeline.image.record import IMAGES, as_recorded
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
 from vlmixer.pipeline.verification.ties import Digests, Ties, of_image, of_region

@@ -115,7 +115,7 @@ def test_a_text_that_would_fill_the_memory_in_each_row_is_refused(tmp_path):
         assert rows_at_once(open_parquet(file), file, 0, "name", 4096) == (1 << 26) // 20_000
     write_shared(path, 100_000, 10_000)
     with (
-        pytest.raises(UserError, match="column name of row group 0 has texts that"),
+        pytest.raises(UserError, match="column name of row group 0 has values that fill the memory"),
         reading(str(path), SHARED) as table,
     ):
         table.read_row_group(0)

@@ -277,7 +277,10 @@ def changed(part, **values):
         (changed("patches", mention=2), "mention that is not there"),
         *[(changed("patches", width=value), "whole number") for value in (10**400, "x", [[["deep"]]])],
         *[(changed("patches", score=value), "not made of numbers") for value in (None, "1", True)],
-        *[(changed("patches", score=value), "not finite") for value in (10**400, float("nan"), float("inf"))],
+        *[
+            (changed("patches", score=value), "not from 0 to 1")
+            for value in (10**400, float("nan"), float("inf"), -0.1, 2)
+        ],
         (changed("patches", box=[0, 0, 1]), "not made of numbers"),
         *[(changed("patches", width=value), "is not inside") for value in (0, -1)],
         *[(changed("patches", box=box), "is not inside") for box in ([0, 0, 0, 1], [0, 0, 1e6, 1], [-1, 0, 1, 1])],

@@ -158,8 +158,10 @@ def test_rare_concepts_come_more_often_with_balance(tmp_path):
     samples = []
     for number in range(40):
         sample = world.mixed(number)
-        patches = tuple(replace(patch, concept="cat" if number < 4 else "dog") for patch in sample.patches)
-        samples.append(replace(sample, patches=patches))
+        concept = "cat" if number < 4 else "dog"
+        patches = tuple(replace(patch, concept=concept) for patch in sample.patches)
+        mentions = tuple(replace(mention, concept=concept) for mention in sample.mentions)
+        samples.append(replace(sample, patches=patches, mentions=mentions))
     shards = write_shards(str(tmp_path / "shards"), samples)
 
     def cats(balance):
@@ -187,7 +189,8 @@ def test_sentences_without_a_patch_are_left_out_of_the_contrast_only(tmp_path):
 
 def test_equal_sentences_have_equal_numbers(tmp_path):
     world = World()
-    again = [replace(world.mixed(0), key="again", text=world.mixed(0).text.upper())]
+    mentions = tuple(replace(mention, surface=mention.surface.upper()) for mention in world.mixed(0).mentions)
+    again = [replace(world.mixed(0), key="again", text=world.mixed(0).text.upper(), mentions=mentions)]
     batch = next(
         loader(write_shards(str(tmp_path / "shards"), [*(world.mixed(n) for n in range(7)), *again])).batches(0)
     )

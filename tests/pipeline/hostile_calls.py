@@ -10,7 +10,9 @@ import resource
 import shutil
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -74,9 +76,24 @@ class Stuck(BaseException):
     """A command did not end in time."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended: its exit code, or None; its messages; and "" or what it did instead of ending well."""
+
+    code: int | None
+    said: str
+    wrong: str = ""
+
+
 def call(arguments: Sequence[str], seconds: int = SECONDS) -> str:
     """ "" if the command ended as it should, else what it did instead."""
     from vlmixer.pipeline.commands.main import main
+
+    return outcome(partial(main, list(arguments)), seconds).wrong
+
+
+def outcome(do: Callable[[], int], seconds: int = SECONDS, most_memory: int = MOST_MEMORY) -> Outcome:
+    """How a command that is called in this process ends. most_memory: bytes by which it may raise the peak."""
 
     def stop(*_: object) -> None:
         raise Stuck
@@ -89,25 +106,26 @@ def call(arguments: Sequence[str], seconds: int = SECONDS) -> str:
         signal.setitimer(clock, most)
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            code = main(list(arguments))
+            code = do()
     except Stuck:
-        return f"still running after {seconds} s"
+        return Outcome(None, said.getvalue(), f"still running after {seconds} s")
     except SystemExit as leaving:
-        return f"exit {leaving.code}: {said.getvalue()}"
+        return Outcome(None, said.getvalue(), f"exit {leaving.code}: {said.getvalue()}")
     except BaseException:
-        return traceback.format_exc()
+        return Outcome(None, said.getvalue(), traceback.format_exc())
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
     text = said.getvalue()
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
+    wrong = ""
     if "Traceback" in text:
-        return text
-    if code not in (0, 1, 2) or len(errors) > 1 or any(len(line) > 3000 for line in errors):
-        return f"exit code {code}: {text}"
-    if _peak() - before > MOST_MEMORY:
-        return f"took {(_peak() - before) / 1e6:,.0f} MB more memory"
-    return ""
+        wrong = text
+    elif code not in (0, 1, 2) or len(errors) > 1 or any(len(line) > 3000 for line in errors):
+        wrong = f"exit code {code}: {text}"
+    elif _peak() - before > most_memory:
+        wrong = f"took {(_peak() - before) / 1e6:,.0f} MB more memory"
+    return Outcome(code, text, wrong)
 
 
 def _peak() -> int:

@@ -135,7 +135,7 @@ def _fields(path: Path, module: Any) -> Iterator[tuple[str, Callable[[Path], Non
         for new in VALUES:
             changed = _set(whole, at, new)
             if module is json:
-                data = _resigned(changed) if path.name == manifest.NAME else json.dumps(changed).encode()
+                data = resigned(changed) if path.name == manifest.NAME else json.dumps(changed).encode()
             elif new == "\ud800" or new == 10**400:
                 continue
             else:
@@ -143,7 +143,7 @@ def _fields(path: Path, module: Any) -> Iterator[tuple[str, Callable[[Path], Non
             yield f"{'.'.join(map(str, at))} = {str(new)[:12]!r}", written(data)
 
 
-def _resigned(content: Any) -> bytes:
+def resigned(content: Any) -> bytes:
     """A manifest with the hash of its new content."""
     try:
         plain = {key: value for key, value in content.items() if key != "content_hash"}
@@ -220,4 +220,4 @@ def sign(out: Path, path: Path) -> None:
             for entry in content[part] or []:
                 if folder.get(part, place.parent) / entry["name"] == path:
                     entry |= {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-                    place.write_bytes(_resigned(content))
+                    place.write_bytes(resigned(content))

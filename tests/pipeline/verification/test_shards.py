@@ -78,7 +78,7 @@ def patch_of_no_mention(sample: MixedSample) -> MixedSample:
         (wider_features, "features float16 of width 7"),
         (infinite_features, "not finite"),
         (single_precision, "float32 features"),
-        (replaced_without_patch, "replaced (0,), patches are for"),
+        (replaced_without_patch, "patches are for other mentions than those replaced"),
         (patch_of_no_mention, "a reference to a mention that is not there"),
     ],
 )
