@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
@@ -10,6 +11,7 @@ MAX_CHARACTERS = 1 << 20
 """Of a record."""
 BLOCK_CHARACTERS = 1 << 16
 """Characters read at a time."""
+_NOT_BLANK = re.compile(r"[^ \t\r\n]")
 
 Numbers = Callable[[str], float]
 """What makes an integer of its digits. Integers of any length are fast to read as floats; `int` refuses very long ones,
@@ -153,10 +155,10 @@ class _Stream:
     def next(self, at_end: str | None = None) -> str:
         """The next character that is not white space, without going past it. At the end `at_end`, if it is given."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in " \t\r\n":
-                    return self._text[self._at]
-                self._at += 1
+            if found := _NOT_BLANK.search(self._text, self._at):
+                self._at = found.start()
+                return found[0]
+            self._at = len(self._text)
             if not self._more(self._block):
                 if at_end is None:
                     raise ValueError("the file breaks off")

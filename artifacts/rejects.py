@@ -28,7 +28,7 @@ BAD = {
     "truncated_image": "the image ends before its last pixel",
     "not_an_image": "not an image format that can be decoded",
     "zero_pixels": "an image without pixels",
-    "too_many_pixels": "more pixels than the limit (a decompression bomb?)",
+    "too_many_pixels": "more pixels than the limit, in all or on a side (a decompression bomb?)",
     "too_large_file": "more bytes than an image within the pixel limit can need",
     "missing_photo": "region features, or an example of a task, whose photo is not among the inputs",
     "timeout": "the server did not send the whole image within images.url_timeout",

@@ -13,6 +13,8 @@ from vlmixer.pipeline.image.repair import jpeg_endings, without_side_chunks
 
 BYTES_PER_PIXEL = 24
 """Most that decoding takes: a frame with alpha, its background, both combined, and RGB twice."""
+MAX_SIDE = 65_535
+"""Pixels of a side, as many as JPEG allows. Rows of one pixel take 17 bytes for each, and more to be resized."""
 SPARE_BYTES = 64 << 20
 """What decoding may take for anything else."""
 
@@ -58,7 +60,7 @@ def decode(data: bytes, *, max_pixels: float) -> np.ndarray:
 
     Applies EXIF orientation, puts transparency on white, keeps the high byte of 16-bit grey. Tolerates damage that
     leaves the pixels whole. Raises ImageRejected for data that is empty, not an image, truncated, without pixels or
-    larger than `max_pixels`; MemoryError if the process cannot have BYTES_PER_PIXEL for the image's pixels.
+    larger than `max_pixels` or MAX_SIDE; MemoryError if the process cannot have BYTES_PER_PIXEL for the image's pixels.
     """
     if not data:
         raise ImageRejected("empty_file")
@@ -101,7 +103,7 @@ def _decode(data: bytes, max_pixels: float) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
             pixels = width * height
-            if pixels > max_pixels:
+            if pixels > max_pixels or max(width, height) > MAX_SIDE:
                 raise ImageRejected("too_many_pixels", f"{width}×{height}")
             return np.asarray(_to_rgb(_upright(image)))
     except ImageRejected:

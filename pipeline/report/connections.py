@@ -12,7 +12,8 @@ import os
 import resource
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +40,8 @@ BACKLOG = 2048
 """Connections that the system keeps until they are accepted."""
 SAME_SECONDS = 10.0
 """A fault of the system is logged once in this time."""
+MOST_LINES = 10
+"""What else one logger may say in this time. Anyone can send bad requests without end."""
 ROUNDS = 4
 """How often new connections are accepted before one that was ended for them is closed."""
 
@@ -208,11 +211,46 @@ def limited(limits: Limits) -> type[H11Protocol]:
     return Limited
 
 
+class Seldom(logging.Filter):
+    """Lets a logger say MOST_LINES in SAME_SECONDS. The first one after that says how many were left out."""
+
+    _began = 0.0
+    _said = _left_out = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is logged."""
+        if record.created - self._began >= SAME_SECONDS:
+            if self._left_out:
+                record.msg, record.args = f"{record.getMessage()} ({self._left_out:,} lines left out before)", ()
+            self._began, self._said, self._left_out = record.created, 0, 0
+        self._said += 1
+        self._left_out += self._said > MOST_LINES
+        return self._said <= MOST_LINES
+
+
+@contextmanager
+def few_lines(*names: str) -> Iterator[None]:
+    """In the block, these loggers are Seldom."""
+    filters = {name: Seldom() for name in names}
+    for name, seldom in filters.items():
+        logging.getLogger(name).addFilter(seldom)
+    try:
+        yield
+    finally:
+        for name, seldom in filters.items():
+            logging.getLogger(name).removeFilter(seldom)
+
+
 class Server(uvicorn.Server):
-    """uvicorn's server, which accepts few connections at a time, though many may wait. address: logged once requests
-    are answered and signals end it; "" for none."""
+    """uvicorn's server, which accepts few connections at a time, though many may wait, and says little about bad
+    requests. address: logged once requests are answered and signals end it; "" for none."""
 
     address = ""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer until the server is told to end."""
+        with few_lines("uvicorn.error", "vlmixer.pipeline.report.server"):
+            await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""

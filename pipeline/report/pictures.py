@@ -12,7 +12,7 @@ from PIL import Image
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.bank.query import Embed
-from vlmixer.pipeline.image.decoding import ImageRejected, decode
+from vlmixer.pipeline.image.decoding import MAX_SIDE, ImageRejected, decode
 
 TYPES = ("image/", "application/octet-stream")
 """How the type of an upload must begin. Pages of other sites cannot send these types without asking first."""
@@ -80,7 +80,9 @@ class Pictures:
             if rejected.reason == "too_many_pixels":
                 most = f"{self.limits.pixels / 1e6:g} million"
                 raise Refused(
-                    413, f"the picture has {rejected.detail} pixels, more than {most}. Send a smaller copy."
+                    413,
+                    f"the picture has {rejected.detail} pixels; expected at most {most}, and {MAX_SIDE:,} on a side. "
+                    "Send a smaller copy.",
                 ) from None
             raise Refused(415, f"not usable as an image: {rejected}") from None
         if self._embed is None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from vlmixer.artifacts import files, json_files, manifest
-from vlmixer.artifacts.errors import CallError, UserError, WriteError
+from vlmixer.artifacts.errors import CallError, UserError, WriteError, explain
 from vlmixer.pipeline.units.stage import AnyStage
 
 _ERROR = ".error"
@@ -32,8 +32,8 @@ class Attempt:
 
 @contextmanager
 def keeping_error(stage: AnyStage, unit: str) -> Iterator[Attempt]:
-    """Keep a UserError that the block raises, for `raise_error`. Yields an Attempt, which says whether the block ended
-    well.
+    """Keep a UserError or MemoryError that the block raises, for `raise_error`. Yields an Attempt, which says whether
+    the block ended well.
 
     Raises WriteError if the stage is not under way, or if the block raises one: other units would fail, too.
     """
@@ -46,6 +46,8 @@ def keeping_error(stage: AnyStage, unit: str) -> Iterator[Attempt]:
         raise
     except UserError as error:
         publish_error(stage, unit, error)
+    except MemoryError as error:
+        publish_error(stage, unit, explain(error) or UserError(str(error)))
 
 
 def check_under_way(stage: AnyStage) -> None:

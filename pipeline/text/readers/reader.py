@@ -6,6 +6,7 @@ in it, and the number among the sentences at that position.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from vlmixer.artifacts import files
@@ -118,7 +119,7 @@ class SentenceReader:
                 for record in self._records(text_slice, file):
                     records += 1
                     found = self._sentences_of(text_slice.name, record)
-                    texts += [sentence.text for sentence in found][: limit - len(texts)]
+                    texts += [sentence.text for sentence in islice(found, limit - len(texts))]
                     if len(texts) == limit and (used := _bytes_read(text_slice, file, records, record.position)):
                         return texts, used
                     if records >= most:
@@ -139,47 +140,51 @@ class SentenceReader:
         if text_slice.start == 0:
             yield Record(-1, Unusable("unreadable_file", problem))
 
-    def _sentences_of(self, source: str, record: Record) -> Sequence[SourceSentence]:
-        """The usable sentences of a record; the others go to the log."""
+    def _sentences_of(self, source: str, record: Record) -> Iterator[SourceSentence]:
+        """The usable sentences of a record, which may be millions; the others go to the log."""
         position, content = record
         if isinstance(content, Unusable):
             self._reject(source, position if position >= 0 else "", content.reason, content.detail)
-            return ()
-        if isinstance(content, BlankLines):
+        elif isinstance(content, BlankLines):
             self.read += len(content.positions)
             self.log.add_each(source, content.positions, "empty_line")
-            return ()
-        if isinstance(content, list):
-            return self._listed(source, position, content)
-        limit = self._options.max_line_bytes
-        if len(content) > limit:
-            self._reject(source, position, "too_long", f"{len(content)} characters, at most {limit}")
-            return ()
-        if self.splitter is None:
-            sentence = self._checked(source, position, -1, content)
-            return () if sentence is None else (sentence,)
-        split = self.splitter.split(content)
-        if not split:
-            self._reject(source, position, "empty_line")
-        checked = (self._checked(source, position, number, text) for number, text in enumerate(split))
-        return [sentence for sentence in checked if sentence]
+        elif isinstance(content, list):
+            yield from self._listed(source, position, content)
+        elif wrong := self._too_long(content):
+            self._reject(source, position, *wrong)
+        elif self.splitter is None:
+            if sentence := self._checked(source, position, -1, content):
+                yield sentence
+        else:
+            split = self.splitter.split(content)
+            if not split:
+                self._reject(source, position, "empty_line")
+            for number, text in enumerate(split):
+                if sentence := self._checked(source, position, number, text):
+                    yield sentence
 
-    def _listed(self, source: str, position: int, texts: list[Any]) -> Sequence[SourceSentence]:
+    def _listed(self, source: str, position: int, texts: list[Any]) -> Iterator[SourceSentence]:
         """The usable sentences of a list of texts, numbered through."""
-        found = []
         number = -1
         for text in texts:
             if not isinstance(text, str):
                 number += 1
                 wrong = wrong_type(self._options.field, text)
                 self._reject(source, f"{position}-{number}", wrong.reason, wrong.detail)
-                continue
-            # A text of nothing but white space stays one, to be counted.
-            for part in [text] if self.splitter is None else self.splitter.split(text) or [""]:
+            elif too_long := self._too_long(text):
                 number += 1
-                if sentence := self._checked(source, position, number, part):
-                    found.append(sentence)
-        return found
+                self._reject(source, f"{position}-{number}", *too_long)
+            else:
+                # A text of nothing but white space stays one, to be counted.
+                for part in [text] if self.splitter is None else self.splitter.split(text) or [""]:
+                    number += 1
+                    if sentence := self._checked(source, position, number, part):
+                        yield sentence
+
+    def _too_long(self, text: str) -> tuple[str, str] | None:
+        """The reason and the detail if a text is longer than any is read."""
+        limit = self._options.max_line_bytes
+        return ("too_long", f"{len(text)} characters, at most {limit}") if len(text) > limit else None
 
     def _checked(self, source: str, position: int, number: int, text: str) -> SourceSentence | None:
         """The sentence if it can be used. Every sentence is checked here."""

@@ -184,6 +184,8 @@ def test_a_bomb_is_refused_before_its_pixels_are_looked_at():
     assert rejected(png(9000, 9000)) == "too_many_pixels"
     assert rejected(png(60_000, 60_000)) == "too_many_pixels"
     assert rejected(bmp(60_000, 60_000)) == "too_many_pixels"
+    assert rejected(png(1, 65_535)) == "truncated_image"
+    assert rejected(png(1, 65_536)) == rejected(png(65_536, 1)) == "too_many_pixels"
 
 
 def test_bytes_of_all_kinds_are_decoded_or_rejected_and_nothing_else():

@@ -19,7 +19,7 @@ from tests.pipeline.report.small import BankPatch, jpeg, make_bank
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.report.connections import MAX_CHUNKS, Limits
+from vlmixer.pipeline.report.connections import MAX_CHUNKS, MOST_LINES, SAME_SECONDS, Limits, Seldom
 from vlmixer.pipeline.report.server import make_server
 
 NEVER = 1000.0
@@ -140,6 +140,25 @@ def test_clients_that_hang_up_leave_nothing_in_the_log(bank: PatchBank, caplog: 
         assert status(port) == 200
         logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
     assert caplog.text == ""
+
+
+def test_bad_requests_leave_few_lines_in_the_log(bank: PatchBank, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(bank, Limits()) as port:
+        logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+        for _ in range(3 * MOST_LINES):
+            with ExitStack() as stack:
+                assert b"400 Bad Request" in answers(send(stack, port, b"no request\r\n\r\n"))
+        logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert 1 <= len(caplog.records) <= MOST_LINES
+
+
+def test_how_many_lines_were_left_out_is_said_later() -> None:
+    seldom = Seldom()
+    records = [logging.LogRecord("x", logging.ERROR, "", 0, "number %d", (place,), None) for place in range(14)]
+    for place, record in enumerate(records):
+        record.created = 100.0 + (place == 13) * SAME_SECONDS
+    passed = [record.getMessage() for record in records if seldom.filter(record)]
+    assert passed == [*(f"number {place}" for place in range(10)), "number 13 (3 lines left out before)"]
 
 
 def answers(connection: socket.socket) -> bytes:

@@ -83,6 +83,13 @@ def test_a_failing_unit_is_not_done_and_its_error_is_raised_later(stage, kind):
         raise_error(stage)
 
 
+def test_too_little_memory_is_the_unit_s_error(stage):
+    with keeping_error(stage, UNIT.name):
+        raise MemoryError("Unable to allocate 9 GiB")
+    with pytest.raises(UserError, match=r"^out of memory \(Unable to allocate 9 GiB\)\. Give the process more"):
+        raise_error(stage)
+
+
 def test_where_nothing_can_be_written_no_other_unit_is_tried(stage):
     with pytest.raises(WriteError), keeping_error(stage, UNIT.name):
         raise WriteError("the disk is full")

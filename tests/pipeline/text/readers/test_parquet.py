@@ -7,6 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from tests.pipeline.text.readers.helpers import Result, parquet, write
 
+from vlmixer.artifacts.rejects import RejectLog
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
+from vlmixer.pipeline.text.readers.reader import SentenceReader
 from vlmixer.pipeline.text.sentences import SentenceSplitter
 
 SPLITTER = SentenceSplitter()
@@ -29,6 +32,19 @@ def test_parquet_with_lists_of_texts(read):
     result = read("b.parquet", parquet({"caption": [["one", "two"], [], None, ["three", None]]}))
     assert result.sentences == [("0-0", "one"), ("0-1", "two"), ("3-0", "three")]
     assert result.rejects == [("1", "missing_field"), ("2", "missing_field"), ("3-1", "missing_field")]
+
+
+def test_a_list_s_text_that_no_pipeline_takes_costs_that_text_alone(read):
+    texts = ["One. Two.", "a " * (MAX_LINE_BYTES // 2 + 1), "Three."]
+    result = read("b.parquet", parquet({"caption": [texts]}), splitter=SPLITTER, max_characters=10)
+    assert result.sentences == [("0-0", "One."), ("0-1", "Two."), ("0-3", "Three.")]
+    assert result.rejects == [("0-2", "too_long")]
+
+
+def test_a_row_s_sentences_come_one_by_one(tmp_path):
+    reader = SentenceReader(RejectLog("tag"))
+    next(reader.sentences([write(tmp_path / "b.parquet", parquet({"caption": [["a dog"] * 1000]}))]))
+    assert reader.read == 1
 
 
 @pytest.mark.parametrize("values", [[1, 2], [{"caption": "x"}, None], [b"one", b"two"]])
