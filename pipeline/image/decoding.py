@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vlmixer.pipeline.image.bombs import has_bomb, why_bomb
 from vlmixer.pipeline.image.formats import MAGIC_BYTES, describe_undecodable, format_of
 from vlmixer.pipeline.image.repair import jpeg_endings, without_side_chunks
 
@@ -64,6 +65,8 @@ def decode(data: bytes, *, max_pixels: float) -> np.ndarray:
     """
     if not data:
         raise ImageRejected("empty_file")
+    if bomb := why_bomb(data):
+        raise ImageRejected("not_an_image", bomb)
     try:
         return _decode(data, max_pixels)
     except ImageRejected as rejected:
@@ -142,6 +145,8 @@ def _register_heif() -> bool:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image with its EXIF orientation applied. Anything else in EXIF may be damaged."""
+    if has_bomb(image.info):
+        return image
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # Pillow raises anything on damaged EXIF.
