@@ -13,6 +13,9 @@ MAX_CHARACTERS = 1 << 22
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
 """With aliases copied."""
+MAX_DIGITS = 100
+"""Of a number. "1:30:00" is one, too, to the base of 60: two million digits of that would take half an hour."""
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 # What PyYAML raises for values that do not fit their tags ("2024-99-99" looks like a date), besides its own errors.
 _DAMAGE = (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, RecursionError)
@@ -34,7 +37,7 @@ def parse(
     if len(text) > max_characters:
         raise ValueError(f"{len(text):,} characters, expected at most {max_characters:,}")
     try:
-        _check_events(text, max_depth)
+        _check_events(text, max_depth, max_values)
         loader = _LOADER(text)
         try:
             root = loader.get_single_node()
@@ -58,13 +61,16 @@ class _Refused(Exception):
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _check_events(text: str, most: int) -> None:
-    """Raises _Refused for deeper nesting, which the loader would follow by recursion."""
-    depth = 0
+def _check_events(text: str, max_depth: int, max_values: int) -> None:
+    """Raises _Refused for deeper nesting, which the loader would follow by recursion, and for more values."""
+    depth = values = 0
     for event in yaml.parse(text, _LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > most:
-            raise _Refused(f"nested more than {most} deep{_place(event)}")
+        values += isinstance(event, yaml.NodeEvent)
+        if depth > max_depth:
+            raise _Refused(f"nested more than {max_depth} deep{_place(event)}")
+        if values > max_values:
+            raise _Refused(f"more than {max_values:,} values{_place(event)}")
 
 
 class _Size(NamedTuple):
@@ -81,7 +87,8 @@ class _Measure:
         self._open: set[yaml.Node] = set()
 
     def size(self, node: yaml.Node) -> _Size:
-        """Raises _Refused for too many values, too deep nesting, a loop, and text that UTF-8 cannot hold."""
+        """Raises _Refused for too many values, too deep nesting, a loop, a number that is too long, and text that UTF-8
+        cannot hold."""
         if node in self._open:
             raise _Refused(f"an alias inside its own anchor{_place(node)}")
         if node not in self._known:
@@ -103,6 +110,8 @@ class _Measure:
             return list(node.value)
         if not isinstance(node, yaml.MappingNode):
             node.value.encode()
+            if node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
+                raise _Refused(f"a number of {len(node.value):,} digits, expected at most {MAX_DIGITS}{_place(node)}")
             return []
         if self._unique_keys:
             keys: set[str] = set()

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from vlmixer.pipeline.image.encoders.regions import RegionEncoder
 
 
+MAX_BOXES = 10_000
+"""Of a photo, in files of boxes. Each is encoded, so millions would take days."""
+
+
 class RegionFinder(Protocol):
     """Finds regions in photos, and maps their labels to concepts."""
 
@@ -154,6 +158,8 @@ class BoxFinder:
             return None
         boxes = known.in_pixels(photo.width, photo.height)
         wrong = wrong_numbers(boxes, known.scores, photo.width, photo.height)
+        if len(boxes) > MAX_BOXES:
+            wrong = f"{known.name} has {len(boxes):,} boxes, expected at most {MAX_BOXES:,}"
         if known.width and (known.width, known.height) != (photo.width, photo.height):
             wrong = f"the boxes of {known.name} are for {known.width}×{known.height} pixels, the upright photo has "
             wrong += f"{photo.width}×{photo.height}"

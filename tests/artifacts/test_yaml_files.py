@@ -36,6 +36,8 @@ def test_plain_data(text: str, value: object) -> None:
         (chain("{{<<: [{before}, {before}]}}"), "more than 1,000,000 values"),
         (chain("{{k: {before}, l: {before}}}"), "more than 1,000,000 values"),
         (chain("[{before}]", 100), "nested more than 64 deep, with the aliases copied, in line 64"),
+        ("a: 1" + 60 * ":1", "a number of 121 digits, expected at most 100, in line 1, column 4"),
+        ("{a: !!int '" + 101 * "1" + "'}", "a number of 101 digits"),
         ("a: &a [*a]", "an alias inside its own anchor, in line 1, column 4"),
         ("&a [{b: [*a]}]", "an alias inside its own anchor"),
         ("[" * 100_000, "nested more than 64 deep, in line 1, column 65"),
@@ -45,7 +47,7 @@ def test_plain_data(text: str, value: object) -> None:
         ("a: !!int x", "does not fit its tag"),
         ("a: !!float ''", "does not fit its tag"),
         ("a: !!timestamp x", "does not fit its tag"),
-        ("a: " + "9" * 5_000, "does not fit its tag"),
+        ("a: " + "9" * 5_000, "a number of 5,000 digits"),
         ("? {a: b}\n: c", "unhashable key"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("a: \x00", "control characters"),
@@ -69,3 +71,9 @@ def test_the_length_is_limited() -> None:
 def test_keys_that_must_be_unique() -> None:
     with pytest.raises(ValueError, match="the key 'dog' occurs twice, in line 3, column 1"):
         yaml_files.parse("dog: a\ncat: b\ndog: c", unique_keys=True)
+
+
+def test_more_values_than_allowed_are_refused_before_they_are_made() -> None:
+    assert yaml_files.parse("[1, 2]", max_values=3) == [1, 2]
+    with pytest.raises(ValueError, match="more than 3 values, in line 1, column 8"):
+        yaml_files.parse("[1, 2, 3]", max_values=3)

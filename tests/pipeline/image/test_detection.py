@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import RejectLog
-from vlmixer.pipeline.image.detection import check_detections, detect_each
+from vlmixer.pipeline.image.boxes.index import BoxIndex, PhotoBoxes
+from vlmixer.pipeline.image.detection import MAX_BOXES, BoxFinder, check_detections, detect_each
 from vlmixer.pipeline.image.detectors.base import Detections, no_detections
+from vlmixer.pipeline.image.encoders import regions
 from vlmixer.pipeline.image.photos import Photo
 from vlmixer.pipeline.image.readers.base import ImageRef
 
@@ -106,6 +109,19 @@ def test_what_one_image_causes_costs_this_image(error: Exception):
 def test_a_detector_s_own_message_stops_the_stage():
     with pytest.raises(UserError, match=r"^lend me the weights$"):
         detect_each(Broken(UserError("lend me the weights")), PHOTOS, RejectLog("detect"))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_photo_with_too_many_boxes_is_not_encoded(more: int, monkeypatch: pytest.MonkeyPatch):
+    number = MAX_BOXES + more
+    boxes = np.tile(np.array([0, 0, 2, 2], np.float32), (number, 1))
+    known = PhotoBoxes("x.jpg", 0, 0, boxes, np.zeros(number, bool), np.zeros(number, int), np.ones(number), "")
+    finder = BoxFinder(cast(BoxIndex, SimpleNamespace(find=lambda digest: known)), (), (None,), 0.3)
+    monkeypatch.setattr(regions, "features_of", lambda pixels, boxes, encoders: np.zeros((len(boxes), 3)))
+    log = RejectLog("detect")
+    assert [found is None for found in finder.detect(PHOTOS[:1], log)] == [bool(more)]
+    details = ["x.jpg has 10,001 boxes, expected at most 10,000"] * more
+    assert [(one.reason, one.detail) for one in log.rejects] == [("bad_record", detail) for detail in details]
 
 
 def one_region() -> Detections:
