@@ -169,6 +169,10 @@ def _train(
             return
 
     tokenizer = _tokenizer(settings, shard_set, run if former else None)
+    loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed, ranks.rank, ranks.world)
+    start = former.state.step if former else 0
+    # Before the network, because the processes that read take seconds to start.
+    batches = loader.batches(start * config.accumulate)
     torch.manual_seed(torch_seed(settings.seed, "weights"))
     network = Network(settings.model, tokenizer.size, shard_set.feature_dim)
     if former is None and settings.model.init is not None:
@@ -179,8 +183,6 @@ def _train(
     optimizer = optimizer_of(network, config)
     if former is not None:
         checkpoint.restore(run, former, network, optimizer)
-    loader = Loader(shard_set, tokenizer, settings.model, settings.train, settings.seed, ranks.rank, ranks.world)
-    start = former.state.step if former else 0
     if ranks.first:
         finished.begin(run)
         if former is None:
@@ -201,7 +203,6 @@ def _train(
         module, state = Losses(network, config, ranks), former.state if former else None
         of = RunOf(run, settings.seed, content, shard_set.content_hash)
         with interrupts.noted() as stop:
-            batches = loader.batches(start * config.accumulate)
             loop(of, config, module, optimizer, batches, state, device, progress, stop)
     if ranks.first:
         checkpoint.save_network(run, network, embed_reference(network, tokenizer, settings.model, shard_set))
