@@ -50,6 +50,11 @@ def is_plain(text: str) -> bool:
     return _PRINTABLE.fullmatch(text) is not None
 
 
+def divided(text: str) -> list[str]:
+    """The words of a plain text by BERT's rule, punctuation among them."""
+    return _WORD.findall(text)
+
+
 def encode(
     texts: Sequence[str], lower_case: bool, encode_words: Callable[[list[str]], list[tokenizers.Encoding]]
 ) -> Flat:
@@ -57,7 +62,7 @@ def encode(
     joined = "\n".join(texts)
     joined = joined.lower() if lower_case else joined
     places: dict[str, int] = {}
-    which = np.array([places.setdefault(word, len(places)) for word in _WORD.findall(joined)], np.int64)
+    which = np.array([places.setdefault(word, len(places)) for word in divided(joined)], np.int64)
     encoded = encode_words(list(places))
     # The pieces of all different words, one after the other.
     ids = np.array([piece for word in encoded for piece in word.ids], np.int64)

@@ -20,11 +20,12 @@ from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rng import generator
-from vlmixer.artifacts.samples import ImageSample, MixedSample, Sample, read_shard
+from vlmixer.artifacts.samples import ImageSample, MixedSample, Sample, read_shard, read_texts
 from vlmixer.artifacts.snapshot import Snapshot
 from vlmixer.artifacts.stages import MIX
 
 Encoded = TypeVar("Encoded")
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,20 @@ class ShardSet:
 
     def samples(self) -> Iterator[Sample]:
         """All samples, shard by shard."""
-        return self._read((*self.mixed, *self.images))
+        return self._read((*self.mixed, *self.images), read_shard)
 
     def mixed_samples(self) -> Iterator[MixedSample]:
         """The samples of the shards of mixed sentences."""
-        return (sample for sample in self._read(self.mixed) if isinstance(sample, MixedSample))
+        return (sample for sample in self._read(self.mixed, read_shard) if isinstance(sample, MixedSample))
 
     def image_samples(self) -> Iterator[ImageSample]:
         """The samples of the shards of images."""
-        return (sample for sample in self._read(self.images) if isinstance(sample, ImageSample))
+        return (sample for sample in self._read(self.images, read_shard) if isinstance(sample, ImageSample))
 
-    def _read(self, shards: Sequence[Shard]) -> Iterator[Sample]:
+    def _read(self, shards: Sequence[Shard], read: Callable[[str], Iterator[Read]]) -> Iterator[Read]:
         for shard in shards:
             try:
-                yield from read_shard(shard.path)
+                yield from read(shard.path)
             except (UserError, OSError):
                 self.snapshot.check()  # says more than that a file is damaged or missing
                 raise
@@ -80,8 +81,9 @@ class ShardSet:
 
     def texts(self) -> Iterator[str]:
         """All sentences and tags, to learn a vocabulary of word pieces from."""
-        for sample in self.samples():
-            yield from (sample.text,) if isinstance(sample, MixedSample) else sample.tags
+        yield from self._read(self.mixed, read_texts)
+        for sample in self.image_samples():
+            yield from sample.tags
 
 
 def open_shards(folder: str) -> ShardSet:

@@ -133,19 +133,22 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
 
     def words() -> Iterator[str]:
         for text in texts:
-            for word, _ in learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(text)):
-                if len(word) <= LONGEST_WORD:
-                    yield word
+            if is_plain(text):
+                found = plain_texts.divided(text.lower())
+            else:
+                normal = learner.normalizer.normalize_str(text)
+                found = [word for word, _ in learner.pre_tokenizer.pre_tokenize_str(normal)]
+            yield from (word for word in found if len(word) <= LONGEST_WORD)
 
-    counts, found = counted(words(), max(MAX_WORDS, WORDS_PER_PIECE * vocabulary_size))
+    counts, letters_found = counted(words(), max(MAX_WORDS, WORDS_PER_PIECE * vocabulary_size))
     if not counts:
         raise UserError("The shards' texts have no words to learn a vocabulary from. Check the input of mix.")
     # The library breaks ties by ids, and numbers letters in the order of a hash map, which differs from process to
     # process. Passing all letters as special tokens fixes their ids, and thereby the result.
-    letters = sorted(found)
+    letters = sorted(letters_found)
     alphabet = [*letters, *(f"##{letter}" for letter in letters)]
     learner.train_from_iterator(
-        (word for word in sorted(counts) for _ in range(counts[word])),
+        (line for word in sorted(counts) for line in _repeated(word, counts[word])),
         trainers.WordPieceTrainer(
             vocab_size=max(vocabulary_size, len(SPECIAL) + len(alphabet)),
             special_tokens=[*SPECIAL, *alphabet],
@@ -153,6 +156,12 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
         ),
     )
     return Tokenizer(_bert_of(learner.get_vocab()), "learned vocabulary")
+
+
+def _repeated(word: str, count: int) -> Iterator[str]:
+    """The word as often as it occurs, in lines of many, because the library takes its time for each line."""
+    for first in range(0, count, MANY):
+        yield " ".join([word] * min(count - first, MANY))
 
 
 def counted(words: Iterable[str], most: int) -> tuple[dict[str, int], set[str]]:

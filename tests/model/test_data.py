@@ -232,9 +232,21 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path):
 
 
 def test_all_texts_and_tags_are_there_to_learn_words_from(folder):
-    texts = list(open_shards(folder).texts())
     samples = list(open_shards(folder).samples())
-    assert len(texts) == sum(1 if isinstance(sample, MixedSample) else len(sample.tags) for sample in samples)
+    texts = [sample.text for sample in samples if isinstance(sample, MixedSample)]
+    tags = [tag for sample in samples if not isinstance(sample, MixedSample) for tag in sample.tags]
+    assert texts
+    assert tags
+    assert list(open_shards(folder).texts()) == texts + tags
+
+
+def test_a_shard_cut_off_gives_no_texts_to_learn_from(tmp_path):
+    folder = write_shards(str(tmp_path / "shards"), [World().mixed(number) for number in range(4)])
+    shard = tmp_path / "shards" / "mixed-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:3000])
+    shards = open_shards(folder)
+    with pytest.raises(UserError, match=r"mixed-000000.tar"):
+        list(shards.texts())
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])

@@ -65,3 +65,11 @@ def test_only_berts_rule_is_followed(tokenizer):
     assert plain_texts.divides_words(other) is None
     other.normalizer = inner.normalizer
     assert plain_texts.divides_words(other) is None
+
+
+def test_a_vocabulary_is_the_one_that_the_library_learns_text_by_text(monkeypatch):
+    texts = [*TEXTS, "Ein Hünd 🐕", "z" * 101, *["a hot-dog stand, 2 dogs"] * 250]
+    learned = tokenizers.learn(texts, 90).to_json()
+    monkeypatch.setattr(tokenizers, "is_plain", lambda text: False)
+    monkeypatch.setattr(tokenizers, "MANY", 1)
+    assert tokenizers.learn(texts, 90).to_json() == learned
