@@ -19,8 +19,9 @@ import os
 import pickle
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -285,36 +286,41 @@ def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     finished.check(run)
     config = settings.build(Settings, settings.load_yaml(files.join(run, CONFIG)), where=files.join(run, CONFIG))
     tokenizer = tokenizers.load(files.join(run, TOKENIZER))
-    network = with_weights(run, lambda: Network(config.model, tokenizer.size, config.model.feature_dim or 0))
+    build = partial(Network, config.model, tokenizer.size, config.model.feature_dim or 0)
+    network = with_weights(run, build, config.model.least_weights(tokenizer.size))
     return network.eval(), tokenizer, config
 
 
-def with_weights(run: str, build: Callable[[], Module]) -> Module:
-    """What `build` makes, with the weights of a finished run. It is built once it is known to be as large as these.
+def with_weights(run: str, build: Callable[[], Module], least: int) -> Module:
+    """What `build` makes, with the weights of a finished run, which must be at least `least` numbers: a config could
+    ask for more memory than there is.
 
     Raises UserError if the weights are of another config, or not finite: no result may be made from them.
     """
     path = files.join(run, MODEL)
-    try:
+    with _of_config(path):
         weights = safetensors.torch.load_file(path)
-        with torch.device("meta"):  # takes no memory
-            expected = {name: value.shape for name, value in build().state_dict().items()}
-        if differing := [name for name in {**expected, **weights} if expected.get(name) != _shape(weights.get(name))]:
-            raise ValueError(f"{len(differing)} tensors of other names or sizes, such as {differing[0][:100]}")
+        found = sum(value.numel() for value in weights.values())
+        if found < least:
+            raise ValueError(f"{found:,} numbers, expected {least:,} or more")
         if odd := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
             raise ValueError(f"numbers in {odd[0][:100]} are not finite")
+    made = build()
+    with _of_config(path):
+        made.load_state_dict(weights)
+    return made
+
+
+@contextlib.contextmanager
+def _of_config(path: str) -> Iterator[None]:
+    """Damage found in the block becomes a UserError that names the file of weights."""
+    try:
+        yield
     except (RuntimeError, OSError, ValueError, SafetensorError) as error:
         raise UserError(
             f"{path}: not the weights of this run's config ({' '.join(str(error).split())[:300]}). Copy the run again, "
             "or train again."
         ) from None
-    made = build()
-    made.load_state_dict(weights)
-    return made
-
-
-def _shape(value: Tensor | None) -> torch.Size | None:
-    return None if value is None else value.shape
 
 
 def load_reference(run: str) -> Reference:

@@ -45,6 +45,11 @@ class ModelConfig:
         """`dropout`; if it is null, 0, or BERT's 0.1 where the weights are BERT's."""
         return (0.0 if self.init is None else 0.1) if self.dropout is None else self.dropout
 
+    def least_weights(self, vocabulary_size: int) -> int:
+        """The number of weights in the largest matrices: fewer cannot be those of the network."""
+        rows = vocabulary_size + self.max_text_tokens + max(self.feature_dim or 0, 0) + self.projection_size
+        return self.hidden_size * (rows + self.layers * (4 * self.hidden_size + 2 * self.feed_forward_size))
+
     def __post_init__(self) -> None:
         positive("model", self, "layers", "hidden_size", "heads", "feed_forward_size", "max_regions")
         positive("model", self, "projection_size", "vocabulary_size")

@@ -279,7 +279,8 @@ def load_finetuned(run: str) -> FineTuned:
         network = Network(model, tokenizer.size, setup.feature_dim)
         return TaskNetwork(network, task.head(setup, network))
 
-    return FineTuned(run, task, setup, checkpoint.with_weights(run, build).eval(), seed)
+    network = checkpoint.with_weights(run, build, model.least_weights(tokenizer.size))
+    return FineTuned(run, task, setup, network.eval(), seed)
 
 
 def _from_run(run: str, config: TaskSettings[Any]) -> tuple[ModelConfig, Tokenizer, str]:
