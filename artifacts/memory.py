@@ -2,15 +2,15 @@
 later."""
 
 import ctypes
+import sys
 from collections.abc import Callable
 from functools import cache
-
-import pyarrow as pa
 
 
 def give_back() -> None:
     """Call it after work over all files or units of a stage. It takes milliseconds."""
-    pa.default_memory_pool().release_unused()
+    if (arrow := sys.modules.get("pyarrow")) is not None:  # training does without it
+        arrow.default_memory_pool().release_unused()
     _trim()(0)
 
 

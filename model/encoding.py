@@ -1,6 +1,7 @@
 """From samples to the views that the network reads, tokenised once, when their shard is read."""
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import View, no_regions, regions_of, set_view, tag_view, text_views, words_view
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EncodedSentence:
     """The views of a mixed sample: its `text`, the text `mixed` with patches, and the patches `alone`, as a set.
 
@@ -47,7 +48,7 @@ def encode_sentences(
         if not cutmix:
             mixed, replaced = text, replaced[:0]
             alone = words_view(sample, own, tokenizer, config.max_text_tokens)
-        concepts = tuple(patch.concept for patch in sample.patches)
+        concepts = tuple(sys.intern(patch.concept) for patch in sample.patches)
         number = int.from_bytes(hashlib.blake2b(text.ids.tobytes(), digest_size=7).digest(), "little")
         encoded.append(EncodedSentence(text, mixed, alone, replaced, concepts, number))
     return encoded

@@ -24,7 +24,7 @@ BOX_NUMBERS = 6
 TEXT_SEGMENT, TAG_SEGMENT = 0, 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Regions:
     """Regions of an image or patches of a sentence.
 
@@ -40,7 +40,7 @@ class Regions:
         return len(self.features)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class View:
     """One sequence for the encoder.
 
@@ -88,7 +88,7 @@ def no_regions(feature_dim: int) -> Regions:
 def without_region(view: View, region: int) -> View:
     """The view without one of its regions, to see what that contributes."""
     left = np.arange(len(view.regions)) != region
-    return replace(view, regions=Regions(*(part[left] for part in vars(view.regions).values())))
+    return replace(view, regions=Regions(*(part[left] for part in (view.regions.features, view.regions.geometry, view.regions.positions))))
 
 
 def text_view(pieces: Pieces, tokenizer: Tokenizer, limit: int, regions: Regions) -> View:
@@ -107,9 +107,11 @@ def text_views(pieces: Sequence[Pieces], tokenizer: Tokenizer, limit: int, regio
     ids[starts] = tokenizer.begin
     for part, name in ((ids, "ids"), (words, "words")):
         part[inner] = np.concatenate([np.zeros(0, np.int64), *(getattr(one, name)[: limit - 2] for one in pieces)])
-    positions, segments = np.arange(len(ids)) - np.repeat(starts, lengths), np.full(len(ids), TEXT_SEGMENT)
+    # A reader holds the views of some 50,000 texts: what is the same in all of them is there once.
+    longest = lengths.max(initial=0)
+    positions, segments = np.arange(longest), np.full(longest, TEXT_SEGMENT)
     return [
-        View(ids[start:end], positions[start:end], words[start:end], segments[start:end], regions)
+        View(ids[start:end], positions[: end - start], words[start:end], segments[: end - start], regions)
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
     ]
 
@@ -163,9 +165,14 @@ def _whole_tags(tags: Sequence[Pieces], room: int) -> tuple[np.ndarray, np.ndarr
 
 def set_view(regions: Regions, tokenizer: Tokenizer) -> View:
     """[CLS] [SEP] and regions as a set: an image at evaluation, and a contrastive view in training."""
-    nowhere = np.full(len(regions), NOWHERE, np.int64)
     frame = _empty_frame(tokenizer.begin, tokenizer.end)
-    return View(*frame, Regions(regions.features, regions.geometry, nowhere))
+    return View(*frame, Regions(regions.features, regions.geometry, _nowhere(len(regions))))
+
+
+@lru_cache(maxsize=64)
+def _nowhere(count: int) -> np.ndarray:
+    """The positions of as many regions without one, which many views share."""
+    return np.full(count, NOWHERE, np.int64)
 
 
 @lru_cache(maxsize=1)

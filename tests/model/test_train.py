@@ -103,6 +103,15 @@ def test_tensorboard_where_it_is_not_installed_is_an_error(shards, tmp_path, mon
         train(settings(shards, tensorboard=True), out=str(tmp_path / "run"))
 
 
+def test_freed_memory_goes_back_to_the_system_now_and_then(shards, straight, tmp_path, monkeypatch):
+    given: list[bool] = []
+    monkeypatch.setattr("vlmixer.model.loop.memory.give_back", lambda: given.append(True))
+    monkeypatch.setattr("vlmixer.model.loop.GIVE_BACK_EVERY", 5)
+    run = train(settings(shards), out=str(tmp_path / "run"))
+    assert len(given) == STEPS // 5
+    assert losses(run) == losses(straight)
+
+
 def test_accumulated_batches_are_one_update(shards, tmp_path):
     """Losses are means over the batches, and the gradient is that of their mean."""
     model_settings = replace(SMALL, dropout=0.0)
