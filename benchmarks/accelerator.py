@@ -1,7 +1,7 @@
 """All that is to be measured on an accelerator, in one call that goes on where an earlier one was stopped.
 
     python benchmarks/accelerator.py --results results.jsonl [--minutes 8] [--peak-teraflops 989] [--photos DIR]
-    python benchmarks/accelerator.py --results tiny.jsonl --size tiny --device cpu
+    python benchmarks/accelerator.py --results tiny.jsonl --size tiny --device cpu [--compiled]
 
 Each case prints a line and appends it to --results; a case that is there is not measured again, and none is begun after
 --minutes. An error, such as too little memory, is a result, too. Cases, the most telling ones first:
@@ -13,8 +13,9 @@ Each case prints a line and appends it to --results; a case that is there is not
     detect W     the stage with W workers and a torchvision model of random weights: images per second
 
 Of a training: samples and tokens per second (without padding), share of the peak (MFU) in the encoder's layers, share
-of the time spent waiting for batches, memory. Of detection also how busy the card is, and a hash of the regions: equal
-ones say that runs and numbers of workers agree.
+of the time spent waiting for batches, memory; of a compiled one also the number of shapes that were first met, and
+compiled, within the time measured. Of detection also how busy the card is, and a hash of the regions: equal ones say
+that runs and numbers of workers agree.
 """
 
 import argparse
@@ -60,6 +61,8 @@ from vlmixer.pipeline.jobs.engine import Engine
 
 METHODS = ("ours", "hf", "compiled", "graphs", "float32")
 DETECT = "detect"
+MOST_SHAPES = 64
+"""Shapes that an encoder is compiled for. After its default of 8 torch stops compiling, without a word."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,13 @@ class Measurements:
         few_shapes = method in ("compiled", "graphs")
         if few_shapes:
             assert isinstance(network, Network)
+            torch.compiler.reset()
+            torch._dynamo.config.recompile_limit = MOST_SHAPES  # type: ignore[attr-defined]
             network.bert.compile(dynamic=False, mode="reduce-overhead" if method == "graphs" else None)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
         loader = Loader(shards, tokenizer, size.model, train, 0).batches(0)
         waited = tokens = operations = samples = 0.0
+        shapes: dict[tuple[int, ...], int] = {}
         began = time.perf_counter()
         for step in range(size.warm_up + size.steps):
             if step == size.warm_up:
@@ -145,6 +151,7 @@ class Measurements:
             tokens, samples = tokens + token_count(batch), samples + len(batch.sequences.ids)
             operations += flops(size.model, batch)
             batch = (of_few_shapes(batch) if few_shapes else batch).to(device)
+            shapes.setdefault((*batch.sequences.ids.shape, *batch.sequences.regions.shape), step)
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=method != "float32"):
                 loss = _their_loss(network, batch) if method == "hf" else _our_loss(network, batch)
@@ -158,6 +165,8 @@ class Measurements:
             "share_waiting": waited / took,
             "memory_gb": _memory(device) / 1e9,
         }
+        if few_shapes:
+            found["late_shapes"] = sum(step >= size.warm_up for step in shapes.values())
         return found | ({"mfu": operations / took / self._peak / 1e12} if self._peak else {})
 
     def _detect(self, workers: int) -> dict[str, Any]:
@@ -270,12 +279,14 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, metavar="FILE.jsonl")
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--compiled", action="store_true", help="also those cases of `tiny`, which need a C++ compiler")
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--peak-teraflops", type=float, default=0.0, help="peak of the device in bfloat16")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="photos to detect (default: drawn noise)")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    began, size, device = time.monotonic(), SIZES[options.size], torch.device(options.device)
+    began, device = time.monotonic(), torch.device(options.device)
+    size = replace(SIZES[options.size], methods=METHODS) if options.compiled else SIZES[options.size]
     lines = options.results.read_text().splitlines() if options.results.exists() else []
     done = {json.loads(line)["case"] for line in lines}
     print(f"{len(done)} cases were measured before", flush=True)
