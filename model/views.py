@@ -88,7 +88,9 @@ def no_regions(feature_dim: int) -> Regions:
 def without_region(view: View, region: int) -> View:
     """The view without one of its regions, to see what that contributes."""
     left = np.arange(len(view.regions)) != region
-    return replace(view, regions=Regions(*(part[left] for part in (view.regions.features, view.regions.geometry, view.regions.positions))))
+    regions = view.regions
+    parts = (regions.features, regions.geometry, regions.positions)
+    return replace(view, regions=Regions(*(part[left] for part in parts)))
 
 
 def text_view(pieces: Pieces, tokenizer: Tokenizer, limit: int, regions: Regions) -> View:
