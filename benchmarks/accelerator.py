@@ -133,7 +133,7 @@ class Measurements:
         if few_shapes:
             assert isinstance(network, Network)
             torch.compiler.reset()
-            torch._dynamo.config.recompile_limit = MOST_SHAPES  # type: ignore[attr-defined]
+            torch._dynamo.config.recompile_limit = MOST_SHAPES
             network.bert.compile(dynamic=False, mode="reduce-overhead" if method == "graphs" else None)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
         loader = Loader(shards, tokenizer, size.model, train, 0).batches(0)

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from vlmixer.artifacts import files, manifest
+from vlmixer.artifacts import files, manifest, memory
 from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rng import generator
@@ -195,7 +195,7 @@ class Stream(Generic[Encoded]):
 
     def _grouped(self, start: int, used: "_Used") -> Iterator[tuple[int, deque[list[Encoded]]]]:
         """The batches from number `start` on, group by group, until `used` is stopped."""
-        memory: dict[tuple[int, int, int], list[Encoded]] = {}
+        held: dict[tuple[int, int, int], list[Encoded]] = {}
         before = current = 0  # batches of all groups before the one that is used now, and of that one
         for epoch in itertools.count(start // self.steps):
             order = generator(self._seed, self._name, epoch).permutation(len(self._shards))
@@ -204,13 +204,13 @@ class Stream(Generic[Encoded]):
                 skip = max(start - epoch * self.steps - first, 0)
                 if skip < last - first:
                     # Shard by shard, as the batches of this group are used and their memory is free again.
-                    samples = self._load(order, first, last, memory, used.shares(before, current))
+                    samples = self._load(order, first, last, held, used.shares(before, current))
                     if used.stopped:
                         return
                     before, current = before + current, last - first - skip
                     batches = deque(self._cut(samples, epoch, first, last)[skip:])
                     if self._groups > 1:
-                        memory.clear()
+                        held.clear()
                     del samples
                     yield epoch, batches
                     del batches
@@ -224,10 +224,10 @@ class Stream(Generic[Encoded]):
         order: np.ndarray,
         first: int,
         last: int,
-        memory: dict[tuple[int, int, int], list[Encoded]],
+        held: dict[tuple[int, int, int], list[Encoded]],
         may_hold: Callable[[float], bool],
     ) -> list[Encoded]:
-        """The samples of batches `first` to `last`. `memory` keeps what was read.
+        """The samples of batches `first` to `last`. `held` keeps what was read.
 
         may_hold: waits until there is room for this share of them; False: there is no need of them any more.
         """
@@ -239,14 +239,15 @@ class Stream(Generic[Encoded]):
             if start < stop:
                 chosen.append((number, start, stop))
             at += rows
-        for part in memory.keys() - chosen:
-            del memory[part]
+        for part in held.keys() - chosen:
+            del held[part]
         for place, part in enumerate(chosen):
             # The one that is being read, and another, so that training does not wait for the last one.
-            if part not in memory and may_hold((place - 1) / len(chosen)):
+            if part not in held and may_hold((place - 1) / len(chosen)):
                 number, start, stop = part
-                memory[part] = self._read(self._shards[number], start, stop)
-        return [sample for part in chosen for sample in memory.get(part, ())]
+                held[part] = self._read(self._shards[number], start, stop)
+                memory.give_back()  # the records that the samples were made of
+        return [sample for part in chosen for sample in held.get(part, ())]
 
     def _cut(self, samples: list[Encoded], epoch: int, first: int, last: int) -> list[list[Encoded]]:
         """The samples, shuffled, as batches of similar length."""
