@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from vlmixer.model import checkpoint
 from vlmixer.model.checkpoint import load_run
 from vlmixer.model.config import TrainConfig
 from vlmixer.model.loop import learning_rate
+from vlmixer.model.shards import open_shards
 from vlmixer.model.train import main
 from vlmixer.model.training import LOSSES, train
 
@@ -104,11 +106,15 @@ def test_tensorboard_where_it_is_not_installed_is_an_error(shards, tmp_path, mon
 
 
 def test_freed_memory_goes_back_to_the_system_now_and_then(shards, straight, tmp_path, monkeypatch):
-    given: list[bool] = []
-    monkeypatch.setattr("vlmixer.model.loop.memory.give_back", lambda: given.append(True))
+    given = []
+    for module in ("loop", "shards"):
+        noted = SimpleNamespace(give_back=lambda module=module: given.append(module))
+        monkeypatch.setattr(f"vlmixer.model.{module}.memory", noted)
     monkeypatch.setattr("vlmixer.model.loop.GIVE_BACK_EVERY", 5)
     run = train(settings(shards), out=str(tmp_path / "run"))
-    assert len(given) == STEPS // 5
+    folder = open_shards(shards)
+    assert given.count("loop") == STEPS // 5
+    assert given.count("shards") >= len(folder.mixed) + len(folder.images)
     assert losses(run) == losses(straight)
 
 
