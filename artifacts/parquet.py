@@ -84,22 +84,36 @@ def refuse_large(table: pq.ParquetFile, file: IO[bytes], group: int, columns: Se
         if column.num_values * (column.total_uncompressed_size if texts else _NUMBER) <= most:
             continue
         delta = any(code.startswith("DELTA") for code in column.encodings)
-        if not texts or delta or _unshared(file, group, name) > most:
-            raise pa.ArrowInvalid(f"column {name[:100]} of row group {group} has values that fill the memory")
+        if texts and not delta and (not column.has_dictionary_page or _unshared(file, group, column, most) <= most):
+            continue
+        raise pa.ArrowInvalid(f"column {name[:100]} of row group {group} has values that fill the memory")
 
 
-def _unshared(file: IO[bytes], group: int, column: str) -> int:
-    """The bytes of a column of texts, which may be in lists and structs, if each has its own."""
-    shared = open_parquet(file, dictionaries=[column]).read_row_group(group, columns=[column], use_threads=False)
+def _unshared(file: IO[bytes], group: int, column: pq.ColumnChunkMetaData, most: int) -> int:
+    """The bytes of a column of texts, which may be in lists and structs, if each has its own; or a bound below `most`,
+    which takes less time."""
+    name = column.path_in_schema
+    shared = open_parquet(file, dictionaries=[name])
+    first = next(shared.iter_batches(1, row_groups=[group], columns=[name], use_threads=False), None)
+    values = None if first is None else _texts(first.column(0))
+    if values is not None and pa.types.is_dictionary(values.type):
+        longest = pc.max(pc.binary_length(values.dictionary)).as_py() or 0
+        if (bound := longest * column.num_values + column.total_uncompressed_size) <= most:
+            return int(bound)
     found = 0
-    for part in shared.column(0).chunks:
-        while pa.types.is_nested(part.type):
-            part = part.field(0) if pa.types.is_struct(part.type) else part.flatten()
+    for part in map(_texts, shared.read_row_group(group, columns=[name], use_threads=False).column(0).chunks):
         if pa.types.is_dictionary(part.type):
             found += pc.sum(pc.binary_length(part.dictionary).take(part.indices)).as_py() or 0
         else:
             found += part.nbytes
     return found
+
+
+def _texts(values: pa.Array) -> pa.Array:
+    """The texts themselves, of lists or structs of them."""
+    while pa.types.is_nested(values.type):
+        values = values.field(0) if pa.types.is_struct(values.type) else values.flatten()
+    return values
 
 
 def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None) -> pa.Table:

@@ -292,10 +292,8 @@ def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
 
 
 def with_weights(run: str, build: Callable[[], Module], least: int) -> Module:
-    """What `build` makes, with the weights of a finished run, which must be at least `least` numbers: a config could
-    ask for more memory than there is.
-
-    Raises UserError if the weights are of another config, or not finite: no result may be made from them.
+    """What `build` makes, with the weights of a finished run: `least` numbers or more, because a config could ask for
+    any memory. Raises UserError if they are of another config, or not finite: no result may be made from them.
     """
     path = files.join(run, MODEL)
     with _of_config(path):

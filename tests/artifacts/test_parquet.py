@@ -124,6 +124,39 @@ def test_a_text_that_would_fill_the_memory_in_each_row_is_refused(tmp_path):
         assert table.read()["name"].to_pylist() == ["a" * 100] * 10_000
 
 
+LONG = "a" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.binary(), LONG.encode()),
+        (pa.list_(pa.string()), [LONG]),
+        (pa.list_(pa.struct([("word", pa.string())])), [{"word": LONG}]),
+    ],
+)
+def test_so_are_bytes_and_texts_in_lists(tmp_path, kind, value):
+    schema = pa.schema([("name", kind)])
+    for rows in (100, 1000):
+        values = [value] * rows
+        pq.write_table(pa.table([pa.array(values, kind)], schema), tmp_path / "a.parquet", compression="zstd")
+        with reading(str(tmp_path / "a.parquet"), schema) as table:
+            if rows == 100:
+                assert table.read()["name"].to_pylist() == values
+                continue
+            with pytest.raises(pa.ArrowInvalid, match="of row group 0 has values that fill the memory"):
+                table.read()
+
+
+def test_numbers_that_repeat_without_end_are_refused(tmp_path):
+    schema = pa.schema([("width", pa.int32())])
+    ones = pa.table({"width": pa.array(np.ones(9 << 20, np.int32))})
+    pq.write_table(ones, tmp_path / "a.parquet", row_group_size=len(ones))
+    said = "column width of row group 0 has values"
+    with pytest.raises(UserError, match=said), reading(str(tmp_path / "a.parquet"), schema) as table:
+        table.read()
+
+
 def test_a_column_that_unpacks_to_many_times_its_size_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"name": ["a dog", "a" * (70 << 20)]}), path, compression="zstd")
