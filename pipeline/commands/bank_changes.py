@@ -37,13 +37,16 @@ def drop(options: argparse.Namespace) -> int:
     from vlmixer.artifacts.samples import read_shard
     from vlmixer.bank.changing import affected_samples, drop_images
     from vlmixer.bank.matching import sample_images
+    from vlmixer.pipeline.mix.reader_indexes import own_tars
 
     names = image_names(options.images)
     tars = []
     if options.shards:
-        tars = [name for name in files.list_files(options.shards) if name.endswith(".tar")]
+        tars = own_tars(options.shards)
         if not tars:
-            raise CallError(f"{options.shards}: holds no shards (*.tar). Give the folder that `vlmixer mix` wrote.")
+            raise CallError(
+                f"{options.shards}: holds no shards of vlmixer (*.tar). Give the folder that `vlmixer mix` wrote."
+            )
     shards = {name: files.join(options.shards, name) for name in tars}
     # Samples may also hold regions of an image that never came into the bank.
     sampled = ImageNames(image for path in shards.values() for image in sample_images(read_shard(path)))

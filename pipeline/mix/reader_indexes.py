@@ -17,6 +17,16 @@ ENERGON_TEXT = {
 }
 
 
+def is_others(tar: str) -> bool:
+    """Whether the tar of this name holds samples that are not vlmixer's."""
+    return tar.rpartition("/")[2].startswith(f"{OTHERS}-")
+
+
+def own_tars(folder: str) -> list[str]:
+    """The names of all tars with samples of vlmixer in a folder and below it, sorted."""
+    return [name for name in files.list_files(folder) if name.endswith(".tar") and not is_others(name)]
+
+
 def write_reader_indexes(folder: str, shards: Sequence[Output], pictures: bool) -> list[Output]:
     """Write .nv-meta/ (energon) for the shards of `folder`; sizes.json (open_clip) and _info.json (timm) with pictures.
 

@@ -12,6 +12,7 @@ from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.samples import ImageSample, MixedSample, Patch, Sample, read_shard
 from vlmixer.bank.records import PatchRecord
 from vlmixer.bank.store import PatchBank
+from vlmixer.pipeline.mix.reader_indexes import own_tars
 from vlmixer.pipeline.report.bank import IMAGES_INSIDE, file_uri, image_uri
 from vlmixer.pipeline.report.crops import EmbeddedCrops
 from vlmixer.pipeline.report.pages import write_page
@@ -128,9 +129,9 @@ def choose_samples(shards: str, count: int, concept: str | None = None) -> list[
     are a fair choice, and only these are read. concept: only samples with a patch of this concept; reads as many shards
     as needed to find them. Raises CallError if there is no shard, UserError for a damaged one.
     """
-    names = [name for name in files.list_files(shards) if name.endswith(".tar") and "/" not in name]
+    names = [name for name in own_tars(shards) if "/" not in name]
     if not names:
-        raise CallError(f"{shards}: holds no shards (*.tar). Give the folder that `vlmixer mix` wrote.")
+        raise CallError(f"{shards}: holds no shards of vlmixer (*.tar). Give the folder that `vlmixer mix` wrote.")
     image_names = [name for name in names if name.startswith("images-")]
     mixed_names = [name for name in names if not name.startswith("images-")]
     images = _heads(shards, image_names, count if not mixed_names else count // 4, concept)

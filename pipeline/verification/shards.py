@@ -13,7 +13,7 @@ from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.samples import MixedSample, Sample, read_samples
 from vlmixer.artifacts.tars import open_tar
-from vlmixer.pipeline.mix.reader_indexes import OTHERS
+from vlmixer.pipeline.mix.reader_indexes import OTHERS, is_others
 from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys
 from vlmixer.pipeline.verification.report import UNREADABLE, VerifyReport
 from vlmixer.pipeline.verification.ties import Digests, Ties, of_id, of_image_sample, of_patch, of_sample
@@ -31,12 +31,12 @@ def check(stage: StageFolder[ShardsDetails]) -> None:
         with report.reading(path):
             _check_members(path, report)
             with files.open_read(path) as file:
-                if _is_others(output):
+                if is_others(output.name):
                     for key, _ in _begins(file):
                         rows += 1
                         written[OTHERS] += 1
                         keys.add(key)
-                for sample in () if _is_others(output) else read_samples(file, path):
+                for sample in () if is_others(output.name) else read_samples(file, path):
                     rows += 1
                     asked.add(sample)
                     keys.add(sample.key)
@@ -105,11 +105,6 @@ def _keys(stage: StageFolder[ShardsDetails], tars: Sequence[Output]) -> Iterator
         path = stage.path(output)
         with suppress(*UNREADABLE), files.open_read(path) as file:
             yield from (key for key, _ in _begins(file))
-
-
-def _is_others(shard: Output) -> bool:
-    """Whether its samples are not vlmixer's. Of these only keys and members are known."""
-    return shard.name.startswith(f"{OTHERS}-")
 
 
 def _begins(file: IO[bytes]) -> Iterator[tuple[str, int]]:

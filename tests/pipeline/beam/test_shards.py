@@ -20,6 +20,8 @@ from vlmixer.bank.concepts import Concept, Vocabulary
 from vlmixer.pipeline.beam import WriteShards, WrittenFile
 from vlmixer.pipeline.beam.sample_coder import SampleCoder
 from vlmixer.pipeline.beam.shards import Found, _publish
+from vlmixer.pipeline.mix.reader_indexes import own_tars
+from vlmixer.pipeline.report.samples import choose_samples
 from vlmixer.pipeline.verification.verify import verify
 
 WORDS = Vocabulary("words", (Concept(0, "dog", ()), Concept(1, "cat", ())))
@@ -141,6 +143,8 @@ def test_dicts_of_webdataset_are_written_beside_the_others(tmp_path):
     assert {kind: counts["written"] for kind, counts in manifest["counts"].items()} == {"samples": 7, "views": 1}
     splits = json.loads((tmp_path / "one" / "_info.json").read_text())["splits"]
     assert {name: split["num_samples"] for name, split in splits.items()} == {"mixed": 1, "samples": 7}
+    assert own_tars(str(tmp_path)) == ["one/mixed-000000.tar", "other/mixed-000000.tar"]
+    assert [sample.key for sample in choose_samples(str(tmp_path / "one"), 9)] == ["s1-00"]
     assert verify(str(tmp_path / "one")).problems == []
 
 

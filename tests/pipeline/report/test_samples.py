@@ -164,7 +164,7 @@ def test_only_the_shards_that_are_wanted_are_read(shards: Path) -> None:
 
 
 def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CallError, match=r"holds no shards \(\*\.tar\)"):
+    with pytest.raises(CallError, match=r"holds no shards of vlmixer \(\*\.tar\)"):
         choose_samples(str(tmp_path), 3)
 
 
