@@ -161,11 +161,11 @@ class Layers(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
-    def forward(self, states: Tensor, mask: Tensor, used: Tensor | None = None) -> Tensor:
-        """`states`: (B, L, hidden); `mask`: as of SelfAttention; `used`: as of Encoder."""
+    def forward(self, states: Tensor, mask: Tensor, used: Tensor | None = None, items: Tensor | None = None) -> Tensor:
+        """`states`: (B, L, hidden); `mask`: as of SelfAttention; `used`, `items`: as of Encoder."""
         *first, last = self.layer
         for layer in first:
-            states = layer(states, mask)
+            states = layer(states, mask, items)
         found: Tensor = last(states, mask, used)
         return found
 
@@ -179,14 +179,17 @@ class Encoder(nn.Module):
         self.region_embeddings = RegionEmbeddings(config, feature_dim)
         self.encoder = Layers(config)
 
-    def forward(self, batch: Sequences, sight: Tensor | None = None, used: Tensor | None = None) -> Tensor:
+    def forward(
+        self, batch: Sequences, sight: Tensor | None = None, used: Tensor | None = None, items: Tensor | None = None
+    ) -> Tensor:
         """(B, L, hidden): a sequence's text states, then its regions' states, then padding.
 
         `sight`: (B, L, L) bool, which items each item sees; None: all of its sequence. `used`: (n,) int64, different
         rows of the (B × L, hidden); the last layer computes the states of these alone, and others are 0. None: all.
+        `items`: as `used`, for the layers before; all that are no padding must be among them.
         """
         mask = batch.mask[:, None, None, :] if sight is None else sight[:, None]
-        return self.encoder(self.embedded(batch), mask, used)
+        return self.encoder(self.embedded(batch), mask, used, items)
 
     def embedded(self, batch: Sequences) -> Tensor:
         """(B, L, hidden): the same items as they enter the layers."""
@@ -194,7 +197,9 @@ class Encoder(nn.Module):
         segments = batch.segments[:, :1]  # that of [CLS]
         regions = self.region_embeddings(batch.regions, batch.region_positions, segments, self.embeddings)
         states = torch.cat([text, regions], dim=1)
-        return states.gather(1, batch.order.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+        starts = torch.arange(0, states.shape[0] * states.shape[1], states.shape[1], device=states.device)
+        rows = (starts[:, None] + batch.order).flatten()
+        return states.flatten(0, 1).index_select(0, rows).unflatten(0, batch.order.shape)
 
 
 class PredictionHead(nn.Module):

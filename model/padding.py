@@ -54,19 +54,22 @@ class MaskedArrays:
     def tensors(self, pooling: Literal["content", "mean", "cls"] | None = None) -> "Masked":
         """The same, sharing memory. `pooling`: how the states are pooled, too; None: they are not."""
         used = used_items(self.sequences, self.chosen, pooling)
-        parts = map(torch.from_numpy, (self.chosen, self.targets, self.words, used))
+        items = _rows(self.sequences.mask)
+        parts = map(torch.from_numpy, (self.chosen, self.targets, self.words, used, items))
         return Masked(self.sequences.tensors(), *parts)
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Sequences with masked pieces. `chosen`, `targets` and `words` as in MaskedArrays; `used` as of `used_items`."""
+    """Sequences with masked pieces. `chosen`, `targets` and `words` as in MaskedArrays; `used` as of `used_items`;
+    `items`: all that are no padding, in the same way."""
 
     sequences: Sequences
     chosen: Tensor
     targets: Tensor
     words: Tensor
     used: Tensor
+    items: Tensor
 
     def to(self, device: torch.device) -> "Masked":
         """The same on `device`."""
@@ -126,6 +129,11 @@ def used_items(
     elif pooling is not None:
         used |= sequences.content if pooling == "content" else sequences.mask
     used[chosen[:, 0], chosen[:, 1]] = True
+    return _rows(used, multiple)
+
+
+def _rows(used: np.ndarray, multiple: int = USED_MULTIPLE) -> np.ndarray:
+    """(n,) int64: where `used`, (B, L) bool, is true, as rows of the (B × L), and others up to a `multiple`."""
     count = -(-int(used.sum()) // multiple) * multiple
     return np.argsort(~used.reshape(-1), kind="stable")[:count]
 

@@ -33,6 +33,7 @@ from vlmixer.model.loop import (
     torch_seed,
 )
 from vlmixer.model.network import Network
+from vlmixer.model.padding import Masked
 from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks, from_environment
 from vlmixer.model.readers import readers_of
@@ -75,12 +76,12 @@ class Losses(Objective):
         counts["masked_tags"] = batch.tags
         share = dict(zip(counts, ranks.shares(list(counts.values()), nothing.device), strict=True))
         if config.masked_language_weight:
-            logits = network.words(network.bert(batch.mixed.sequences, used=batch.mixed.used), batch.mixed.chosen)
+            logits = network.words(_states(network, batch.mixed), batch.mixed.chosen)
             found["masked_language"] = share["masked_language"] * objectives.masked_language_modelling(
                 logits, batch.mixed.targets
             )
         if config.masked_tags_weight and (images := batch.images) is not None:
-            logits = network.tag_pieces(network.bert(images.sequences, used=images.used), images.chosen)
+            logits = network.tag_pieces(_states(network, images), images.chosen)
             found["masked_tags"] = share["masked_tags"] * objectives.masked_tag_prediction(
                 logits, images.targets, images.words, batch.tags
             )
@@ -91,7 +92,7 @@ class Losses(Objective):
             name, weight = of_words[side]
             if part is None or not (weight or config.contrastive_weight):
                 continue
-            states = network.bert(part.sequences, used=part.used)
+            states = _states(network, part)
             if weight:
                 logits = network.words(states, part.chosen)
                 found[name] = share[name] * objectives.masked_language_modelling(logits, part.targets)
@@ -107,6 +108,12 @@ class Losses(Objective):
         """The weighted sum of `losses`, (5,), as a scalar."""
         weighted = [getattr(self.config, f"{name}_weight") * loss for name, loss in zip(LOSSES, losses, strict=True)]
         return torch.stack(weighted).sum()
+
+
+def _states(network: Network, part: Masked) -> Tensor:
+    """(B, L, hidden): what the network makes of a part of a batch, as far as a loss reads it."""
+    states: Tensor = network.bert(part.sequences, used=part.used, items=part.items)
+    return states
 
 
 def train(

@@ -10,7 +10,7 @@ from vlmixer.artifacts.errors import UserError
 from vlmixer.model.bert import load_bert
 from vlmixer.model.config import ModelConfig
 from vlmixer.model.network import Network
-from vlmixer.model.padding import pad, padded, used_items
+from vlmixer.model.padding import MaskedArrays, pad, padded, used_items
 from vlmixer.model.views import NOWHERE, Regions, View
 
 CONFIG = ModelConfig(
@@ -307,3 +307,23 @@ def test_the_items_that_are_used():
     assert used_items(batch, chosen, None, 4).tolist() == [2, 10, 0, 1]
     assert used_items(batch, chosen, None).tolist()[:2] == [2, 10]
     assert sorted(used_items(batch, chosen, None).tolist()) == list(range(18))
+
+
+def test_layers_for_items_alone_give_the_same_states_and_gradients_without_padding():
+    torch.manual_seed(0)
+    network = Network(replace(CONFIG, layers=3), VOCABULARY, FEATURE_DIM)
+    arrays, chosen = padded(VIEWS), np.zeros((0, 2), np.int64)
+    masked = MaskedArrays(arrays, chosen, chosen[:, 0], chosen[:, 0]).tensors()
+    batch, items = masked.sequences, torch.nonzero(masked.sequences.mask.flatten()).flatten()
+    assert torch.isin(items, masked.items).all()
+    assert len(items) < batch.mask.numel()
+    found = []
+    for rows in (items, masked.items, None):
+        network.zero_grad()
+        states = network.bert(batch, items=rows)[batch.mask]
+        states.square().sum().backward()
+        found.append(
+            [states.detach(), *(part.grad.clone() for part in network.bert.parameters() if part.grad is not None)]
+        )
+    for one in found[:2]:
+        assert all(torch.allclose(own, plain, rtol=1e-4, atol=1e-5) for own, plain in zip(one, found[2], strict=True))
