@@ -126,7 +126,8 @@ def calls(folder: str, out: Path, config: Path, files: dict[str, str]) -> list[C
             python("webdataset", forged_readers.webdataset, out / "shards"),
         ],
         "run": [
-            command("train", config, "--out", f"{out}/run", "--resume"), retrieval, *tuning[:3],
+            command("train", config, "--set", f"train.shards={out}/shards", "--out", f"{out}/run", "--resume"),
+            retrieval, *tuning[:3],
             command("push", f"{out}/run", "me/it", "--dry-run"), python("load_run", forged_readers.run, out / "run"),
         ],
         "vqa": [

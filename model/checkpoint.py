@@ -227,8 +227,9 @@ def _state(folder: str) -> State:
     state = details.from_json(State, finished.read_state(folder))
     if not 0 <= state.step == int(folder[-8:]) or state.epoch < 0:
         raise ValueError(f"{STATE} says step {state.step} of epoch {state.epoch}")
-    sections = [state.config.get("model"), state.config.get("task", state.config.get("train"))]
-    if "seed" not in state.config or not all(isinstance(section, dict) for section in sections):
+    parts: list[Any] = [state.config.get("model"), state.config.get("task", state.config.get("train"))]
+    known = "seed" in state.config and all(isinstance(part, dict) for part in parts)
+    if not known or type(parts[0].get("feature_dim")) is not int or type(parts[1].get("precision", "")) is not str:
         raise ValueError(f"{STATE} lacks the settings of the run")
     return state
 

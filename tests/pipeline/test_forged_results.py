@@ -11,6 +11,7 @@ from tests.pipeline.forging import Forgery, seal
 from tests.pipeline.jobs.small_corpus import Corpus
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.model.checkpoint import load_checkpoint
 from vlmixer.model.config import Settings
 from vlmixer.model.training import train
 from vlmixer.pipeline.mix.upstream import read_upstream
@@ -63,3 +64,11 @@ def test_counts_that_mix_needs_are_there(trained: Path, tmp_path: Path, name: st
     seal(out)
     with pytest.raises(UserError, match=r"damaged \((no count of sentences|images_by_part)"):
         read_upstream(str(out))
+
+
+def test_a_checkpoint_with_other_settings_is_passed_over(trained: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "out"))
+    forged("run", "state: precision").make(out)
+    found = load_checkpoint(str(out / "run"))
+    assert found is not None
+    assert found.state.step < SHORT.steps
