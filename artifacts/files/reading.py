@@ -52,6 +52,14 @@ def read_bytes(path: str, block_bytes: int = BLOCK_BYTES) -> bytes:
     return b"".join(read_blocks(path, block_bytes))
 
 
+def may_follow(path: str) -> bool:
+    """Whether an input is read because a result names it: a local file, or one in an object store.
+
+    Whoever made the result chose the name, and could have this machine call any server.
+    """
+    return not is_url(path) or scheme(path) in OBJECT_STORES
+
+
 def read_start(path: str, most: int) -> bytes:
     """The first `most` bytes of a file, or all; from a store in one request, without asking for the size first."""
     if scheme(path) not in OBJECT_STORES:

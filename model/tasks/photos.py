@@ -192,7 +192,7 @@ class Regions:
         key = row["key"]
         if row["source"].lower().endswith(".parquet"):
             if row["source"] not in self._row_names:
-                self._row_names[row["source"]] = row_names(row["source"])
+                self._row_names[row["source"]] = row_names(row["source"]) if files.may_follow(row["source"]) else []
             names = self._row_names[row["source"]]
             key = names[int(key)] if key.isdecimal() and int(key) < len(names) else ""
         return ImageName(row["image_id"], row["source"], key, row["url"])

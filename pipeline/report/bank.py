@@ -25,6 +25,8 @@ IMAGES_INSIDE = 48
 IMAGE_SIDE = 720
 """Pixels of the longer side of a whole image."""
 MAX_PIXELS = 1e8
+MAX_BYTES = 1 << 26
+"""Of a photo that a page shows."""
 
 
 class Card(TypedDict):
@@ -184,16 +186,18 @@ def file_uri(bank: PatchBank, record: PatchRecord) -> str:
 def small_image(bank: PatchBank, record: PatchRecord) -> bytes | None:
     """The patch's image, upright and scaled to IMAGE_SIDE, as WebP; None if it cannot be read.
 
-    Finds images that are files or members of a tar, not those in Parquet files.
+    Finds images that are files or members of a tar, not those in Parquet files or behind the URLs of a list.
     """
     path, key = image_path(bank, record), record.provenance["key"]
+    if not files.may_follow(path):
+        return None
     try:
         if not key:
-            data = files.read_bytes(path)
+            data = files.read_start(path, MAX_BYTES)
         else:
             with files.open_read(path) as file, tarfile.open(fileobj=file) as tar:
                 member = tar.extractfile(key)
-                data = member.read() if member else b""
+                data = member.read(MAX_BYTES) if member else b""
         image = Image.fromarray(decode(data, max_pixels=MAX_PIXELS))
     except (OSError, KeyError, tarfile.TarError, ImageRejected):
         return None

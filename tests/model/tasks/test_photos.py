@@ -136,6 +136,10 @@ def test_photos_in_parquet_have_their_names_there_not_their_rows(tmp_path, colum
     for row in ("0", "1"):
         with pytest.raises(UnknownPhoto):
             photos.number(row)
+    # file:// stands for all URLs that are not those of an object store: no server is called because regions/ names it.
+    elsewhere = write_regions(tmp_path / "elsewhere", photos=2, name=lambda photo: f"file://{source}", key=str)
+    with pytest.raises(UnknownPhoto):
+        Photos(elsewhere, "detector").number("7")
     source.unlink()
     with pytest.raises(UnknownPhoto):
         Photos(regions, "detector").number("1")

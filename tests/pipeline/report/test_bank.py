@@ -205,3 +205,15 @@ def test_an_image_in_a_tar_is_found_by_its_member(tmp_path: Path) -> None:
     assert gone == ""
     write_bank_page(str(path), bank)
     assert [patch["view"]["image"] for patch in read_page(path).data()[0]] == ["", ""]
+
+
+def test_no_server_is_called_because_a_bank_names_it(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (100, 80)).save(photo)
+    # file:// stands for all URLs that are not those of an object store.
+    patches = [BankPatch("p-0", "dog", jpeg("red"), source=f"file://{photo}")]
+    bank = make_bank(tmp_path / "bank", [["dog"]], patches)
+    path = tmp_path / "page.html"
+    write_hits_page(str(path), bank, bank.search("dog"), title="dog")
+    (element,) = read_page(path).all("patch")
+    assert json.loads(element.attributes["data-view"])["image"] == ""
