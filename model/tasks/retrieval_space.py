@@ -54,8 +54,8 @@ def gallery(regions: Sequence[Regions], tags: Sequence[View], tokenizer: Tokeniz
         single = (1 - WHOLE_IMAGE_WEIGHT) * sizes / sizes.sum() if count > 1 else np.zeros(0)
         weight = np.append(single, WHOLE_IMAGE_WEIGHT if count > 1 else 1.0)
         for part, of_view in zip(parts, weight, strict=True):
-            features, boxes, nowhere = (array[part] for array in vars(found).values())
-            view = set_view(Regions(features, boxes, np.full(len(nowhere), NOWHERE)), tokenizer)
+            features, boxes = found.features[part], found.geometry[part]
+            view = set_view(Regions(features, boxes, np.full(len(boxes), NOWHERE)), tokenizer)
             items += [(len(views), len(view.ids) + item) for item in range(len(boxes))]
             shares.append(of_view * sizes[part] / sizes[part].sum() if len(boxes) else np.zeros(0))
             photos += [photo] * len(boxes)

@@ -118,8 +118,9 @@ class SentenceReader:
             try:
                 for record in self._records(text_slice, file):
                     records += 1
-                    found = self._sentences_of(text_slice.name, record)
-                    texts += [sentence.text for sentence in islice(found, limit - len(texts))]
+                    # All are counted, also those that are not wanted any more; but a record may have millions.
+                    found = [sentence.text for sentence in islice(self._sentences_of(text_slice.name, record), limit)]
+                    texts += found[: limit - len(texts)]
                     if len(texts) == limit and (used := _bytes_read(text_slice, file, records, record.position)):
                         return texts, used
                     if records >= most:

@@ -157,7 +157,7 @@ def test_regions_of_an_unknown_concept_or_a_score_that_is_none(tmp_path):
     with pytest.raises(UserError, match=r"part-00000\.parquet: has regions of 'dragon', which is not a concept"):
         build(tmp_path / "a")
     make_regions(tmp_path / "b", change=lambda table: put(table, "score", 1, float("nan")))
-    with pytest.raises(UserError, match="has a score that is not finite"):
+    with pytest.raises(UserError, match="has a score that is not from 0 to 1"):
         build(tmp_path / "b")
     for name in "ab":
         assert not (tmp_path / name / "bank" / "manifest.json").exists()
