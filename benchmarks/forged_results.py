@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,8 @@ def attempt(forgery: Forgery, call: Call, original: Path, place: Path) -> Outcom
         seal(out)
         name, do = call
         made = apart(lambda: outcome(do, SECONDS, MOST_MEMORY))
-        if not made.wrong and name == "verify" and forgery.seen != bool(made.code):
-            return Outcome(made.code, made.said, "verify saw nothing" if forgery.seen else f"verify saw {made.said}")
-        return made
+        unseen = name == "verify" and forgery.seen and not made.code
+        return replace(made, wrong="verify saw nothing") if unseen and not made.wrong else made
     finally:
         for left in place.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -25,8 +25,11 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
     schema = schemas.regions(stage.manifest.details.feature_dim)
     found = Digests()
     of_bank = _BankPatches(stage.ties)
+    expected = dict(
+        zip((part.name for part in stage.manifest.parts), stage.manifest.details.images_by_part, strict=False)
+    )
     for output in parts:
-        path = stage.path(output)
+        path, in_part = stage.path(output), 0
         with report.reading(path):
             for table in stage.tables(output, schema):
                 features = building.feature_rows(table["feature"])
@@ -39,6 +42,7 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
                 rows = table.drop_columns(["feature"]).to_pylist()
                 for image in dict.fromkeys(row["image_id"] for row in rows):
                     images.add(image)
+                    in_part += 1
                 for row in rows:
                     ids.add(row["patch_id"])
                     check_box(path, row["patch_id"], row["box"], row["width"], row["height"], report)
@@ -49,6 +53,8 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
                 of_bank.found([whole for _, whole in digests])
                 for digest in _digests_of_images(rows, [part for part, _ in digests]):
                     found.add(digest)
+            if in_part != expected.get(output.name):
+                report.add(path, f"{in_part} images in its row groups, the manifest has {expected.get(output.name)}")
     stage.ties.images = found if stage.complete else None
     if stage.complete and (missing := of_bank.missing()):
         report.add(stage.folder, f"{missing} patches of bank/ are not here with the same feature, score, box and crop")

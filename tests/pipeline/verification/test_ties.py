@@ -121,6 +121,15 @@ def test_regions_that_were_changed(out):
     assert any(what.endswith(NO_IMAGE) for _, what in what_verify_finds(out))
 
 
+def test_images_of_a_part_are_not_as_many_as_the_manifest_says(out):
+    details = manifest.read(str(out / "regions")).details
+    first, *others = details.images_by_part
+    rewrite_manifest(out / "regions", details=replace(details, images_by_part=(first + 1, *others)))
+    reseal(out)
+    found = [problem.what for problem in verify(str(out)).problems]
+    assert found == [f"{first} images in its row groups, the manifest has {first + 1}"]
+
+
 @pytest.mark.parametrize("folder", ["tagged", "regions", "bank", "shards"])
 def test_counts_that_were_emptied(out, folder):
     rewrite_manifest(out / folder, counts={})
