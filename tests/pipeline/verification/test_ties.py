@@ -12,6 +12,7 @@ from tests.pipeline.verification.rewriting import reseal, rewrite_manifest, rewr
 from vlmixer.artifacts import manifest
 from vlmixer.artifacts.manifest import Counts
 from vlmixer.artifacts.samples import ImageSample, MixedSample, Sample, read_shard, write_shard
+from vlmixer.artifacts.stages import DETECT
 from vlmixer.pipeline.verification.integrity import Depth
 from vlmixer.pipeline.verification.ties import Digests
 from vlmixer.pipeline.verification.verify import verify
@@ -122,7 +123,7 @@ def test_regions_that_were_changed(out):
 
 
 def test_images_of_a_part_are_not_as_many_as_the_manifest_says(out):
-    details = manifest.read(str(out / "regions")).details
+    details = manifest.read(str(out / "regions"), DETECT).details
     first, *others = details.images_by_part
     rewrite_manifest(out / "regions", details=replace(details, images_by_part=(first + 1, *others)))
     reseal(out)
