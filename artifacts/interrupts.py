@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
 _raised: list[int] = []
 """The signals for which KeyboardInterrupt was raised. Libraries may have turned it into another exception."""
 
@@ -81,7 +83,7 @@ def noted(repeated: float = REPEATED) -> Iterator[Noted]:
         elif time.monotonic() - came > repeated:
             _raise(number, frame)
 
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    numbers = _NUMBERS if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number in numbers:
@@ -114,6 +116,16 @@ def terminable(message: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the end of the block. In processes that it starts they wait for `leave_to_parent`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_to_parent(patience: float = 30.0) -> None:
     """For a process that works for another one, which gets the same signals: it ends this one when it is done.
 
@@ -127,6 +139,7 @@ def leave_to_parent(patience: float = 30.0) -> None:
         timer.start()
 
     signal.signal(signal.SIGTERM, end_later)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)
 
 
 def _handle(handler: "signal._HANDLER") -> None:

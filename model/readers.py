@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vlmixer.artifacts.ahead import ahead
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.interrupts import leave_to_parent
+from vlmixer.artifacts.interrupts import held, leave_to_parent
 from vlmixer.artifacts.processes import end_when
 
 PartOf = TypeVar("PartOf")
@@ -71,7 +71,9 @@ class PartLoader(ABC, Generic[PartOf, BatchOf]):
             worker_init_fn=_begin_worker,
             multiprocessing_context=_start_method(),
         )
-        return ahead(self._assembled(iter(parts)), 1)
+        with held():  # else Ctrl-C in a process that is not ready for it would be a traceback
+            started = iter(parts)
+        return ahead(self._assembled(started), 1)
 
     def _assembled(self, parts: Iterator[PartOf | UserError]) -> Iterator[BatchOf]:
         while True:

@@ -1,6 +1,8 @@
 """Signals that are noted: the first one waits for the work, the next one does not."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -23,6 +25,20 @@ def test_a_later_one_ends_the_work_at_once() -> None:
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_waits_for_processes_to_be_started(capfd: pytest.CaptureFixture[str]) -> None:
+    """Also in those that begin from nothing, and before they can say what they do with it."""
+    started = "import signal; [signal.raise_signal(number) for number in (2, 15)]; print('here')"
+
+    def work() -> None:
+        with interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+            subprocess.run([sys.executable, "-S", "-c", started], check=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert capfd.readouterr() == ("here\n", "")
 
 
 def test_another_process_of_the_work_says_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from tests.model.runs import SHORT, SMALL, STEPS, losses, settings
 from tests.model.world import World, write_shards
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.model import readers
 from vlmixer.model.ranks import Ranks, from_environment
 from vlmixer.model.readers import PartLoader
 from vlmixer.model.train import main
@@ -45,6 +46,20 @@ def test_a_process_that_ran_a_beam_job_is_not_forked():
     """A fork while gRPC's threads run aborts now and then."""
     assert importlib.import_module("grpc")
     assert next(_StartMethods([0], workers=1).batches(0)) == "spawn"
+
+
+def test_a_signal_waits_until_the_process_that_reads_is_ready_for_it(monkeypatch):
+    ready = readers.leave_to_parent
+
+    def signalled():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        ready()
+
+    monkeypatch.setattr(readers, "leave_to_parent", signalled)
+    monkeypatch.setattr(readers, "_start_method", lambda: "fork")
+    assert next(_StartMethods([0], workers=1).batches(0)) == "fork"
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.fixture
@@ -174,6 +189,7 @@ import weakref
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
+from vlmixer.model import readers
 from vlmixer.model.ranks import connected_ranks
 
 with connected_ranks(cuda=False):
