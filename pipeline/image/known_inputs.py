@@ -41,12 +41,16 @@ def known_files(surveyed: Iterable[tuple[InputPiece, str]], *, contents: bool) -
     surveyed: the pieces, in their order, each with the file of its survey. contents: whether it hashed the images.
     """
     rows = ((piece, row) for piece, part in surveyed for row in _rows(part))
+    last: InputPiece | None = None
+    companions: dict[str, str] = {}
     for (source, format), found in groupby(rows, lambda each: (each[1]["source"], each[1]["format"])):
         piece, first = next(found)
         if format == FILES and first["stamp"]:
             unread = first["digest"] == with_name_digest(ImageRef(source)).digest
             yield KnownInput(source, first["stamp"], b"" if unread else first["digest"])
-            companion = next((file.companion for file in piece.files if file.name == source), "")
+            if piece is not last:
+                last, companions = piece, {file.name: file.companion for file in piece.files if file.companion}
+            companion = companions.get(source, "")
             if companion and not files.is_url(companion):
                 yield KnownInput(companion, files.stamp(companion), _of_record(first["url"], first["license"]))
         elif format in HOLDERS and first["stamp"]:

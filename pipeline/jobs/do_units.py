@@ -14,13 +14,14 @@ from apache_beam.utils.shared import Shared
 from vlmixer.pipeline.beam.metrics import count, measure
 from vlmixer.pipeline.units.doing import do_unit
 from vlmixer.pipeline.units.failures import check_under_way, keeping_error
-from vlmixer.pipeline.units.listing import read_units
+from vlmixer.pipeline.units.listing import Listed, each_unit
 from vlmixer.pipeline.units.stage import AnyStage
 from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Worker
 
 
 class ListUnits(beam.PTransform):
-    """PBegin → PCollection[Unit]: the units that `publish_units` wrote to file `name`, with contents of this type."""
+    """PBegin → PCollection[Unit]: the units that `publish_units` wrote to file `name`, with contents of this type, or
+    `Listed` for long ones."""
 
     def __init__(self, stage: AnyStage, name: str, content: type) -> None:
         super().__init__()
@@ -37,9 +38,11 @@ class ListUnits(beam.PTransform):
 
 
 @no_annotations  # Beam would take the type variables for types of elements.
-def _read_units(_: bytes, stage: AnyStage, name: str, content: type[Content]) -> Iterator[Unit[Content]]:
+def _read_units(
+    _: bytes, stage: AnyStage, name: str, content: type[Content]
+) -> Iterator[Unit[Content | Listed[Content]]]:
     check_under_way(stage)
-    return read_units(stage, name, content)
+    return each_unit(stage, name, content)
 
 
 class DoUnits(beam.PTransform):

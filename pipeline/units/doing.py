@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from vlmixer.artifacts import files
+from vlmixer.pipeline.units.listing import Listed, with_content
 from vlmixer.pipeline.units.results import publish_result
 from vlmixer.pipeline.units.stage import AnyStage
 from vlmixer.pipeline.units.timing import UnitTime, clock, record
@@ -14,7 +15,10 @@ from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Wor
 
 
 def do_unit(
-    stage: AnyStage, worker: Worker[Content, Resource], unit: Unit[Content], load: Callable[[], Resource]
+    stage: AnyStage,
+    worker: Worker[Content, Resource],
+    unit: Unit[Content | Listed[Content]],
+    load: Callable[[], Resource],
 ) -> UnitResult[Any] | None:
     """Do the unit and publish its result, unless it has one: a runner that retries may send a unit twice.
 
@@ -28,7 +32,7 @@ def do_unit(
     if files.has_file(stage.stats(unit.name)):
         return None
     loaded = clock()
-    result = worker.run(unit, resource)
+    result = worker.run(with_content(stage, unit), resource)
     publish_result(stage, unit, result)
     pa.default_memory_pool().release_unused()  # or what one unit needed is held while the next one needs as much again
     # The clock takes away waiting, as the system reports it: a little too much for the shortest times.

@@ -1,5 +1,6 @@
 """The jobs that Dataflow would get: what holds for all of their graphs, and what docs/dataflow.md says of them."""
 
+import pickle
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -39,7 +40,7 @@ from vlmixer.pipeline.jobs.detect import DetectRegions, machine_hints
 from vlmixer.pipeline.jobs.do_units import ListUnits
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.text.units import Candidates
-from vlmixer.pipeline.units.listing import publish_units, read_units
+from vlmixer.pipeline.units.listing import Listed, each_unit, publish_units, read_units, with_content
 from vlmixer.pipeline.units.stage import Stage
 from vlmixer.pipeline.units.unit import Unit
 
@@ -228,6 +229,17 @@ def test_units_are_read_back_as_they_were(tmp_path):
     ):
         assert list(read_units(stage, publish_units(stage, units), content)) == units
     assert publish_units(stage, units) == publish_units(stage, units)
+
+
+def test_a_long_content_stays_in_the_list_until_its_unit_is_done(tmp_path):
+    stage = Stage(DETECT, str(tmp_path))
+    kind = tuple[SurveyRows, ...]
+    units = [Unit("short", ()), Unit("long", tuple(SurveyRows(f"é{n}.parquet", 0, n) for n in range(500)))]
+    short, long = each_unit(stage, publish_units(stage, units), kind)
+    assert short == units[0]
+    assert isinstance(long.content, Listed)
+    assert len(pickle.dumps(long)) < 500
+    assert [with_content(stage, unit) for unit in (short, long)] == units
 
 
 def test_job_names_are_what_dataflow_takes():
