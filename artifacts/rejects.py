@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -111,7 +112,7 @@ class RejectLog:
             # Keys and details may quote files and other software; what UTF-8 cannot encode becomes question marks.
             self._keep(Reject(source, encodable(str(key)), reason, encodable(detail[:300])))
 
-    def add_each(self, source: str, keys: Sequence[object], reason: str) -> None:
+    def add_each(self, source: str, keys: Sequence[object] | np.ndarray, reason: str) -> None:
         """Record many inputs that are not used, as `add` would."""
         for key in keys:
             self.add(source, key, reason)
@@ -218,7 +219,7 @@ class RejectFile(RejectLog):
         self._seen[source, reason] += 1
         return self._seen[source, reason] <= self._most
 
-    def add_each(self, source: str, keys: Sequence[object], reason: str) -> None:
+    def add_each(self, source: str, keys: Sequence[object] | np.ndarray, reason: str) -> None:
         listed = len(keys)
         if reason in VOLUMINOUS and not self._list_all:
             listed = min(max(self._most - self._seen[source, reason], 0), len(keys))

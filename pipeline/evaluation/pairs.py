@@ -17,8 +17,9 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.json_stream import BrokenJson, json_records
 from vlmixer.pipeline.evaluation.pair_tables import is_table, read_table
-from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, BlankLines, TextSlice
 from vlmixer.pipeline.text.readers.json_list import is_json_lines
+from vlmixer.pipeline.text.readers.lines import lines
 from vlmixer.pipeline.text.readers.packing import ERRORS, head_of, unpack, unpacked_name
 
 LINE = '{"image": name, "captions": [text, …]}'
@@ -167,13 +168,20 @@ def place_of(name: str, list_path: str, folder: str | None = None) -> str:
 
 def json_lines(path: str, expected: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number from 1, object) of each line that is not blank. expected: what a line is. Raises CallError for others."""
+    number = 0
     with files.open_read(path) as file:
-        for number, data in enumerate(unpack(path, file), 1):
-            line = data.decode("utf-8-sig" if number == 1 else "utf-8")
-            if not line.strip():
+        for _, line in lines(TextSlice(path, files.size(path)), file):
+            if isinstance(line, BlankLines):
+                number += len(line.positions)
+                continue
+            number += 1
+            if line is None:
+                raise CallError(f"{path}, line {number}: expected {expected}, found more than {MAX_LINE_BYTES:,} bytes")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            if not text.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = json.loads(text)
             except (ValueError, RecursionError) as error:
                 raise CallError(f"{path}, line {number}: expected {expected}: {error}") from None
             if not isinstance(record, dict):
@@ -188,8 +196,8 @@ def _entries(path: str, counts: Counter[str]) -> tuple[bool, Iterator[_Entry]]:
     items = iter(()) if _is_lines(path) else _stream(path, "images")
     first = next(items, None)
     if first is None:  # JSON lines, or a single line of them
-        lines = json_lines(path, LINE)
-        return False, (_entry(record, f"{path}, line {number}") for number, record in lines)
+        records = json_lines(path, LINE)
+        return False, (_entry(record, f"{path}, line {number}") for number, record in records)
     items = chain([first], items)
     found = first if isinstance(first, dict) else {}
     if "sentences" in found:

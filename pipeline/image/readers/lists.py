@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import IO, Any
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
@@ -21,6 +21,8 @@ from vlmixer.pipeline.image.readers.base import (
 from vlmixer.pipeline.image.readers.image_files import FILES_PER_PIECE, URLS_PER_PIECE, FileReader, with_digest
 from vlmixer.pipeline.image.readers.parquet import URL_TABLE, rows_of
 from vlmixer.pipeline.image.readers.records import URL_FIELDS, provenance
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, BlankLines, TextSlice
+from vlmixer.pipeline.text.readers.lines import lines
 
 ENDINGS = (".txt", ".jsonl", ".ndjson")
 PATH_FIELDS = ("path", "image", "file_name", "filename", "file", "filepath")
@@ -45,19 +47,20 @@ class ListReader:
 
     def _cut(self, file: InputFile) -> list[InputPiece]:
         """Runs of lines, by the bytes at which they begin."""
-        cuts, at, seen = [0], 0, 0
+        cuts, seen = [0], 0
         try:
-            with files.open_read(file.name) as lines:
-                for line in lines:
-                    at, seen = at + len(line), seen + 1
-                    if seen == (self.urls_per_piece if b"://" in line else self.paths_per_piece):
+            with files.open_read(file.name) as opened:
+                for at, line in _lines(opened, file):
+                    if seen >= (self.urls_per_piece if line and b"://" in line else self.paths_per_piece):
                         cuts.append(at)
                         seen = 0
+                    seen += 1
+                end = opened.tell()
         except OSError as error:
             return [unreadable_piece(self.format, file, "unreadable_file", f"{type(error).__name__}: {error}")]
-        if not at:
+        if not end:
             return [unreadable_piece(self.format, file, "empty_file")]
-        return [InputPiece(self.format, (file,), start, stop) for start, stop in pairwise([*cuts, at]) if stop > start]
+        return [InputPiece(self.format, (file,), start, stop) for start, stop in pairwise([*cuts, end])]
 
     def count(self, piece: InputPiece) -> None:
         return None
@@ -114,22 +117,27 @@ def is_list(name: str) -> bool:
     return name.lower().endswith(ENDINGS)
 
 
+def _lines(opened: IO[bytes], file: InputFile, start: int = 0, stop: int = -1) -> Iterator[tuple[int, bytes | None]]:
+    """(position, line) for the lines that begin at bytes start … stop-1 and are not blank. None: a line that is longer
+    than any name."""
+    for position, line in lines(TextSlice(file.name, file.size, start, stop), opened):
+        if not isinstance(line, BlankLines) and (line is None or line.strip()):
+            yield position, line
+
+
 def _entries(piece: InputPiece) -> Iterator[ImageRef]:
     (file,) = piece.files
     name = file.name
     folder = name.rpartition("/")[0]
     as_json = not name.lower().endswith(".txt")
-    with files.open_read(name) as lines:
-        lines.seek(piece.start)
-        at = piece.start
-        while at < piece.stop and (line := lines.readline()):
-            position, at = at, at + len(line)
-            text = line.strip()
-            if not text:
-                continue
+    with files.open_read(name) as opened:
+        for position, line in _lines(opened, file, piece.start, piece.stop):
             ref = ImageRef(name, f"byte {position}", order=(file.number, position))
+            if line is None:
+                yield replace(ref, reason="too_long", detail=f"a line of more than {MAX_LINE_BYTES:,} bytes")
+                continue
             try:
-                where, url, rights = _entry(text.decode("utf-8-sig"), as_json)
+                where, url, rights = _entry(line.strip().decode("utf-8-sig"), as_json)
                 where.encode()  # JSON can name characters that no file name has
             except UnicodeDecodeError as error:
                 yield replace(ref, reason="not_utf8", detail=str(error))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple, Protocol
 
+import numpy as np
+
 MAX_LINE_BYTES = 1 << 20
 """Longer lines, paragraphs and documents are rejected. A reader never holds more than this of one."""
 
@@ -53,9 +55,9 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class BlankLines:
-    """Blank lines that follow one another, by their positions. A file may have hundreds of millions."""
+    """Blank lines that follow one another, by their positions, (n,) int64. A file may have hundreds of millions."""
 
-    positions: range
+    positions: np.ndarray
 
 
 class Record(NamedTuple):

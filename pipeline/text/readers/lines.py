@@ -1,16 +1,15 @@
 """The lines and paragraphs of a slice of a file, packed or not, each with the byte at which it begins."""
 
-import re
 from collections.abc import Iterator
 from typing import IO
+
+import numpy as np
 
 from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, BlankLines, TextSlice
 from vlmixer.pipeline.text.readers.packing import unpack
 
 FEW_BLANK = 16
 """So many blank lines are read one by one. Those that follow them are read together."""
-_BLANK = {b"\n": re.compile(rb"\n*"), b"\r\n": re.compile(rb"(?:\r\n)*")}
-"""By the end of the line before: empty lines."""
 
 Line = bytes | BlankLines | None
 
@@ -22,7 +21,7 @@ def lines(text_slice: TextSlice, file: IO[bytes], limit: int = MAX_LINE_BYTES) -
         if 0 <= end <= position:
             return
         if isinstance(line, BlankLines) and 0 <= end <= line.positions[-1]:
-            yield position, BlankLines(range(position, end, line.positions.step))
+            yield position, BlankLines(line.positions[line.positions < end])
             return
         yield position, line
 
@@ -80,18 +79,21 @@ def _lines_from(text_slice: TextSlice, file: IO[bytes], limit: int) -> Iterator[
         if len(line) > limit and not line.endswith(b"\n"):
             position += _skip_line(stream, limit)
             yield begin, None
-        else:
-            yield begin, line.rstrip(b"\r\n")
-        blank = blank + 1 if len(line) <= 2 and line in _BLANK else 0
-        if blank >= FEW_BLANK and (size := _skip_blank(stream, line)):
-            yield position, BlankLines(range(position, position + size, len(line)))
-            position += size
+            blank = 0
+            continue
+        yield begin, line.rstrip(b"\r\n")
+        blank = blank + 1 if line.isspace() else 0
+        if blank >= FEW_BLANK and (skipped := _blank_lines(stream, limit)):
+            ends = np.flatnonzero(np.frombuffer(skipped, np.uint8) == ord("\n")) + 1
+            yield position, BlankLines(position + np.append(0, ends[:-1]))
+            position += len(skipped)
 
 
-def _skip_blank(stream: IO[bytes], end: bytes) -> int:
-    """Skip the blank lines that are next in the stream's buffer, with this line end; returns how many bytes."""
-    found = _BLANK[end].match(stream.peek(1))  # type: ignore[attr-defined]  # files and what `unpack` gives have it
-    return len(stream.read(found.end())) if found else 0
+def _blank_lines(stream: IO[bytes], limit: int) -> bytes:
+    """Read the blank lines that are next in the stream's buffer. They have no more than `limit` bytes together."""
+    ready: bytes = stream.peek(1)[:limit]  # type: ignore[attr-defined]  # files and what `unpack` gives have it
+    white = len(ready) - len(ready.lstrip())
+    return stream.read(ready.rfind(b"\n", 0, white) + 1)
 
 
 def _skip_line(stream: IO[bytes], limit: int) -> int:

@@ -117,7 +117,7 @@ class SentenceReader:
         with files.open_read(text_slice.name) as file:
             try:
                 for record in self._records(text_slice, file):
-                    records += 1
+                    records += len(record.content.positions) if isinstance(record.content, BlankLines) else 1
                     # All are counted, also those that are not wanted any more; but a record may have millions.
                     found = [sentence.text for sentence in islice(self._sentences_of(text_slice.name, record), limit)]
                     texts += found[: limit - len(texts)]

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, ReadOptions, Record, TextSlice, Unusable
 from vlmixer.pipeline.text.readers.fields import column_number, suggested_column
 from vlmixer.pipeline.text.readers.packing import head_of, unpack
 from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, delimiter_of
@@ -31,7 +31,7 @@ class TextTable:
         # Invalid UTF-8 becomes lone surrogates, which spoil only the row that holds them.
         text = io.TextIOWrapper(unpack(text_slice.name, file), "utf-8-sig", "surrogateescape", newline="")
         try:
-            yield from self._records(_lines(text, options.max_line_bytes), delimiter, head, options)
+            yield from self._records(table_lines(text, options.max_line_bytes), delimiter, head, options)
         finally:
             text.detach()  # else it closes the file
 
@@ -53,18 +53,24 @@ class TextTable:
             yield Record(-1, Unusable("missing_field", detail))
             return
         for number, row in enumerate(rows):
-            if row:
+            if not is_blank(row):
                 yield Record(number, _cell(row, header.index(options.field), len(header)))
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         raise NotImplementedError("tables are not split")
 
 
-def _lines(text: IO[str], longest: int) -> Iterator[str]:
+def table_lines(text: IO[str], longest: int = MAX_LINE_BYTES) -> Iterator[str]:
+    """The lines of a table with their ends. Raises csv.Error at one of more than `longest` characters."""
     while line := text.readline(longest + 1):
         if len(line) > longest:
             raise csv.Error(f"a line of more than {longest:,} characters")
         yield line
+
+
+def is_blank(row: Sequence[str]) -> bool:
+    """Whether the row of a table is a line of nothing but white space."""
+    return not row or (len(row) == 1 and not row[0].strip())
 
 
 def refusal(head: bytes, delimiter: str) -> str:

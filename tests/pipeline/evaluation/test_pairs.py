@@ -125,7 +125,7 @@ def test_lines_with_splits_are_all_read_unless_one_is_named(photos):
 @pytest.mark.parametrize(
     ("name", "content"),
     [("results_20130124.token", "a.jpg#0\tone\na.jpg#1\ttwo, or more\n\nb.jpg#0\tthree\r\n"),
-     ("captions.txt", 'image,caption\na.jpg,one\na.jpg,"two, or more"\nb.jpg,three\n'),
+     ("captions.txt", 'image,caption\na.jpg,one\n \n\na.jpg,"two, or more"\nb.jpg,three\n'),
      ("results.csv", "image_name| comment_number| comment\na.jpg| 0| one\na.jpg| 1| two, or more\nb.jpg| 0| three\n"),
      ("flickr.csv", '\ufeffraw,sentids,split,filename\n"[""one"", ""two, or more""]","[0, 1]",test,a.jpg\n'
                     '"[""three""]",[2],test,b.jpg\n')],
@@ -151,6 +151,10 @@ def test_a_split_of_a_table(photos):
      ("list.csv", "image,caption\n,one", "list.csv, row 1: 2 cells"),
      ("list.jsonl", '{"image": "a.jpg", "captions": [7]}', r"list.jsonl, line 1: expected \{\"image\": name"),
      ("list.jsonl", "\n[1]", "line 2: expected .*, found list"),
+     ("list.jsonl", " \n" * 9999 + "[1]", "line 10000: expected .*, found list"),
+     ("list.jsonl", "\n" + "x" * 2_000_000, "line 2: expected .*, found more than 1,048,576 bytes"),
+     ("list.token", "a.jpg#0\tone\n" + "b" * 2_000_000, "line 2: expected NAME"),
+     ("list.csv", "image,caption\na.jpg," + "b" * 2_000_000, "line 1: not a row of a table: a line of more than 1,048"),
      ("list.txt", "a.jpg\ta dog", "list.txt, line 1: expected"),
      ("list.json", '[{"image": "a.jpg", "caption": "one"}, {"image": "b.jpg"}]', "item 1: expected"),
      ("list.json", '["a.jpg"]', "item 0: expected"),

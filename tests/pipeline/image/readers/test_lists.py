@@ -7,6 +7,7 @@ from tests.pipeline.image.readers.made import bytes_of, jpeg, refs
 
 from vlmixer.pipeline.image.readers.corpus import plan, survey
 from vlmixer.pipeline.image.readers.lists import ListReader
+from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
 
 
 def test_lists_of_paths_and_urls(tmp_path):
@@ -54,6 +55,27 @@ def test_long_lists_are_cut_and_nothing_is_lost(tmp_path):
     assert len(plan([str(tmp_path / "list.txt")], readers).pieces) == 8
     found = refs(tmp_path / "list.txt", readers=readers)
     assert [os.path.basename(ref.source) for ref in found] == [f"{number}.jpg" for number in range(50)]
+
+
+def test_many_blank_lines_are_no_work(tmp_path):
+    blank = b"\n \n\t\r\n" * 10_000
+    (tmp_path / "list.txt").write_bytes(b"0.jpg\n" + blank + b"1.jpg\n2.jpg\n" + blank)
+    readers = (ListReader(paths_per_piece=2),)
+    assert len(plan([str(tmp_path / "list.txt")], readers).pieces) == 2
+    found = refs(tmp_path / "list.txt", readers=readers)
+    assert [os.path.basename(ref.source) for ref in found] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert found[2].order[1] == found[1].order[1] + 6 == 6 + len(blank) + 6
+
+
+def test_urls_are_few_in_a_piece_after_many_paths(tmp_path):
+    (tmp_path / "list.txt").write_text("".join(f"{number}.jpg\n" for number in range(6)) + "memory://a\n" * 7)
+    readers = (ListReader(paths_per_piece=7, urls_per_piece=3),)
+    assert len(plan([str(tmp_path / "list.txt")], readers).pieces) == 4
+
+
+def test_a_line_longer_than_any_name_is_rejected(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"x" * (MAX_LINE_BYTES + 1) + b"\nb.jpg\n")
+    assert [(ref.key, ref.reason) for ref in refs(tmp_path / "list.txt")] == [("byte 0", "too_long"), ("", "")]
 
 
 def test_an_empty_list(tmp_path):

@@ -113,9 +113,9 @@ def test_a_window_as_long_as_zstd_writes(read):
 
 
 def test_rows_that_are_not_like_the_header(read):
-    result = read("a.csv", b'n,caption\n1,one\n2\n\n3,"two, ""quoted"" and\nlong"\n4,caf\xe9\n')
+    result = read("a.csv", b'n,caption\n1,one\n2\n\n \t\n3,"two, ""quoted"" and\nlong"\n4,caf\xe9\n')
     assert result.texts == ["one", 'two, "quoted" and\nlong']
-    assert result.rejects == [("1", "missing_field"), ("4", "not_utf8")]
+    assert result.rejects == [("1", "missing_field"), ("5", "not_utf8")]
 
 
 def test_a_layout_is_the_same_in_every_slice_of_a_file(tmp_path):
