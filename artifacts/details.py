@@ -4,7 +4,7 @@ The keys of `details` in manifest.json are the fields of these types; docs/on-di
 reads or writes these keys. artifacts/stages.py says which type belongs to which stage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
@@ -146,7 +146,7 @@ def to_json(record: Any) -> Any:
         }
     if isinstance(record, Mapping):
         return {key: to_json(value) for key, value in record.items()}
-    return [to_json(value) for value in record] if isinstance(record, list | tuple) else record
+    return [to_json(value) for value in record] if isinstance(record, Sequence) else record
 
 
 _PLAIN = (str, int, float, bool)

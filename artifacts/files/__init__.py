@@ -7,8 +7,9 @@ a local temporary file and uploaded at once.
 Listings are never cached, because other processes write to the same store.
 """
 
+from vlmixer.artifacts.files.listed import FileStat, FileStats, NamesAndSizes, Strings, in_order, stamp
 from vlmixer.artifacts.files.paths import absolute, is_url, join, parent
-from vlmixer.artifacts.files.patterns import RESULTS, FileStat, NamesAndSizes, expand, stamp
+from vlmixer.artifacts.files.patterns import RESULTS, expand
 from vlmixer.artifacts.files.reading import (
     beside,
     exists,
@@ -46,7 +47,9 @@ __all__ = [
     "RESULTS",
     "TEMPORARY",
     "FileStat",
+    "FileStats",
     "NamesAndSizes",
+    "Strings",
     "absolute",
     "beside",
     "create",
@@ -55,6 +58,7 @@ __all__ = [
     "fetched",
     "fingerprint",
     "has_file",
+    "in_order",
     "is_folder",
     "is_temporary",
     "is_url",

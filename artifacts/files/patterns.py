@@ -9,41 +9,16 @@ in a circle come to an end.
 import glob
 import os
 import uuid
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.files.listed import FileStat, FileStats, Strings, in_order
 from vlmixer.artifacts.files.paths import absolute, is_url, join, scheme
 from vlmixer.artifacts.files.stores import NO_BUCKET, OBJECT_STORES, allowed, reaching
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """A file's name (as listed) and its size in bytes. `stamp` changes when the file does: see `stamp`."""
-
-    name: str
-    size: int
-    stamp: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True)
-class NamesAndSizes(Collection[dict[str, Any]]):
-    """What a plan knows of files: {"name", "size"} each, made while one reads, since many would take much memory."""
-
-    stats: Sequence[FileStat]
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return ({"name": entry.name, "size": entry.size} for entry in self.stats)
-
-    def __len__(self) -> int:
-        return len(self.stats)
-
-    def __contains__(self, entry: object) -> bool:
-        return any(entry == own for own in self)
-
-
-def expand(patterns: list[str] | tuple[str, ...], *, key: str, out: str = "") -> list[FileStat]:
+def expand(patterns: list[str] | tuple[str, ...], *, key: str, out: str = "") -> FileStats:
     """The files that `patterns` match, sorted within a pattern, each once. A folder stands for all files below it.
 
     out: an output folder. What it holds of a run is left out, unless a pattern begins there.
@@ -51,23 +26,23 @@ def expand(patterns: list[str] | tuple[str, ...], *, key: str, out: str = "") ->
     Raises CallError, naming the config `key`, if a pattern matches nothing, a name is not valid UTF-8, or the store
     of a URL is unknown or does not answer.
     """
-    found: dict[str, FileStat] = {}
+    found = FileStats.of()
     for pattern in patterns:
         try:
             matches = _matches(pattern)
         except OSError as error:
             raise CallError(f"{key}: {pattern!r} cannot be read ({error.strerror or error}).") from None
+        except UnicodeEncodeError as error:  # Python shows bytes that are not valid UTF-8 as lone surrogates.
+            raise CallError(f"{key}: the name of the file {error.object!r} is not valid UTF-8. Rename it.") from None
         if not matches:
             raise CallError(
                 f"{key}: nothing matches {pattern!r} (relative paths start at {os.getcwd()}). "
                 "Give existing files, folders or globs."
             )
-        for match in matches:
-            if not _is_utf8(match.name):
-                raise CallError(f"{key}: the name of the file {match.name!r} is not valid UTF-8. Rename it.")
-            if not (out and _is_result(match.name, out) and not _is_result(pattern, out)):
-                found[match.name] = match
-    return list(found.values())
+        if out and not _is_result(pattern, out):
+            matches = matches.where(lambda name: not _is_result(name, out))
+        found = found.with_more(matches)
+    return found
 
 
 RESULTS = frozenset(
@@ -83,20 +58,6 @@ def _is_result(name: str, out: str) -> bool:
     return inside != absolute(name) and inside.partition("/")[0] in RESULTS
 
 
-def stamp(path: str) -> str:
-    """What changes when a local file does: its size and the time of its last change. "" if there is none, and for URLs.
-
-    Two files of one stamp may differ only if somebody set the time back.
-    """
-    if is_url(path):
-        return ""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # or a NUL byte in the name
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns}"
-
-
 def _stamp_of(info: dict[str, Any]) -> str:
     """The stamp of an object, from what its store says about it: the hash of its content, or the time of its upload."""
     known = (info.get(name) for name in ("etag", "ETag", "md5Hash", "content_md5", "updated", "LastModified",
@@ -104,51 +65,43 @@ def _stamp_of(info: dict[str, Any]) -> str:
     return f"{info.get('size')} {next((value for value in known if value), '')}"
 
 
-def _is_utf8(name: str) -> bool:
-    """Python shows bytes of a name that are not valid UTF-8 as lone surrogates, which no output file can hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _matches(pattern: str) -> list[FileStat]:
+def _matches(pattern: str) -> FileStats:
     if not is_url(pattern):
         pattern = os.path.expanduser(pattern)
         literal = os.path.exists(pattern)
         paths = [pattern] if literal else _globbed(_literal_folders(pattern))
-        files: list[str] = []
-        entered: set[str] = set()
-        for path in sorted(paths):
-            # A folder that matches a glob such as *.jpg is passed on, to be rejected as a photo.
-            if not (os.path.isdir(path) and (literal or pattern.endswith("*"))):
-                files.append(path)
-            elif literal or "**" not in pattern:
-                files += _files_below(path, entered)
-        # A broken link has no size. It is passed on, to be rejected when it is read.
-        return [_local(path) for path in files]
+        return FileStats.local(Strings(_files_of(in_order(paths), pattern, literal=literal)))
     with reaching(pattern) as (filesystem, inner), allowed(pattern, "list files"):
         try:
             info = filesystem.info(inner)
         except FileNotFoundError:
             info = None
         if info is not None and info["type"] == "file":
-            return [FileStat(filesystem.unstrip_protocol(inner), int(info["size"] or 0), _stamp_of(info))]
+            return FileStats.of([_stat_of(filesystem, inner, info)])
         wanted = filesystem.glob if glob.has_magic(inner) and info is None else filesystem.find
         found = [
-            FileStat(filesystem.unstrip_protocol(name), int(info["size"] or 0), _stamp_of(info))
+            _stat_of(filesystem, name, info)
             for name, info in sorted(wanted(inner, detail=True).items())
             if info["type"] == "file"
         ]
         if not found and scheme(pattern) in OBJECT_STORES:
             _want_bucket(filesystem, inner)
-        return found
+        return FileStats.of(found)
 
 
-def _local(path: str) -> FileStat:
-    found = stamp(path)
-    return FileStat(path, int(found.partition(" ")[0] or 0), found)
+def _files_of(paths: Iterable[str], pattern: str, *, literal: bool) -> Iterator[str]:
+    """The files of matches: they themselves, or what is below them. literal: the pattern is itself the match."""
+    entered: set[str] = set()
+    for path in paths:
+        # A folder that matches a glob such as *.jpg is passed on, to be rejected as a photo.
+        if not (os.path.isdir(path) and (literal or pattern.endswith("*"))):
+            yield path  # also a link without a target, to be rejected when it is read
+        elif literal or "**" not in pattern:
+            yield from _files_below(path, entered)
+
+
+def _stat_of(filesystem: Any, name: str, info: dict[str, Any]) -> FileStat:
+    return FileStat(filesystem.unstrip_protocol(name), int(info["size"] or 0), _stamp_of(info))
 
 
 def _literal_folders(pattern: str) -> str:
@@ -161,28 +114,29 @@ def _literal_folders(pattern: str) -> str:
     return pattern
 
 
-def _globbed(pattern: str, entered: Sequence[set[str]] = ()) -> list[str]:
-    """What `glob.glob` finds with `recursive`, but for folders that links lead to again: they are entered once.
+def _globbed(pattern: str, entered: Sequence[set[str]] = ()) -> Iterator[str]:
+    """What `glob.glob` finds with `recursive`, but for folders that links lead to again: they are entered once. Some
+    names may come twice.
 
     entered: by each `**` of the pattern, in this and in earlier calls; () at first.
     """
     parts = pattern.split("/")
     if "**" not in parts:
-        return glob.glob(pattern)
+        yield from glob.glob(pattern)
+        return
     at = parts.index("**")
     rest = "/".join(parts[at + 1 :]) or "*"
     start = "/".join(parts[:at])
-    found: dict[str, None] = {}
     own, *inner = entered or [set() for part in parts if part == "**"]
     for base in sorted(glob.glob(f"{start}/")) if at else ["."]:
         for where, _ in _walked(base.rstrip("/") or "/", own, hidden=False):
-            found |= dict.fromkeys(_globbed(join(glob.escape(where), rest), inner))
-    return list(found) if at else [name.removeprefix("./") for name in found]
+            for name in _globbed(join(glob.escape(where), rest), inner):
+                yield name if at else name.removeprefix("./")
 
 
-def _files_below(folder: str, entered: set[str]) -> list[str]:
+def _files_below(folder: str, entered: set[str]) -> Strings:
     """The files below a folder, through links, sorted. Folders that were `entered` already are passed over."""
-    return sorted(join(where, name) for where, names in _walked(folder, entered) for name in names)
+    return in_order(join(where, name) for where, names in _walked(folder, entered) for name in names)
 
 
 def _walked(folder: str, entered: set[str], *, hidden: bool = True) -> Iterator[tuple[str, list[str]]]:

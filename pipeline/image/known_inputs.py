@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from typing import Any
 
+import numpy as np
+
 from vlmixer.artifacts import files
 from vlmixer.artifacts.parquet import open_parquet
 from vlmixer.pipeline.image.readers.base import (
     FILES,
-    LIST,
     ImageCorpus,
     ImageRef,
     InputPiece,
@@ -24,7 +25,6 @@ from vlmixer.pipeline.image.readers.base import (
     with_name_digest,
 )
 from vlmixer.pipeline.image.readers.corpus import survey
-from vlmixer.pipeline.image.readers.parquet import URL_TABLE
 from vlmixer.pipeline.image.readers.records import read_provenance
 from vlmixer.pipeline.image.recorded_inputs import HOLDERS, RecordedContents
 from vlmixer.pipeline.units.inputs import KnownInput
@@ -61,10 +61,14 @@ def known_files(surveyed: Iterable[tuple[InputPiece, str]], *, contents: bool) -
 
 def known_wholes(corpus: ImageCorpus) -> Iterator[KnownInput]:
     """The other local files, as they are now: lists of images, region features and boxes, and what belongs to them."""
-    names = {file.name for piece in corpus.pieces if piece.format in (LIST, URL_TABLE) for file in piece.files}
-    images = {file.name for piece in corpus.pieces if piece.format in (FILES, *HOLDERS) for file in piece.files}
-    names.update(entry.name for entry in corpus.inputs if entry.name not in images)
-    for name in sorted(names.difference(corpus.set_aside)):
+    read = np.zeros(len(corpus.inputs), bool)
+    for piece in corpus.pieces:
+        if piece.format in (FILES, *HOLDERS):
+            rows = corpus.inputs.names.find([file.name for file in piece.files])
+            read[rows[rows >= 0]] = True
+    for at in range(0, len(corpus.set_aside), ROWS_AT_ONCE):
+        read[corpus.inputs.names.find(corpus.set_aside[at : at + ROWS_AT_ONCE])] = True
+    for name in sorted(set(corpus.inputs.names.at(np.flatnonzero(~read)))):
         if not files.is_url(name):
             stamp = files.stamp(name)
             digest = _of_whole(name)
@@ -77,7 +81,7 @@ def same_content(corpus: ImageCorpus, known: KnownInput, recorded: RecordedConte
     is set aside and is no image's record, nothing but its name and size matters."""
     try:
         if not known.digest:
-            aside = known.name in corpus.set_aside and known.name not in _records(corpus)
+            aside = known.name in corpus.set_aside and known.name not in corpus.records
             return True if aside else recorded.same(known.name)
         if known.digest.startswith(RECORD):
             return _of_record(*(read_provenance(known.name) or ("", ""))) == known.digest
@@ -97,10 +101,6 @@ def _of_whole(name: str) -> bytes:
     for block in files.read_blocks(name):
         digest.update(block)
     return WHOLE + digest.digest()
-
-
-def _records(corpus: ImageCorpus) -> set[str]:
-    return {file.companion for piece in corpus.pieces if piece.format == FILES for file in piece.files}
 
 
 def _of_images(images: Iterable[list[Any]]) -> bytes:

@@ -8,6 +8,7 @@ the files that the stage was planned with.
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ SCHEMA = pa.schema(
 """docs/on-disk.md explains the columns."""
 _OF_UNIT = pa.schema([field for field in SCHEMA if field.name != UNIT])
 """Of a unit's own file."""
+INPUTS_AT_ONCE = 4096
 INPUTS_SCHEMA = pa.schema([pa.field("name", pa.string()), pa.field("size", pa.int64())])
 
 
@@ -119,8 +121,9 @@ def _write(writer: pq.ParquetWriter, held: list[pa.Table]) -> int:
 
 def write_inputs(folder: str, inputs: Collection[Mapping[str, Any]]) -> Output:
     """Write inputs.parquet to `folder`: the files of a plan (`Plan.inputs`)."""
-    names, sizes = ([entry[key] for entry in inputs] for key in ("name", "size"))
-    table = pa.table([names, sizes], schema=INPUTS_SCHEMA)
+    entries = iter(inputs)
+    parts = iter(lambda: list(islice(entries, INPUTS_AT_ONCE)), [])
+    table = pa.Table.from_batches((pa.RecordBatch.from_pylist(part, INPUTS_SCHEMA) for part in parts), INPUTS_SCHEMA)
     with files.publishing(files.join(folder, INPUTS)) as file:
         pq.write_table(table, file, compression="zstd", write_statistics=False)
     rows = len(table)

@@ -149,7 +149,9 @@ def run_tag(
     if earlier:
         check_extendable(manifest.read(earlier, TAG), plan, earlier)
         earlier = earlier if files.has_file(files.join(earlier, NOT_MEANT)) else ""  # of an older version
-    watched = InputFiles(inputs, lambda: find_inputs(config.text.inputs, out)[0], same_content)
+    watched = InputFiles(
+        files.FileStats.of(inputs), lambda: files.FileStats.of(find_inputs(config.text.inputs, out)[0]), same_content
+    )
     job = _Job(config, text, vocabulary, nlp, stage, engine, sizes)
     with preparing(stage, engine.share):
         alone = engine.share is None

@@ -1,5 +1,6 @@
 """What is about to be run: the config and the stages, with what several checks need of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -43,7 +44,7 @@ class Call:
         return load_vocabulary(self.config.vocabulary)
 
     @cached_property
-    def texts(self) -> list[FileStat]:
+    def texts(self) -> Sequence[FileStat]:
         """The text files. Raises CallError."""
         return find_inputs(self.config.text.inputs, self.config.out)[0]
 

@@ -79,11 +79,11 @@ def spacy_pipeline(call: Call) -> str:
 def image_inputs(call: Call) -> str:
     """Image files exist, and some of them can be decoded."""
     from vlmixer.pipeline.image.photos import ImageSource
-    from vlmixer.pipeline.image.readers.corpus import sample
+    from vlmixer.pipeline.image.readers.corpus import files_in, sample
 
     corpus = call.images
-    sizes = {file.name: file.size for piece in corpus.pieces for file in piece.files}
-    found = f"{len(sizes):,} files, {format_bytes(sum(sizes.values()))}"
+    number, size = files_in(corpus.pieces)
+    found = f"{number:,} files, {format_bytes(size)}"
     if call.config.images.detector.startswith(TSV):  # to list its lines is to read them all
         return f"region features: {found}"
     source = ImageSource(call.config.images.max_megapixels * 1e6)

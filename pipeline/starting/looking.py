@@ -16,7 +16,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.pipeline.image.formats import is_image_name
 from vlmixer.pipeline.image.readers import corpus
-from vlmixer.pipeline.image.readers.records import record_files
+from vlmixer.pipeline.image.readers.records import find_records
 from vlmixer.pipeline.text.readers.base import ReadOptions, TextSlice
 from vlmixer.pipeline.text.readers.fields import column_number
 from vlmixer.pipeline.text.readers.formats import OTHER, format_of, is_side_file
@@ -78,8 +78,9 @@ def look(folders: Sequence[str]) -> Found:
     for folder in folders:
         if not files.is_folder(folder):
             raise CallError(f"{folder}: not a folder. Give folders with captions and with photos.")
-        names = [entry.name for entry in files.expand([folder], key="init")]
-        records = set(record_files(set(names)).values())
+        names = files.expand([folder], key="init").names
+        rows = find_records(names)
+        records = set(names.at(rows[rows >= 0]))
         groups: dict[str, list[str]] = defaultdict(list)
         for name in names:
             if name not in records and (is_image_name(name) or not is_side_file(name)):

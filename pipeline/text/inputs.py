@@ -13,7 +13,7 @@ SHOWN = 3
 """Files that a line names."""
 
 
-def find_inputs(patterns: Sequence[str], out: str = "") -> tuple[list[FileStat], list[str]]:
+def find_inputs(patterns: Sequence[str], out: str = "") -> tuple[Sequence[FileStat], list[str]]:
     """The files to read, and the names of those that are set aside.
 
     Files of folders and globs whose names say that they hold no sentences (README.md …) are set aside, unless there

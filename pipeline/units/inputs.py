@@ -7,15 +7,17 @@ They are compared when a stage is resumed, when its results are used again, and 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from vlmixer.artifacts import files, memory, schemas
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.files import FileStat, FileStats
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.parquet import read_parquet
 from vlmixer.artifacts.unchanged import changed_while_running, listed
@@ -38,6 +40,9 @@ class KnownInput:
     digest: bytes = b""
 
 
+Named = TypeVar("Named", KnownInput, FileStat)
+
+
 @dataclass(frozen=True)
 class InputFiles:
     """The inputs of a stage.
@@ -46,8 +51,8 @@ class InputFiles:
     the content that the stage read; None if that cannot be told.
     """
 
-    found: Sequence[FileStat]
-    look_again: Callable[[], Sequence[FileStat]]
+    found: FileStats
+    look_again: Callable[[], FileStats]
     same_content: Callable[[Manifest, KnownInput], bool | None]
 
     def keep(self, stage: AnyStage, known: Iterable[KnownInput] = ()) -> None:
@@ -58,19 +63,26 @@ class InputFiles:
     def _all(self, known: Iterable[KnownInput], changed: list[str] | None = None) -> Iterator[KnownInput]:
         """Those that are known, then the rest of the inputs. changed: takes the names of other files whose stamps are
         no longer those that are known."""
-        left: dict[str, str | None] = {entry.name: entry.stamp for entry in self.found}
-        for entry in known:
-            if entry.name in left:
-                left[entry.name] = None
-            elif changed is not None and files.stamp(entry.name) != entry.stamp:
-                changed.append(entry.name)
-            yield entry
-        yield from (KnownInput(name, stamp) for name, stamp in left.items() if stamp is not None)
+        left = np.ones(len(self.found), bool)
+        known = iter(known)
+        while part := list(islice(known, ROWS_AT_ONCE)):
+            rows = self.found.names.find([entry.name for entry in part])
+            left[rows[rows >= 0]] = False
+            for entry, row in zip(part, rows, strict=True):
+                if row < 0 and changed is not None and files.stamp(entry.name) != entry.stamp:
+                    changed.append(entry.name)
+                yield entry
+        for begin in range(0, len(self.found), ROWS_AT_ONCE):
+            found = self.found[begin : begin + ROWS_AT_ONCE]
+            first = self.found.names.find([file.name for file in found])  # a file of boxes may be there twice
+            for row, file in enumerate(found, begin):
+                if left[row] and first[row - begin] == row:
+                    yield KnownInput(file.name, file.stamp)
 
     def changed(self, stage: AnyStage) -> list[str]:
         """The files that are not those that the stage was begun with; [] if nothing is known about them."""
         known = _read(stage)
-        return [] if known is None else [entry.name for entry in self._differing(known)]
+        return [] if known is None else [entry.name for entry in self._differing(_each(known))]
 
     def require_same(self, stage: AnyStage, finished: Manifest) -> None:
         """Raises PlanChanged if the finished stage's results are those of other inputs. Files whose stamps changed, or
@@ -78,8 +90,8 @@ class InputFiles:
         known = _read(stage)
         unknown = known is None
         if known is None:
-            known = [KnownInput(entry.name, "not known") for entry in self.found]
-        differing = self._differing(known)
+            known = pa.Table.from_batches(_batches(KnownInput(name, "not known") for name in self.found.names), SCHEMA)
+        differing = self._differing(_each(known))
         if not differing:
             return
         LOG.info(
@@ -112,11 +124,11 @@ class InputFiles:
                 stage.name,
                 listed([name for name, verdict in same.items() if verdict is None]),
             )
-        now = {entry.name: entry.stamp for entry in self.found}
         self.keep(
             stage,
-            [KnownInput(each.name, now.get(each.name) or files.stamp(each.name), each.digest) for each in known],
-        )
+            (KnownInput(each.name, now or files.stamp(each.name), each.digest)
+             for each, now in _with_stamps(self.found, _each(known))),
+        )  # fmt: skip
 
     def finish(self, stage: AnyStage, known: Iterable[KnownInput] = ()) -> None:
         """Raises UserError if a file was changed since the stage was planned. known: as for `keep`."""
@@ -130,19 +142,26 @@ class InputFiles:
         another stamp, or none, or there are files behind URLs, all are listed again."""
         if all(entry.stamp and files.stamp(entry.name) == entry.stamp for entry in self.found):
             return []
-        now = {entry.name: entry.stamp for entry in self.look_again()}
-        return [entry.name for entry in self.found if now.get(entry.name) != entry.stamp]
+        again = self.look_again()
+        return [entry.name for entry, now in _with_stamps(again, self.found) if now != entry.stamp]
 
-    def _differing(self, known: Sequence[KnownInput]) -> list[KnownInput]:
+    def _differing(self, known: Iterable[KnownInput]) -> list[KnownInput]:
         """Those that have another stamp now. A list may name files that are not among those found; of these, and of
         dropped inputs, those that are gone do not count."""
-        now = {entry.name: entry.stamp for entry in self.found}
         differing = []
-        for each in known:
-            stamp = now[each.name] if each.name in now else files.stamp(each.name) or each.stamp
-            if stamp != each.stamp:
+        for each, now in _with_stamps(self.found, known):
+            if (files.stamp(each.name) or each.stamp if now is None else now) != each.stamp:
                 differing.append(each)
         return differing
+
+
+def _with_stamps(found: FileStats, entries: Iterable[Named]) -> Iterator[tuple[Named, str | None]]:
+    """Each entry with the stamp of the file of its name; None if that is not among those found."""
+    entries = iter(entries)
+    while part := list(islice(entries, ROWS_AT_ONCE)):
+        rows = found.names.find([entry.name for entry in part])
+        for entry, row in zip(part, rows, strict=True):
+            yield entry, found.stamps[row] if row >= 0 else None
 
 
 def path(stage: AnyStage) -> str:
@@ -152,27 +171,37 @@ def path(stage: AnyStage) -> str:
 
 def leave_out(stage: AnyStage, gone: Callable[[str], bool]) -> None:
     """Remove the files with these names from what is known."""
-    known = _read(stage) or []
-    left = [entry for entry in known if not gone(entry.name)]
-    if len(left) < len(known):
-        _write(stage, iter(left))
+    known = _read(stage)
+    if known is not None and any(gone(entry.name) for entry in _each(known)):
+        _write(stage, (entry for entry in _each(known) if not gone(entry.name)))
 
 
-def _write(stage: AnyStage, rows: Iterator[KnownInput]) -> None:
+def _write(stage: AnyStage, rows: Iterable[KnownInput]) -> None:
     with schemas.writing_parquet(path(stage), SCHEMA) as writer:
-        while part := list(islice(rows, ROWS_AT_ONCE)):
-            columns = ([getattr(row, name) for row in part] for name in SCHEMA.names)
-            writer.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA))
+        for batch in _batches(rows):
+            writer.write_batch(batch)
     memory.give_back()
 
 
-def _read(stage: AnyStage) -> list[KnownInput] | None:
+def _batches(rows: Iterable[KnownInput]) -> Iterator[pa.RecordBatch]:
+    rows = iter(rows)
+    while part := list(islice(rows, ROWS_AT_ONCE)):
+        columns = [[getattr(row, name) for row in part] for name in SCHEMA.names]
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+        )
+
+
+def _read(stage: AnyStage) -> pa.Table | None:
     """What is known about the inputs; None if nothing is, because the file is missing or damaged."""
     try:
         with files.open_read(path(stage)) as file:
             table = read_parquet(file)
-        if not table.schema.equals(SCHEMA):
-            return None
-        return [KnownInput(**row) for row in table.to_pylist()]
+        return table if table.schema.equals(SCHEMA) else None
     except (OSError, pa.ArrowException):
         return None
+
+
+def _each(known: pa.Table) -> Iterator[KnownInput]:
+    for batch in known.to_batches(ROWS_AT_ONCE):
+        yield from (KnownInput(**row) for row in batch.to_pylist())

@@ -52,7 +52,7 @@ class BoxFiles:
             )
         return cls(pattern, **options)
 
-    def find(self) -> list[files.FileStat]:
+    def find(self) -> Sequence[files.FileStat]:
         """The files with boxes, and the one that names images and categories. Raises CallError."""
         found = files.expand([self.pattern], key=KEY)
         if self.annotations is None:

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 
 from vlmixer.artifacts import files
-from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.files import FileStats, Strings
 from vlmixer.artifacts.rng import stable_id
 
 FILES = "files"
@@ -53,7 +53,7 @@ class InputPiece:
     """
 
     format: str
-    files: tuple[InputFile, ...]
+    files: Sequence[InputFile]
     start: int = 0
     stop: int = 0
     photos: str = ""
@@ -63,11 +63,13 @@ class InputPiece:
 
 @dataclass(frozen=True)
 class ImageCorpus:
-    """The inputs as planned. set_aside: files that hold no images and are not meant to (records, statistics)."""
+    """The inputs as planned. set_aside: files that hold no images and are not meant to (records, statistics), sorted.
+    records: those of them that are of images."""
 
-    inputs: list[FileStat]
+    inputs: FileStats
     pieces: list[InputPiece]
-    set_aside: list[str]
+    set_aside: Strings
+    records: Strings
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,18 @@ READERS is the table of formats. To add a format, write its reader in a file of 
 here looks into the images, and nothing holds more than one of them in memory.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from itertools import groupby, islice
+
+import numpy as np
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.dropped import Dropped
 from vlmixer.artifacts.errors import CallError
-from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.files import FileStats
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.artifacts.unchanged import check_unchanged
@@ -29,8 +33,9 @@ from vlmixer.pipeline.image.readers.bookkeeping import bookkeeping_files, is_sid
 from vlmixer.pipeline.image.readers.features import FeatureReader
 from vlmixer.pipeline.image.readers.image_files import FileReader
 from vlmixer.pipeline.image.readers.lists import ListReader, UrlTableReader, is_list
+from vlmixer.pipeline.image.readers.loose import ImageFiles
 from vlmixer.pipeline.image.readers.parquet import ParquetReader
-from vlmixer.pipeline.image.readers.records import record_files
+from vlmixer.pipeline.image.readers.records import NO_RECORD, find_records
 from vlmixer.pipeline.image.readers.tars import TarReader
 
 NOTHING_DROPPED = Dropped()
@@ -61,47 +66,52 @@ def plan(
     Files in a folder, and matches of a glob that ends in *, count as images if their endings or their first bytes are
     those of images; others are set aside. Raises CallError for patterns that match no image, and for packed tars.
     """
-    found: dict[str, FileStat] = {}
-    lists: set[str] = set()
-    named: set[str] = set()
+    inputs, lists, named = FileStats.of(), set[str](), set[str]()
     for pattern in patterns:
         entries = files.expand([pattern], key="images.inputs", out=out)
-        entries = [entry for entry in entries if not without.has_image(ImageRef(entry.name).image_id)]
-        found.update((entry.name, entry) for entry in entries)
+        if without.images:
+            entries = entries.where(lambda name: not without.has_image(ImageRef(name).image_id))
+        inputs = inputs.with_more(entries)
         if is_list(pattern):  # other text files in a folder may be anything
-            lists |= {entry.name for entry in entries}
+            lists.update(entries.names)
         if not files.is_folder(pattern) and not pattern.endswith("*"):
-            named.update(entry.name for entry in entries if may_be_side_file(entry.name))
-    records = record_files(found)
-    set_aside = {name for name in (*records.values(), *bookkeeping_files(found)) if name in found}
-    inputs = list(found.values())
-    del found  # it takes a hundred bytes per file
+            named.update(filter(may_be_side_file, entries.names))
+    records = find_records(inputs.names)
+    aside = bookkeeping_files(inputs.names)
+    aside[records[records >= 0]] = True
     photos_reader: ImageReader | None = None
-    photos: list[InputFile] = []
+    photos = array("q")
     others: list[tuple[ImageReader, InputFile]] = []
     for number, entry in enumerate(inputs):
-        if entry.name in set_aside:
+        if aside[number]:
             continue
         reader = next(reader for reader in readers if reader.takes(entry.name, as_list=entry.name in lists))
         if reader.format == FILES and entry.name not in named and is_side_file(entry.name):
-            set_aside.add(entry.name)
-            continue
-        file = InputFile(number, entry.name, entry.size, records.get(entry.name, ""), entry.stamp)
-        if reader.format == FILES:
+            aside[number] = True
+        elif reader.format == FILES:
             photos_reader = reader
-            photos.append(file)
+            photos.append(number)
         else:
-            others.append((reader, file))
-    pieces = photos_reader.plan(photos) if photos_reader else []  # photos come first and are planned all together
+            others.append((reader, InputFile(number, entry.name, entry.size, stamp=entry.stamp)))
+    numbers = np.frombuffer(photos, np.int64)
+    loose = ImageFiles(inputs, numbers, records[numbers] != NO_RECORD)
+    # Photos come first and are planned all together.
+    pieces = photos_reader.plan(loose.in_order_of_hash()) if photos_reader else []
     for reader, group in groupby(others, key=lambda pair: pair[0]):
         pieces += reader.plan([file for _, file in group])
     if not pieces:
         raise CallError(
             f"images.inputs: no image among the {len(inputs)} files that match "
-            f"({', '.join(sorted(entry.name for entry in inputs)[:3])}, …). "
+            f"({', '.join(nsmallest(3, inputs.names))}, …). "
             "Files with other endings count only if their first bytes are those of an image."
         )
-    return ImageCorpus(inputs, pieces, sorted(set_aside))
+    of_photos = records[numbers]
+    return ImageCorpus(
+        inputs,
+        pieces,
+        set_aside=files.in_order(inputs.names.at(np.flatnonzero(aside))),
+        records=files.Strings(inputs.names.at(of_photos[of_photos >= 0])),
+    )
 
 
 def survey(piece: InputPiece, *, contents: bool, fetch: FetchPolicy = PATIENT) -> Iterator[ImageRef]:
@@ -185,8 +195,15 @@ def sample(corpus: ImageCorpus, most: int, max_pieces: int = 64) -> CorpusSample
         for piece, count in zip(pieces, counts, strict=True)
     ]
     holders = [piece for piece in pieces if not piece.reason and _BY_FORMAT[piece.format].holds_images]
-    sizes = {file.name: file.size for piece in holders for file in piece.files}
-    return CorpusSample(refs, sum(estimates), sum(sizes.values()), None not in counts)
+    return CorpusSample(refs, sum(estimates), files_in(holders)[1], None not in counts)
+
+
+def files_in(pieces: Sequence[InputPiece]) -> tuple[int, int]:
+    """The number of different files, and their bytes."""
+    cut = {piece.files[0].name: piece.files[0].size for piece in pieces if piece.format != FILES}
+    loose = [piece for piece in pieces if piece.format == FILES]
+    total = sum(file.size for piece in loose for file in piece.files)
+    return len(cut) + sum(len(piece.files) for piece in loose), sum(cut.values()) + total
 
 
 def _count(piece: InputPiece) -> int | None:

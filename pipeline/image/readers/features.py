@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.artifacts.files import FileStat
+from vlmixer.artifacts.files import FileStat, FileStats, Strings
 from vlmixer.pipeline.image.readers.base import (
     FILES,
     ImageCorpus,
@@ -120,7 +120,7 @@ def plan_features(pattern: str, predictions: str | None, photos: str = "") -> Im
             inputs.setdefault(beside, FileStat(beside, files.size(beside), files.stamp(beside)))
         file = InputFile(number, entry.name, entry.size, other, entry.stamp)
         pieces.append(InputPiece(FeatureReader.format, (file,), 0, entry.size, photos))
-    return ImageCorpus(list(inputs.values()), pieces, [])
+    return ImageCorpus(FileStats.of(inputs.values()), pieces, Strings(), Strings())
 
 
 def predictions_of(path: str, given: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Images that are files of their own: single files, folders and globs, in the order of a hash of their names."""
+"""Images that are files of their own: single files, folders and globs. loose.py has them in order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.files.http import PATIENT, FetchPolicy, NotFetched, fetch, is_web
-from vlmixer.artifacts.rng import stable_hash
 from vlmixer.pipeline.image.readers.base import (
     FILES,
     ImageRef,
@@ -43,10 +42,8 @@ class FileReader:
         return True
 
     def plan(self, inputs: Sequence[InputFile]) -> list[InputPiece]:
-        photos = sorted(inputs, key=lambda photo: photo.name)
-        photos.sort(key=lambda photo: stable_hash("image", photo.name))  # a key of both takes a tuple per photo
-        size = self.urls_per_piece if any(files.is_url(photo.name) for photo in photos) else self.files_per_piece
-        return [InputPiece(self.format, tuple(photos[at : at + size])) for at in range(0, len(photos), size)]
+        size = self.urls_per_piece if any(files.is_url(photo.name) for photo in inputs) else self.files_per_piece
+        return [InputPiece(self.format, inputs[at : at + size]) for at in range(0, len(inputs), size)]
 
     def count(self, piece: InputPiece) -> int:
         return len(piece.files)

@@ -2,8 +2,10 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from vlmixer.artifacts import files
 from vlmixer.pipeline.image.formats import ENDINGS
@@ -13,6 +15,8 @@ LICENSE_FIELDS = ("license", "licence", "license_url", "licence_url", "rights")
 STATUS_FIELDS = ("status", "error_message")
 """How img2dataset says that a download failed."""
 MAX_RECORD_BYTES = 1 << 20
+NO_RECORD, UNLISTED = -1, -2
+AT_ONCE = 4096
 
 
 def provenance(record: Any) -> tuple[str, str]:
@@ -52,14 +56,22 @@ def read_provenance(path: str) -> tuple[str, str] | None:
         return None
 
 
-def record_files(listed: Collection[str]) -> dict[str, str]:
-    """By image file, the .json file of the same name."""
-    found: dict[str, str] = {}
-    for name in listed:
-        stem, ending = os.path.splitext(name)
-        if ending[1:].lower() not in ENDINGS:
-            continue
-        record = f"{stem}.json"
-        if record in listed or (not files.is_url(name) and os.path.isfile(record)):
-            found[name] = record
+def record_of(name: str) -> str:
+    """The record of an image file, if it has one: the .json file of the same name."""
+    return f"{os.path.splitext(name)[0]}.json"
+
+
+def find_records(names: files.Strings) -> np.ndarray:
+    """For each file, the row of its record among the names; UNLISTED if the record is not among them but exists, and
+    NO_RECORD without. (n,) int64."""
+    found = np.full(len(names), NO_RECORD)
+    for begin in range(0, len(names), AT_ONCE):
+        part = names[begin : begin + AT_ONCE]
+        images = [at for at, name in enumerate(part) if os.path.splitext(name)[1][1:].lower() in ENDINGS]
+        records = [record_of(part[at]) for at in images]
+        rows = names.find(records)
+        for at in np.flatnonzero(rows == NO_RECORD):
+            if not files.is_url(records[at]) and os.path.isfile(records[at]):
+                rows[at] = UNLISTED
+        found[begin + np.array(images, np.int64)] = rows
     return found

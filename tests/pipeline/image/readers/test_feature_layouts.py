@@ -21,6 +21,7 @@ from tests.pipeline.image.readers.test_features import (
 from tests.pipeline.jobs.small_corpus import Corpus, run
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.artifacts.files import FileStats, Strings
 from vlmixer.pipeline.image.classes import read_class_names
 from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions, read_sizes
 from vlmixer.pipeline.image.plausibility import spread, wrong_features, wrong_numbers
@@ -151,7 +152,7 @@ def test_ids_that_several_photos_fit_are_refused():
         "0009.png",
     ]
     pieces = [InputPiece("files", tuple(InputFile(row, name) for row, name in enumerate(names)))]
-    found = photos_by_id(ImageCorpus([], pieces, []))
+    found = photos_by_id(ImageCorpus(FileStats.of(), pieces, Strings(), Strings()))
     assert found["7"] == ["a/7.jpg", "b/7.jpg"]
     assert found["42"] == names[2:4]
     assert found["COCO_val2014_000000000042"] == found["COCO_val2014_000000000042.jpg"] == names[3:4]
