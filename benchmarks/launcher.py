@@ -4,6 +4,7 @@
 
 The steps, each in a process of its own, over generated files in the formats of the stages:
 
+    files     `detect` lists N image files in folders, surveys them by their names, and notes what it read
     survey    after `detect` has surveyed N images: duplicates among them (one in a hundred), and the units of detection
     results   after `detect` has worked on N images: progress, and the manifest of its units' results
     manifests a later stage reads that manifest
@@ -14,15 +15,18 @@ The steps, each in a process of its own, over generated files in the formats of 
     bank-drop   `bank drop` of 100 images from a bank of N patches of 1,600 concepts
     bank-merge  `bank merge` of such a bank and itself: each patch is there twice
 
-Prints for each the launcher's processor seconds and largest memory, and the seconds by the clock. Files of a size are
+Prints for each the launcher's processor seconds, its largest memory, of which its own is without mapped pages, and the
+seconds by the clock. Files of a size are
 removed before the next one is made; 10 million images take 0.5 GB.
 """
 
 import argparse
+import os
 import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +41,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from benchmarks.generated_regions import REGIONS_PER_IMAGE, write_bank, write_regions
+from benchmarks.watching import memory_of
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.details import DetectorIdentity, RegionsDetails, to_json
@@ -49,28 +54,55 @@ from vlmixer.pipeline.config import ImageSettings, MixSettings, load_config
 from vlmixer.pipeline.image.parts import FoundRegions, with_regions
 from vlmixer.pipeline.image.photos import Content, MetImage
 from vlmixer.pipeline.image.readers.base import ImageRef, InputFile, InputPiece, with_name_digest
+from vlmixer.pipeline.image.readers.corpus import plan as plan_corpus
 from vlmixer.pipeline.image.readers.references import SURVEY_SCHEMA
-from vlmixer.pipeline.image.record import join_units, write_unit
-from vlmixer.pipeline.image.survey import DETECT_UNITS, SURVEY_UNITS, SurveyRows
+from vlmixer.pipeline.image.record import join_units, write_inputs, write_unit
+from vlmixer.pipeline.image.survey import DETECT_UNITS, PREPARATION, SURVEY_UNITS, SurveyRows
 from vlmixer.pipeline.image.survey import SIZES as DETECT_SIZES
 from vlmixer.pipeline.jobs.engine import Engine
 from vlmixer.pipeline.jobs.finish import Finish
 from vlmixer.pipeline.jobs.index import run_index
-from vlmixer.pipeline.jobs.survey import Surveyed, part_name, survey_images
+from vlmixer.pipeline.jobs.survey import Surveyed, part_name, survey_images, surveyed_files
 from vlmixer.pipeline.mix.units import plan_image_shards
 from vlmixer.pipeline.replacing.finding import find_images
 from vlmixer.pipeline.replacing.images import write_survey as write_remaining
 from vlmixer.pipeline.units.finishing import finish_stage, publish_known
+from vlmixer.pipeline.units.inputs import InputFiles
 from vlmixer.pipeline.units.listing import publish_units
 from vlmixer.pipeline.units.passes import count_units
-from vlmixer.pipeline.units.plan import Plan
+from vlmixer.pipeline.units.plan import Plan, begin_stage
 from vlmixer.pipeline.units.progress import progress
 from vlmixer.pipeline.units.stage import AnyStage, Stage
 from vlmixer.pipeline.units.unit import Unit, UnitResult
 
 IMAGES_PER_TAR = 50_000
+FILES_PER_FOLDER = 1000
 EQUAL = 100
 """One image in so many has the content of another one."""
+
+
+def write_files(out: str, images: int) -> None:
+    """OUT/photos with this many names of a few files."""
+    for begin in range(0, images, FILES_PER_FOLDER):
+        folder = Path(out, "photos", f"{begin // FILES_PER_FOLDER:05d}")
+        folder.mkdir(parents=True)
+        names = [folder / f"photo-{number:09d}.jpg" for number in range(begin, min(begin + FILES_PER_FOLDER, images))]
+        names[0].write_bytes(b"\xff\xd8\xff\xe0")
+        for name in names[1:]:
+            name.hardlink_to(names[0])
+
+
+def files_in_folders(out: str, images: int, engine: Engine) -> str:
+    """What the launcher does with the names of image files, from the first to the last."""
+    stage, photos = Stage(DETECT, out), [f"{out}/photos"]
+    corpus = plan_corpus(photos)
+    plan = Plan({}, files.NamesAndSizes(corpus.inputs), {})
+    watched = InputFiles(corpus.inputs, lambda: plan_corpus(photos).inputs, lambda *_: None)
+    begin_stage(stage, plan, overwrite=True, preparation=PREPARATION, inputs=watched)
+    units = survey_images(corpus.pieces, stage, engine, ImageSettings(drop_duplicates=False))
+    write_inputs(stage.folder, plan.inputs)
+    watched.finish(stage, surveyed_files(stage, corpus, contents=False))
+    return f"{len(units):,} units"
 
 
 def _pieces(images: int) -> list[InputPiece]:
@@ -247,6 +279,7 @@ def bank_merge(out: str, patches: int, engine: Engine) -> str:
 
 
 STEPS: dict[str, tuple[Callable[[str, int], object], Callable[[str, int, Engine], str]]] = {
+    "files": (write_files, files_in_folders),
     "survey": (write_survey, survey),
     "results": (write_results, results),
     "manifests": (write_manifest, manifests),
@@ -262,11 +295,20 @@ STEPS: dict[str, tuple[Callable[[str, int], object], Callable[[str, int, Engine]
 
 def measure(step: str, out: str, size: int, workers: int) -> None:
     """Do a step in this process and print what it took."""
+    own = [0]
+
+    def watch() -> None:
+        while True:
+            own.append(max(held.own for held in memory_of(os.getpid())[:1]))
+            time.sleep(0.05)
+
+    threading.Thread(target=watch, daemon=True).start()
     before, began = time.process_time(), time.monotonic()
     found = STEPS[step][1](out, size, Engine(workers))
     seconds, memory = time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     clock = time.monotonic() - began
-    print(f"{step}, {size:,}: launcher {seconds:.1f} s, {memory:,.0f} MB; clock {clock:.0f} s; {found}", flush=True)
+    taken = f"launcher {seconds:.1f} s, {memory:,.0f} MB, own {max(own) / 2**20:,.0f}; clock {clock:.0f} s"
+    print(f"{step}, {size:,}: {taken}; {found}", flush=True)
 
 
 def main() -> None:

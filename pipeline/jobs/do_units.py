@@ -11,12 +11,14 @@ import apache_beam as beam
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.shared import Shared
 
+from vlmixer.artifacts.manifest import Counts
 from vlmixer.pipeline.beam.metrics import count, measure
 from vlmixer.pipeline.units.doing import do_unit
 from vlmixer.pipeline.units.failures import check_under_way, keeping_error
 from vlmixer.pipeline.units.listing import Listed, each_unit
+from vlmixer.pipeline.units.results import read_counts
 from vlmixer.pipeline.units.stage import AnyStage
-from vlmixer.pipeline.units.unit import Content, Resource, Unit, UnitResult, Worker
+from vlmixer.pipeline.units.unit import Content, Resource, Unit, Worker
 
 
 class ListUnits(beam.PTransform):
@@ -88,9 +90,10 @@ class _DoUnit(beam.DoFn):
         result = None
         with keeping_error(self._stage, unit.name) as attempt:
             result = do_unit(self._stage, self._worker, unit, self._load)
-        if result is not None:
-            _count(self._stage.name, result, time.monotonic() - began)
         if attempt.done:
+            # An attempt that the engine gave up may have left the result, but its counters are lost.
+            counts = read_counts(self._stage, [unit.name])[0] if result is None else result.counts
+            _count(self._stage.name, counts, time.monotonic() - began)
             yield unit.name
 
     def _load(self) -> Any:
@@ -104,12 +107,12 @@ class _DoUnit(beam.DoFn):
         return self._resource.value
 
 
-def _count(stage: str, result: UnitResult[Any], seconds: float) -> None:
+def _count(stage: str, counts: Mapping[str, Counts], seconds: float) -> None:
     """Let the engine's pages show what a unit did."""
-    for kind, counts in result.counts.items():
-        count(stage, kind, counts.written)
-        measure(stage, f"{kind}_per_unit", counts.read)
-        for reason, number in counts.rejected.items():
+    for kind, entry in counts.items():
+        count(stage, kind, entry.written)
+        measure(stage, f"{kind}_per_unit", entry.read)
+        for reason, number in entry.rejected.items():
             count(stage, reason, number)
     measure(stage, "milliseconds_per_unit", round(1000 * seconds))
 

@@ -10,6 +10,7 @@ import apache_beam as beam
 import pytest
 from tests.pipeline.beam.test_detection import WORDS, WholeImage, png
 from tests.pipeline.beam.test_transforms import run
+from tests.pipeline.engine_retries import retry_bundles
 from tests.pipeline.jobs.small_corpus import contents
 
 from vlmixer.pipeline.beam import (
@@ -52,8 +53,8 @@ def given_up(work: Work, *given: Any) -> list[Any]:
     return both[1].result()
 
 
-def build(out: Path) -> None:
-    """A bank and shards."""
+def build(out: Path) -> dict[str, int]:
+    """A bank and shards. Returns the counters."""
 
     def write(pipeline: beam.Pipeline) -> None:
         photos = pipeline | "Photos" >> beam.Create([(f"{number}.png", png(number)) for number in range(8)])
@@ -64,15 +65,21 @@ def build(out: Path) -> None:
         samples = tagged | MixSentences(str(out / "bank")), images | MakeImageSamples()
         _ = samples | beam.Flatten() | WriteShards(str(out / "shards"), 5, vocabulary=WORDS)
 
-    run(write)
+    return run(write)
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Files and counters."""
     out = tmp_path_factory.mktemp("once")
-    build(out)
+    counters = build(out)
     assert verify(str(out / "bank")).problems == verify(str(out / "shards")).problems == []
-    return contents(out)
+    return contents(out), counters
+
+
+@pytest.fixture
+def expected(undisturbed: tuple[dict[str, bytes], dict[str, int]]) -> dict[str, bytes]:
+    return undisturbed[0]
 
 
 @pytest.mark.parametrize("again", [lost, given_up])
@@ -95,6 +102,28 @@ def test_work_that_is_done_twice_gives_the_same_files(
     build(tmp_path)
     assert len(repeated) == len(STEPS)
     assert contents(tmp_path) == expected
+
+
+def test_steps_that_fail_once_are_counted_once(tmp_path, monkeypatch, undisturbed):
+    failed = set()
+
+    def fails_once(work: Work, name: str) -> Work:
+        @wraps(work)
+        def attempts(*given: Any) -> Iterator[Any]:
+            results = list(work(*given))
+            if name not in failed:
+                failed.add(name)
+                raise RuntimeError(f"{name}: the worker is gone")
+            return iter(results)
+
+        return attempts
+
+    for owner, name in STEPS:
+        monkeypatch.setattr(owner, name, fails_once(getattr(owner, name), f"{owner}.{name}"))
+    errors = retry_bundles(monkeypatch)
+    counters = build(tmp_path)
+    assert len(errors) == len(failed) == len(STEPS)
+    assert (contents(tmp_path), counters) == undisturbed
 
 
 def leave_temporary_files(out: Path) -> None:

@@ -1,12 +1,14 @@
 """Units as Beam's transforms see them: only what is done is reported as done."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
+from tests.pipeline.engine_retries import retry_bundles
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts
@@ -57,13 +59,31 @@ class Counted:
         return UnitResult(None, {"sentences": Counts(unit.content + 3, unit.content, {"no_mention": 2, "too_long": 1})})
 
 
-def test_counts_are_counters_and_distributions_of_the_engine(tmp_path):
+@dataclass(frozen=True)
+class FailsOnce(Counted):
+    """Fails in the first attempt at unit 3, after which the engine does the other units of its bundle again, too."""
+
+    folder: str
+
+    def run(self, unit: Unit[int], resource: None) -> UnitResult[None]:
+        tried = Path(self.folder, "tried")
+        if unit.content == 3 and not tried.exists():
+            tried.touch()
+            raise RuntimeError("the worker is gone")
+        return super().run(unit, resource)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_counts_are_counters_and_distributions_of_the_engine(tmp_path, monkeypatch, fails):
     stage = Stage(TAG, str(tmp_path))
     begin_stage(stage, Plan({}, [], {}), overwrite=False)
+    errors = retry_bundles(monkeypatch)
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    _ = pipeline | beam.Create(UNITS) | DoUnits(stage, Counted())
+    done = pipeline | beam.Create(UNITS) | DoUnits(stage, FailsOnce(str(tmp_path)) if fails else Counted())
+    assert_that(done, equal_to([unit.name for unit in UNITS]))
     result = pipeline.run()
     result.wait_until_finish()
+    assert len(errors) == fails
     found = result.metrics().query(MetricsFilter().with_namespace("vlmixer"))
     counters = {each.key.metric.name: each.committed for each in found["counters"]}
     assert counters == {"tag/sentences": 15, "tag/no_mention": 12, "tag/too_long": 6}
