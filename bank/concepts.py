@@ -21,6 +21,8 @@ MAX_CHARACTERS = 200
 """Of a word. Longer ones are in no sentence, and searches for similar words would take hours."""
 MAX_WORDS = 1000
 """Of a concept."""
+MAX_ALL_WORDS = 200_000
+"""Of all concepts. WordNet's nouns have 150,000. Deriving the forms of this many takes half a minute per process."""
 
 BUILT_IN = ("coco", "lvis", "vg1600", "openimages")
 
@@ -251,10 +253,11 @@ def make_vocabulary(name: str, entries: Iterable[Iterable[str]]) -> Vocabulary:
 
     Case does not matter, underscores count as blanks, repeated blanks as one, and duplicate synonyms of a concept are
     dropped. Raises CallError if the vocabulary is empty, a name is empty or occurs twice, or a parenthesis is not
-    closed, or a word or a concept is too long.
+    closed, or a word, a concept or the vocabulary is too long.
     """
     concepts: list[Concept] = []
     seen: dict[str, int] = {}
+    total = 0
     for place, entry in enumerate(entries):
         entry = list(entry)
         if sum(map(len, entry)) > MAX_CHARACTERS * MAX_WORDS:
@@ -277,6 +280,9 @@ def make_vocabulary(name: str, entries: Iterable[Iterable[str]]) -> Vocabulary:
         if words[0] in seen:
             raise CallError(f"{name}: the concept {words[0]!r} occurs twice. The first one is number {seen[words[0]]}.")
         seen[words[0]] = len(concepts)
+        total += len(words)
+        if total > MAX_ALL_WORDS:
+            raise CallError(f"{name}: the vocabulary has more than {MAX_ALL_WORDS:,} words. Leave out concepts.")
         concepts.append(Concept(len(concepts), words[0], tuple(words[1:])))
     if not concepts:
         raise CallError(f"{name}: the vocabulary holds no concept.")

@@ -20,7 +20,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.image.classes import read_class_names
 from vlmixer.pipeline.image.detectors.base import Detections
-from vlmixer.pipeline.image.plausibility import DTYPES, wrong_features, wrong_numbers
+from vlmixer.pipeline.image.plausibility import DTYPES, MAX_SIDE, wrong_features, wrong_numbers
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.features import (
     MAX_LINE_BYTES,
@@ -34,6 +34,8 @@ from vlmixer.pipeline.image.readers.features import (
 
 COLUMNS = (2, 3, 6, 10)
 PROBED_LINES = 100
+MAX_SIZE_BYTES = 1 << 20
+"""Of a line with an image's size."""
 
 
 class BadRecord(ValueError):
@@ -160,7 +162,7 @@ class FeatureLines:
                 return self._vinvl(line, record, self._numbers(b"".join(parts), len(parts)))
         except BadRecord:
             raise
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
             raise BadRecord(f"{type(error).__name__}: {error}"[:200]) from None
         raise BadRecord(f"{len(fields)} columns, expected one of {', '.join(map(str, COLUMNS))}")
 
@@ -212,7 +214,7 @@ class FeatureLines:
         labels = np.array([places[name] for name in classes], np.int64)
         scores = np.array([one["conf"] for one in objects], np.float32)
         # Without a size, what can be said at all. Boxes are compared with the photo's size when it is read.
-        reach = (width, height) if width else (2**31, 2**31)
+        reach = (width, height) if width else (MAX_SIDE, MAX_SIDE)
         if wrong := wrong_numbers(boxes, scores, *reach):
             raise BadRecord(wrong)
         return KnownRegions(width, height, Detections(boxes, scores, labels, features), names)
@@ -271,12 +273,14 @@ def read_sizes(path: str) -> dict[str, tuple[int, int]]:
     number = 0
     try:
         with files.open_read(path) as file:
-            for line in file:
+            while line := file.readline(MAX_SIZE_BYTES + 1):
                 number += 1
+                if len(line) > MAX_SIZE_BYTES:
+                    raise ValueError(f"a line of more than {MAX_SIZE_BYTES:,} bytes")
                 identity, _, text = line.decode("utf-8-sig").partition("\t")
                 if line.strip():
                     found[identity.strip()] = _size(text)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise CallError(
             f"images.detector_options.sizes: {path}, line {number}: {error!r}. Expected an id, a tab and "
             '[{"height": …, "width": …}] in each line.'

@@ -11,6 +11,8 @@ MAX_SPREAD = 5.5
 has 50."""
 MAX_SPREAD_HALF = 6.0
 """The same for features that were stored as float16, which has fewer exponents."""
+MAX_SIDE = 1 << 30
+"""Pixels of an image's width or height."""
 DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 
 
@@ -52,8 +54,8 @@ def wrong_features(data: bytes, dtype: str) -> str | None:
 
 def wrong_numbers(boxes: np.ndarray, scores: np.ndarray, width: int, height: int) -> str | None:
     """Why boxes (n, 4) and scores (n,) cannot be those of an image of this size in pixels; None if they can."""
-    if width < 1 or height < 1:
-        return f"an image of {width}×{height}"
+    if min(width, height) < 1 or max(width, height) > MAX_SIDE:
+        return f"an image of {width}×{height}"[:100]
     if not len(boxes):
         return None
     if not np.isfinite(boxes).all():

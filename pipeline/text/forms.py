@@ -66,15 +66,23 @@ def _parts(phrase: str) -> list[str]:
 def _spellings(phrase: str) -> Iterator[str]:
     """The phrase with one of its words, or two neighbours, in another spelling."""
     parts = _parts(phrase)
-    pairs = SPELLINGS + SPELLINGS_IN_PHRASES if len(parts) > 1 else SPELLINGS
     for place, part in enumerate(parts):
-        before, after = parts[:place], parts[place + 1 :]
-        for first, second in (*pairs, *(("".join(halves), " ".join(halves)) for halves in COMPOUNDS)):
-            if part in (first, second):
-                yield " ".join([*before, second if part == first else first, *after])
+        for other in _other_spellings(len(parts) > 1).get(part, ()):
+            yield " ".join([*parts[:place], other, *parts[place + 1 :]])
     for place, halves in enumerate(pairwise(parts)):
         if halves in COMPOUNDS:
             yield " ".join([*parts[:place], "".join(halves), *parts[place + 2 :]])
+
+
+@cache
+def _other_spellings(in_phrases: bool) -> dict[str, list[str]]:
+    """Those of each word that has any."""
+    found: dict[str, list[str]] = {}
+    pairs = SPELLINGS + SPELLINGS_IN_PHRASES if in_phrases else SPELLINGS
+    for first, second in (*pairs, *(("".join(halves), " ".join(halves)) for halves in COMPOUNDS)):
+        found.setdefault(first, []).append(second)
+        found.setdefault(second, []).append(first)
+    return found
 
 
 def _inflected(phrase: str) -> Iterator[str]:

@@ -147,9 +147,12 @@ class Matcher:
         for word in other_things:
             for derive in derivations[:2]:
                 add(derive, word, None)
-        self._by_first: dict[str, list[_Form]] = {}
-        for form in sorted(found.values(), key=lambda form: (-len(form.words), form.words)):
-            self._by_first.setdefault(form.words[0], []).append(form)
+        self._forms = found
+        counts: dict[str, set[int]] = {}
+        for words in found:
+            counts.setdefault(words[0], set()).add(len(words))
+        self._counts = {first: sorted(lengths, reverse=True) for first, lengths in counts.items()}
+        """How many words the forms have that begin with a word, the most first."""
         self._firsts = frozenset(form.words[0] for form in found.values() if form.concept is not None)
 
     def may_find(self, text: str) -> bool:
@@ -166,7 +169,7 @@ class Matcher:
         found: list[Match] = []
         after = 0
         for at, word in enumerate(words.words):
-            if at < after or word not in self._by_first:
+            if at < after or word not in self._counts:
                 continue
             form = self._longest(words, at)
             if form is None:
@@ -177,12 +180,9 @@ class Matcher:
         return _outside_addresses(found, words.folded) if found else found
 
     def _longest(self, words: Words, at: int) -> _Form | None:
-        for form in self._by_first[words.words[at]]:
-            count = len(form.words)
-            if count == 1 or (
-                tuple(words.words[at : at + count]) == form.words
-                and all(_joins(words, index) for index in range(at, at + count - 1))
-            ):
+        for count in self._counts[words.words[at]]:
+            form = self._forms.get(tuple(words.words[at : at + count]))
+            if form is not None and all(_joins(words, index) for index in range(at, at + len(form.words) - 1)):
                 return form
         return None
 

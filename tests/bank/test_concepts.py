@@ -4,6 +4,7 @@ import fsspec
 import pytest
 
 from vlmixer.artifacts.errors import CallError
+from vlmixer.bank import concepts
 from vlmixer.bank.concepts import (
     Concept,
     Vocabulary,
@@ -261,6 +262,13 @@ def test_words_without_letters_match_no_label():
 def test_names_that_differ_in_spacing_alone_keep_their_labels():
     vocabulary = make_vocabulary("v", [["head band"], ["headband"], ["Head-Board"]])
     assert vocabulary.map_labels(["headband", "head_band", "HeadBand", "Head Band", "headboard"]) == [1, 0, 1, 0, 2]
+
+
+def test_a_vocabulary_of_too_many_words_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concepts, "MAX_ALL_WORDS", 5)
+    assert len(make_vocabulary("v", [["dog", "puppy"], ["cat", "kitten"], ["bird"]]).concepts) == 3
+    with pytest.raises(CallError, match=r"^v: the vocabulary has more than 5 words\. Leave out concepts\.$"):
+        make_vocabulary("v", [["dog", "puppy"], ["cat", "kitten"], ["bird", "crow"]])
 
 
 def test_a_concept_of_very_many_words_takes_no_longer_for_each() -> None:

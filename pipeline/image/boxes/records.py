@@ -82,7 +82,7 @@ def identity_of(value: Any) -> int | str | None:
         return int(value) if value.isdecimal() and len(value) < 20 else encodable(value) or None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if math.isfinite(value) and value == value // 1 else None
+    return int(value) if isinstance(value, int) or (math.isfinite(value) and value == value // 1) else None
 
 
 def box_of(value: Any, name: str) -> tuple[float, float, float, float]:

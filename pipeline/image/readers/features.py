@@ -18,8 +18,10 @@ from vlmixer.pipeline.image.readers.base import (
     Unreadable,
     with_name_digest,
 )
+from vlmixer.pipeline.text.readers.lines import blank_lines
 
 MAX_LINE_BYTES = 64 << 20
+PART_BYTES = 1 << 20
 MAX_ID_BYTES = 1000
 NO_PREDICTION = (-1, -1)
 LABEL_MAP = re.compile(r"(?i).*label_?map.*\.json|VG-SGG-dicts.*\.json")
@@ -174,13 +176,18 @@ def line_id(line: bytes) -> str:
 
 
 def lines_by_id(name: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(id, (first byte, bytes)) of each line that is not blank."""
+    """(id, (first byte, bytes)) of each line that is not blank. Holds a part of it."""
     at = 0
     with files.open_read(name) as file:
-        for line in file:
-            if line.strip():
-                yield line_id(line), (at, len(line))
-            at += len(line)
+        while line := file.readline(PART_BYTES):
+            size, part = len(line), line
+            while not part.endswith(b"\n") and (part := file.readline(PART_BYTES)):
+                size += len(part)
+            if size > len(line) or not line.isspace():
+                yield line_id(line), (at, size)
+            else:
+                size += len(blank_lines(file, PART_BYTES))
+            at += size
 
 
 def longest_by_id(name: str) -> dict[str, tuple[int, int]]:

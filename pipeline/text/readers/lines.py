@@ -83,15 +83,16 @@ def _lines_from(text_slice: TextSlice, file: IO[bytes], limit: int) -> Iterator[
             continue
         yield begin, line.rstrip(b"\r\n")
         blank = blank + 1 if line.isspace() else 0
-        if blank >= FEW_BLANK and (skipped := _blank_lines(stream, limit)):
+        if blank >= FEW_BLANK and (skipped := blank_lines(stream, limit)):
             ends = np.flatnonzero(np.frombuffer(skipped, np.uint8) == ord("\n")) + 1
             yield position, BlankLines(position + np.append(0, ends[:-1]))
             position += len(skipped)
 
 
-def _blank_lines(stream: IO[bytes], limit: int) -> bytes:
-    """Read the blank lines that are next in the stream's buffer. They have no more than `limit` bytes together."""
-    ready: bytes = stream.peek(1)[:limit]  # type: ignore[attr-defined]  # files and what `unpack` gives have it
+def blank_lines(stream: IO[bytes], limit: int) -> bytes:
+    """Read the blank lines that are next in the stream's buffer, if it has one. They have no more than `limit` bytes
+    together."""
+    ready: bytes = stream.peek(1)[:limit] if hasattr(stream, "peek") else b""
     white = len(ready) - len(ready.lstrip())
     return stream.read(ready.rfind(b"\n", 0, white) + 1)
 

@@ -113,6 +113,8 @@ def test_ids_may_be_texts_and_numbers_of_any_length(tmp_path):
         (box(7, (1, 2, 3)), "expected four numbers"),
         (box(7, (1, 2, 10**40, 3)), "expected four numbers"),
         (box(7, None), "no bbox"),
+        (box(10**400), "bad_box image 1000000"),
+        (box(math.inf), "no image_id"),
         (box(None), "no image_id"),
         (box(True), "no image_id"),
         (box(7, category=[]), "no category_id"),
