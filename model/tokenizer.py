@@ -30,6 +30,10 @@ WORDS_PER_PIECE = 10
 """MAX_WORDS for a large vocabulary, by its number of pieces."""
 LONGEST_WORD = 100
 """Characters of a word that is learned from: the library has no pieces for a longer one."""
+MAX_BYTES = 1 << 26
+"""Of a file. The largest vocabularies have some megabytes."""
+MAX_ADDED = 1 << 20
+"""Characters of all added tokens. The library takes hundreds of bytes for each."""
 MAX_WORD = 1000
 """Characters of a word that a tokenizer.json may look up: the time grows with the square."""
 MANY = 100
@@ -197,7 +201,10 @@ def load(path: str, lower_case: bool | None = None) -> Tokenizer:
     Raises UserError if the file is missing, unreadable, or not a BERT vocabulary.
     """
     try:
-        content = files.read_bytes(path).decode("utf-8-sig")
+        data = files.read_start(path, MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise UserError(f"more than {MAX_BYTES:,} bytes, which no vocabulary has. Give another model.tokenizer.")
+        content = data.decode("utf-8-sig")
         if os.path.basename(path).endswith(".json"):
             _require_harmless(json_files.parse(content.encode()))
             inner = tokenizers.Tokenizer.from_str(content)
@@ -235,6 +242,14 @@ def _require_harmless(content: Any) -> None:
                 f"Expected {', '.join(sorted(_HARMLESS))}. Give a vocab.txt, or remove model.tokenizer to learn one."
             )
         waiting += inner
+    added = content.get("added_tokens")
+    tokens = [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    characters = sum(len(str(token.get("content"))) for token in tokens)
+    if characters > MAX_ADDED:
+        raise UserError(
+            f"a tokenizer.json with added tokens of {characters:,} characters, which fill the memory. Expected at most "
+            f"{MAX_ADDED:,}."
+        )
     model = content.get("model")
     model = model if isinstance(model, dict) else {}
     prefix, longest = model.get("continuing_subword_prefix"), model.get("max_input_chars_per_word")

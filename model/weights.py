@@ -23,6 +23,8 @@ INNER_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_ch
 """Parts of parameter names that torch.compile, FSDP and activation checkpointing insert."""
 
 MAX_DEPTH = 3
+MAX_PARTS = 16
+"""Of a prefix. To look for each of many in a long name takes long."""
 _PLAIN_CLASS = re.compile(r"(?:\w+\.)+_*[A-Z]\w*")
 _DICT_CLASS = re.compile(r".*Dict|.*CfgNode")
 _WHERE_MADE = (
@@ -190,12 +192,17 @@ def _names(content: Any, place: str) -> Iterator[str]:
     return (name for found, state in _states(content) if found == place for name in state)
 
 
-def _states(content: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """(place, tensors by name) of each dict with tensors by name."""
-    if not isinstance(content, Mapping) or depth > MAX_DEPTH:
+def _states(
+    content: Any, place: str = "", depth: int = 0, seen: set[int] | None = None
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """(place, tensors by name) of each dict with tensors by name. A dict that is in several places is in the first of
+    them: in a small file, one may be in billions."""
+    seen = set() if seen is None else seen
+    if not isinstance(content, Mapping) or depth > MAX_DEPTH or id(content) in seen:
         return
+    seen.add(id(content))
     inner = [found for name, value in content.items() if isinstance(name, str)
-             for found in _states(value, f"{place} > {name}" if place else name, depth + 1)]  # fmt: skip
+             for found in _states(value, f"{place} > {name}" if place else name, depth + 1, seen)]  # fmt: skip
     own = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if own:
         yield place, own
@@ -206,10 +213,13 @@ def _readings(place: str, state: dict[str, Tensor], names: set[str]) -> Iterator
     """The prefixes under which the state has at least half of the network's parameters."""
     found: Counter[str] = Counter()
     for name in state:
-        parts = name.split(".")
-        for at in range(len(parts)):
-            if ".".join(parts[at:]) in names:
-                found[".".join([*parts[:at], ""]) if at else ""] += 1
+        at = 0
+        for _ in range(MAX_PARTS):
+            if name[at:] in names:
+                found[name[:at]] += 1
+            at = name.find(".", at) + 1
+            if not at:
+                break
     for prefix, count in found.items():
         if 2 * count >= len(names):
             yield Weights(place, prefix, state)

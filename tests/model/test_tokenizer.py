@@ -94,11 +94,19 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"
         ({"pre_tokenizer": [SPLIT]}, "the part "),
         ({"model": {"max_input_chars_per_word": 10**9}}, "words of up to 1000000000 characters"),
         ({"model": {"continuing_subword_prefix": "#" * 10**6}}, "a prefix of 1000000"),
+        ({"added_tokens": [{"id": 6, "content": "a" * 600_000}] * 2}, "added tokens of 1,200,000 characters"),
     ],
 )
 def test_a_tokenizer_that_makes_texts_longer_or_searches_them_is_refused(tmp_path, vocabulary_file, parts, said):
     with pytest.raises(UserError, match=re.escape(said)):
         tokenizers.load(bert_with(tmp_path, vocabulary_file, **parts))
+
+
+def test_a_file_larger_than_any_vocabulary_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenizers, "MAX_BYTES", 9)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n")
+    with pytest.raises(UserError, match=r"vocab.txt: more than 9 bytes, which no vocabulary has"):
+        tokenizers.load(str(tmp_path / "vocab.txt"))
 
 
 def test_a_tokenizer_of_usual_parts_is_read(tmp_path, vocabulary_file):

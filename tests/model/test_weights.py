@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from vlmixer.artifacts.errors import UserError
+from vlmixer.model import weights
 from vlmixer.model.weights import read_weights, wrong_classes
 
 STATE = {"body.conv.weight": torch.ones(2, 3), "body.conv.bias": torch.zeros(2), "head.weight": torch.full((4, 2), 5.0)}
@@ -155,6 +156,19 @@ def test_files_that_hold_no_weights(tmp_path, content, said):
         read_weights(str(path), "model.init", STATE)
     with pytest.raises(UserError, match=r"is a folder. Name the file"):
         read_weights(str(tmp_path), "model.init", STATE)
+
+
+def test_a_dict_in_many_places_is_looked_at_once():
+    content: dict[str, object] = dict(STATE)
+    for _ in range(3):
+        content = dict.fromkeys(map("part{}".format, range(100)), content)
+    assert list(weights._states(content)) == [("part0 > part0 > part0", STATE)]
+
+
+def test_a_name_of_very_many_parts_takes_no_longer(tmp_path):
+    state = {**prefixed("a.b.c."), "a." * 500_000 + "head.weight": torch.ones(1)}
+    found = read_weights(save(tmp_path, state), "images.weights", STATE)
+    assert torch.equal(found["head.weight"], STATE["head.weight"])
 
 
 def test_another_networks_weights_are_left_to_the_caller(tmp_path):

@@ -8,19 +8,25 @@ import pytest
 
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions, read_sizes
-from vlmixer.pipeline.image.readers.base import ImageRef
+from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.features import PART_BYTES, lines_by_id
 
 INFINITE = float("inf")
 
 
 def line(**changes):
-    feature = base64.b64encode(np.linspace(0.5, 1, 16).astype("<f4")).decode()
+    feature = base64.b64encode(np.linspace(0.5, 1, 16).astype("<f4").tobytes()).decode()
     one = {"rect": [0, 0, 9, 9], "class": "dog", "conf": 0.9, "feature": feature}
     record = {"image_w": 10, "image_h": 10, "objects": [one]}
     for name, value in changes.items():
         (record if name in record else one)[name] = value
     return b"a\t" + json.dumps(record).encode()
+
+
+def rejected(lines, bad):
+    found = lines.parse(ImageRef("a.tsv", size=len(bad)), bad)
+    assert isinstance(found, Unreadable)
+    return found.detail
 
 
 @pytest.mark.parametrize(
@@ -39,16 +45,14 @@ def test_numbers_that_nothing_can_hold_spoil_their_line_alone(tmp_path, changes,
     path.write_bytes(line() + b"\n")
     lines = FeatureLines(str(path), classes=["dog"])
     assert isinstance(lines.parse(ImageRef(str(path), size=len(line())), line()), KnownRegions)
-    bad = line(**changes)
-    assert detail in lines.parse(ImageRef(str(path), size=len(bad)), bad).detail
+    assert detail in rejected(lines, line(**changes))
 
 
 def test_a_number_of_boxes_that_nothing_can_hold(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_bytes(line() + b"\n")
     bad = b"\t".join([b"a", b"10", b"10", b"1e999", b"", b""])
-    found = FeatureLines(str(path)).parse(ImageRef(str(path), size=len(bad)), bad)
-    assert found.detail == "OverflowError: cannot convert float infinity to integer"
+    assert rejected(FeatureLines(str(path)), bad) == "OverflowError: cannot convert float infinity to integer"
 
 
 @pytest.mark.parametrize("text", ['[{"height": 1e999, "width": 5}]', "x" * (1 << 20)])
