@@ -17,7 +17,7 @@ import numpy as np
 
 from vlmixer.artifacts.files.paths import is_url
 
-MAX_HELD = 1 << 24
+MAX_HELD = 1 << 20
 """Bytes of a column that are held in memory."""
 AT_ONCE = 4096
 """Values that are made together."""

@@ -12,7 +12,7 @@ from itertools import groupby, islice
 
 import numpy as np
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import files, memory
 from vlmixer.artifacts.dropped import Dropped
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.files import FileStats
@@ -106,6 +106,7 @@ def plan(
             "Files with other endings count only if their first bytes are those of an image."
         )
     of_photos = records[numbers]
+    memory.give_back()
     return ImageCorpus(
         inputs,
         pieces,
