@@ -71,10 +71,6 @@ class Tokenizer:
                 f"{name}: the vocabulary lacks {', '.join(missing)}. Give a BERT vocabulary (vocab.txt or "
                 "tokenizer.json), or remove model.tokenizer to learn one from the shards."
             )
-        inner.no_padding()
-        inner.no_truncation()
-        self._inner = inner
-        self._lower_case = plain_texts.divides_words(inner)
         #: Number of rows of the word embedding: the highest id plus 1.
         self.size = max(vocabulary.values()) + 1
         if self.size > MAX_UNUSED * len(vocabulary):
@@ -82,6 +78,10 @@ class Tokenizer:
                 f"{name}: an id of {self.size - 1:,} among {len(vocabulary):,} pieces; each id takes a row of "
                 "the network. The file is damaged: fetch it again, or train again."
             )
+        inner.no_padding()
+        inner.no_truncation()
+        self._inner = inner
+        self._lower_case = plain_texts.divides_words(inner)  # takes memory for each id
         special = [vocabulary[piece] for piece in SPECIAL]
         self.padding, self.unknown, self.begin, self.end, self.mask = special
         #: Ids that are not special: the random replacements of masked pieces.

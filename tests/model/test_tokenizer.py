@@ -102,6 +102,14 @@ def test_a_tokenizer_that_makes_texts_longer_or_searches_them_is_refused(tmp_pat
         tokenizers.load(bert_with(tmp_path, vocabulary_file, **parts))
 
 
+def test_an_id_of_billions_is_one_message(tmp_path, vocabulary_file, monkeypatch):
+    ids = {piece: row for row, piece in enumerate(tokenizers.SPECIAL)} | {"dog": 4_000_000_000}
+    path = bert_with(tmp_path, vocabulary_file, model={"vocab": ids})
+    monkeypatch.setattr(tokenizers.plain_texts, "divides_words", lambda _: pytest.fail("takes memory for each id"))
+    with pytest.raises(UserError, match=r"an id of 4,000,000,000 among 6 pieces"):
+        tokenizers.load(path)
+
+
 def test_a_file_larger_than_any_vocabulary_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tokenizers, "MAX_BYTES", 9)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n")

@@ -19,7 +19,7 @@ from tests.pipeline.report.small import BankPatch, jpeg, make_bank
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.bank.store import PatchBank
-from vlmixer.pipeline.report.connections import MAX_CHUNKS, MOST_LINES, SAME_SECONDS, Limits, Seldom
+from vlmixer.pipeline.report.connections import FEW_CHUNKS, LEAST_CHUNK, MOST_LINES, SAME_SECONDS, Limits, Seldom
 from vlmixer.pipeline.report.server import make_server
 
 NEVER = 1000.0
@@ -177,13 +177,14 @@ def test_a_client_that_ends_its_side_is_answered_what_it_asked(bank: PatchBank) 
         assert answers(half) == b""
 
 
-def test_a_body_in_too_many_chunks_is_refused(bank: PatchBank) -> None:
+def test_a_body_in_too_many_small_chunks_is_refused(bank: PatchBank) -> None:
     question = b'{"concept": "dog"}'
     head = HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-    def asked(spaces: int) -> bytes:
+    def asked(spaces: int, of: int = 1) -> bytes:
         with ExitStack() as stack:
-            letters = b"".join(b"1\r\n%c\r\n" % each for each in question + b" " * spaces)
+            letters = b"".join(b"1\r\n%c\r\n" % each for each in question)
+            letters += b"%x\r\n%b\r\n" % (of, b" " * of) * spaces
             try:
                 connection = send(stack, port, head + letters + b"0\r\n\r\n")
                 return answers(connection)
@@ -191,8 +192,9 @@ def test_a_body_in_too_many_chunks_is_refused(bank: PatchBank) -> None:
                 return b"HTTP/1.1 400 "
 
     with serving(bank, Limits()) as port:
-        assert asked(MAX_CHUNKS - len(question)).startswith(b"HTTP/1.1 200 ")
-        assert asked(MAX_CHUNKS - len(question) + 1).startswith(b"HTTP/1.1 400 ")
+        assert asked(FEW_CHUNKS - len(question)).startswith(b"HTTP/1.1 200 ")
+        assert asked(3 * FEW_CHUNKS, LEAST_CHUNK).startswith(b"HTTP/1.1 200 ")
+        assert asked(FEW_CHUNKS - len(question) + 2).startswith(b"HTTP/1.1 400 ")
 
 
 def test_an_address_with_many_busy_connections_makes_room_for_another(bank: PatchBank) -> None:
