@@ -2,13 +2,15 @@
 frameworks wrap around a network's parameters where only one reading is possible.
 """
 
+import io
 import logging
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import Any
+from typing import IO, Any
 
 import safetensors.torch
 import torch
@@ -23,6 +25,8 @@ INNER_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_ch
 """Parts of parameter names that torch.compile, FSDP and activation checkpointing insert."""
 
 MAX_DEPTH = 3
+MANY_NUMBERS = 1 << 24
+"""A tensor with more must have them in the file."""
 MAX_PARTS = 16
 """Of a prefix. To look for each of many in a long name takes long."""
 _PLAIN_CLASS = re.compile(r"(?:\w+\.)+_*[A-Z]\w*")
@@ -88,6 +92,9 @@ def find_weights(
             f"{key}: {path} is not readable as weights: it holds no state dict. Expected a .safetensors file, or a "
             "file of torch.save with tensors by name."
         )
+    for name, value in ((name, value) for state in states.values() for name, value in state.items()):
+        if value.numel() > MANY_NUMBERS and not _is_whole(value):
+            raise UserError(f"{key}: {path}: the tensor {name[:100]} has fewer numbers than its shape says.")
     readings = [reading for place, state in states.items() for reading in _readings(place, state, set(names))]
     if not readings:  # Another network's. The caller says what is missing.
         return Weights("", "", max(states.values(), key=len))
@@ -122,6 +129,8 @@ def _load(path: str, key: str) -> Any:
                 raise UserError(f"{key}: {path} is a Git LFS pointer and not the file itself. Run `git lfs pull`.")
             if path.endswith(".safetensors") or head[8:9] == b"{":
                 return safetensors.torch.load(file.read())
+            if head.startswith(b"PK"):
+                _require_unpacked(file)
             return torch.load(file, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -130,6 +139,15 @@ def _load(path: str, key: str) -> Any:
     except Exception as error:  # torch and safetensors raise anything on bytes of another kind.
         first, *lines = _advice(path, error)
         raise UserError(f"{key}: {path} is not readable as weights: {first}", *lines) from None
+
+
+def _require_unpacked(file: IO[bytes]) -> None:
+    """Raises ValueError if the members of a file of torch.save have more bytes than the file: torch.save packs none,
+    and packed ones could fill the memory."""
+    unpacked = sum(member.file_size for member in zipfile.ZipFile(file).infolist())
+    if unpacked > file.seek(0, io.SEEK_END):
+        raise ValueError(f"its members would unpack to {unpacked:,} bytes")
+    file.seek(0)
 
 
 def _advice(path: str, error: Exception) -> Sequence[str]:
@@ -223,6 +241,11 @@ def _readings(place: str, state: dict[str, Tensor], names: set[str]) -> Iterator
     for prefix, count in found.items():
         if 2 * count >= len(names):
             yield Weights(place, prefix, state)
+
+
+def _is_whole(value: Tensor) -> bool:
+    """Whether the file has each number of the tensor, which may repeat a few of them without end."""
+    return value.layout == torch.strided and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Collection[str]) -> bool:

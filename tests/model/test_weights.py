@@ -1,6 +1,7 @@
 """Files of weights as training frameworks write them."""
 
 import logging
+import zipfile
 from argparse import Namespace
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -156,6 +157,19 @@ def test_files_that_hold_no_weights(tmp_path, content, said):
         read_weights(str(path), "model.init", STATE)
     with pytest.raises(UserError, match=r"is a folder. Name the file"):
         read_weights(str(tmp_path), "model.init", STATE)
+
+
+def test_a_packed_file_is_refused_before_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("w/data.pkl", bytes(1 << 20))
+    with pytest.raises(UserError, match=r"its members would unpack to 1,048,576 bytes"):
+        read_weights(str(tmp_path / "w.pth"), "images.weights", STATE)
+
+
+def test_a_tensor_that_repeats_a_number_without_end_is_refused(tmp_path):
+    endless = {name: torch.zeros(1).expand(1 << 40) for name in STATE}
+    with pytest.raises(UserError, match=r"the tensor body.conv.weight has fewer numbers than its shape says"):
+        read_weights(save(tmp_path, {"model": endless, "ema": endless}), "images.weights", STATE)
 
 
 def test_a_dict_in_many_places_is_looked_at_once():
