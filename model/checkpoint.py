@@ -20,11 +20,10 @@ import pickle
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import safetensors.numpy
 import safetensors.torch
 import torch
@@ -32,15 +31,17 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vlmixer.artifacts import details, files, settings
+from vlmixer.artifacts import files, settings
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.model import finished
 from vlmixer.model import tokenizer as tokenizers
-from vlmixer.model.config import Settings
+from vlmixer.model.config import ModelConfig, Settings
 from vlmixer.model.finished import CONFIG, MODEL, OPTIMIZER, REFERENCE, STATE, TOKENIZER
 from vlmixer.model.likelihood import Reference
 from vlmixer.model.network import Network
 from vlmixer.model.progress import say
+from vlmixer.model.state import FREE, State, packed_state, read_state, resolved
+from vlmixer.model.tensors import check_weights
 from vlmixer.model.tokenizer import Tokenizer
 
 CHECKPOINTS = "checkpoints"
@@ -51,32 +52,6 @@ _DAMAGE = (
 )  # fmt: skip
 """Exceptions that reading a damaged checkpoint raises."""
 
-# Settings that may change when a run is resumed: they do not change what is learned.
-FREE = {
-    "device", "shards", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "wandb", "mlflow",
-    "workers", "compile",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class State:
-    """How far a checkpoint is: `step` updates done, in `epoch`. `config`: the seed, model and train sections.
-
-    `loss`: mean over the steps since the previous checkpoint; the best checkpoint has the lowest. `shards`: content
-    hash of the shards' manifest. `since`: if this one was saved because of an interrupt, the losses since the last
-    regular one; the next regular one needs them for its mean. Nothing else is needed: the samples and random numbers
-    of later steps depend on the seed and the step alone. `files`: SHA-256 of the checkpoint's other files and of the
-    run's tokenizer.json; empty in checkpoints of earlier versions.
-    """
-
-    step: int
-    epoch: int
-    loss: float
-    shards: str
-    config: dict[str, Any]
-    since: list[float] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -85,18 +60,6 @@ class Checkpoint:
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
     state: State
-
-
-def resolved(config: Settings) -> dict[str, Any]:
-    """The content of a run's config.yaml: everything but the path of the output."""
-    return {"seed": config.seed, "model": asdict(config.model), "train": asdict(config.train)}
-
-
-def lasting(config: Settings) -> dict[str, Any]:
-    """The settings that the finished network depends on: those that may not change when a run is resumed."""
-    content = resolved(config)
-    content["train"] = {key: value for key, value in content["train"].items() if key not in FREE}
-    return content
 
 
 def save_config(run: str, config: Settings, tokenizer: Tokenizer) -> None:
@@ -153,7 +116,7 @@ def save_checkpoint(run: str, network: nn.Module, optimizer: torch.optim.Optimiz
     try:
         files.publish_bytes(files.join(temporary, MODEL), weights)
         files.publish_bytes(files.join(temporary, OPTIMIZER), packed.getvalue())
-        files.publish_bytes(files.join(temporary, STATE), finished.packed_state(asdict(replace(state, files=hashes))))
+        files.publish_bytes(files.join(temporary, STATE), packed_state(asdict(replace(state, files=hashes))))
     except UserError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -175,7 +138,7 @@ def load_checkpoint(run: str) -> Checkpoint | None:
     found = checkpoints(run)
     for folder in reversed(found):
         try:
-            state = _state(folder)
+            state = read_state(folder)
             _check_files(folder, state)
             network = safetensors.torch.load_file(files.join(folder, MODEL))
             optimizer = torch.load(files.join(folder, OPTIMIZER), map_location="cpu", weights_only=True)
@@ -219,19 +182,8 @@ def last_state(run: str) -> State | None:
     """How far the last checkpoint of `run` is that has a readable state; None if there is none."""
     for folder in reversed(checkpoints(run)):
         with contextlib.suppress(*_DAMAGE):
-            return _state(folder)
+            return read_state(folder)
     return None
-
-
-def _state(folder: str) -> State:
-    state = details.from_json(State, finished.read_state(folder))
-    if not 0 <= state.step == int(folder[-8:]) or state.epoch < 0:
-        raise ValueError(f"{STATE} says step {state.step} of epoch {state.epoch}")
-    parts: list[Any] = [state.config.get("model"), state.config.get("task", state.config.get("train"))]
-    known = "seed" in state.config and all(isinstance(part, dict) for part in parts)
-    if not known or type(parts[0].get("feature_dim")) is not int or type(parts[1].get("precision", "")) is not str:
-        raise ValueError(f"{STATE} lacks the settings of the run")
-    return state
 
 
 def _check_files(folder: str, state: State) -> None:
@@ -243,7 +195,7 @@ def _check_files(folder: str, state: State) -> None:
 def _loss(folder: str) -> float:
     """The loss by which the best checkpoint is chosen. That of an interrupt is never the best."""
     try:
-        state = _state(folder)
+        state = read_state(folder)
         return math.inf if state.since else state.loss
     except _DAMAGE:
         return math.inf
@@ -288,25 +240,24 @@ def load_run(run: str) -> tuple[Network, Tokenizer, Settings]:
     config = settings.build(Settings, settings.load_yaml(files.join(run, CONFIG)), where=files.join(run, CONFIG))
     tokenizer = tokenizers.load(files.join(run, TOKENIZER))
     build = partial(Network, config.model, tokenizer.size, config.model.feature_dim or 0)
-    network = with_weights(run, build, config.model.least_weights(tokenizer.size))
+    network = with_weights(run, build, config.model, tokenizer)
     return network.eval(), tokenizer, config
 
 
-def with_weights(run: str, build: Callable[[], Module], least: int) -> Module:
-    """What `build` makes, with the weights of a finished run: `least` numbers or more, because a config could ask for
-    any memory. Raises UserError if they are of another config, or not finite: no result may be made from them.
+def with_weights(
+    run: str, build: Callable[[], Module], config: ModelConfig, tokenizer: Tokenizer, prefix: str = ""
+) -> Module:
+    """What `build` makes, with the weights of a finished run. Raises UserError if they are not those of its config and
+    tokenizer, before memory is taken for them, or not finite: no result may be made from them.
+
+    prefix: as of `tensors.check_weights`.
     """
     path = files.join(run, MODEL)
     with _of_config(path):
-        weights = safetensors.torch.load_file(path)
-        found = sum(value.numel() for value in weights.values())
-        if found < least:
-            raise ValueError(f"{found:,} numbers, expected {least:,} or more")
-        if odd := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
-            raise ValueError(f"numbers in {odd[0][:100]} are not finite")
+        check_weights(path, config, tokenizer.size, prefix)
     made = build()
     with _of_config(path):
-        made.load_state_dict(weights)
+        made.load_state_dict(safetensors.torch.load_file(path))
     return made
 
 
@@ -320,18 +271,6 @@ def _of_config(path: str) -> Iterator[None]:
             f"{path}: not the weights of this run's config ({' '.join(str(error).split())[:300]}). Copy the run again, "
             "or train again."
         ) from None
-
-
-def load_reference(run: str) -> Reference:
-    """What a finished run keeps of its training data. Raises UserError if it is missing or damaged."""
-    path = files.join(run, REFERENCE)
-    try:
-        found = Reference(**safetensors.numpy.load_file(path))
-        if not all(np.isfinite(part).all() for part in vars(found).values()):
-            raise ValueError("numbers are not finite")
-        return found
-    except (OSError, TypeError, ValueError, SafetensorError) as error:
-        raise UserError(f"{path}: expected the reference of a finished run ({error}). Train again.") from None
 
 
 def with_feature_dim(config: Settings, feature_dim: int, where: str) -> Settings:

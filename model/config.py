@@ -13,6 +13,9 @@ from typing import ClassVar, Literal
 from vlmixer.artifacts import settings
 from vlmixer.artifacts.errors import CallError
 
+LAYER_NORM_EPSILON = 1e-12  # BERT's
+INITIAL_DEVIATION = 0.02  # BERT's
+SEGMENTS = 2  # BERT's
 MOST_LAYERS = 1000
 """A config may come with a run of somebody else: a layer takes time before it takes memory."""
 
@@ -44,11 +47,6 @@ class ModelConfig:
     def dropout_rate(self) -> float:
         """`dropout`; if it is null, 0, or BERT's 0.1 where the weights are BERT's."""
         return (0.0 if self.init is None else 0.1) if self.dropout is None else self.dropout
-
-    def least_weights(self, vocabulary_size: int) -> int:
-        """The number of weights in the largest matrices: fewer cannot be those of the network."""
-        rows = vocabulary_size + self.max_text_tokens + max(self.feature_dim or 0, 0) + self.projection_size
-        return self.hidden_size * (rows + self.layers * (4 * self.hidden_size + 2 * self.feed_forward_size))
 
     def __post_init__(self) -> None:
         positive("model", self, "layers", "hidden_size", "heads", "feed_forward_size", "max_regions")

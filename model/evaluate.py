@@ -10,10 +10,11 @@ import numpy as np
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.progress import shown
-from vlmixer.model.checkpoint import load_reference, load_run
+from vlmixer.model.checkpoint import load_run
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
 from vlmixer.model.likelihood import similarities
 from vlmixer.model.numbers import number_similarity
+from vlmixer.model.reference import load_reference
 from vlmixer.model.scoring import RetrievalReport, fold_scores, group_scores, score_matrix, tag_overlap
 
 OVERLAP_WEIGHT = 0.3

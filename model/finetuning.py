@@ -32,10 +32,11 @@ from vlmixer.model.network import Network
 from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks
 from vlmixer.model.readers import readers_of
+from vlmixer.model.state import TASK_FREE, lasting
 from vlmixer.model.task_card import write_task_card
 from vlmixer.model.tasks import TASKS, find_task
 from vlmixer.model.tasks.base import Setup, Task, TaskNetwork
-from vlmixer.model.tasks.config import DATA, NONE, TaskConfig, TaskSettings
+from vlmixer.model.tasks.config import NONE, TaskConfig, TaskSettings
 from vlmixer.model.tasks.data import Encoding, ExampleSet, TaskLoader, check_bad, with_photos
 from vlmixer.model.tasks.files import expand
 from vlmixer.model.tasks.photos import Photos
@@ -43,8 +44,6 @@ from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.trackers import Tracker, open_trackers
 
 LOG = logging.getLogger("vlmixer")
-FREE = checkpoint.FREE | DATA
-"""Settings that may change when a run is resumed. Of files, their content must stay the same."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,9 @@ def _finetune(
                 f"{run}: already holds a run (step {former.state.step} of {former.state.config['task'].get('steps')}). "
                 "Continue it with --resume, or give another --out."
             )
-        checkpoint.check_content(run, former.state, content, start.data_hash, FREE, "annotation files, photos or init")
+        checkpoint.check_content(
+            run, former.state, content, start.data_hash, TASK_FREE, "annotation files, photos or init"
+        )
         if finished.is_sound(run, FINETUNE):
             say(f"{run} is finished ({former.state.step} steps); nothing to do.")
             return
@@ -160,12 +161,11 @@ def _finetune(
 
 
 def _finish(run: str, task: Task[Any], content: Mapping[str, Any], start: _Start, steps: int) -> None:
-    lasting = {**content, "task": {key: value for key, value in content["task"].items() if key not in FREE}}
     details = FineTunedDetails(
         task=task.name, steps=steps, examples=len(start.examples), feature_dim=start.setup.feature_dim
     )
     finished.publish(
-        run, FINETUNE, lasting, start.inputs, details, {"examples": start.examples.counts}, start.data_hash
+        run, FINETUNE, lasting(content), start.inputs, details, {"examples": start.examples.counts}, start.data_hash
     )
 
 
@@ -279,7 +279,7 @@ def load_finetuned(run: str) -> FineTuned:
         network = Network(model, tokenizer.size, setup.feature_dim)
         return TaskNetwork(network, task.head(setup, network))
 
-    network = checkpoint.with_weights(run, build, model.least_weights(tokenizer.size))
+    network = checkpoint.with_weights(run, build, model, tokenizer, prefix="network.")
     return FineTuned(run, task, setup, network.eval(), seed)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
-from vlmixer.artifacts import contents, files, json_files, manifest
+from vlmixer.artifacts import contents, files, manifest
 from vlmixer.artifacts.details import RunDetails
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.manifest import Counts, Input, Manifest
@@ -30,7 +30,6 @@ LABELS, PHOTOS, REJECTS = "labels.json", "photos.json", "rejects.parquet"
 LISTED = (HUB_CONFIG, CONFIG, LABELS, MODEL, PHOTOS, PIPELINE, REFERENCE, REJECTS, TOKENIZER, HUB_TOKENIZER)
 """The files of a finished run, in the order of their names. A run that no pipeline was given to lacks pipeline.yaml;
 labels.json, photos.json and rejects.parquet are those of fine-tuned runs, which have no reference."""
-_CONTENT_HASH = "content_hash"
 OTHER_SHARDS = "other shards"
 PACKAGES = ("vlmixer", "numpy", "torch", "tokenizers", "safetensors")
 
@@ -176,21 +175,6 @@ def changed(run: str, description: Manifest[Any]) -> list[str]:
 def is_step(name: str) -> bool:
     """Whether a folder of this name is a checkpoint. All else there belongs to the user and is never touched."""
     return re.fullmatch(r"step-\d{8}", name) is not None
-
-
-def packed_state(content: Mapping[str, Any]) -> bytes:
-    """The bytes of a checkpoint's state.json, with a hash of its content."""
-    return manifest.canonical({**content, _CONTENT_HASH: manifest.digest(dict(content))}, indent=1)
-
-
-def read_state(folder: str) -> dict[str, Any]:
-    """The content of a checkpoint's state.json. Raises OSError, ValueError, UserError if it is damaged."""
-    path = files.join(folder, STATE)
-    content: dict[str, Any] = json_files.read(path, dict[str, Any], advice="")
-    # Checkpoints of earlier versions have no hash.
-    if content.pop(_CONTENT_HASH, None) not in (None, manifest.digest(content)):
-        raise ValueError(f"{STATE} was changed")
-    return content
 
 
 def changed_in_checkpoint(folder: str, hashes: Mapping[str, str]) -> list[str]:

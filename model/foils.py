@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from vlmixer.artifacts.errors import UserError, one_line
-from vlmixer.model.checkpoint import load_reference, load_run
+from vlmixer.model.checkpoint import load_run
 from vlmixer.model.config import ModelConfig
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
 from vlmixer.model.likelihood import similarities
 from vlmixer.model.network import Network
 from vlmixer.model.padding import pad
+from vlmixer.model.reference import load_reference
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.views import no_regions, text_view
 

@@ -13,9 +13,8 @@ import yaml
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.dataset_cards import CARD, LICENCE_OPEN, plain
 from vlmixer.artifacts.details import RunDetails
-from vlmixer.model.config import ModelConfig, Settings
+from vlmixer.model.config import INITIAL_DEVIATION, LAYER_NORM_EPSILON, SEGMENTS, ModelConfig, Settings
 from vlmixer.model.finished import HUB_CONFIG, HUB_TOKENIZER
-from vlmixer.model.network import INITIAL_DEVIATION, LAYER_NORM_EPSILON, SEGMENTS
 from vlmixer.model.progress import LOG
 from vlmixer.model.tokenizer import SPECIAL, Tokenizer
 
@@ -79,14 +78,14 @@ The licences of the sentences and photos, and of the detector's weights, may bin
 
 def write_hub_files(run: str, settings: Settings, tokenizer: Tokenizer, details: RunDetails, shards: str) -> None:
     """Write config.json, tokenizer_config.json and README.md. shards: content hash of what it was trained on."""
-    content = _network_config(settings.model, tokenizer)
+    content = network_config(settings.model, tokenizer)
     files.publish_bytes(files.join(run, HUB_CONFIG), manifest.canonical(content, indent=2))
-    content = _tokenizer_config(settings.model, tokenizer)
+    content = tokenizer_config(settings.model, tokenizer)
     files.publish_bytes(files.join(run, HUB_TOKENIZER), manifest.canonical(content, indent=2))
     files.publish_bytes(files.join(run, CARD), _card(settings, details, shards, last_losses(run, details.steps)))
 
 
-def _network_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+def network_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     """The network as transformers' BertConfig."""
     return {
         "architectures": ["BertForMaskedLM"],
@@ -108,7 +107,7 @@ def _network_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]
     }
 
 
-def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+def tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     """How transformers reads tokenizer.json: as BERT's word pieces if it has these, else as the file says."""
     padding, unknown, begin, end, mask = SPECIAL
     special = {"pad_token": padding, "unk_token": unknown, "cls_token": begin, "sep_token": end, "mask_token": mask}

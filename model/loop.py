@@ -22,9 +22,9 @@ from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.lock import locked
 from vlmixer.artifacts.rng import stable_hash
 from vlmixer.model import checkpoint
-from vlmixer.model.checkpoint import State
 from vlmixer.model.progress import Progress
 from vlmixer.model.ranks import Ranks, connected_ranks, from_environment
+from vlmixer.model.state import State
 from vlmixer.model.transfer import fetched, on_device, sent
 
 Precision = Literal["auto", "float32", "bfloat16"]

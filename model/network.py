@@ -11,13 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlmixer.model.config import ModelConfig
+from vlmixer.model.config import INITIAL_DEVIATION, LAYER_NORM_EPSILON, SEGMENTS, ModelConfig
 from vlmixer.model.transfer import moved
 from vlmixer.model.views import BOX_NUMBERS
-
-LAYER_NORM_EPSILON = 1e-12  # BERT's
-INITIAL_DEVIATION = 0.02  # BERT's
-SEGMENTS = 2
 
 
 @dataclass(frozen=True)

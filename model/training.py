@@ -38,6 +38,7 @@ from vlmixer.model.progress import Progress, say
 from vlmixer.model.ranks import Ranks, from_environment
 from vlmixer.model.readers import readers_of
 from vlmixer.model.shards import ShardSet, open_shards
+from vlmixer.model.state import lasting, resolved
 from vlmixer.model.tokenizer import Tokenizer
 from vlmixer.model.trackers import Tracker, open_trackers
 
@@ -195,7 +196,7 @@ def _train(
         if former is None:
             checkpoint.save_config(run, settings, tokenizer)
         checkpoint.sweep(run)
-    content = checkpoint.resolved(settings)
+    content = resolved(settings)
     trackers: Sequence[Tracker] = ()
     if ranks.first:
         trackers = open_trackers(
@@ -215,7 +216,7 @@ def _train(
         checkpoint.save_network(run, network, embed_reference(network, tokenizer, settings.model, shard_set))
         details = finished.details_of(shard_set, config.steps)
         write_hub_files(run, settings, tokenizer, details, shard_set.content_hash)
-        finished.finish(run, checkpoint.lasting(settings), shard_set, config.steps, pipeline)
+        finished.finish(run, lasting(content), shard_set, config.steps, pipeline)
 
 
 def _tokenizer(settings: Settings, shard_set: ShardSet, former_run: str | None) -> Tokenizer:

@@ -20,6 +20,7 @@ from vlmixer.model import checkpoint, finished
 from vlmixer.model.network import Network
 from vlmixer.model.padding import as_columns, pad
 from vlmixer.model.ranks import Ranks
+from vlmixer.model.reference import load_reference
 from vlmixer.model.tasks.base import Answer, Encoded, Evaluation, Example, Labels, Setup, Task, TaskNetwork
 from vlmixer.model.tasks.caption_files import TRAINING_SPLITS, read_captions
 from vlmixer.model.tasks.caption_inputs import context_view, framed, padded_captions, text_tokens
@@ -70,7 +71,7 @@ class Retrieval(Task[RetrievalConfig]):
         init = settings.init
         if init is None or not files.has_file(files.join(init, finished.REFERENCE)):
             return {"temperature": 0.1, "texts": 0, "photos": 0}
-        reference = checkpoint.load_reference(init)
+        reference = load_reference(init)
         _, _, trained = checkpoint.load_run(init)
         return {
             "temperature": trained.train.temperature,
@@ -96,7 +97,7 @@ class Retrieval(Task[RetrievalConfig]):
 
     def begin(self, setup: Setup[RetrievalConfig], network: TaskNetwork) -> None:
         if setup.settings.init is not None and setup.labels["texts"]:
-            reference = checkpoint.load_reference(setup.settings.init)
+            reference = load_reference(setup.settings.init)
             network.head.load_state_dict(
                 {name: torch.from_numpy(value) for name, value in vars(reference).items()}, strict=False
             )

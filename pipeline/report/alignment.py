@@ -11,9 +11,10 @@ from PIL import Image
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.rng import generator
-from vlmixer.model.checkpoint import load_reference, load_run
+from vlmixer.model.checkpoint import load_run
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_texts
 from vlmixer.model.likelihood import similarity
+from vlmixer.model.reference import load_reference
 from vlmixer.pipeline.image.decoding import decode
 from vlmixer.pipeline.report.labels import place_labels
 from vlmixer.pipeline.report.pages import data_uri, write_page

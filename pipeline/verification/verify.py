@@ -14,7 +14,7 @@ from vlmixer.artifacts.details import AnyDetails, ShardsDetails
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.artifacts.manifest import Manifest
 from vlmixer.artifacts.stages import DETECT, FINETUNE, FOLDERS, INDEX, MIX, TAG, TRAIN, WITH_MANIFEST, StageType
-from vlmixer.pipeline.verification import bank, regions, run, shards, tagged
+from vlmixer.pipeline.verification import bank, regions, shards, tagged
 from vlmixer.pipeline.verification.chain import check_chain, check_counts, check_reject_bytes, check_rejects
 from vlmixer.pipeline.verification.checks import StageFolder
 from vlmixer.pipeline.verification.integrity import EVERYTHING, Depth, unchanged
@@ -22,20 +22,28 @@ from vlmixer.pipeline.verification.record import check_plain, check_record
 from vlmixer.pipeline.verification.report import VerifyReport
 from vlmixer.pipeline.verification.ties import Ties
 
+
+def _check_run(stage: StageFolder[Any]) -> None:
+    from vlmixer.pipeline.verification import run  # needs the packages of training, but for torch
+
+    run.check(stage)
+
+
 CHECKERS: Mapping[str, Callable[[StageFolder[Any]], None]] = {
     TAG.name: tagged.check,
     DETECT.name: regions.check,
     INDEX.name: bank.check,
     MIX.name: shards.check,
-    TRAIN.name: run.check,
-    FINETUNE.name: run.check,
+    TRAIN.name: _check_run,
+    FINETUNE.name: _check_run,
 }
 ENERGON_INDEX = (".nv-meta/index.sqlite", ".nv-meta/index.uuid")
 """What `energon prepare --tar-index-only` adds to shards."""
+BESIDE_RUN = ("checkpoints/", "tensorboard/", "log.jsonl", "lock", "wandb-id", "mlflow-id", CARD)
 BESIDE: Mapping[str, tuple[str, ...]] = {
     MIX.name: (CARD, CROISSANT, *ENERGON_INDEX),
-    TRAIN.name: run.BESIDE,
-    FINETUNE.name: run.BESIDE,
+    TRAIN.name: BESIDE_RUN,
+    FINETUNE.name: BESIDE_RUN,
 }
 """What folders may have besides the files of their manifest."""
 IN_THIS_ORDER = (TAG, INDEX, DETECT, MIX, TRAIN)

@@ -120,7 +120,8 @@ def webdataset(folder: str) -> None:
 
 def run(folder: str) -> None:
     """The network of a run, on a sentence."""
-    from vlmixer.model.checkpoint import load_reference, load_run
+    from vlmixer.model.checkpoint import load_run
+    from vlmixer.model.reference import load_reference
 
     network, tokenizer, _ = load_run(folder)
     load_reference(folder)

@@ -32,7 +32,7 @@ from tests.pipeline.forging import (
     without,
 )  # fmt: skip
 
-from vlmixer.model.finished import packed_state
+from vlmixer.model.state import packed_state
 
 PART = "part-00000.parquet"
 SENTENCE = {"start": 0, "end": 3, "concept": "dog", "surface": "dog", "lemma": "dog"}
@@ -376,5 +376,5 @@ FORGERIES: tuple[Forgery, ...] = (
     *forgeries(BANK, "bank"),
     *forgeries(SHARDS, "shards"),
     *forgeries(RUN, "run"),
-    *forgeries(VQA, "vqa"),
+    *forgeries(VQA, "vqa", "regions elsewhere", "tags a device", "validation a device"),
 )  # fmt: skip

@@ -1,9 +1,15 @@
 """Results that somebody forged so that their manifests match: what reads them says so in a line."""
 
+import json
+import pickle
 import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 from tests.model.runs import SHORT, SMALL
 from tests.pipeline import forged_readers
 from tests.pipeline.forgeries import FORGERIES
@@ -15,6 +21,7 @@ from vlmixer.model.checkpoint import load_checkpoint
 from vlmixer.model.config import Settings
 from vlmixer.model.training import train
 from vlmixer.pipeline.mix.upstream import read_upstream
+from vlmixer.pipeline.verification.verify import verify
 
 READERS = {
     "regions": forged_readers.regions,
@@ -54,6 +61,62 @@ def test_what_reads_a_forged_result_refuses_it(trained: Path, tmp_path: Path, fo
     seal(out)
     with pytest.raises(UserError):
         READERS[folder](str(out / folder))
+
+
+SEEN_IN_RUN = {
+    "weights inf": ("model.safetensors", "are not finite"),
+    "weights 0.0": ("model.safetensors", "has the same number everywhere"),
+    "hidden size of 10^6": ("config.yaml", "its settings are not those that the manifest says"),
+    "a seed of 10^400": ("config.yaml", "config.yaml"),
+    "reference nan": ("reference.safetensors", "are not finite"),
+    "pieces of 10^7": ("tokenizer.json", "each id takes a row"),
+    "padding": ("tokenizer.json", "cuts texts or pads them"),
+    "state: losses": ("checkpoints/step-00000012", "losses of more steps than there were"),
+    "state: precision": ("checkpoints/step-00000012", "lacks the settings of the run"),
+}
+
+
+@pytest.mark.parametrize("name", SEEN_IN_RUN)
+def test_verify_reads_the_files_of_a_run(trained: Path, tmp_path: Path, name: str) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "out", ignore=shutil.ignore_patterns("work", "regions", "tagged")))
+    forged("run", name).make(out)
+    seal(out)
+    report = verify(str(out / "run"))
+    file, what = SEEN_IN_RUN[name]
+    found = [(problem.file.removeprefix(f"{out}/run/"), problem.what) for problem in report.problems]
+    assert any(place == file and what in said for place, said in found), found
+
+
+def test_verify_finds_another_run_s_files(trained: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "out"))
+    run = out / "run"
+    assert verify(str(run)).sound
+    for name in ("config.json", "tokenizer_config.json"):
+        content = json.loads((run / name).read_bytes())
+        (run / name).write_text(json.dumps(content | {"auto_map": {"AutoModel": "evil.Model"}}))
+    swapped = load_file(run / "model.safetensors")
+    save_file({key: -value for key, value in swapped.items()}, run / "model.safetensors")
+    with zipfile.ZipFile(run / "checkpoints/step-00000008/optimizer.pt", "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps(print, protocol=2))
+    seal(out)
+    found = "\n".join(f"{problem.file}: {problem.what}" for problem in verify(str(run)).problems)
+    for what in (
+        "/config.json: cannot be read: ValueError: auto_map",
+        "/tokenizer_config.json: cannot be read: ValueError: auto_map",
+        "step-00000012: cannot be read: ValueError: its model.safetensors is not the run's",
+        "optimizer.pt: cannot be read: ValueError: its pickle names '__builtin__ print'",
+    ):  # fmt: skip
+        assert what in found
+
+
+def test_a_run_is_verified_without_torch(trained: Path) -> None:
+    program = f"""
+import sys
+from vlmixer.pipeline.verification.verify import verify
+assert verify({str(trained / "run")!r}).sound
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("name", ["images_by_part []", "no counts"])

@@ -15,12 +15,13 @@ from tests.model.world import World, write_shards
 from vlmixer.artifacts.errors import CallError
 from vlmixer.artifacts.rejects import RejectLog
 from vlmixer.artifacts.rng import generator
-from vlmixer.model.checkpoint import load_reference, load_run
+from vlmixer.model.checkpoint import load_run
 from vlmixer.model.config import Settings
 from vlmixer.model.embedding import ImageRegions, embed_images, embed_tags, embed_texts
 from vlmixer.model.finetuning import finetune, load_finetuned
 from vlmixer.model.likelihood import similarities
 from vlmixer.model.ranks import Ranks
+from vlmixer.model.reference import load_reference
 from vlmixer.model.tasks.base import Example
 from vlmixer.model.tasks.data import Encoding, TaskLoader, with_photos
 from vlmixer.model.tasks.evaluation import evaluate_run
