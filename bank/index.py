@@ -7,7 +7,7 @@ centroids of the quantizer stay zero.
 
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import IO, Any
 
@@ -66,6 +66,23 @@ def empty_index(feature_dim: int, lists: int) -> Any:
     )
     index.is_trained = True
     return index
+
+
+def stored_lists(
+    file: IO[bytes], size: int, feature_dim: int, sizes: Sequence[int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What an index has for each concept, one at a time: vectors, (n, D) float16, and rows of the bank, (n,) int64.
+
+    size: bytes of the file. sizes: as of IndexWriter. Raises ValueError if the lists are of other sizes.
+    """
+    before = b"full" + struct.pack("<Q", len(sizes)) + np.asarray(sizes, "<u8").tobytes()
+    begin = size - sum(sizes) * (2 * feature_dim + 8)
+    file.seek(max(begin - len(before), 0))
+    if file.read(len(before)) != before:
+        raise ValueError("its lists do not have as many vectors as the concepts have patches")
+    for count in sizes:
+        vectors = np.frombuffer(file.read(2 * count * feature_dim), "<f2").reshape(count, feature_dim)
+        yield vectors, np.frombuffer(file.read(8 * count), "<i8")
 
 
 class IndexFile:

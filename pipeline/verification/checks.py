@@ -11,6 +11,8 @@ from typing import Generic
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.manifest import Counts, Manifest, Output
@@ -21,6 +23,9 @@ from vlmixer.artifacts.stages import Details
 from vlmixer.pipeline.image.decoding import ImageRejected, decode
 from vlmixer.pipeline.verification.report import UNREADABLE, VerifyReport
 from vlmixer.pipeline.verification.ties import Ties
+
+ROWS_AT_ONCE = 8192
+"""Rows of a table that become Python objects together."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,9 @@ class StageFolder(Generic[Details]):
         """The path of a file."""
         return files.join(self.folder, output.name)
 
-    def tables(self, output: Output, schema: pa.Schema | WidthOf) -> Iterator[pa.Table]:
-        """The row groups of a Parquet file, after a check of its schema and its number of rows."""
-        return read_tables(self.path(output), output, schema, self.report)
+    def tables(self, output: Output, schema: pa.Schema | WidthOf, key: str | None = None) -> Iterator[pa.Table]:
+        """The rows of a Parquet file, as of `read_tables`."""
+        return read_tables(self.path(output), output, schema, self.report, key)
 
     def column(self, outputs: Iterable[Output], column: str) -> Iterator[str]:
         """A column of those Parquet files that can be read."""
@@ -63,7 +68,8 @@ class StageFolder(Generic[Details]):
                 parquet = open_parquet(file)
                 for group in range(parquet.num_row_groups):
                     refuse_large(parquet, file, group, [column])
-                    yield from parquet.read_row_group(group, columns=[column], use_threads=False)[column].to_pylist()
+                    for batch in _batches(parquet, group, [column]):
+                        yield from batch[column].to_pylist()
 
     def check_count(self, kind: str, found: int) -> None:
         """Compare a number of records with the manifest's count, if all files could be read."""
@@ -77,8 +83,15 @@ class StageFolder(Generic[Details]):
             self.report.add(self.folder, f"{name} {key} occurs twice")
 
 
-def read_tables(path: str, output: Output, schema: pa.Schema | WidthOf, report: VerifyReport) -> Iterator[pa.Table]:
-    """The row groups of the Parquet file at `path`, after a check of its schema and its number of rows."""
+def read_tables(
+    path: str, output: Output, schema: pa.Schema | WidthOf, report: VerifyReport, key: str | None = None
+) -> Iterator[pa.Table]:
+    """The row groups of the Parquet file at `path`, after a check of its schema and its number of rows.
+
+    key: a column whose values are unique; the rows of a group then come ROWS_AT_ONCE at a time, because they take ten
+    times the memory as Python objects. A group with a value twice is a problem and not read further: a few bytes can
+    repeat a row a million times.
+    """
     with files.open_read(path) as file:
         # No threads: if pyarrow's are still starting or ending when the process ends, they sometimes abort it.
         parquet = open_parquet(file)
@@ -90,7 +103,27 @@ def read_tables(path: str, output: Output, schema: pa.Schema | WidthOf, report: 
             report.add(path, f"{parquet.metadata.num_rows} rows, the manifest says {output.rows}")
         for group in range(parquet.num_row_groups):
             refuse_large(parquet, file, group)
-            yield parquet.read_row_group(group, use_threads=False)
+            if key is None:
+                yield parquet.read_row_group(group, use_threads=False)
+            elif repeated := _repeated(parquet, group, key):
+                report.add(path, f"{key} {repeated[:100]} occurs twice in row group {group}")
+            else:
+                yield from _batches(parquet, group)
+
+
+def _batches(parquet: pq.ParquetFile, group: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a row group, a bounded number at a time."""
+    for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False):
+        yield pa.Table.from_batches([batch])
+
+
+def _repeated(parquet: pq.ParquetFile, group: int, key: str) -> str:
+    """A value that the row group has more than once in this column of texts; "" if there is none."""
+    values = parquet.read_row_group(group, columns=[key], use_threads=False)[key].combine_chunks()
+    if pc.count_distinct(values).as_py() == len(values):
+        return ""
+    counts = pc.value_counts(values)
+    return str(counts.field("values")[pc.index(counts.field("counts"), pc.max(counts.field("counts"))).as_py()])
 
 
 class UniqueKeys:

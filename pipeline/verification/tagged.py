@@ -15,7 +15,7 @@ def check(stage: StageFolder[TaggedDetails]) -> None:
     for output in parts:
         path = stage.path(output)
         with stage.report.reading(path):
-            for table in stage.tables(output, schemas.TAGGED):
+            for table in stage.tables(output, schemas.TAGGED, key="sentence_id"):
                 for row in table.to_pylist():
                     ids.add(row["sentence_id"])
                     mentions = [Mention(**mention) for mention in row["mentions"]]
@@ -29,7 +29,7 @@ def check(stage: StageFolder[TaggedDetails]) -> None:
     for output in stage.named(schemas.NOT_MEANT_FILE):
         path = stage.path(output)
         with stage.report.reading(path):
-            for table in stage.tables(output, schemas.NOT_MEANT):
+            for table in stage.tables(output, schemas.NOT_MEANT, key="sentence_id"):
                 for row in table.to_pylist():
                     for mention in row["not_meant"]:
                         check_mention(path, row["sentence_id"], row["text"], Mention(**mention), stage.report)

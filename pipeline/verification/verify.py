@@ -17,6 +17,7 @@ from vlmixer.artifacts.stages import DETECT, FINETUNE, FOLDERS, INDEX, MIX, TAG,
 from vlmixer.pipeline.verification import bank, regions, shards, tagged
 from vlmixer.pipeline.verification.chain import check_chain, check_counts, check_reject_bytes, check_rejects
 from vlmixer.pipeline.verification.checks import StageFolder
+from vlmixer.pipeline.verification.descriptions import check_details, check_settings
 from vlmixer.pipeline.verification.integrity import EVERYTHING, Depth, unchanged
 from vlmixer.pipeline.verification.record import check_plain, check_record
 from vlmixer.pipeline.verification.report import VerifyReport
@@ -62,6 +63,7 @@ def verify(folder: str, depth: Depth = EVERYTHING) -> VerifyReport:
         made_of_these = check_chain(folder, manifests, report)
         if made_of_these:
             check_counts(folder, manifests, report)
+            check_details(folder, manifests, report)
         check_plain(files.join(folder, "rejects"), report)
         if depth.records:
             ties = _ties(manifests.get(MIX)) if made_of_these else None
@@ -103,6 +105,7 @@ def _check_files(
         if not name.startswith(BESIDE.get(description.stage, ())):
             report.add(files.join(folder, name), "not in the manifest")
     sound = unchanged(folder, description.outputs, sizes, report, depth, description.stage)
+    check_settings(folder, description, report)
     for kind, counts in description.counts.items():
         if not counts.add_up():
             report.add(files.join(folder, manifest.NAME), f"{kind} do not add up: {counts}")

@@ -1,6 +1,7 @@
 """Forged results, by the folder that they are in. benchmarks/forged_results.py has the commands that read them."""
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,7 @@ TAGGED: dict[str, Make] = {
     "counts of 10^18": edited(
         "tagged", "counts", "sentences", value={"read": 10**18, "written": 10**18, "rejected": {}}),
     "negative counts": edited("tagged", "counts", "sentences", value={"read": -1, "written": -1, "rejected": {}}),
-    "rows of 10^12": edited("tagged", "outputs", 0, "rows", value=10**12),
+    "rows of 10^12": edited("tagged", "outputs", 1, "rows", value=10**12),
     "rows of -5": edited("tagged", "outputs", 0, "rows", value=-5),
     "mentions of -5": edited("tagged", "details", "mentions", value={"dog": -5, "cat": 10**18}),
     "sources": edited("tagged", "details", "sources", value={"../..": "/dev/zero"}),
@@ -170,6 +171,7 @@ BANK: dict[str, Make] = {
     "other concept": _patches(first("concept_id", 2)),
     "context 10^6": _patches(first("context", [10**6])),
     "context -1": _patches(first("context", [-1])),
+    "context twice": _patches(first("context", [1, 1])),
     "context long": _patches(first("context", [1] * 1_000_000)),
     "size 0": _patches(first("width", 0)),
     **{f"crop_start {value}": _patches(first("crop_start", value)) for value in (-1, 2**62)},
@@ -181,6 +183,7 @@ BANK: dict[str, Make] = {
     "no patches": _patches(lambda table: table.slice(0, 0)),
     **{f"{name} {value}": _concepts(first(name, value)) for name in ("count", "first", "candidates") for value in (
         -1, 2**62)},
+    "candidates 0": _concepts(first("candidates", 0)),
     "name twice": _concepts(every("name", "dog")),
     "name empty": _concepts(first("name", "")),
     "long name": _concepts(first("name", LONG)),
@@ -259,7 +262,7 @@ SHARDS: dict[str, Make] = {
     "long text": _set("text", value=LONG),
     "no view": _set("view", value=-1),
     "deep": members(lambda sample: {**sample, "json": b"[" * 100_000}),
-    "huge number": _member("json", lambda data, sample: data.replace(b'"view": 0', b'"view": ' + b"9" * 10**5)),
+    "huge number": _member("json", lambda data, sample: re.sub(rb'"view": \d', b'"view": ' + b"9" * 10**5, data)),
     "long JSON": members(lambda sample: {**sample, "json": sample["json"] + b" " * (64 << 20)}),
     **{f"no .{ending}": _member(ending, None) for ending in ("json", "txt", "npy")},
     "a member more": members(lambda sample: {**sample, "pyd": b"\x80\x04N."}),

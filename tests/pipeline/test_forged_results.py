@@ -63,28 +63,47 @@ def test_what_reads_a_forged_result_refuses_it(trained: Path, tmp_path: Path, fo
         READERS[folder](str(out / folder))
 
 
-SEEN_IN_RUN = {
-    "weights inf": ("model.safetensors", "are not finite"),
-    "weights 0.0": ("model.safetensors", "has the same number everywhere"),
-    "hidden size of 10^6": ("config.yaml", "its settings are not those that the manifest says"),
-    "a seed of 10^400": ("config.yaml", "config.yaml"),
-    "reference nan": ("reference.safetensors", "are not finite"),
-    "pieces of 10^7": ("tokenizer.json", "each id takes a row"),
-    "padding": ("tokenizer.json", "cuts texts or pads them"),
-    "state: losses": ("checkpoints/step-00000012", "losses of more steps than there were"),
-    "state: precision": ("checkpoints/step-00000012", "lacks the settings of the run"),
+SEEN = {
+    ("tagged", "rows of 10^12"): ("part-00000.parquet", "rows, the manifest says 1000000000000"),
+    ("tagged", "one sentence_id"): ("part-00000.parquet", "occurs twice in row group 0"),
+    ("bank", "index of ones"): ("index.faiss", "its vectors are not those of the patches' features"),
+    ("bank", "candidates 4611686018427387904"): ("concepts.parquet", "the manifest counts 491 regions read"),
+    ("bank", "candidates 0"): ("concepts.parquet", "fewer candidates than patches"),
+    ("bank", "many synonyms"): ("concepts.parquet", "are not those of the manifest's vocabulary_hash"),
+    ("bank", "context twice"): ("patches.parquet", "contexts are not the other concepts"),
+    ("bank", "similarity NaN"): ("manifest.json", "details say duplicate_similarity -1e+308, its settings 0.95"),
+    ("shards", "seed huge"): ("manifest.json", "its settings 3"),
+    ("shards", "huge number"): ("mixed-000000.tar", "cannot be read"),
+    ("run", "weights inf"): ("model.safetensors", "are not finite"),
+    ("run", "weights 0.0"): ("model.safetensors", "has the same number everywhere"),
+    ("run", "hidden size of 10^6"): ("config.yaml", "its settings are not those that the manifest says"),
+    ("run", "a seed of 10^400"): ("config.yaml", "config.yaml"),
+    ("run", "reference nan"): ("reference.safetensors", "are not finite"),
+    ("run", "pieces of 10^7"): ("tokenizer.json", "each id takes a row"),
+    ("run", "padding"): ("tokenizer.json", "cuts texts or pads them"),
+    ("run", "state: losses"): ("checkpoints/step-00000012", "losses of more steps than there were"),
+    ("run", "state: precision"): ("checkpoints/step-00000012", "lacks the settings of the run"),
 }
 
 
-@pytest.mark.parametrize("name", SEEN_IN_RUN)
-def test_verify_reads_the_files_of_a_run(trained: Path, tmp_path: Path, name: str) -> None:
-    out = Path(shutil.copytree(trained, tmp_path / "out", ignore=shutil.ignore_patterns("work", "regions", "tagged")))
-    forged("run", name).make(out)
+@pytest.mark.parametrize(("folder", "name"), SEEN)
+def test_verify_sees_a_forged_result(trained: Path, tmp_path: Path, folder: str, name: str) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "out", ignore=shutil.ignore_patterns("work", "regions")))
+    forged(folder, name).make(out)
     seal(out)
-    report = verify(str(out / "run"))
-    file, what = SEEN_IN_RUN[name]
-    found = [(problem.file.removeprefix(f"{out}/run/"), problem.what) for problem in report.problems]
+    report = verify(str(out / folder))
+    file, what = SEEN[folder, name]
+    found = [(problem.file.removeprefix(f"{out}/{folder}/"), problem.what) for problem in report.problems]
     assert any(place == file and what in said for place, said in found), found
+
+
+def test_verify_compares_what_manifests_say_about_each_other(trained: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "out"))
+    for name in ("detector ours", "feature_dim 3"):
+        forged("bank", name).make(out)
+    seal(out)
+    found = {problem.what for problem in verify(str(out)).problems if problem.file == f"{out}/bank/manifest.json"}
+    assert {f"another {what} than regions/, from which it was made" for what in ("detector", "feature_dim")} <= found
 
 
 def test_verify_finds_another_run_s_files(trained: Path, tmp_path: Path) -> None:
