@@ -109,10 +109,12 @@ def _check_for_hub(path: str, expected: dict[str, Any]) -> None:
 def _check_checkpoint(stage: Run, folder: str) -> None:
     """Raises ValueError or UserError if the checkpoint is none of this run."""
     state, details = read_state(folder), stage.manifest.details
-    for changed in finished.changed_in_checkpoint(folder, state.files):
-        stage.report.add(files.join(folder, changed), "its bytes changed: its SHA-256 is not in state.json")
-    with stage.report.reading(path := files.join(folder, OPTIMIZER)):
-        check_optimizer(path)
+    changed = finished.changed_in_checkpoint(folder, state.files)
+    for name in changed:
+        stage.report.add(files.join(folder, name), "its bytes changed: its SHA-256 is not in state.json")
+    if OPTIMIZER not in changed:
+        with stage.report.reading(path := files.join(folder, OPTIMIZER)):
+            check_optimizer(path)
     _check_settings(stage, state.config)
     hashes = {output.name: output.sha256 for output in stage.manifest.outputs}
     if state.step > details.steps or state.shards != _data(stage):
