@@ -36,8 +36,7 @@ def check(stage: StageFolder[BankDetails]) -> None:
     comparable = False
     with report.reading(features):
         comparable = _check_features(features, len(bank), bank.feature_dim, report)
-    if comparable:
-        _check_index(stage, bank)
+    _check_index(stage, bank, comparable)
     for concept in bank.concepts:
         patches = bank.patches(concept.name, keep=False)
         if patches.first != rows or len(patches) != bank.counts[concept.name]:
@@ -73,18 +72,19 @@ def check(stage: StageFolder[BankDetails]) -> None:
         report.add(crops, f"{by_name[building.CROPS].bytes} bytes, crops end at {crops_end}")
     if len(bank) != rows or by_name[building.PATCHES].rows != rows:
         report.add(files.join(stage.folder, building.CONCEPTS), f"counts {len(bank)} patches, there are {rows}")
-    with report.reading(files.join(stage.folder, building.INDEX)):
-        _ = bank.indexed
     stage.check_count("regions", rows)
     stage.check_unique("patch_id", ids)
     report.rows["patches"] += rows
 
 
-def _check_index(stage: StageFolder[BankDetails], bank: PatchBank) -> None:
-    """Whether the index has the features of each patch under its concept and its row."""
+def _check_index(stage: StageFolder[BankDetails], bank: PatchBank, comparable: bool) -> None:
+    """Whether FAISS reads the index, and, if features are `comparable`, it has those of each patch under its concept
+    and its row."""
     path = files.join(stage.folder, building.INDEX)
     counts = [bank.counts[concept.name] for concept in bank.concepts]
     with stage.report.reading(path), files.open_read(path) as file:
+        if not bank.indexed or not comparable:  # raises if it is none, or another bank's
+            return
         first = 0
         lists = stored_lists(file, files.size(path), bank.feature_dim, counts)
         for concept, (vectors, rows) in zip(bank.concepts, lists, strict=True):
