@@ -16,9 +16,11 @@ from tests.pipeline.forgeries import FORGERIES
 from tests.pipeline.forging import Forgery, seal
 from tests.pipeline.jobs.small_corpus import Corpus
 
+from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
 from vlmixer.model.checkpoint import load_checkpoint
 from vlmixer.model.config import Settings
+from vlmixer.model.state import packed_state
 from vlmixer.model.training import train
 from vlmixer.pipeline.mix.upstream import read_upstream
 from vlmixer.pipeline.verification.verify import verify
@@ -115,8 +117,13 @@ def test_verify_finds_another_run_s_files(trained: Path, tmp_path: Path) -> None
         (run / name).write_text(json.dumps(content | {"auto_map": {"AutoModel": "evil.Model"}}))
     swapped = load_file(run / "model.safetensors")
     save_file({key: -value for key, value in swapped.items()}, run / "model.safetensors")
-    with zipfile.ZipFile(run / "checkpoints/step-00000008/optimizer.pt", "w") as file:
+    earlier = run / "checkpoints" / "step-00000008"
+    with zipfile.ZipFile(earlier / "optimizer.pt", "w") as file:
         file.writestr("archive/data.pkl", pickle.dumps(print, protocol=2))
+    state = json.loads((earlier / "state.json").read_bytes())
+    del state["content_hash"]
+    state["files"]["optimizer.pt"] = files.sha256(str(earlier / "optimizer.pt"))
+    (earlier / "state.json").write_bytes(packed_state(state))
     seal(out)
     found = "\n".join(f"{problem.file}: {problem.what}" for problem in verify(str(run)).problems)
     for what in (
