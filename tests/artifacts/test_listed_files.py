@@ -1,5 +1,7 @@
 """Lists of many files in columns: the same as lists of objects."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,16 @@ def test_files_are_a_sequence():
     assert list(found.with_more(more)) == [*files, FileStat("new", 9)]
     assert list(found.and_then(more)) == [*files, *more]
     assert list(FileStats.of().with_more(found)) == files
+
+
+def test_a_file_takes_few_bytes():
+    number = 10_000
+    tracemalloc.start()
+    try:
+        names = Strings(f"photos/{row:05d}.jpg" for row in range(number))
+        found = FileStats(names, range(number), Strings(f"{row} 1764427023123456789" for row in range(number)))
+        assert found.names.find(["photos/00007.jpg"]).tolist() == [7]
+        assert sum(entry.size for entry in found) == number * (number - 1) // 2
+        assert tracemalloc.get_traced_memory()[0] / number < 150
+    finally:
+        tracemalloc.stop()

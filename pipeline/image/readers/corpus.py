@@ -66,16 +66,7 @@ def plan(
     Files in a folder, and matches of a glob that ends in *, count as images if their endings or their first bytes are
     those of images; others are set aside. Raises CallError for patterns that match no image, and for packed tars.
     """
-    inputs, lists, named = FileStats.of(), set[str](), set[str]()
-    for pattern in patterns:
-        entries = files.expand([pattern], key="images.inputs", out=out)
-        if without.images:
-            entries = entries.where(lambda name: not without.has_image(ImageRef(name).image_id))
-        inputs = inputs.with_more(entries)
-        if is_list(pattern):  # other text files in a folder may be anything
-            lists.update(entries.names)
-        if not files.is_folder(pattern) and not pattern.endswith("*"):
-            named.update(filter(may_be_side_file, entries.names))
+    inputs, lists, named = _listed(patterns, without, out)
     records = find_records(inputs.names)
     aside = bookkeeping_files(inputs.names)
     aside[records[records >= 0]] = True
@@ -113,6 +104,21 @@ def plan(
         set_aside=files.in_order(inputs.names.at(np.flatnonzero(aside))),
         records=files.Strings(inputs.names.at(of_photos[of_photos >= 0])),
     )
+
+
+def _listed(patterns: Sequence[str], without: Dropped, out: str) -> tuple[FileStats, set[str], set[str]]:
+    """The files that the patterns name; which of them are lists, and which count as images whatever they are."""
+    inputs, lists, named = FileStats.of(), set[str](), set[str]()
+    for pattern in patterns:
+        entries = files.expand([pattern], key="images.inputs", out=out)
+        if without.images:
+            entries = entries.where(lambda name: not without.has_image(ImageRef(name).image_id))
+        inputs = inputs.with_more(entries)
+        if is_list(pattern):  # other text files in a folder may be anything
+            lists.update(entries.names)
+        if not files.is_folder(pattern) and not pattern.endswith("*"):
+            named.update(filter(may_be_side_file, entries.names))
+    return inputs, lists, named
 
 
 def survey(piece: InputPiece, *, contents: bool, fetch: FetchPolicy = PATIENT) -> Iterator[ImageRef]:
