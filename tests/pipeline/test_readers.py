@@ -8,10 +8,12 @@ an environment for it: it brings too much.
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ import webdataset as wds
 import yaml
 from benchmarks.readers import PAGE, ROOT, blocks
 from PIL import Image
-from tests.pipeline.jobs.small_corpus import make_corpus, run
+from tests.pipeline.jobs.small_corpus import Corpus, run
 
 from vlmixer.artifacts.samples import read_shard, sample_record
 from vlmixer.bank import PatchBank, write_webdataset
@@ -30,25 +32,26 @@ BLOCKS = [block for block in blocks(PAGE.read_text(encoding="utf-8")) if "energo
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory) -> Path:
-    corpus = make_corpus(tmp_path_factory.mktemp("pictures"))
-    assert run(corpus.write_config(mix={"crops": True}), corpus.folder / "out") == 0
-    return corpus.folder / "out" / "shards"
+def crops(small_run: Corpus, tmp_path_factory) -> Path:
+    return mixed_again(small_run, tmp_path_factory.mktemp("pictures"), {"crops": True})
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> Path:
-    corpus = make_corpus(tmp_path_factory.mktemp("no_pictures"))
-    assert run(corpus.write_config(), corpus.folder / "out") == 0
-    return corpus.folder / "out" / "shards"
+def plain(small_run: Corpus) -> Path:
+    return small_run.folder / "out" / "shards"
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "crops"])
-def shards(request, tmp_path_factory) -> Path:
-    corpus = make_corpus(tmp_path_factory.mktemp("readers"))
+def shards(request, small_run: Corpus, tmp_path_factory) -> Path:
     settings = {"crops": request.param, "min_replaced": 0, "patches_per_word": 2}
-    assert run(corpus.write_config(mix=settings), corpus.folder / "out") == 0
-    return corpus.folder / "out" / "shards"
+    return mixed_again(small_run, tmp_path_factory.mktemp("readers"), settings)
+
+
+def mixed_again(small_run: Corpus, folder: Path, settings: dict[str, Any]) -> Path:
+    """The shards of the small run with other settings of `mix`."""
+    out = shutil.copytree(small_run.folder / "out", folder / "out", ignore=shutil.ignore_patterns("shards"))
+    assert run(small_run.write_config("mixed-again.yaml", mix=settings), out, command="mix") == 0
+    return out / "shards"
 
 
 def ours(path: Path):

@@ -65,10 +65,11 @@ def test_an_output_below_a_file_is_one_error(small_run: Corpus, tmp_path, capsys
     assert said.count("\n") == 1
 
 
-def test_of_two_runs_at_once_the_second_is_refused_and_the_first_is_whole(small_run: Corpus, tmp_path):
-    slow = {"images": {"detector_options": {"delay": 0.1}}}
-    config, out = small_run.write_config("slow.yaml", **slow), tmp_path / "out"
-    other = small_run.write_config("other.yaml", **slow, seed=4)
+def test_of_two_runs_at_once_the_second_is_refused_and_the_first_is_whole(small_run: Corpus, tmp_path, monkeypatch):
+    config, out, hold = small_run.write_config(), tmp_path / "out", tmp_path / "hold"
+    other = small_run.write_config("other.yaml", seed=4)
+    monkeypatch.setenv("QUADRANTS_HOLD", str(hold))
+    hold.touch()
     first = command(config, out)
     deadline = time.monotonic() + 120
     while not (out / "work" / "detect").exists() and time.monotonic() < deadline:
@@ -77,18 +78,19 @@ def test_of_two_runs_at_once_the_second_is_refused_and_the_first_is_whole(small_
         _, said = again.communicate()
         assert again.returncode == 1
         assert f"another run is using this folder (process {first.pid} on " in said
+    hold.unlink()
     _, said = first.communicate()
     assert first.returncode == 0, said
-    assert run(config, tmp_path / "alone") == 0
-    assert contents(out) == contents(tmp_path / "alone")
+    assert contents(out) == contents(small_run.folder / "out")
     assert not (out / "logs" / "lock").exists()
 
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory) -> Corpus:
-    """A corpus with a finished run in `out`, whose manifests are of the schema version before ours."""
+    """A corpus with a finished run in `now`, and in `out` as if by the schema version before ours."""
     corpus = make_corpus(tmp_path_factory.mktemp("earlier"))
-    assert run(corpus.write_config(), corpus.folder / "out") == 0
+    assert run(corpus.write_config(), corpus.folder / "now") == 0
+    shutil.copytree(corpus.folder / "now", corpus.folder / "out")
     for path in (corpus.folder / "out").glob("*/manifest.json"):
         content = json.loads(path.read_bytes()) | {"schema_version": manifest.SCHEMA_VERSION - 1}
         path.write_bytes(manifest.canonical(content, indent=1))
@@ -134,14 +136,12 @@ def test_an_earlier_version_may_be_done_afresh(earlier: Corpus, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(earlier.folder / "out", out)
     assert run(earlier.write_config(), out, "--overwrite") == 0
-    assert run(earlier.write_config(), tmp_path / "fresh") == 0
-    assert contents(out) == contents(tmp_path / "fresh")
+    assert contents(out) == contents(earlier.folder / "now")
 
 
-def test_workers_end_with_a_command_that_is_killed(small_run: Corpus, tmp_path):
-    config = small_run.write_config("slow2.yaml", images={"detector_options": {"delay": 0.2}})
-    out = tmp_path / "out"
-    process = command(config, out, "--workers", "2")
+def test_workers_end_with_a_command_that_is_killed(small_run: Corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("QUADRANTS_DELAY", "0.2")
+    process = command(small_run.write_config(), tmp_path / "out", "--workers", "2")
     deadline = time.monotonic() + 120
     while not (children := _workers(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -154,9 +154,11 @@ def test_workers_end_with_a_command_that_is_killed(small_run: Corpus, tmp_path):
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
-def test_a_worker_that_is_killed_ends_the_command_with_one_line_and_the_next_one_finishes(small_run: Corpus, tmp_path):
-    config = small_run.write_config("slow3.yaml", images={"detector_options": {"delay": 0.05}})
-    out = tmp_path / "out"
+def test_a_worker_that_is_killed_ends_the_command_with_one_line_and_the_next_one_finishes(
+    small_run: Corpus, tmp_path, monkeypatch
+):
+    config, out = small_run.write_config(), tmp_path / "out"
+    monkeypatch.setenv("QUADRANTS_DELAY", "0.05")
     process = command(config, out, "--workers", "2")
     deadline = time.monotonic() + 120
     while not list((out / "work" / "detect").glob("part-*.json")) and time.monotonic() < deadline:
@@ -171,9 +173,9 @@ def test_a_worker_that_is_killed_ends_the_command_with_one_line_and_the_next_one
         line for line in said.splitlines()[-1:] if f"a worker process (pid {first}) was killed (SIGKILL)" in line
     ]
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    monkeypatch.delenv("QUADRANTS_DELAY")
     assert run(config, out, workers=2) == 0
-    assert run(config, tmp_path / "whole") == 0
-    assert contents(out) == contents(tmp_path / "whole")
+    assert contents(out) == contents(small_run.folder / "out")
 
 
 def _workers(command: int) -> list[int]:

@@ -158,8 +158,8 @@ def _interrupt_the_exchange(old: Path, new: Path, where: Path) -> None:
         assert sorted(path.name for path in out.iterdir()) == sorted(
             [*(path.name for path in new.iterdir()), "run-before"]
         )
-        assert verify(str(out)).problems == []
         assert finish(str(out)) is None
+        shutil.rmtree(out)
 
 
 def test_a_photo_without_the_regions_that_its_record_says_it_has_is_one_message(copied: Path, capsys):
