@@ -7,9 +7,12 @@ reads or writes these keys. artifacts/stages.py says which type belongs to which
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from annotated_types import Interval
+
+if TYPE_CHECKING:
+    from pydantic_core import ValidationError
 
 Record = TypeVar("Record")
 _NO_OTHER_KEYS = {"extra": "forbid"}
@@ -163,15 +166,19 @@ def from_json(kind: type[Record], content: Any) -> Record:
 
     Raises ValueError with one line that names the first field that is missing, unknown or of the wrong type.
     """
-    from pydantic import ValidationError
+    from pydantic_core import ValidationError
 
     try:
         record: Record = _adapter(cast(Any, kind)).validate_python(content)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "it"
-        raise ValueError(f"{where}: {problem['msg']}") from None
+        raise ValueError(first_problem(error)) from None
     return record
+
+
+def first_problem(error: "ValidationError") -> str:
+    """The first thing that does not fit, and where, in one line."""
+    problem = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}"
 
 
 @lru_cache(maxsize=64)

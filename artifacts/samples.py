@@ -8,14 +8,15 @@ import io
 import json
 import tarfile
 import tokenize
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
+from annotated_types import Interval
 
-from vlmixer.artifacts import files
+from vlmixer.artifacts import details, files
 from vlmixer.artifacts.boxes import MAX_SCORE
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.tars import open_tar, plain_header, plain_members
@@ -30,16 +31,18 @@ _DAMAGE = (
     MemoryError, RecursionError, tokenize.TokenError,
 )  # fmt: skip
 
-_MOST = 2**31 - 1
-"""The largest number in a record."""
+_NO_OTHER_KEYS = {"extra": "forbid"}
+Whole = Annotated[int, Interval(ge=-(2**31 - 1), le=2**31 - 1)]
+"""A number in a record, when it is read from a file."""
 
 
 @dataclass(frozen=True)
 class Mention:
     """A visually-grounded word or phrase: `text[start:end]` is `surface`."""
 
-    start: int
-    end: int
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    start: Whole
+    end: Whole
     concept: str
     surface: str
     lemma: str
@@ -58,15 +61,16 @@ class Patch:
     sample's picture, xyxy in pixels; None if there is no picture.
     """
 
-    mention: int | None
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    mention: Whole | None
     patch_id: str
     image_id: str
     concept: str
     score: float
     box: tuple[float, float, float, float]
-    width: int
-    height: int
-    crop: tuple[int, int, int, int] | None = None
+    width: Whole
+    height: Whole
+    crop: tuple[Whole, Whole, Whole, Whole] | None = None
 
 
 @dataclass(frozen=True)
@@ -264,99 +268,98 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def decode(key: str, members: dict[str, bytes]) -> Sample:
-    """The sample of the members that `encode` gave, by their extension. Raises ValueError and what json raises."""
-    record = json.loads(members["json"])
-    text = members["txt"].decode()
-    features = _read_npy(members["npy"])
-    kind = record.pop("kind")
-    patches = tuple(_patch(patch) for patch in record.pop("patches"))
-    parts: dict[str, Any] = {"patches": patches, "features": features, "picture": members.get(PICTURE)}
-    if record["key"] != key:
-        raise ValueError(f"the record says key {record['key']!r}")
-    if features.ndim != 2 or len(features) != len(patches) or features.dtype != np.float16:
-        raise ValueError(f"{features.dtype} features of shape {features.shape} for {len(patches)} patches")
+    """The sample of the members that `encode` gave, by their extension. Raises ValueError for what is none."""
+    record = _read_record(members["json"])
+    text, features = members["txt"].decode(), _read_npy(members["npy"])
+    if record.key != key:
+        raise ValueError(f"the record says key {record.key!r}")
+    if features.ndim != 2 or len(features) != len(record.patches) or features.dtype != np.float16:
+        raise ValueError(f"{features.dtype} features of shape {features.shape} for {len(record.patches)} patches")
     if not np.isfinite(features).all():
         raise ValueError("features are not finite")
-    if kind == "image":
-        tags = tuple(record.pop("tags"))
-        if text != ", ".join(tags):
+    for patch in record.patches:
+        _check_patch(patch)
+    content: dict[str, Any] = vars(record) | {"features": features, "picture": members.get(PICTURE)}
+    del content["kind"]
+    if isinstance(record, _ImageRecord):
+        if text != ", ".join(record.tags):
             raise ValueError(".txt and .json have different tags")
-        image = ImageSample(**record, tags=tags, **parts)
-        _check_image(image)
-        return image
-    if kind != "mixed":
-        raise ValueError(f"unknown kind {kind!r}")
-    mentions = tuple(Mention(**mention) for mention in record.pop("mentions"))
-    replaced = tuple(record.pop("replaced"))
-    if text != record["text"]:
+        if any(patch.mention is not None for patch in record.patches):
+            raise ValueError("a patch of an image replaces a mention")
+        return ImageSample(**content)
+    if text != record.text:
         raise ValueError(".txt and .json have different texts")
-    sample = MixedSample(**record, mentions=mentions, replaced=replaced, **parts)
-    _check_mixed(sample)
-    return sample
+    _check_mentions(record)
+    return MixedSample(**content)
 
 
-def _patch(record: dict[str, Any]) -> Patch:
-    record["box"] = tuple(record["box"])
-    if "crop" in record:
-        record["crop"] = tuple(record["crop"])
-    return Patch(**record)
+@dataclass(frozen=True)
+class _MixedRecord:
+    """KEY.json of a mixed sample."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    kind: Literal["mixed"]
+    key: str
+    sentence_id: str
+    view: Annotated[Whole, Interval(ge=0)]
+    text: str
+    mentions: tuple[Mention, ...]
+    replaced: tuple[Whole, ...]
+    patches: tuple[Patch, ...]
+    patches_only: bool = True
 
 
-def _check_image(sample: ImageSample) -> None:
-    """Raises ValueError for values of other types than those of the classes, whatever wrote the record."""
-    _check_values([sample.width, sample.height], [sample.image_id, sample.source, *sample.tags])
-    _check_patches(sample.patches)
-    if any(patch.mention is not None for patch in sample.patches):
-        raise ValueError("a patch of an image replaces a mention")
+@dataclass(frozen=True)
+class _ImageRecord:
+    """KEY.json of an image sample."""
+
+    __pydantic_config__: ClassVar = _NO_OTHER_KEYS
+    kind: Literal["image"]
+    key: str
+    image_id: str
+    source: str
+    width: Whole
+    height: Whole
+    tags: tuple[str, ...]
+    patches: tuple[Patch, ...]
 
 
-def _check_mixed(sample: MixedSample) -> None:
-    """As `_check_image`; also, that mentions are in the text, and that patches replace those replaced and no others."""
-    if type(sample.patches_only) is not bool:
-        raise ValueError("patches_only is not true or false")
-    numbers, texts = [sample.view], [sample.sentence_id, sample.text]
-    for mention in sample.mentions:
-        numbers += (mention.start, mention.end)
-        texts += (mention.concept, mention.surface, mention.lemma)
-    references: list[Any] = [*sample.replaced, *[patch.mention for patch in sample.patches]]
-    _check_values([*numbers, *references], texts)
-    if any(not 0 <= number < len(sample.mentions) for number in references):
-        raise ValueError("a reference to a mention that is not there")
-    _check_patches(sample.patches)
-    if sample.view < 0 or not all(is_in(sample.text, mention) for mention in sample.mentions):
+def _read_record(data: bytes) -> _MixedRecord | _ImageRecord:
+    """The record in KEY.json. Raises ValueError if it has other fields, or values of other types."""
+    from pydantic_core import ValidationError
+
+    try:
+        record: _MixedRecord | _ImageRecord = _records().validate_json(data, strict=True)
+    except ValidationError as error:
+        raise ValueError(details.first_problem(error)) from None
+    return record
+
+
+@lru_cache
+def _records() -> Any:
+    from pydantic import Discriminator, TypeAdapter
+
+    return TypeAdapter(Annotated[_MixedRecord | _ImageRecord, Discriminator("kind")])
+
+
+def _check_patch(patch: Patch) -> None:
+    left, top, right, bottom = patch.box
+    if not 0 <= patch.score <= MAX_SCORE:
+        raise ValueError("a score that is not from 0 to 1")
+    if not (0 <= left < right <= patch.width and 0 <= top < bottom <= patch.height):
+        raise ValueError(f"box {list(patch.box)} is not inside {patch.width}×{patch.height}")
+
+
+def _check_mentions(record: _MixedRecord) -> None:
+    """Raises ValueError unless mentions are in the text, and patches replace those replaced and no others."""
+    if not all(is_in(record.text, mention) for mention in record.mentions):
         raise ValueError("a mention does not match the text")
-    if list(sample.replaced) != sorted(set(references[len(sample.replaced) :])):
+    count, replaced = len(record.mentions), set()
+    for patch in record.patches:
+        if patch.mention is None or not 0 <= patch.mention < count:
+            raise ValueError("a reference to a mention that is not there")
+        if record.mentions[patch.mention].concept != patch.concept:
+            raise ValueError("a patch has another concept than its mention")
+        replaced.add(patch.mention)
+    if list(record.replaced) != sorted(replaced):
         raise ValueError("patches are for other mentions than those replaced")
-    if any(sample.mentions[patch.mention or 0].concept != patch.concept for patch in sample.patches):
-        raise ValueError("a patch has another concept than its mention")
-
-
-def _check_patches(patches: Sequence[Patch]) -> None:
-    numbers: list[Any] = []
-    texts: list[Any] = []
-    reals: list[Any] = []
-    for patch in patches:
-        crop = patch.crop or (0, 0, 0, 0)
-        numbers += (patch.width, patch.height, *crop)
-        texts += (patch.patch_id, patch.image_id, patch.concept)
-        reals += (patch.score, *patch.box)
-        if len(patch.box) != 4 or len(crop) != 4:
-            raise ValueError("a patch's score, box or crop is not made of numbers")
-    if not {int, float}.issuperset(map(type, reals)):
-        raise ValueError("a patch's score, box or crop is not made of numbers")
-    _check_values(numbers, texts)
-    for patch in patches:
-        left, top, right, bottom = patch.box
-        if not 0 <= patch.score <= MAX_SCORE:
-            raise ValueError("a score that is not from 0 to 1")
-        if not (0 <= left < right <= patch.width and 0 <= top < bottom <= patch.height):
-            raise ValueError(f"box {list(patch.box)} is not inside {patch.width}×{patch.height}")
-
-
-def _check_values(numbers: Collection[Any], texts: Collection[Any]) -> None:
-    # Sets of types, because this is done for each value of each record.
-    if not {int}.issuperset(map(type, numbers)) or (numbers and not -_MOST <= min(numbers) <= max(numbers) <= _MOST):
-        raise ValueError("a value in the record is not a whole number of 32 bits")
-    if not {str}.issuperset(map(type, texts)):
-        raise ValueError("a value in the record is not a text")
-    "".join(texts).encode()  # raises UnicodeEncodeError for half a surrogate pair, which no page or file can hold
