@@ -20,8 +20,8 @@ ASSUMPTIONS = (
     "corpus, which are rare in a sample, count as new",
 )
 
-HELD_PER_FILE = 1100
-"""Bytes in the launching process for each image that is a file of its own (docs/performance-history.md)."""
+HELD_PER_FILE = 180
+"""Bytes, at most, in the launching process for an image that is a file of its own (docs/performance-history.md)."""
 MUCH_MEMORY = 1e9
 
 

@@ -93,7 +93,7 @@ def test_other_sizes(corpus, tmp_path, capsys):
     detect = found["stages"][1]
     units = sum(each["units"] for each in detect["passes"])
     assert LAUNCHER_PER_UNIT * units < detect["launcher_seconds"] < LAUNCHER_PER_UNIT * units + 10
-    assert "the launching process needs 70.4 GB more for the names of so many image files" in str(found["assumptions"])
+    assert "the launching process needs 11.5 GB more for the names of so many image files" in str(found["assumptions"])
 
 
 @pytest.mark.parametrize(
