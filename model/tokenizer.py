@@ -30,8 +30,8 @@ WORDS_PER_PIECE = 10
 """MAX_WORDS for a large vocabulary, by its number of pieces."""
 LONGEST_WORD = 100
 """Characters of a word that is learned from: the library has no pieces for a longer one."""
-MAX_BYTES = 1 << 26
-"""Of a file. The largest vocabularies have some megabytes."""
+MAX_BYTES = 1 << 24
+"""Of a file. One of half a million pieces has ten megabytes, and three million take a minute."""
 MAX_ADDED = 1 << 20
 """Characters of all added tokens. The library takes hundreds of bytes for each."""
 MAX_WORD = 1000
