@@ -1,5 +1,6 @@
 """Our own JSON: what a file holds instead is one line."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,13 @@ def test_a_record_of_the_expected_type(tmp_path: Path) -> None:
     path.write_text('{"name": "é", "rows": [1, 2]}')
     assert json_files.read(str(path), Entry, advice=ADVICE) == Entry("é", (1, 2))
     assert json_files.read(str(path), advice=ADVICE) == {"name": "é", "rows": [1, 2]}
+
+
+def test_texts_with_escapes_beside_other_letters() -> None:
+    """Pydantic 2.7.0 took the bytes of these letters one by one."""
+    for name in ('é "犬"\n\\🐕', '"é"', "\té"):
+        for ascii_only in (False, True):
+            assert json_files.parse(json.dumps({name: [name]}, ensure_ascii=ascii_only).encode()) == {name: [name]}
 
 
 @pytest.mark.parametrize(

@@ -289,10 +289,8 @@ def changed(part, **values):
             (changed("patches", score=value), "patches.0.score: Input should be a valid number")
             for value in (None, "1", True)
         ],
-        *[
-            (changed("patches", score=value), "not from 0 to 1")
-            for value in (10**400, float("nan"), float("inf"), -0.1, 2)
-        ],
+        *[(changed("patches", score=value), "not from 0 to 1") for value in (float("nan"), float("inf"), -0.1, 2)],
+        (changed("patches", score=10**400), "score"),  # another message with each version of pydantic
         (changed("patches", box=[0, 0, 1]), "patches.0.box.3: Field required"),
         *[(changed("patches", width=value), "is not inside") for value in (0, -1)],
         *[(changed("patches", box=box), "is not inside") for box in ([0, 0, 0, 1], [0, 0, 1e6, 1], [-1, 0, 1, 1])],
