@@ -1,12 +1,14 @@
-"""Reading the .npy files that this program wrote. Whatever a file holds instead is one message.
+"""The .npy files that this program writes, and reading them. Whatever a file holds instead is one message.
 
 An array is read into memory only if the file has all of its bytes: the header alone could ask for any size.
+`packed` and `unpacked` are for the small arrays in shards.
 """
 
 import io
 import math
 from dataclasses import dataclass
-from typing import IO, Any
+from functools import lru_cache
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -70,3 +72,39 @@ def _next(file: IO[bytes], size: int, kind: Kind) -> np.ndarray:
     if length > size or len(data := file.read(length)) < length:
         raise ValueError(f"ends before the last of its {math.prod(shape):,} numbers")
     return np.frombuffer(data, dtype).reshape(shape)
+
+
+def packed(array: np.ndarray) -> bytes:
+    """The bytes of a .npy file of the array, in C order."""
+    return _header_of(array.dtype.str, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=1024)
+def _header_of(dtype: str, shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def unpacked(data: bytes) -> np.ndarray:
+    """The array in the bytes of a .npy file, whoever wrote it; read-only. Raises what is in BROKEN if it is damaged, or
+    has objects, which would be a pickle."""
+    end = data.index(b"\n") + 1
+    if end != PREFIX + int.from_bytes(data[PREFIX - 2 : PREFIX], "little"):
+        raise ValueError("the .npy header's length is wrong")
+    dtype, shape, order = _kind_of(data[:end])
+    return np.frombuffer(data, dtype, offset=end).reshape(shape, order=order)
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(head: bytes) -> tuple[np.dtype, tuple[int, ...], Literal["C", "F"]]:
+    """What a header says. Cached, because parsing is slow and few headers differ."""
+    stream = io.BytesIO(head)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("expected a .npy file of version 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be read")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape}")
+    return dtype, shape, "F" if fortran else "C"

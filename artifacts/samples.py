@@ -4,7 +4,6 @@ A sample has three members, KEY.json KEY.txt KEY.npy, in this order, and in shar
 docs/on-disk.md specifies them.
 """
 
-import io
 import json
 import tarfile
 import tokenize
@@ -16,7 +15,7 @@ from typing import IO, Annotated, Any, ClassVar, Literal, TypeVar
 import numpy as np
 from annotated_types import Interval
 
-from vlmixer.artifacts import details, files
+from vlmixer.artifacts import details, files, npy_files
 from vlmixer.artifacts.boxes import MAX_SCORE
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.tars import open_tar, plain_header, plain_members
@@ -160,44 +159,9 @@ def sample_record(sample: Sample) -> dict[str, Any]:
 def encode(sample: Sample) -> list[tuple[str, bytes]]:
     """The names and contents of the members of a sample, in order."""
     text = sample.text if isinstance(sample, MixedSample) else ", ".join(sample.tags)
-    features = _npy_header(sample.features.dtype.str, sample.features.shape) + sample.features.tobytes()
-    contents = [_to_json(sample_record(sample)).encode(), text.encode(), features]
+    contents = [_to_json(sample_record(sample)).encode(), text.encode(), npy_files.packed(sample.features)]
     named = [(f"{sample.key}.{extension}", data) for extension, data in zip(MEMBERS, contents, strict=True)]
     return named if sample.picture is None else [*named, (f"{sample.key}.{PICTURE}", sample.picture)]
-
-
-@lru_cache(maxsize=1024)
-def _npy_header(dtype: str, shape: tuple[int, int]) -> bytes:
-    """The header of a .npy file of an array in C order."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
-    return header.getvalue()
-
-
-def _read_npy(data: bytes) -> np.ndarray:
-    """The array in a .npy file. Raises ValueError if it is damaged, or has objects, which would be a pickle."""
-    end = data.index(b"\n") + 1
-    if end != NPY_PREFIX + int.from_bytes(data[NPY_PREFIX - 2 : NPY_PREFIX], "little"):
-        raise ValueError("the .npy header's length is wrong")
-    dtype, shape, order = _npy_kind(data[:end])
-    return np.frombuffer(data, dtype, offset=end).reshape(shape, order=order)
-
-
-NPY_PREFIX = 10  # bytes before the header proper: magic, version 1.0, and its length in two bytes
-
-
-@lru_cache(maxsize=1024)
-def _npy_kind(header: bytes) -> tuple[np.dtype, tuple[int, ...], Literal["C", "F"]]:
-    """The content of the header of a .npy file. Cached, because parsing is slow and few headers differ."""
-    file = io.BytesIO(header)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("expected a .npy file of version 1.0")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.hasobject:
-        raise ValueError("Object arrays cannot be read")
-    if min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape}")
-    return dtype, shape, "F" if fortran else "C"
 
 
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
@@ -270,7 +234,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 def decode(key: str, members: dict[str, bytes]) -> Sample:
     """The sample of the members that `encode` gave, by their extension. Raises ValueError for what is none."""
     record = _read_record(members["json"])
-    text, features = members["txt"].decode(), _read_npy(members["npy"])
+    text, features = members["txt"].decode(), npy_files.unpacked(members["npy"])
     if record.key != key:
         raise ValueError(f"the record says key {record.key!r}")
     if features.ndim != 2 or len(features) != len(record.patches) or features.dtype != np.float16:
