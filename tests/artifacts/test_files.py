@@ -165,7 +165,7 @@ def test_folders_that_a_glob_matches(tmp_path):
 def test_a_link_that_leads_nowhere_is_passed_on_to_be_rejected(tmp_path):
     os.symlink(tmp_path / "gone", tmp_path / "link.jpg")
     for pattern in (str(tmp_path), str(tmp_path / "*.jpg")):
-        assert files.expand([pattern], key="k") == [FileStat(str(tmp_path / "link.jpg"), 0)]
+        assert list(files.expand([pattern], key="k")) == [FileStat(str(tmp_path / "link.jpg"), 0)]
 
 
 def test_a_file_name_that_is_not_valid_utf8_is_a_call_error(tmp_path):
