@@ -41,7 +41,7 @@ class DemoSize:
     photos: int = 1500
     sentences: int = 20_000
     pairs: int = 200
-    train_steps: int = 200
+    train_steps: int = 100
 
 
 FULL = DemoSize()
@@ -59,7 +59,10 @@ def demo_config(seed: int, size: DemoSize = FULL) -> Config:
         bank=BankSettings(max_patches_per_concept=200),
         mix=MixSettings(),
         model=ModelConfig(),
-        train=TrainConfig(steps=size.train_steps, device="cpu"),
+        # In half of the steps as good as with the defaults for 200.
+        train=TrainConfig(
+            steps=size.train_steps, warmup_steps=round(0.3 * size.train_steps), learning_rate=2e-3, device="cpu"
+        ),
     )
 
 
