@@ -154,23 +154,35 @@ class FileStats(Sequence[FileStat]):
 
     def where(self, keep: Callable[[str], bool]) -> "FileStats":
         """The files whose names `keep` takes."""
-        rows = np.fromiter((row for row, name in enumerate(self.names) if keep(name)), np.int64)
-        return self if len(rows) == len(self) else FileStats.of().and_then(self, rows)
+        return self._only(np.fromiter((row for row, name in enumerate(self.names) if keep(name)), np.int64))
 
-    def and_then(self, other: "FileStats", rows: np.ndarray | None = None) -> "FileStats":
-        """These files, then others, or those in some of their rows."""
-        rows = np.arange(len(other)) if rows is None else rows
-        names, stamps = chain(self.names, other.names.at(rows)), chain(self.stamps, other.stamps.at(rows))
-        sizes = chain(self.sizes, map(other.sizes.__getitem__, rows))
-        return FileStats(Strings(names), sizes, Strings(stamps))
+    @classmethod
+    def joined(cls, lists: Sequence["FileStats"]) -> "FileStats":
+        """The files of all lists, in their order."""
+        if len(lists) == 1:
+            return lists[0]
+        names = Strings(chain.from_iterable(files.names for files in lists))
+        stamps = Strings(chain.from_iterable(files.stamps for files in lists))
+        sizes = chain.from_iterable(files.sizes for files in lists)
+        return cls(names, sizes, stamps)
 
-    def with_more(self, other: "FileStats") -> "FileStats":
-        """These files, then the others that are not among them."""
-        if not self:
-            return other
-        new = [at + np.flatnonzero(self.names.find(other.names[at : at + AT_ONCE]) < 0)
-               for at in range(0, len(other), AT_ONCE)]  # fmt: skip
-        return self.and_then(other, np.concatenate(new)) if new else self
+    @classmethod
+    def merged(cls, lists: Sequence["FileStats"]) -> "FileStats":
+        """The files of all lists, in their order, each once."""
+        joined = cls.joined(lists)
+        if len(lists) < 2:
+            return joined
+        names = joined.names
+        first = [names.find(names[at : at + AT_ONCE]) for at in range(0, len(names), AT_ONCE)]
+        rows = np.arange(len(names))
+        return joined._only(np.flatnonzero(np.concatenate(first) == rows) if first else rows)
+
+    def _only(self, rows: np.ndarray) -> "FileStats":
+        """The files in these rows, (n,) int64, which are in order."""
+        if len(rows) == len(self):
+            return self
+        sizes = map(self.sizes.__getitem__, rows)
+        return FileStats(Strings(self.names.at(rows)), sizes, Strings(self.stamps.at(rows)))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def expand(patterns: list[str] | tuple[str, ...], *, key: str, out: str = "") ->
     Raises CallError, naming the config `key`, if a pattern matches nothing, a name is not valid UTF-8, or the store
     of a URL is unknown or does not answer.
     """
-    found = FileStats.of()
+    found = []
     for pattern in patterns:
         try:
             matches = _matches(pattern)
@@ -41,8 +41,8 @@ def expand(patterns: list[str] | tuple[str, ...], *, key: str, out: str = "") ->
             )
         if out and not _is_result(pattern, out):
             matches = matches.where(lambda name: not _is_result(name, out))
-        found = found.with_more(matches)
-    return found
+        found.append(matches)
+    return FileStats.merged(found)
 
 
 RESULTS = frozenset(

@@ -30,11 +30,11 @@ def plan_inputs(
         corpus = plan_corpus(inputs, without=without, out=out)
         if spec.name.startswith(BOXES):
             boxes = BoxFiles.of(spec.name.removeprefix(BOXES), spec.options).find()
-            corpus = replace(corpus, inputs=FileStats.of(boxes).and_then(corpus.inputs))
+            corpus = replace(corpus, inputs=FileStats.joined([FileStats.of(boxes), corpus.inputs]))
         return corpus, None
     corpus = plan_features(spec.name.removeprefix(TSV), spec.options.get("predictions"), photos_file if inputs else "")
     load_features(spec)
     if not inputs:
         return corpus, None
     photos = plan_corpus(inputs, without=without, out=out)
-    return replace(corpus, inputs=corpus.inputs.and_then(photos.inputs)), photos_by_id(photos)
+    return replace(corpus, inputs=FileStats.joined([corpus.inputs, photos.inputs])), photos_by_id(photos)

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from vlmixer.artifacts.files import FileStat, FileStats, Strings, in_order, listed
+from vlmixer.artifacts.files import FileStat, FileStats, Strings, expand, in_order, listed
 
 VALUES = ["b.jpg", "", "é/ü.png", "a/b.jpg", "b.jpg", "a b", "a!b"]
 
@@ -49,9 +49,32 @@ def test_files_are_a_sequence():
     assert (found[1], found[-2:]) == (files[1], files[-2:])
     assert list(found.where(lambda name: "b" in name)) == [entry for entry in files if "b" in entry.name]
     more = FileStats.of([files[0], FileStat("new", 9), files[3]])
-    assert list(found.with_more(more)) == [*files, FileStat("new", 9)]
-    assert list(found.and_then(more)) == [*files, *more]
-    assert list(FileStats.of().with_more(found)) == files
+    assert list(FileStats.merged([found, FileStats.of(), more])) == [*files, FileStat("new", 9)]
+    assert list(FileStats.merged([more, found])) == [*more, *files[1:3], *files[4:]]
+    assert list(FileStats.joined([found, more])) == [*files, *more]
+    assert FileStats.merged([found]) is found
+    assert list(FileStats.merged([])) == []
+
+
+def test_many_patterns_take_work_in_proportion(tmp_path, monkeypatch):
+    """Each name is put in a column a few times, however many patterns there are."""
+    taken = 0
+
+    def counted(column, values=(), made=Strings.__init__):
+        nonlocal taken
+        held = list(values)
+        taken += len(held)
+        made(column, held)
+
+    monkeypatch.setattr(Strings, "__init__", counted)
+    photos = [tmp_path / f"{number}.jpg" for number in range(60)]
+    for photo in photos:
+        photo.touch()
+    assert (
+        expand([str(photo) for photo in photos], key="images.inputs")[:]
+        == FileStats.local(Strings(map(str, photos)))[:]
+    )
+    assert taken < 10 * len(photos)
 
 
 def test_a_file_takes_few_bytes():

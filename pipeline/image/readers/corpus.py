@@ -108,17 +108,17 @@ def plan(
 
 def _listed(patterns: Sequence[str], without: Dropped, out: str) -> tuple[FileStats, set[str], set[str]]:
     """The files that the patterns name; which of them are lists, and which count as images whatever they are."""
-    inputs, lists, named = FileStats.of(), set[str](), set[str]()
+    inputs, lists, named = list[FileStats](), set[str](), set[str]()
     for pattern in patterns:
         entries = files.expand([pattern], key="images.inputs", out=out)
         if without.images:
             entries = entries.where(lambda name: not without.has_image(ImageRef(name).image_id))
-        inputs = inputs.with_more(entries)
+        inputs.append(entries)
         if is_list(pattern):  # other text files in a folder may be anything
             lists.update(entries.names)
         if not files.is_folder(pattern) and not pattern.endswith("*"):
             named.update(filter(may_be_side_file, entries.names))
-    return inputs, lists, named
+    return FileStats.merged(inputs), lists, named
 
 
 def survey(piece: InputPiece, *, contents: bool, fetch: FetchPolicy = PATIENT) -> Iterator[ImageRef]:
