@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,11 @@ from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
 from vlmixer.pipeline.image.readers.features import (
     MAX_LINE_BYTES,
     labels_of,
-    line_id,
-    longest_by_id,
     predictions_of,
     read_part,
     sizes_of,
 )
+from vlmixer.pipeline.image.readers.tsv_lines import LinesById, line_id
 
 COLUMNS = (2, 3, 6, 10)
 PROBED_LINES = 100
@@ -100,9 +100,9 @@ class FeatureLines:
 
     def _probe(self, name: str, predictions: str) -> int:
         """The width of the features, from the first usable line that has a box. Others may be half-written."""
-        places: dict[str, tuple[int, int]] | None = None
+        places: LinesById | None = None
         fault = ""
-        with files.open_read(name) as file:
+        with files.open_read(name) as file, ExitStack() as opened:
             for row in range(PROBED_LINES):
                 line = file.readline(MAX_LINE_BYTES)
                 if not line:
@@ -116,8 +116,8 @@ class FeatureLines:
                     continue
                 self._check_classes(name, columns, predictions)
                 if predictions and places is None:
-                    places = longest_by_id(predictions)
-                place = (places or {}).get(line_id(line))
+                    places = opened.enter_context(LinesById(predictions))
+                place = None if places is None else places.longest(line_id(line))
                 try:
                     found = self._parse(line, read_part(predictions, place) if place else b"").detections
                 except BadRecord as error:

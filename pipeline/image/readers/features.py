@@ -4,7 +4,9 @@ them. Finds the lines, their predictions and photos; pipeline/image/known_region
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import CallError, UserError
@@ -18,11 +20,9 @@ from vlmixer.pipeline.image.readers.base import (
     Unreadable,
     with_name_digest,
 )
-from vlmixer.pipeline.text.readers.lines import blank_lines
+from vlmixer.pipeline.image.readers.tsv_lines import LinesById
 
 MAX_LINE_BYTES = 64 << 20
-PART_BYTES = 1 << 20
-MAX_ID_BYTES = 1000
 NO_PREDICTION = (-1, -1)
 LABEL_MAP = re.compile(r"(?i).*label_?map.*\.json|VG-SGG-dicts.*\.json")
 
@@ -49,26 +49,24 @@ class FeatureReader:
         features contradicts them."""
         (file,) = piece.files
         photos = _read_photos(piece.photos) if piece.photos else None
-        predictions = longest_by_id(file.companion) if file.companion else None
-        starts, ids = [], []
-        lines = list(lines_by_id(file.name))
-        longest: dict[str, int] = {}
-        for identity, (_, size) in lines:
-            longest[identity] = max(size, longest.get(identity, 0))
-        for identity, (start, size) in lines:
-            starts.append(start)
-            ids.append(identity)
-            ref = ImageRef(
-                file.name, identity, self.format, start, size, (file.number, start), predictions=file.companion,
-                prediction=(predictions or {}).get(identity, NO_PREDICTION),
-            )  # fmt: skip
-            if size < longest[identity]:  # what an interrupted writer left
-                detail = f"half-written: {size} bytes, another line of this id has {longest[identity]}"
-                ref = replace(ref, key=f"{identity}@{start}", reason="bad_record", detail=detail)
-                yield with_name_digest(ref)
-            else:
-                yield with_name_digest(_checked(ref, predictions is not None, photos))
-        _check_index(file.name, starts, ids)
+        predicted = LinesById(file.companion) if file.companion else nullcontext()
+        with LinesById(file.name) as lines, predicted as predictions:
+            for identity, (start, size), longest in lines:
+                ref = ImageRef(
+                    file.name, identity, self.format, start, size, (file.number, start), predictions=file.companion,
+                    prediction=NO_PREDICTION if predictions is None else predictions.longest(identity) or NO_PREDICTION,
+                )  # fmt: skip
+                if size < longest:  # what an interrupted writer left
+                    detail = f"half-written: {size} bytes, another line of this id has {longest}"
+                    ref = replace(ref, key=f"{identity}@{start}", reason="bad_record", detail=detail)
+                    yield with_name_digest(ref)
+                else:
+                    yield with_name_digest(_checked(ref, predictions is not None, photos))
+            if lines.ends >= 0:
+                detail = "many lines without a tab; what follows is not read"
+                rest = ImageRef(file.name, f"byte {lines.ends}", self.format, order=(file.number, lines.ends))
+                yield with_name_digest(replace(rest, reason="unreadable_file", detail=detail))
+            _check_index(file.name, lines)
 
     def read(self, refs: Sequence[ImageRef], max_bytes: float) -> Iterator[bytes | Unreadable]:
         """The line of each reference, and behind it its prediction: the first `ref.size` bytes, and the rest."""
@@ -170,35 +168,6 @@ def photos_by_id(corpus: ImageCorpus) -> dict[str, list[str]]:
     return found
 
 
-def line_id(line: bytes) -> str:
-    """The id in the first column of a line."""
-    return line[:MAX_ID_BYTES].partition(b"\t")[0].strip().decode(errors="backslashreplace")
-
-
-def lines_by_id(name: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(id, (first byte, bytes)) of each line that is not blank. Holds a part of it."""
-    at = 0
-    with files.open_read(name) as file:
-        while line := file.readline(PART_BYTES):
-            size, part = len(line), line
-            while not part.endswith(b"\n") and (part := file.readline(PART_BYTES)):
-                size += len(part)
-            if size > len(line) or not line.isspace():
-                yield line_id(line), (at, size)
-            else:
-                size += len(blank_lines(file, PART_BYTES))
-            at += size
-
-
-def longest_by_id(name: str) -> dict[str, tuple[int, int]]:
-    """(first byte, bytes) by id; of several lines of an id the longest one, the others being half-written."""
-    found: dict[str, tuple[int, int]] = {}
-    for identity, place in lines_by_id(name):
-        if place[1] > found.get(identity, (0, 0))[1]:
-            found[identity] = place
-    return found
-
-
 def read_part(name: str, part: tuple[int, int]) -> bytes:
     """The bytes of a part of the file, (first byte, bytes)."""
     with files.open_read(name) as file:
@@ -206,22 +175,24 @@ def read_part(name: str, part: tuple[int, int]) -> bytes:
         return file.read(part[1])
 
 
-def _check_index(name: str, starts: list[int], ids: list[str]) -> None:
+def _check_index(name: str, lines: LinesById) -> None:
     stem = os.path.splitext(name)[0]
     what_to_do = "The two do not belong together. Remove the index, or fetch both again."
     if files.exists(f"{stem}.lineidx"):
-        listed = files.read_bytes(f"{stem}.lineidx").split()
-        if listed != [str(start).encode() for start in starts]:
+        list_of_starts = files.read_bytes(f"{stem}.lineidx")
+        listed = (word[0] for word in re.finditer(rb"\S+", list_of_starts))
+        starts = (b"%d" % start for _, (start, _), _ in lines)
+        if any(one != other for one, other in zip_longest(listed, starts)):
             raise UserError(
-                f"{stem}.lineidx: lists {len(listed)} lines, {name} has {len(starts)}, or they begin at other bytes. "
-                f"{what_to_do}"
+                f"{stem}.lineidx: lists {len(list_of_starts.split())} lines, {name} has {len(lines)}, or they begin at "
+                f"other bytes. {what_to_do}"
             )
     index = files.join(files.parent(name), "imageid2idx.json")
     if files.exists(index):
         places = json_files.read(index, dict[str, int], advice=what_to_do)
-        wrong = [identity for row, identity in enumerate(ids) if places.get(identity) != row]
-        if wrong or len(places) != len(ids):
+        wrong = [identity for row, (identity, _, _) in enumerate(lines) if places.get(identity) != row]
+        if wrong or len(places) != len(lines):
             raise UserError(
-                f"{index}: names {len(places)} images, {name} has {len(ids)}; {len(wrong)} are in other lines "
+                f"{index}: names {len(places)} images, {name} has {len(lines)}; {len(wrong)} are in other lines "
                 f"({', '.join(wrong[:3])}). {what_to_do}"
             )

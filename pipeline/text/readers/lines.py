@@ -5,6 +5,7 @@ from typing import IO
 
 import numpy as np
 
+from vlmixer.artifacts.texts import blank_lines
 from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, BlankLines, TextSlice
 from vlmixer.pipeline.text.readers.packing import unpack
 
@@ -87,14 +88,6 @@ def _lines_from(text_slice: TextSlice, file: IO[bytes], limit: int) -> Iterator[
             ends = np.flatnonzero(np.frombuffer(skipped, np.uint8) == ord("\n")) + 1
             yield position, BlankLines(position + np.append(0, ends[:-1]))
             position += len(skipped)
-
-
-def blank_lines(stream: IO[bytes], limit: int) -> bytes:
-    """Read the blank lines that are next in the stream's buffer, if it has one. They have no more than `limit` bytes
-    together."""
-    ready: bytes = stream.peek(1)[:limit] if hasattr(stream, "peek") else b""
-    white = len(ready) - len(ready.lstrip())
-    return stream.read(ready.rfind(b"\n", 0, white) + 1)
 
 
 def _skip_line(stream: IO[bytes], limit: int) -> int:

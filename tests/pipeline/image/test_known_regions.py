@@ -9,7 +9,7 @@ import pytest
 from vlmixer.artifacts.errors import CallError
 from vlmixer.pipeline.image.known_regions import FeatureLines, KnownRegions, read_sizes
 from vlmixer.pipeline.image.readers.base import ImageRef, Unreadable
-from vlmixer.pipeline.image.readers.features import PART_BYTES, lines_by_id
+from vlmixer.pipeline.image.readers.tsv_lines import PART_BYTES, lines_by_id
 
 INFINITE = float("inf")
 
