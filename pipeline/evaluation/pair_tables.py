@@ -4,18 +4,17 @@ A row has one caption, or a JSON list of them. Names of images in token files en
 """
 
 import csv
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import Any
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError
-from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES
 from vlmixer.pipeline.text.readers.packing import head_of, unpack
 from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES
-from vlmixer.pipeline.text.readers.table import is_blank, table_lines
+from vlmixer.pipeline.text.readers.table import is_blank
+from vlmixer.pipeline.text.readers.table_lines import TableLines
 
 IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "image_path", "filepath", "img")
 CAPTION_COLUMNS = ("caption", "captions", "comment", "raw", "text", "sentence")
@@ -38,36 +37,36 @@ def read_table(path: str) -> Iterator[tuple[str, list[str], str]]:
     """
     columns = _columns(_first_line(path))
     with files.open_read(path) as file:
-        text = io.TextIOWrapper(unpack(path, file), "utf-8-sig", newline="")
+        lines = TableLines(unpack(path, file))
         try:
-            if columns is None:
-                yield from _tokens(path, text)
-            else:
-                yield from _rows(path, text, *columns)
-        finally:
-            text.detach()  # else it closes the file
+            yield from _tokens(path, lines) if columns is None else _rows(path, lines, *columns)
+        except csv.Error as error:
+            raise CallError(f"{path}, line {lines.number}: not a row of a table: {error}") from None
 
 
-def _rows(path: str, text: IO[str], delimiter: str, names: Sequence[str]) -> Iterator[tuple[str, list[str], str]]:
+def _rows(path: str, lines: TableLines, delimiter: str, names: Sequence[str]) -> Iterator[tuple[str, list[str], str]]:
     places = [_place(names, known) for known in (IMAGE_COLUMNS, CAPTION_COLUMNS, (SPLIT_COLUMN,))]
-    rows = csv.reader(table_lines(text), delimiter=delimiter, skipinitialspace=True)
-    try:
-        next(rows)
-        for number, row in enumerate(rows, 1):
-            if not is_blank(row):
-                yield _row(row, places, f"{path}, row {number}")
-    except csv.Error as error:
-        raise CallError(f"{path}, line {rows.line_num}: not a row of a table: {error}") from None
+    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    next(rows)
+    number = 0
+    for row in rows:
+        number += 1
+        if is_blank(row):
+            number += lines.pass_blank(delimiter)
+        else:
+            yield _row(row, places, f"{path}, row {number}")
 
 
-def _tokens(path: str, text: IO[str]) -> Iterator[tuple[str, list[str], str]]:
-    for number, line in enumerate(iter(lambda: text.readline(MAX_LINE_BYTES + 1), ""), 1):
+def _tokens(path: str, lines: TableLines) -> Iterator[tuple[str, list[str], str]]:
+    for line in lines:
         if not line.strip():
-            continue
-        found = _TOKEN.fullmatch(line.rstrip("\r\n")) if len(line) <= MAX_LINE_BYTES else None
-        if found is None:
-            raise CallError(f"{path}, line {number}: expected NAME#NUMBER, a tab and a caption, as in the first line.")
-        yield found[1], [found[2]], ""
+            lines.pass_blank()
+        elif found := _TOKEN.fullmatch(line.rstrip("\r\n")):
+            yield found[1], [found[2]], ""
+        else:
+            raise CallError(
+                f"{path}, line {lines.number}: expected NAME#NUMBER, a tab and a caption, as in the first line."
+            )
 
 
 def _row(row: Sequence[str], places: Sequence[int | None], where: str) -> tuple[str, list[str], str]:

@@ -4,15 +4,15 @@ A cell may hold a JSON list of texts.
 """
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from vlmixer.pipeline.text.readers.base import MAX_LINE_BYTES, ReadOptions, Record, TextSlice, Unusable
+from vlmixer.pipeline.text.readers.base import ReadOptions, Record, TextSlice, Unusable
 from vlmixer.pipeline.text.readers.fields import column_number, suggested_column
 from vlmixer.pipeline.text.readers.packing import head_of, unpack
 from vlmixer.pipeline.text.readers.sniffing import HEAD_BYTES, delimiter_of
+from vlmixer.pipeline.text.readers.table_lines import TableLines
 
 
 class TextTable:
@@ -29,18 +29,17 @@ class TextTable:
         head = head_of(text_slice.name, file, HEAD_BYTES)
         delimiter = delimiter_of(head, options.field) or self._delimiter
         # Invalid UTF-8 becomes lone surrogates, which spoil only the row that holds them.
-        text = io.TextIOWrapper(unpack(text_slice.name, file), "utf-8-sig", "surrogateescape", newline="")
-        try:
-            yield from self._records(table_lines(text, options.max_line_bytes), delimiter, head, options)
-        finally:
-            text.detach()  # else it closes the file
+        lines = TableLines(unpack(text_slice.name, file), "surrogateescape", options.max_line_bytes)
+        yield from self._records(lines, delimiter, head, options)
 
-    def _records(self, lines: Iterator[str], delimiter: str, head: bytes, options: ReadOptions) -> Iterator[Record]:
+    def _records(self, lines: TableLines, delimiter: str, head: bytes, options: ReadOptions) -> Iterator[Record]:
         column = column_number(options.field)
         if column is not None:
-            for number, line in enumerate(lines):
+            for line in lines:
                 if row := _cells(line.rstrip("\r\n"), delimiter):
-                    yield Record(number, _cell(row, column, column + 1))
+                    yield Record(lines.number - 1, _cell(row, column, column + 1))
+                else:
+                    lines.pass_blank()
             return
         rows = csv.reader(lines, delimiter=delimiter, strict=False)
         header = [cell.strip() for cell in next(rows, [])]
@@ -52,20 +51,16 @@ class TextTable:
             )
             yield Record(-1, Unusable("missing_field", detail))
             return
-        for number, row in enumerate(rows):
-            if not is_blank(row):
+        number = -1
+        for row in rows:
+            number += 1
+            if is_blank(row):
+                number += lines.pass_blank(delimiter)
+            else:
                 yield Record(number, _cell(row, header.index(options.field), len(header)))
 
     def bytes_read(self, text_slice: TextSlice, file: IO[bytes], records: int, position: int) -> int:
         raise NotImplementedError("tables are not split")
-
-
-def table_lines(text: IO[str], longest: int = MAX_LINE_BYTES) -> Iterator[str]:
-    """The lines of a table with their ends. Raises csv.Error at one of more than `longest` characters."""
-    while line := text.readline(longest + 1):
-        if len(line) > longest:
-            raise csv.Error(f"a line of more than {longest:,} characters")
-        yield line
 
 
 def is_blank(row: Sequence[str]) -> bool:
