@@ -14,7 +14,7 @@ from typing import IO, Any
 from vlmixer.artifacts import files, json_files
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.json_stream import BrokenJson, json_entries
-from vlmixer.artifacts.texts import encodable
+from vlmixer.artifacts.texts import blank_lines, encodable
 
 MAX_BYTES = 1 << 22
 """Of a line or an entry. The longest official ones, scenes of NLVR and Karpathy's captions, have a few kB."""
@@ -105,6 +105,7 @@ def _lines(path: str, file: IO[bytes]) -> Iterator[Entry]:
         if len(line) > MAX_BYTES:
             raise BrokenJson(f"line {number} has more than {MAX_BYTES:,} bytes")
         if not line.strip():
+            number += blank_lines(unpacked, MAX_BYTES).count(b"\n")
             continue
         try:
             yield Entry(path, number, "", json.loads(line))

@@ -7,6 +7,7 @@ import pytest
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.artifacts.rejects import CappedRejects
+from vlmixer.artifacts.texts import blank_lines
 from vlmixer.model.tasks import find_task
 from vlmixer.model.tasks.base import Answer
 from vlmixer.model.tasks.classification import read_answers
@@ -36,6 +37,16 @@ def test_texts_that_no_file_can_hold_get_question_marks(tmp_path, name):
     (example,), _ = task.read([str(path)], task.config(), log, training=True)
     known = [example.key, *example.images, example.text, *example.answers, *example.groups.values()]
     assert "?" in "".join(known).encode().decode()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_blank_lines_are_counted_together(tmp_path, monkeypatch, pack):
+    path = tmp_path / ("a.jsonl" if pack is bytes else "a.jsonl.gz")
+    path.write_bytes(pack(b"[1]\n" + b"\n \n\t\r\n" * 50_000 + b"[2]\n\n[3]"))
+    reads = []
+    monkeypatch.setattr("vlmixer.model.tasks.files.blank_lines", lambda *call: reads.append(call) or blank_lines(*call))
+    assert [(entry.number, entry.value) for entry in entries(str(path))] == [(1, [1]), (150_002, [2]), (150_004, [3])]
+    assert len(reads) < 1000
 
 
 def test_an_id_of_many_digits_is_a_text_in_the_result_file(tmp_path):
