@@ -4,6 +4,7 @@ Each function writes an input of `number` items into an empty folder and returns
 order. Items differ, so none is dropped as a duplicate.
 """
 
+import base64
 import gzip
 import io
 import json
@@ -163,6 +164,23 @@ def listed_images(folder: Path, number: int) -> Mapping[str, list[str]]:
     return _detect(folder, folder / "list.csv")
 
 
+def feature_lines(folder: Path, number: int) -> Mapping[str, list[str]]:
+    """Lines of region features, with one region each."""
+    feature = base64.b64encode(bytes(16)).decode()
+    region = {"rect": [0, 0, 4, 4], "class": "dog", "conf": 0.9, "feature": feature}
+    record = json.dumps({"image_w": 8, "image_h": 8, "objects": [region]})
+    with open(folder / "a.tsv", "w") as file:
+        file.writelines(f"{place}\t{record}\n" for place in range(number))
+    return {"detect": _stage("detect", folder, images={"detector": f"tsv:{folder / 'a.tsv'}"})}
+
+
+def blank_rows(folder: Path, number: int) -> Mapping[str, list[str]]:
+    """Blank lines in a table, between two rows."""
+    row = b"1,a dog on the grass\n"
+    (folder / "a.csv").write_bytes(b"id,text\n" + row + b"\n" * number + row)
+    return _tag(folder, folder / "a.csv")
+
+
 def regions(folder: Path, number: int) -> Mapping[str, list[str]]:
     """Regions of few concepts, so that each concept's list of candidates is full in the small input too."""
     config = _generated(folder, number)
@@ -236,6 +254,7 @@ KINDS: Mapping[str, Kind] = {
     "equal sentences": Kind(200_000, lines(lambda _: b"a dog\n")),
     "rows of text in one row group": Kind(200_000, text_rows),
     "a list in JSON": Kind(200_000, json_list),
+    "blank lines in a table": Kind(30_000_000, blank_rows),
     "texts in one tar": Kind(100_000, text_members),
     "images in one tar": Kind(5_000, images_of_a_tar),
     "other members beside an image": Kind(100_000, other_members),
@@ -243,6 +262,7 @@ KINDS: Mapping[str, Kind] = {
     "broken image files": Kind(5_000, broken_files),
     "images in one row group": Kind(5_000, image_rows),
     "images in a list": Kind(5_000, listed_images),
+    "lines of region features": Kind(20_000, feature_lines),
     "regions": Kind(100_000, regions),
     "sentences to mix": Kind(100_000, sentences_to_mix),
 }
