@@ -21,7 +21,7 @@ class TableLines(Iterator[str]):
     """
 
     def __init__(self, stream: IO[bytes], errors: str = "strict", longest: int = MAX_LINE_BYTES) -> None:
-        #: Lines so far, those that were passed over among them.
+        #: Lines so far, with those that were passed over and one that is too long.
         self.number = 0
         self._read = getattr(stream, "read1", stream.read)
         # The decoder of line ends keeps CR and LF together.
@@ -32,15 +32,13 @@ class TableLines(Iterator[str]):
         self._ended = False
 
     def __next__(self) -> str:
-        while not (line := self._lines.readline()):
-            if len(self._rest) > self._longest:
-                raise csv.Error(f"a line of more than {self._longest:,} characters")
+        while not (line := self._lines.readline()) and len(self._rest) <= self._longest:
             if self._ended:
                 raise StopIteration
             self._fill()
-        if len(line) > self._longest:
-            raise csv.Error(f"a line of more than {self._longest:,} characters")
         self.number += 1
+        if len(line or self._rest) > self._longest:
+            raise csv.Error(f"a line of more than {self._longest:,} characters")
         return line
 
     def pass_blank(self, delimiter: str = "") -> int:

@@ -47,14 +47,14 @@ def test_rows_and_their_numbers_are_those_of_csv(delimiter):
 
 
 def test_blank_lines_are_passed_over_together():
-    lines = TableLines(io.BytesIO(b"a\n" + b"\n \t\r\n" * 50_000 + b"\t,\nb"))
+    lines = TableLines(io.BytesIO(b"a\n" + b"\n \t\r\n" * 5_000 + b"\t,\nb"))
     assert next(lines) == "a\n"
     read = passed = 0
     while next(lines).strip(" \t\r\n") != ",":
         read, passed = read + 1, passed + lines.pass_blank(",")
-    assert read + passed == 100_000
+    assert read + passed == 10_000
     assert table_lines.BLOCK_BYTES < 8192 or read < 100
-    assert lines.number == 100_002
+    assert lines.number == 10_002
     assert lines.pass_blank() == 0
     assert list(lines) == ["b"]
 
@@ -67,4 +67,4 @@ def test_a_line_over_the_limit_is_an_error_after_those_before_it():
         assert lines.pass_blank() == 0
         with pytest.raises(csv.Error, match="a line of more than 5 characters"):
             next(lines)
-        assert lines.number == 2
+        assert lines.number == 3
