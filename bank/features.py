@@ -41,19 +41,15 @@ class FeatureFile:
     @cached_property
     def _mapped(self) -> np.ndarray:
         try:
-            with files.open_read(self.path):  # a pipe or a device is refused
-                mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            with files.open_read(self.path) as file:  # a pipe or a device is refused
+                shape, dtype = header(file)
+                if dtype != np.float16 or self._shape not in (None, shape):
+                    raise ValueError("not the bank's features")
+                mapped = np.memmap(self.path, dtype, "r", file.tell(), shape)
         except BROKEN as error:
             self._check()
             raise self._damaged(str(error)) from None
         self._check()
-        if (
-            not isinstance(mapped, np.ndarray)
-            or mapped.dtype != np.float16
-            or self._shape not in (None, mapped.shape)
-            or not mapped.flags.c_contiguous
-        ):
-            raise self._damaged("not the bank's features")
         return mapped
 
     def _damaged(self, what: str) -> UserError:

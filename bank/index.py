@@ -5,6 +5,7 @@ length 1, as float16; similarity is the inner product. Callers always name the l
 centroids of the quantizer stay zero.
 """
 
+import io
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -31,20 +32,11 @@ class IndexWriter:
     them. pyproject.toml bounds the version.
     """
 
-    _NTOTAL = 8  # offset of the number of vectors in the header
-    _LISTS = b"ilar"  # what the part with the lists begins with
-
     def __init__(self, file: IO[bytes], feature_dim: int, sizes: Sequence[int]) -> None:
         """sizes: for each concept, in id order, its number of patches."""
         self._file = file
         self._row = 0
-        empty = empty_index(feature_dim, len(sizes))
-        header = bytearray(faiss.serialize_index(empty).tobytes())
-        header = header[: header.rindex(self._LISTS)]
-        struct.pack_into("<q", header, self._NTOTAL, sum(sizes))
-        file.write(header)
-        file.write(self._LISTS + struct.pack("<QQ", len(sizes), empty.code_size))
-        file.write(b"full" + struct.pack("<Q", len(sizes)) + np.asarray(sizes, "<u8").tobytes())
+        file.write(_before_sizes(sum(sizes), len(sizes), feature_dim) + np.asarray(sizes, "<u8").tobytes())
 
     def write_list(self, features: np.ndarray) -> None:
         """Write the list of the next concept. features: (n, D) float16, the next n rows of the bank."""
@@ -66,6 +58,35 @@ def empty_index(feature_dim: int, lists: int) -> Any:
     )
     index.is_trained = True
     return index
+
+
+_NTOTAL = 8  # offset of the number of vectors in the header
+_LISTS = b"ilar"  # what the part with the lists begins with
+
+
+def _before_sizes(vectors: int, lists: int, feature_dim: int) -> bytes:
+    """The bytes of an index before the sizes of its lists."""
+    empty = empty_index(feature_dim, lists)
+    header = bytearray(faiss.serialize_index(empty).tobytes())
+    header = header[: header.rindex(_LISTS)]
+    struct.pack_into("<q", header, _NTOTAL, vectors)
+    return bytes(header) + _LISTS + struct.pack("<QQ", lists, empty.code_size) + b"full" + struct.pack("<Q", lists)
+
+
+def check_layout(file: IO[bytes], size: int, vectors: int, lists: int, feature_dim: int) -> None:
+    """Raises ValueError unless the file, of `size` bytes, is one that IndexWriter writes for so many vectors and lists.
+
+    FAISS trusts a file: it takes the memory that a number in it says, makes an index of any kind, and can crash.
+    """
+    rest = 8 * lists + vectors * (2 * feature_dim + 8)
+    if size < 4 * lists * feature_dim + rest:  # before memory is taken for the header, which has the centroids
+        raise ValueError(f"{size:,} bytes are too few")
+    before = _before_sizes(vectors, lists, feature_dim)
+    if size != len(before) + rest or file.read(len(before)) != before:
+        raise ValueError("its header or its length is another")
+    sizes = np.frombuffer(file.read(8 * lists), "<u8")
+    if (sizes > vectors).any() or sizes.sum() != vectors:
+        raise ValueError("the sizes of its lists are others")
 
 
 def stored_lists(
@@ -116,23 +137,24 @@ class IndexFile:
 
     @cached_property
     def _index(self) -> Any:
+        vectors, lists, width = self._expected
         try:
             index: Any
             if files.is_url(self.path):
-                index = faiss.deserialize_index(np.frombuffer(files.read_bytes(self.path), np.uint8))
+                data = files.read_bytes(self.path)
+                check_layout(io.BytesIO(data), len(data), *self._expected)
+                index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
             else:
+                with files.open_read(self.path) as file:
+                    check_layout(file, files.size(self.path), *self._expected)
                 index = faiss.read_index(self.path, faiss.IO_FLAG_MMAP)
-            found = (index.ntotal, index.nlist, index.d)
-        except (RuntimeError, AttributeError) as error:
+        except (RuntimeError, ValueError) as error:
             self._check()
-            raise UserError(f"{self.path}: FAISS cannot read it ({short(error)}). Build the bank again.") from None
-        self._check()
-        if found != self._expected:
-            vectors, lists, width = self._expected
             raise UserError(
-                f"{self.path}: {found[0]} vectors of {found[1]} concepts, {found[2]}-d; expected {vectors} of {lists}, "
-                f"{width}-d. It belongs to another bank; build this one again."
-            )
+                f"{self.path}: not an index of {vectors} vectors of {lists} concepts, {width}-d ({short(error)}). It "
+                "is damaged, or belongs to another bank. Build the bank again."
+            ) from None
+        self._check()
         return index
 
 

@@ -43,6 +43,7 @@ from vlmixer.model.progress import say
 from vlmixer.model.state import FREE, State, packed_state, read_state, resolved
 from vlmixer.model.tensors import check_weights
 from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.torch_files import check_optimizer
 
 CHECKPOINTS = "checkpoints"
 Module = TypeVar("Module", bound=nn.Module)
@@ -141,6 +142,7 @@ def load_checkpoint(run: str) -> Checkpoint | None:
             state = read_state(folder)
             _check_files(folder, state)
             network = safetensors.torch.load_file(files.join(folder, MODEL))
+            check_optimizer(files.join(folder, OPTIMIZER))
             optimizer = torch.load(files.join(folder, OPTIMIZER), map_location="cpu", weights_only=True)
             return Checkpoint(network, optimizer, state)
         except _DAMAGE as error:

@@ -2,15 +2,13 @@
 frameworks wrap around a network's parameters where only one reading is possible.
 """
 
-import io
 import logging
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import IO, Any
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import UserError
+from vlmixer.model.torch_files import check_size
 
 LOG = logging.getLogger("vlmixer")
 
@@ -129,8 +128,7 @@ def _load(path: str, key: str) -> Any:
                 raise UserError(f"{key}: {path} is a Git LFS pointer and not the file itself. Run `git lfs pull`.")
             if path.endswith(".safetensors") or head[8:9] == b"{":
                 return safetensors.torch.load(file.read())
-            if head.startswith(b"PK"):
-                _require_unpacked(file)
+            check_size(file)
             return torch.load(file, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -139,15 +137,6 @@ def _load(path: str, key: str) -> Any:
     except Exception as error:  # torch and safetensors raise anything on bytes of another kind.
         first, *lines = _advice(path, error)
         raise UserError(f"{key}: {path} is not readable as weights: {first}", *lines) from None
-
-
-def _require_unpacked(file: IO[bytes]) -> None:
-    """Raises ValueError if the members of a file of torch.save have more bytes than the file: torch.save packs none,
-    and packed ones could fill the memory."""
-    unpacked = sum(member.file_size for member in zipfile.ZipFile(file).infolist())
-    if unpacked > file.seek(0, io.SEEK_END):
-        raise ValueError(f"its members would unpack to {unpacked:,} bytes")
-    file.seek(0)
 
 
 def _advice(path: str, error: Exception) -> Sequence[str]:

@@ -13,12 +13,12 @@ from vlmixer.model import tokenizer as tokenizers
 from vlmixer.model.config import ModelConfig, Settings
 from vlmixer.model.finished import CONFIG, HUB_CONFIG, HUB_TOKENIZER, LABELS, MODEL, OPTIMIZER, REFERENCE, TOKENIZER
 from vlmixer.model.hub_files import network_config, tokenizer_config
-from vlmixer.model.optimizer_file import check_optimizer
 from vlmixer.model.reference import load_reference
 from vlmixer.model.state import lasting, read_state
 from vlmixer.model.tasks import TASKS
 from vlmixer.model.tensors import check_weights
 from vlmixer.model.tokenizer import Tokenizer
+from vlmixer.model.torch_files import check_optimizer
 from vlmixer.pipeline.verification.checks import StageFolder
 
 Run = StageFolder[RunDetails] | StageFolder[FineTunedDetails]

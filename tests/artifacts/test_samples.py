@@ -257,6 +257,26 @@ def test_a_member_with_a_name_of_megabytes_is_a_short_message(ending):
     assert len(str(raised.value)) < 1000
 
 
+def sparse() -> bytes:
+    """A member that says 2**40 bytes and has none of them in the tar."""
+    member = tarfile.TarInfo("s0-00.json")
+    member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 40), "GNU.sparse.numblocks": "1"}
+    return member.tobuf(tarfile.PAX_FORMAT)
+
+
+def link() -> bytes:
+    """A link to a member."""
+    member = tarfile.TarInfo("s0-00.json")
+    member.type, member.linkname = tarfile.LNKTYPE, "s0-00.json"
+    return member.tobuf()
+
+
+@pytest.mark.parametrize("header", [sparse(), link()])
+def test_members_that_are_no_plain_files_are_not_read(header):
+    with pytest.raises(UserError, match=r"damaged at s0-00\.json \(not a plain file\)"):
+        read(header + bytes(2 * tarfile.BLOCKSIZE))
+
+
 def changed(part, **values):
     """The record with other values in the first of its mentions or patches."""
     first, *others = json.loads(JSON[1])[part]

@@ -1,6 +1,8 @@
 """The FAISS index of a bank: the bytes that FAISS itself would write, and what is said where it is unusable."""
 
 import io
+import struct
+from collections.abc import Callable
 from typing import Any
 
 import faiss
@@ -68,9 +70,9 @@ def test_an_index_has_the_same_bytes_in_a_process_that_flushes_the_smallest_numb
     assert np.linalg.norm(codes, axis=1) == pytest.approx(1, abs=1e-3)
 
 
-def test_an_index_that_faiss_cannot_read(folder, tmp_path):
+def test_an_index_that_breaks_off(folder, tmp_path):
     bank = PatchBank.open(damaged(folder, tmp_path, "index.faiss", lambda data: data[:100]))
-    with pytest.raises(UserError, match=r"index\.faiss: FAISS cannot read it"):
+    with pytest.raises(UserError, match=r"index\.faiss: not an index of 43 vectors of 4 concepts, 8-d \(100 bytes"):
         bank.search("dog", like="dog-0")
     assert len(bank.search("dog")) == 16
 
@@ -79,5 +81,41 @@ def test_the_index_of_another_bank(folder, tmp_path):
     write(str(tmp_path / "other"), COUNTS | {"kite": 11})
     other = (tmp_path / "other" / "index.faiss").read_bytes()
     bank = PatchBank.open(damaged(folder, tmp_path, "index.faiss", lambda data: other))
-    with pytest.raises(UserError, match="42 vectors of 4 concepts, 8-d; expected 43 of 4, 8-d"):
+    with pytest.raises(UserError, match=r"not an index of 43 vectors .*belongs to another bank"):
+        bank.search("dog", like="dog-0")
+
+
+def chained(data: bytes) -> bytes:
+    """An index in a map of ids in a map of ids, and so on, thousands deep."""
+    head = b"IxMp" + struct.pack("<iqqqBi", DIM, 43, 1 << 20, 1 << 20, 1, 0)
+    return (head * (len(data) // len(head) + 1))[: len(data)]
+
+
+def set_at(place: int, number: int) -> Callable[[bytes], bytes]:
+    """A change of the index: these 8 bytes are the number. place: counted from the end if negative."""
+    return lambda data: data[:place] + struct.pack("<Q", number) + data[place + 8 or None :]
+
+
+SIZES = -(43 * (2 * DIM + 8)) - 4 * 8
+"""Where the sizes of the lists begin."""
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (set_at(8, 1 << 60), "header"),  # vectors
+        (set_at(SIZES - 8, 1 << 60), "header"),  # lists
+        (set_at(SIZES - 28, 1 << 60), "header"),  # bytes of a vector
+        (set_at(SIZES, 1 << 63), "sizes"),
+        (set_at(SIZES, 29), "sizes"),
+        (lambda data: b"IHNf" + data[4:], "header"),
+        (lambda data: b"IBwF" + data[4:], "header"),
+        (lambda data: data + bytes(8), "length"),
+        (chained, "header"),
+    ],
+)
+def test_faiss_reads_no_index_but_ours(folder, tmp_path, monkeypatch, change, what):
+    monkeypatch.setattr(faiss, "read_index", None)
+    bank = PatchBank.open(damaged(folder, tmp_path, "index.faiss", change))
+    with pytest.raises(UserError, match=rf"not an index of .*{what}"):
         bank.search("dog", like="dog-0")

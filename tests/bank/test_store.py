@@ -203,12 +203,18 @@ def test_a_feature_that_is_not_finite_is_found_where_it_is_read(folder, tmp_path
         bank.features([42, 3, 41])
 
 
-def test_features_in_another_order_are_not_the_banks(folder, tmp_path):
-    def forged(data: bytes) -> bytes:
-        return data.replace(b"'fortran_order': False", b"'fortran_order': True ")
-
+@pytest.mark.parametrize(
+    ("forged", "what"),
+    [
+        (lambda data: data.replace(b"'fortran_order': False", b"'fortran_order': True "), "would not write"),
+        (lambda data: data.replace(b"(43, 8)", b"(8, 43)"), "not the bank's features"),
+        (lambda data: data.replace(b"'<f2'", b"'|O' "), "would not write"),
+        (lambda data: b"PK\3\4" + data, "not a .npy file"),  # what numpy takes for an archive, .npz
+    ],
+)
+def test_features_of_another_kind_are_not_the_banks(folder, tmp_path, forged, what):
     bank = PatchBank.open(damaged(folder, tmp_path, "features.npy", forged))
-    with pytest.raises(UserError, match=r"features\.npy: damaged \(not the bank's features\)"):
+    with pytest.raises(UserError, match=rf"features\.npy: damaged \(.*{what}"):
         bank.features([0])
 
 

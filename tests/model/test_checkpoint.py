@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +139,19 @@ def test_a_damaged_checkpoint_is_skipped_and_written_again(shards, straight, tmp
     assert sorted(os.listdir(f"{run}/checkpoints")) == ["step-00000008", "step-00000012"]
     for name in ("model.safetensors", "checkpoints/step-00000012/model.safetensors"):
         assert Path(run, name).read_bytes() == Path(straight, name).read_bytes()
+
+
+def test_an_optimizer_that_would_fill_the_memory_is_damage(straight, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "load", None)
+    folder = shutil.copytree(f"{straight}/checkpoints/step-00000012", tmp_path / "checkpoints" / "step-00000012")
+    state = json.loads((folder / "state.json").read_text())
+    del state["files"], state["content_hash"]  # as in a run of an earlier version
+    (folder / "state.json").write_text(json.dumps(state))
+    with zipfile.ZipFile(folder / "optimizer.pt", "w") as packed:
+        packed.writestr("a/data.pkl", b"\x80\2cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.")
+    with pytest.raises(UserError, match="all checkpoints are damaged"):
+        checkpoint.load_checkpoint(str(tmp_path))
+    assert "its pickle names 'builtins bytearray'" in capsys.readouterr().err
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(shards, stopped):

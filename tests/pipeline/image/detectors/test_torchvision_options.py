@@ -1,11 +1,12 @@
 """torchvision's models: files of weights, and options."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.pipeline.image.detectors.small_models import CLASSES, FASTER, SSD, THRESHOLDS, equal, picture
 
 from vlmixer.artifacts.errors import CallError, UserError
@@ -14,6 +15,7 @@ from vlmixer.pipeline.image.detectors.torchvision_models import (
     TorchvisionDetector,
     set_precision,
 )
+from vlmixer.pipeline.image.detectors.weights import class_names_in
 
 
 def test_pth_files_are_read_also_within_a_checkpoint(weights, make, tmp_path):
@@ -24,6 +26,15 @@ def test_pth_files_are_read_also_within_a_checkpoint(weights, make, tmp_path):
         torch.save(content, tmp_path / "w.pth")
         spec = DetectorSpec(f"torchvision:{SSD}", str(tmp_path / "w.pth"), "cpu", THRESHOLDS[SSD], {"classes": CLASSES})
         assert equal(load_detector(spec).detect([picture(60, 80)])[0], expected)
+
+
+def test_more_class_names_than_a_file_has_weights_for_are_not_taken(tmp_path):
+    path = str(tmp_path / "w.safetensors")
+    metadata = {"classes": json.dumps(["dog"] * 100)}
+    save_file({"head": torch.zeros(100, 256)}, path, metadata)
+    assert class_names_in(path) == ["dog"] * 100
+    save_file({"head": torch.zeros(90, 256)}, path, metadata)
+    assert class_names_in(path) is None
 
 
 class Anything:
