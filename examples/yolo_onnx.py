@@ -12,22 +12,17 @@ Exports of other tools often differ in how they prepare images. Options say how;
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from vlmixer.artifacts.errors import CallError, UserError
-from vlmixer.artifacts.extras import install_command
 from vlmixer.pipeline.image.classes import read_class_names
 from vlmixer.pipeline.image.detectors.base import Detections
-
-try:
-    import onnxruntime
-except ModuleNotFoundError as error:
-    raise UserError(f"YoloOnnx needs onnxruntime. Run `{install_command('onnx')}`.") from error
+from vlmixer.pipeline.image.detectors.onnx_session import OnnxSession
 
 PADDING = 114  # the grey that Ultralytics puts around an image
 USUAL_SIZE = 640  # of exports whose size is not fixed
@@ -78,12 +73,14 @@ class YoloOnnx:
             raise CallError(f"images.detector_options.fit: expected centre, corner or stretch, found {fit!r}.")
         self._threshold, self._fit, self._scale, self._bgr = score_threshold, fit, scale, bgr
         self._weights = weights
-        self._session = _open_session(weights, device)
-        shape = self._session.get_inputs()[0].shape
+        self._session = OnnxSession(weights, device)
+        shape = self._session.shape
         if len(shape) != 4 or shape[1] not in (3, "3"):
             raise UserError(f"{weights}: its input is {shape}, expected (1, 3, H, W).")
         self._height, self._width = (side if isinstance(side, int) else size for side in shape[2:])
-        self.labels: Sequence[str] = read_class_names(classes) if classes else _names_in(self._session, weights)
+        self.labels: Sequence[str] = (
+            read_class_names(classes) if classes else _names_in(self._session.metadata, weights)
+        )
         self._rows(self._session_run(np.zeros((self._height, self._width, 3), np.uint8)))  # whether outputs are known
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
@@ -127,21 +124,20 @@ class YoloOnnx:
     def _session_run(self, canvas: np.ndarray) -> list[np.ndarray]:
         pixels = canvas[None, :, :, ::-1] if self._bgr else canvas[None]
         values = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) * np.float32(self._scale / 255)
-        found: list[np.ndarray] = self._session.run(None, {self._session.get_inputs()[0].name: values})
-        return found
+        return self._session.run(values)
 
     def _rows(self, outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (n, 4), scores (n,) and classes (n,) int64. Raises UserError if the outputs are of no known kind."""
         if len(outputs) == 1 and outputs[0].ndim == 3 and outputs[0].shape[2] == 6:
             rows = outputs[0][0]
             return rows[:, :4], rows[:, 4], np.rint(rows[:, 5]).astype(np.int64)
-        declared = self._session.get_outputs()
-        by_role = {_role(entry.name, output): output for entry, output in zip(declared, outputs, strict=True)}
+        named = list(zip(self._session.outputs, outputs, strict=True))
+        by_role = {_role(name, output): output for name, output in named}
         if len(outputs) == 3 and set(by_role) == {"boxes", "scores", "classes"}:
             boxes, scores, classes = (by_role[role] for role in ("boxes", "scores", "classes"))
             if scores.size == classes.size == boxes.size // 4:
                 return boxes.reshape(-1, 4), scores.ravel(), np.rint(classes.ravel()).astype(np.int64)
-        found = ", ".join(f"{entry.name} {output.shape}" for entry, output in zip(declared, outputs, strict=True))
+        found = ", ".join(f"{name} {output.shape}" for name, output in named)
         raise UserError(
             f"{self._weights}: its outputs are {found}. Expected one (1, N, 6), or boxes, scores and classes. Export "
             "it with non-maximum suppression (Ultralytics: nms=True)."
@@ -155,9 +151,9 @@ def _role(name: str, output: np.ndarray) -> str:
     return "classes" if output.dtype.kind in "iu" or re.search("label|class", name.lower()) else "scores"
 
 
-def _names_in(session: Any, weights: str | Path | None) -> list[str]:
+def _names_in(metadata: Mapping[str, str], weights: str | Path | None) -> list[str]:
     """The class names in the file's metadata, as Ultralytics writes them: a dict of numbers and names."""
-    text = session.get_modelmeta().custom_metadata_map.get("names", "")
+    text = metadata.get("names", "")
     try:
         found = ast.literal_eval(text) if len(text) <= MAX_METADATA else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -167,18 +163,3 @@ def _names_in(session: Any, weights: str | Path | None) -> list[str]:
     if isinstance(found, list) and found:
         return [str(name) for name in found]
     raise UserError(f"{weights} has no class names in its metadata. Set images.detector_options.classes.")
-
-
-def _open_session(weights: str | Path | None, device: str) -> "onnxruntime.InferenceSession":
-    if weights is None or not Path(weights).is_file():
-        raise UserError(f"{weights}: no such file. Set `images.weights` to the path of an export (.onnx).")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one thread per process; processes run in parallel
-    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
-    try:
-        session = onnxruntime.InferenceSession(str(weights), options, providers=[provider])
-    except Exception as error:  # onnxruntime's errors have no common class below Exception
-        raise UserError(f"{weights}: onnxruntime cannot load it as an ONNX model ({error}).") from error
-    if provider not in session.get_providers():  # it would run on the CPU without a message
-        raise UserError("onnxruntime cannot use cuda. Install onnxruntime-gpu, or set `images.device: cpu`.")
-    return session

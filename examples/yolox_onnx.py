@@ -21,13 +21,8 @@ from torchvision.models.detection import SSD300_VGG16_Weights
 from torchvision.ops import batched_nms, roi_align
 
 from vlmixer.artifacts.errors import UserError
-from vlmixer.artifacts.extras import install_command
 from vlmixer.pipeline.image.detectors.base import Detections
-
-try:
-    import onnxruntime
-except ModuleNotFoundError as error:
-    raise UserError(f"YoloxOnnx needs onnxruntime. Run `{install_command('onnx')}`.") from error
+from vlmixer.pipeline.image.detectors.onnx_session import OnnxSession
 
 STRIDES = (8, 16, 32)  # pixels between the cells of YOLOX's three grids
 PADDING = 114  # the grey around YOLOX's training images
@@ -59,8 +54,8 @@ class YoloxOnnx:
         nms_iou: float = 0.45,
     ) -> None:
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
-        self._session = _open_session(weights, device)
-        shape = self._session.get_inputs()[0].shape
+        self._session = OnnxSession(weights, device)
+        shape = self._session.shape
         if len(shape) != 4 or not all(isinstance(side, int) and side % STRIDES[-1] == 0 for side in shape[2:]):
             raise UserError(f"{weights}: its input is {shape}, expected [1, 3, H, W] with fixed multiples of 32.")
         self._height, self._width = shape[2:]
@@ -113,7 +108,7 @@ class YoloxOnnx:
 
     def _run(self, canvas: np.ndarray) -> list[np.ndarray]:
         bgr = np.ascontiguousarray(canvas[None, :, :, ::-1].transpose(0, 3, 1, 2), np.float32)
-        return self._session.run(None, {self._session.get_inputs()[0].name: bgr})
+        return self._session.run(bgr)
 
     def _find_outputs(self, outputs: list[np.ndarray], weights: str | Path | None) -> tuple[int, list[int]]:
         """The indices of the predictions and of the feature maps at each stride, found by their shapes."""
@@ -140,18 +135,3 @@ def _read_names(path: str | Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a UTF-8 text file with one class name per line ({error}).") from error
     return [line.strip() for line in lines if line.strip()]
-
-
-def _open_session(weights: str | Path | None, device: str) -> "onnxruntime.InferenceSession":
-    if weights is None or not Path(weights).is_file():
-        raise UserError(f"{weights}: no such file. Set `images.weights` to the path of a YOLOX export (.onnx).")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one thread per process; processes run in parallel
-    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
-    try:
-        session = onnxruntime.InferenceSession(str(weights), options, providers=[provider])
-    except Exception as error:  # onnxruntime's errors have no common class below Exception
-        raise UserError(f"{weights}: onnxruntime cannot load it as an ONNX model ({error}).") from error
-    if provider not in session.get_providers():  # it would run on the CPU without a message
-        raise UserError("onnxruntime cannot use cuda. Install onnxruntime-gpu, or set `images.device: cpu`.")
-    return session

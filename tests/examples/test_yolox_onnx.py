@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import examples.yolox_onnx
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from benchmarks.detection_agreement import coco128, measure
 from examples.yolox_onnx import YoloxOnnx
@@ -251,9 +251,9 @@ def test_weights_that_are_no_onnx_file_are_an_error(tmp_path: Path) -> None:
 
 
 def test_cuda_where_there_is_none_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = examples.yolox_onnx.onnxruntime.InferenceSession
+    session = onnxruntime.InferenceSession
     monkeypatch.setattr(
-        examples.yolox_onnx.onnxruntime,
+        onnxruntime,
         "InferenceSession",
         lambda path, options, providers: session(path, options, providers=["CPUExecutionProvider"]),
     )
@@ -264,6 +264,7 @@ def test_cuda_where_there_is_none_is_an_error(tmp_path: Path, monkeypatch: pytes
 def test_without_onnxruntime_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "examples.yolox_onnx")
+    monkeypatch.delitem(sys.modules, "vlmixer.pipeline.image.detectors.onnx_session")
     with pytest.raises(UserError, match=r"Run `pip install '.*onnxruntime"):
         importlib.import_module("examples.yolox_onnx")
 
