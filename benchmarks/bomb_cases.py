@@ -193,6 +193,8 @@ def corpora() -> Iterator[tuple[str, Case]]:
             yield f"tag: {ending}, {name}", partial(text, f"a.txt.{ending}", partial(made.packed, ending, pattern))
     yield "tag: zst, one line of 64 GB", partial(text, "a.txt.zst", lambda: made.packed("zst", b"a") * 64)
     yield "tag: gz, an open quote", partial(text, "a.csv.gz", lambda: made.packed("gz", b'caption\n"a dog '))
+    pictures = made.header(name="0.jpg") + made.header(name="1.jpg")
+    yield "tag: tgz, 2 million pictures", partial(text, "a.tgz", partial(made.packed, "gz", pictures))
     yield "tag: tgz, zeros", partial(text, "a.tgz", partial(made.packed, "gz", b"\0"))
     for name, bomb in made.TARS.items():
         yield f"tag: tar, {name}", partial(text, "a.tar", bomb)

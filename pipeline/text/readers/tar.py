@@ -20,6 +20,10 @@ _SIDE = (".ds_store", "thumbs.db", "desktop.ini")
 """What file managers leave in folders."""
 _NAME = re.compile(r"(.+?)((?:\.[a-zA-Z_][^./]*)+)", re.DOTALL)
 _BLOCK = 1 << 16
+MAX_SHOWN = 200
+"""Characters of a name, which may have a megabyte."""
+MAX_WITHOUT_TEXT = 100_000
+"""Samples before the first with text. A packed tar of a megabyte can have millions."""
 MAX_PADDING = 1 << 26
 """Bytes of zeros after the archive's end."""
 
@@ -43,6 +47,10 @@ class TarSamples:
                 empty = False
                 if held is None:
                     yield sample.record
+                elif not sample.has_text and len(held) == MAX_WITHOUT_TEXT:
+                    detail = f"no .txt or .json member in its first {MAX_WITHOUT_TEXT:,} samples"
+                    yield Record(-1, Unusable("missing_field", detail))
+                    return
                 elif not sample.has_text:
                     held.append(sample.record)
                 else:
@@ -82,7 +90,9 @@ class _Sample:
         """Its text, or that it has none."""
         if self.found is not None:
             return self.found
-        return Record(self.position, Unusable("missing_field", f"sample {self.key}: no .txt or .json member"))
+        return Record(
+            self.position, Unusable("missing_field", f"sample {self.key[:MAX_SHOWN]}: no .txt or .json member")
+        )
 
 
 def _samples(tar: tarfile.TarFile, options: ReadOptions) -> Iterator[_Sample]:

@@ -45,6 +45,17 @@ def test_a_tar_without_text(read):
     assert result.details == ["no .txt or .json member"]
 
 
+def test_a_tar_whose_first_samples_have_no_text_is_one_reject(read, monkeypatch):
+    monkeypatch.setattr("vlmixer.pipeline.text.readers.tar.MAX_WITHOUT_TEXT", 3)
+    pictures = [(f"{number}{'a' * 300}.jpg", b"\xff\xd8") for number in range(4)]
+    result = read("a.tar", tar([*pictures[:3], ("9.txt", b"one")]))
+    assert (result.texts, result.reasons) == (["one"], ["missing_field"] * 3)
+    assert result.details[0] == f"sample 0{'a' * 199}: no .txt or .json member"
+    result = read("a.tar", tar([*pictures, ("9.txt", b"one")]))
+    assert (result.texts, result.rejects) == ([], [("", "missing_field")])
+    assert result.details == ["no .txt or .json member in its first 3 samples"]
+
+
 def test_a_member_over_the_limit(read):
     members = [
         ("0.txt", b"one"),
