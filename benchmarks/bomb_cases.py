@@ -88,13 +88,19 @@ def start(name: str, bomb: made.Make, place: Place) -> Command:
     return place.stage("train", shards, f"model.init={place.file(name, bomb())}")[:-2]
 
 
-def model_folder(change: Mapping[str, object], place: Place) -> Command:
-    """A folder of a model of transformers with these settings and hardly any weights."""
-    config = {"model_type": "yolos", "architectures": ["YolosForObjectDetection"], "num_hidden_layers": 1, **change}
-    place.file("model/config.json", json.dumps(config).encode())
-    place.file("model/preprocessor_config.json", b'{"image_processor_type": "YolosImageProcessor"}')
-    folder = place.file("model/model.safetensors", made.safetensors({"__metadata__": {"format": "pt"}})).parent
+def model(file: str, change: Mapping[str, object], place: Place) -> Command:
+    """A small model of transformers with other values in one of its files of settings."""
+    folder = Path(shutil.copytree(place.given / "yolos", place.scratch / "yolos"))
+    (folder / file).write_text(json.dumps({**json.loads((folder / file).read_bytes()), **change}))
     return place.stage("detect", f"images.detector=transformers:{folder}", "images.detector_options={}")
+
+
+def encoder(change: Mapping[str, object], place: Place) -> Command:
+    """A small model of timm with other values in its settings."""
+    settings = {"architecture": "test_efficientnet", **change}
+    folder = place.file("encoder/config.json", json.dumps(settings).encode()).parent
+    shutil.copy(place.given / "encoder.safetensors", folder / "model.safetensors")
+    return place.stage("detect", f"images.features=timm:{folder}")
 
 
 def result(name: str, change: Change, command: str, place: Place) -> Command:
@@ -164,6 +170,14 @@ def _words(data: bytes) -> bytes:
     return json.dumps({**content, "model": {**content["model"], "vocab": {**words, **more}}}).encode()
 
 
+SETTINGS: Mapping[str, Mapping[str, object]] = {
+    "a width of 65,536": {"hidden_size": 1 << 16, "intermediate_size": 1 << 16},
+    "10^8 layers": {"num_hidden_layers": 10**8},
+    "3 million names": {"id2label": dict.fromkeys(range(3_000_000), "dog")},
+    "2^40 tokens": {"num_detection_tokens": 1 << 40},
+    "an image of 2^40 pixels": {"image_size": [1 << 20, 1 << 20]},
+    "patches of no pixel": {"patch_size": 0},
+}
 TOKENIZERS: Mapping[str, Change] = {"an id of a billion": _ids, "a million long words": _words}
 INDEXES: Mapping[str, Change] = {
     "a trillion vectors": lambda data: made.index(data, at=8, value=1 << 40),
@@ -234,10 +248,14 @@ def networks() -> Iterator[tuple[str, Case]]:
     for name, bomb in made.NETWORKS.items():
         for detector in ("yolox", "yolo"):
             yield f"detect: {detector}.onnx, {name}", partial(weights, detector, "a.onnx", bomb)
-    yield "detect: transformers, wide", partial(model_folder, {"hidden_size": 1 << 16, "intermediate_size": 1 << 16})
-    yield "detect: transformers, deep", partial(model_folder, {"num_hidden_layers": 10**8})
-    yield "detect: transformers, names", partial(model_folder, {"id2label": dict.fromkeys(range(3_000_000), "dog")})
-    yield "detect: transformers, tokens", partial(model_folder, {"num_detection_tokens": 1 << 40})
+    yield "detect: transformers, sound", partial(model, "config.json", {})
+    yield "detect: timm, sound", partial(encoder, {})
+    for name, values in SETTINGS.items():
+        yield f"detect: transformers, {name}", partial(model, "config.json", values)
+    size = {"size": {"shortest_edge": 10**6, "longest_edge": 10**6}}
+    yield "detect: transformers, pictures of a million pixels", partial(model, "preprocessor_config.json", size)
+    for cfg in ({"input_size": [3, 10**9, 10**9]}, {"input_size": "x"}, {"mean": "x"}, "x"):
+        yield f"detect: timm, {cfg}", partial(encoder, {"pretrained_cfg": cfg})
 
 
 def results() -> Iterator[tuple[str, Case]]:

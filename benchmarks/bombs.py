@@ -106,8 +106,10 @@ def prepared(folder: Path) -> tuple[Path, Path]:
     if not encoder.exists():
         import timm
         from safetensors.torch import save_file
+        from tests.pipeline.image.detectors.small_transformers import write_model
 
         save_file(timm.create_model("test_efficientnet").state_dict(), encoder)
+        write_model("yolos", config.parent / "yolos")
     return config.parent, sound
 
 

@@ -27,6 +27,8 @@ SETTINGS = (
 MAX_SETTINGS_BYTES = 64_000_000
 MAX_LAYERS = 1000
 """Of a network, so that a hostile config does not fill the memory before its weights are compared with it."""
+MAX_RATIO = 4
+"""Numbers of a network per byte of its weights. A model without its text part, in float16, has up to one."""
 ELSEWHERE = ("backbone", "attn_implementation", "_attn_implementation", "experts_implementation")
 """Keys of a config that may name something on the Hub."""
 
@@ -125,6 +127,7 @@ def load_network(auto: Any, folder: str, config: Any, key: str, *, may_lack: str
     weight_files(folder, key)
     if os.path.isfile(os.path.join(folder, "adapter_config.json")):
         raise UserError(f"{key}: {folder} has an adapter. Merge it into its model, and give the folder of the result.")
+    _check_size(auto, folder, config, key)
     with reading(folder, key), quiet():
         network, info = auto.from_pretrained(
             folder, config=config, local_files_only=True, use_safetensors=True, trust_remote_code=False,
@@ -140,6 +143,21 @@ def load_network(auto: Any, folder: str, config: Any, key: str, *, may_lack: str
             f"{', '.join(missing[:3])}. Give a model with all of its weights."
         )
     return network.eval()
+
+
+def _check_size(auto: Any, folder: str, config: Any, key: str) -> None:
+    """Raises UserError if a config describes a network of many more numbers than the weights have: the library takes
+    memory for all of them, and then compares."""
+    import torch
+
+    with reading(folder, key), quiet(), torch.device("meta"):
+        numbers = sum(value.numel() for value in auto.from_config(config).parameters())
+    size = sum(os.path.getsize(os.path.join(folder, name)) for name in weight_files(folder, key))
+    if numbers > MAX_RATIO * size:
+        raise UserError(
+            f"{key}: {folder}/config.json describes a network of {numbers:,} numbers, its weights have {size:,} bytes. "
+            "Give a model with all of its weights."
+        )
 
 
 def load_processor(auto: Any, folder: str, key: str, **changes: Any) -> Any:

@@ -126,7 +126,7 @@ def without_some_weights(folder: Path) -> None:
 
 
 def with_bytes_for_weights(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(b"hello")
+    (folder / "model.safetensors").write_bytes(b"hello" * 10_000)
 
 
 def without_processor(folder: Path) -> None:
@@ -170,6 +170,7 @@ def with_adapter(folder: Path) -> None:
         (lambda folder: change_config(folder, attn_implementation="someone/kernel"), "something elsewhere"),
         (lambda folder: change_config(folder, backbone_config={"attn_implementation": "a/b"}), "something elsewhere"),
         (lambda folder: change_config(folder, decoder_layers=10**9), "decoder_layers is 1000000000, expected at most"),
+        (lambda folder: change_config(folder, d_model=1 << 16), "a network of .* numbers, its weights have .* bytes"),
         (lambda folder: change_config(folder, num_labels=9), "transformers cannot read|lack"),
         (lambda folder: change_config(folder, model_type="bert"), "'bert', which finds no boxes"),
     ],
