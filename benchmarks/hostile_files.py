@@ -35,6 +35,7 @@ Case = tuple[str, Change]
 
 def make(folder: Path) -> tuple[Path, Path]:
     """A finished OUT with a run and a fine-tuned one, and its config, in `folder`; those that are there if they are."""
+    sys.path.append(str(folder))  # runs and banks name the detector that the corpus brings
     out, config, tuned = folder / "out", folder / "config.yaml", folder / "finetune.yaml"
     if not (out / "run" / "manifest.json").exists():
         folder.mkdir(parents=True)

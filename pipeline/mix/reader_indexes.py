@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from vlmixer.artifacts import files, manifest
 from vlmixer.artifacts.manifest import Output
 
 ENERGON_VERSION = "7.4.1"
 """The version whose layout of .nv-meta/ this is."""
+ENERGON_FOLDER, VERSION = ".nv-meta/", "energon_version"
 ENERGON_SPLITS = {"train": "mixed", "val": "none", "test": "none", "images": "images"}
 OTHERS = "samples"
 """Samples that are not vlmixer's, which the transform WriteShards writes."""
@@ -28,7 +30,16 @@ def own_tars(folder: str) -> list[str]:
 
 
 def write_reader_indexes(folder: str, shards: Sequence[Output], pictures: bool) -> list[Output]:
-    """Write .nv-meta/ (energon) for the shards of `folder`; sizes.json (open_clip) and _info.json (timm) with pictures.
+    """Write the files of `reader_indexes` for the shards of `folder`."""
+    contents = reader_indexes(shards, pictures)
+    for name, content in contents.items():
+        files.publish_bytes(files.join(folder, name), json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
+    return [manifest.output_of(folder, name, len(shards)) for name in sorted(contents)]
+
+
+def reader_indexes(shards: Sequence[Output], pictures: bool) -> dict[str, dict[str, Any]]:
+    """The contents of .nv-meta/ (energon) for these shards, by name; of sizes.json (open_clip) and _info.json (timm)
+    with pictures.
 
     Without pictures these two can use no sample, and open_clip would wait for one for ever.
     """
@@ -47,8 +58,8 @@ def write_reader_indexes(folder: str, shards: Sequence[Output], pictures: bool) 
     if OTHERS in splits:
         energon_splits = ENERGON_SPLITS | ({OTHERS: OTHERS} if "mixed" in splits else {"train": OTHERS})
     parts = {split: splits[name]["filenames"] if name in splits else [] for split, name in energon_splits.items()}
-    contents = {
-        ".nv-meta/.info.json": {"energon_version": ENERGON_VERSION, "shard_counts": sizes},
+    contents: dict[str, dict[str, Any]] = {
+        ".nv-meta/.info.json": {VERSION: ENERGON_VERSION, "shard_counts": sizes},
         # JSON is YAML.
         ".nv-meta/split.yaml": {"split_parts": parts, "exclude": []},
         ".nv-meta/crude.yaml": {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"},
@@ -57,6 +68,4 @@ def write_reader_indexes(folder: str, shards: Sequence[Output], pictures: bool) 
         contents[".nv-meta/dataset.yaml"] = ENERGON_TEXT
     if pictures:
         contents |= {"sizes.json": sizes, "_info.json": {"splits": splits}}
-    for name, content in contents.items():
-        files.publish_bytes(files.join(folder, name), json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
-    return [manifest.output_of(folder, name, len(shards)) for name in sorted(contents)]
+    return contents

@@ -4,7 +4,8 @@ Everything here reports problems and raises nothing; see VerifyReport.reading.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic
@@ -77,6 +78,11 @@ class StageFolder(Generic[Details]):
         if self.complete and found != written:
             self.report.add(self.folder, f"{found} {kind} found, the manifest counts {written}")
 
+    def check_by_concept(self, name: str, numbers: "ByConcept") -> None:
+        """Report numbers by concept that are not those of the manifest's details, if all files could be read."""
+        if self.complete and (differing := numbers.differing()):
+            self.report.add(self.folder, f"{name} by concept: {differing}")
+
     def check_unique(self, name: str, keys: "UniqueKeys") -> None:
         """Report keys that occur more than once."""
         for key in keys.repeated():
@@ -124,6 +130,30 @@ def _repeated(parquet: pq.ParquetFile, group: int, key: str) -> str:
         return ""
     counts = pc.value_counts(values)
     return str(counts.field("values")[pc.index(counts.field("counts"), pc.max(counts.field("counts"))).as_py()])
+
+
+class ByConcept:
+    """Numbers by concept, and those that the manifest says. Those that it does not name are counted together."""
+
+    def __init__(self, said: Mapping[str, int]) -> None:
+        self._said, self._found, self._others = said, Counter[str](), 0
+
+    def add(self, concepts: Iterable[str]) -> None:
+        """Count one of each."""
+        for concept in concepts:
+            if concept in self._said:
+                self._found[concept] += 1
+            else:
+                self._others += 1
+
+    def differing(self) -> str:
+        """The first number that differs, "" if none does."""
+        if self._others:
+            return f"{self._others} of concepts that the manifest does not name"
+        for concept, said in self._said.items():
+            if self._found[concept] != said:
+                return f"{self._found[concept]} of {concept[:40]!r} found, the manifest says {said}"
+        return ""
 
 
 class UniqueKeys:

@@ -6,15 +6,16 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
-from vlmixer.artifacts import schemas
+from vlmixer.artifacts import files, manifest, schemas
 from vlmixer.artifacts.boxes import MAX_SCORE
 from vlmixer.artifacts.details import RegionsDetails
 from vlmixer.bank import building
 from vlmixer.pipeline.image.plausibility import MAX_SPREAD_HALF, spread
 from vlmixer.pipeline.image.record import IMAGES, as_recorded
-from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys, check_box, check_crop
-from vlmixer.pipeline.verification.ties import Digests, Ties, of_image, of_region
+from vlmixer.pipeline.verification.checks import ROWS_AT_ONCE, ByConcept, StageFolder, UniqueKeys, check_box, check_crop
+from vlmixer.pipeline.verification.ties import PHOTO, Digests, Ties, of_image, of_photo, of_region
 
 
 def check(stage: StageFolder[RegionsDetails]) -> None:
@@ -23,11 +24,13 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
     ids = UniqueKeys(lambda: stage.column(parts, "patch_id"))
     images = UniqueKeys(lambda: _images(stage))
     schema = schemas.regions(stage.manifest.details.feature_dim)
-    found = Digests()
-    of_bank = _BankPatches(stage.ties)
+    found, photos = Digests(), Digests()
+    of_bank, by_concept = _BankPatches(stage.ties), ByConcept(stage.manifest.details.regions)
     expected = dict(
         zip((part.name for part in stage.manifest.parts), stage.manifest.details.images_by_part, strict=False)
     )
+    if len(stage.manifest.details.images_by_part) != len(stage.manifest.parts):
+        report.add(files.join(stage.folder, manifest.NAME), "images_by_part is not for each part")
     for output in parts:
         path, in_part = stage.path(output), 0
         with report.reading(path):
@@ -40,9 +43,11 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
                 elif len(features) and not features.any():
                     report.add(path, "features are all 0")
                 rows = table.drop_columns(["feature"]).to_pylist()
-                for image in dict.fromkeys(row["image_id"] for row in rows):
+                for image, row in {row["image_id"]: row for row in reversed(rows)}.items():
                     images.add(image)
+                    photos.add(of_photo(row))
                     in_part += 1
+                by_concept.add(row["concept"] for row in rows)
                 for row in rows:
                     ids.add(row["patch_id"])
                     check_box(path, row["patch_id"], row["box"], row["width"], row["height"], report)
@@ -59,10 +64,11 @@ def check(stage: StageFolder[RegionsDetails]) -> None:
     if stage.complete and (missing := of_bank.missing()):
         report.add(stage.folder, f"{missing} patches of bank/ are not here with the same feature, score, box and crop")
     stage.check_count("images", len(images))
+    stage.check_by_concept("regions", by_concept)
     stage.check_unique("patch_id", ids)
     stage.check_unique("image_id", images)
     report.rows["regions"] += len(ids)
-    _check_record(stage)
+    _check_record(stage, photos)
 
 
 def _digests_of_images(rows: Sequence[Mapping[str, Any]], regions: Sequence[int]) -> Iterator[int]:
@@ -99,15 +105,21 @@ def _images(stage: StageFolder[RegionsDetails]) -> Iterator[str]:
     return (image for image, _ in groupby(stage.column(stage.parts, "image_id")))
 
 
-def _check_record(stage: StageFolder[RegionsDetails]) -> None:
-    """The record must say of every image what the counts say. Results of older versions have no record."""
+def _check_record(stage: StageFolder[RegionsDetails], photos: Digests) -> None:
+    """The record must say of every image what the counts say, and of those with regions what the regions say. Results
+    of older versions have no record."""
     counts = stage.manifest.counts["images"]
     for output in stage.named(IMAGES):
         path = stage.path(output)
         with stage.report.reading(path):
-            reasons = Counter(
-                reason for table in stage.tables(output, as_recorded) for reason in table["reason"].to_pylist()
-            )
+            reasons, others = Counter[str](), 0
+            for table in stage.tables(output, as_recorded):
+                reasons.update(table["reason"].to_pylist())
+                recorded = table.filter(pc.equal(table["reason"], "")).select(PHOTO)
+                for batch in recorded.to_batches(ROWS_AT_ONCE):
+                    others += int(photos.lacks([of_photo(row) for row in batch.to_pylist()]).sum())
+            if stage.complete and others:
+                stage.report.add(path, f"{others} images are not in the parts with the same id, size, source and key")
             written = reasons.pop("", 0)
             if (written, dict(reasons)) != (counts.written, counts.rejected):
                 stage.report.add(path, f"{written} images with regions, others {dict(reasons)}; the manifest differs")

@@ -4,7 +4,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -13,8 +13,15 @@ from vlmixer.artifacts.details import ShardsDetails
 from vlmixer.artifacts.manifest import Output
 from vlmixer.artifacts.samples import MixedSample, Sample, read_samples
 from vlmixer.artifacts.tars import open_tar
-from vlmixer.pipeline.mix.reader_indexes import OTHERS, is_others
-from vlmixer.pipeline.verification.checks import StageFolder, UniqueKeys
+from vlmixer.pipeline.mix.reader_indexes import (
+    ENERGON_FOLDER,
+    ENERGON_VERSION,
+    OTHERS,
+    VERSION,
+    is_others,
+    reader_indexes,
+)
+from vlmixer.pipeline.verification.checks import ByConcept, StageFolder, UniqueKeys
 from vlmixer.pipeline.verification.report import UNREADABLE, VerifyReport
 from vlmixer.pipeline.verification.ties import Digests, Ties, of_id, of_image_sample, of_patch, of_sample
 
@@ -23,7 +30,7 @@ def check(stage: StageFolder[ShardsDetails]) -> None:
     """Read every sample."""
     report, tars = stage.report, stage.named(".tar")
     keys = UniqueKeys(lambda: _keys(stage, tars))
-    written = Counter[str]()
+    written, replaced = Counter[str](), ByConcept(stage.manifest.details.replaced)
     for output in tars:
         path = stage.path(output)
         rows = 0
@@ -41,12 +48,15 @@ def check(stage: StageFolder[ShardsDetails]) -> None:
                     asked.add(sample)
                     keys.add(sample.key)
                     written["views" if isinstance(sample, MixedSample) else "images"] += 1
+                    if isinstance(sample, MixedSample):
+                        replaced.add(sample.mentions[place].concept for place in sample.replaced)
                     _check_sample(path, sample, stage.manifest.details.feature_dim, report)
         asked.check(path, report)
         if rows != output.rows:
             report.add(path, f"{rows} samples, the manifest says {output.rows}")
     _check_offsets(stage)
-    _check_sizes(stage)
+    _check_indexes(stage)
+    stage.check_by_concept("replaced", replaced)
     for kind in ("views", "images", OTHERS):
         stage.check_count(kind, written[kind])
     stage.check_unique("key", keys)
@@ -146,14 +156,16 @@ def _check_offsets(stage: StageFolder[ShardsDetails]) -> None:
                 stage.report.add(path, "its offsets are not where the samples begin")
 
 
-def _check_sizes(stage: StageFolder[ShardsDetails]) -> None:
-    """energon's .info.json and open_clip's sizes.json must hold the number of samples in each shard."""
-    sizes = {entry.name: entry.rows for entry in stage.manifest.outputs if entry.name.endswith(".tar")}
-    for output in (*stage.named("sizes.json"), *stage.named(".nv-meta/.info.json")):
+def _check_indexes(stage: StageFolder[ShardsDetails]) -> None:
+    """What energon, open_clip and timm read must be what these shards need, and no more: energon makes objects of the
+    classes that its files name, and runs those that are Python."""
+    expected = reader_indexes([entry for entry in stage.manifest.outputs if entry.name.endswith(".tar")], pictures=True)
+    for output in stage.outputs:
         path = stage.path(output)
-        with stage.report.reading(path):
-            content = json_files.parse(json_files.read_limited(path, advice=""))
-            if path.endswith(".info.json"):
-                content = content.get("shard_counts") if isinstance(content, dict) else None
-            if content != sizes:
-                stage.report.add(path, "its sizes of the shards are not the manifest's")
+        if output.name in expected:
+            with stage.report.reading(path):
+                found = json_files.parse(json_files.read_limited(path, advice=""), dict[str, Any])
+                if found | {VERSION: ENERGON_VERSION} != expected[output.name] | {VERSION: ENERGON_VERSION}:
+                    stage.report.add(path, "is not the index of these shards")
+        elif output.name.startswith(ENERGON_FOLDER):
+            stage.report.add(path, "not one of the files that vlmixer writes for energon, which runs code of others")

@@ -21,6 +21,7 @@ from vlmixer.artifacts.samples import ImageSample, Mention, MixedSample, Patch
 from vlmixer.artifacts.schemas import PROVENANCE
 from vlmixer.bank.records import PatchRecord
 
+PHOTO = ("image_id", "width", "height", *PROVENANCE)
 AT_ONCE = 65_536
 """Digests that are looked up together."""
 
@@ -106,6 +107,11 @@ def of_region(row: Mapping[str, Any], feature: np.ndarray) -> tuple[int, int]:
     """Digests of a row of regions/: as samples hold it, and as the bank holds it."""
     digest = _patch(row, feature)
     return digest, _with_origin(digest, row, row["crop"])
+
+
+def of_photo(fields: Mapping[str, Any]) -> int:
+    """Digest of what regions/ and its record say of an image itself."""
+    return stable_hash("photo", *(fields[name] for name in PHOTO))
 
 
 def of_image(image_id: str, source: str, width: int, height: int, patches: Iterable[int]) -> int:

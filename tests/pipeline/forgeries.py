@@ -25,6 +25,7 @@ from tests.pipeline.forging import (
     forgeries,
     jpeg,
     members,
+    more,
     npy,
     record,
     repeated,
@@ -92,6 +93,8 @@ REGIONS: dict[str, Make] = {
     "source behind a URL": of("regions", every("source", "http://127.0.0.1:9/a.parquet")),
     **{f"images_by_part {value}": edited("regions", "details", "images_by_part", value=value) for value in (
         [], [0], [-1], [3], [10**9], [1, 2, 3])},
+    "record of another source": tables("regions", "record/images.parquet", first("source", "elsewhere.jpg")),
+    "images_by_part longer": edited("regions", "details", "images_by_part", value=[22, 64, 64, 5]),
     "regions by concept": edited("regions", "details", "regions", value={}),
     "regions of 10^18": edited("regions", "details", "regions", value={"dog": 10**18, "cat": -5}),
     "no counts": edited("regions", "counts", value={}),
@@ -131,6 +134,8 @@ TAGGED: dict[str, Make] = {
     "negative counts": edited("tagged", "counts", "sentences", value={"read": -1, "written": -1, "rejected": {}}),
     "rows of 10^12": edited("tagged", "outputs", 1, "rows", value=10**12),
     "rows of -5": edited("tagged", "outputs", 0, "rows", value=-5),
+    "mentions of 5": edited("tagged", "details", "mentions", "dog", value=5),
+    "not meant of 5": edited("tagged", "details", "not_meant", value={"dog": 5}),
     "mentions of -5": edited("tagged", "details", "mentions", value={"dog": -5, "cat": 10**18}),
     "sources": edited("tagged", "details", "sources", value={"../..": "/dev/zero"}),
 }  # fmt: skip
@@ -276,6 +281,9 @@ SHARDS: dict[str, Make] = {
     "seed huge": edited("shards", "details", "seed", value=10**30),
     "settings": edited("shards", "details", "settings", value={"views": -1}),
     "replaced of -5": edited("shards", "details", "replaced", value={"dog": -5}),
+    "replaced of 5": edited("shards", "details", "replaced", "dog", value=5),
+    "energon's class": bytes_of("shards", ".nv-meta/dataset.yaml", lambda data: data.replace(b"TextSample", b"Evil")),
+    "energon's code": more("shards", ".nv-meta/sample_loader.py", b"import evil"),
 }  # fmt: skip
 
 
@@ -373,9 +381,8 @@ VQA: dict[str, Make] = {
 }  # fmt: skip
 
 FORGERIES: tuple[Forgery, ...] = (
-    *forgeries(REGIONS, "regions", "regions by concept", "regions of 10^18", "feature 65504.0", "size 2^31 - 1",
-               "source in a device", "source behind a URL", "images_by_part []"),
-    *forgeries(TAGGED, "tagged", "mentions of -5", "sources", "no mentions", "long text", "text empty"),
+    *forgeries(REGIONS, "regions", "feature 65504.0", "size 2^31 - 1", "source in a device", "source behind a URL"),
+    *forgeries(TAGGED, "tagged"),
     *forgeries(BANK, "bank"),
     *forgeries(SHARDS, "shards"),
     *forgeries(RUN, "run"),

@@ -154,6 +154,21 @@ def bytes_of(folder: str, file: str, change: Callable[[bytes], bytes]) -> Make:
     return make
 
 
+def more(folder: str, file: str, data: bytes) -> Make:
+    """A file more, which the manifest lists."""
+
+    def make(out: Path) -> None:
+        (out / folder / file).write_bytes(data)
+        path = out / folder / "manifest.json"
+        content = json.loads(path.read_bytes())
+        content["outputs"] = sorted(
+            [*content["outputs"], {**content["outputs"][0], "name": file}], key=lambda output: str(output["name"])
+        )
+        path.write_text(json.dumps(content))
+
+    return make
+
+
 def npy(array: np.ndarray, header: bytes | None = None) -> bytes:
     """A .npy file, with what another header says if that is given."""
     file = io.BytesIO()

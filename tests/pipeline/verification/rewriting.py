@@ -24,7 +24,7 @@ def rewrite_manifest(folder: Path, **changes: Any) -> None:
     """Give a stage folder a manifest with its files' present sizes and hashes."""
     before = manifest.read(str(folder))
     outputs = [manifest.output_of(str(folder), entry.name, entry.rows) for entry in before.outputs]
-    (folder / "manifest.json").write_bytes(replace(before, outputs=outputs, **changes).to_bytes())
+    (folder / "manifest.json").write_bytes(replace(before, **({"outputs": outputs} | changes)).to_bytes())
 
 
 def reseal(out: Path) -> None:
@@ -41,12 +41,12 @@ def reseal(out: Path) -> None:
     contents.put(str(out), hashes)
 
 
-def rewrite_rows(path: Path, change: Callable[[list[dict]], None]) -> None:
-    """Change the rows of a Parquet file of one row group or many, and describe its folder again."""
+def rewrite_rows(path: Path, change: Callable[[list[dict]], None], folder: Path | None = None) -> None:
+    """Change the rows of a Parquet file of one row group or many, and describe its stage's folder again."""
     before = pq.ParquetFile(path)
     groups = [before.read_row_group(number).to_pylist() for number in range(before.num_row_groups)]
     change(groups[0])
     with schemas.writing_parquet(str(path), before.schema_arrow) as writer:
         for rows in groups:
             writer.write_table(pa.Table.from_pylist(rows, schema=before.schema_arrow))
-    rewrite_manifest(path.parent)
+    rewrite_manifest(folder or path.parent)

@@ -1,6 +1,7 @@
 """Contents that are wrong although the hashes are right, as a fault of the writing program would leave them."""
 
 from dataclasses import replace
+from typing import Any
 
 import faiss
 import numpy as np
@@ -10,6 +11,7 @@ from tests.pipeline.verification.rewriting import rewrite_manifest, rewrite_rows
 
 from vlmixer.artifacts import manifest
 from vlmixer.artifacts.manifest import Counts
+from vlmixer.artifacts.stages import DETECT
 from vlmixer.bank.store import PatchBank
 
 
@@ -28,6 +30,48 @@ def test_counts_that_are_not_the_records(out, problems, folder, kind):
     rewrite_manifest(out / folder, counts=counts | {kind: fewer})
     what = f"{counts[kind].written} {kind} found, the manifest counts {fewer.written}"
     assert (folder, what) in problems(out)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("tagged", "mentions"), ("tagged", "not_meant"), ("regions", "regions"), ("shards", "replaced")],
+)
+def test_numbers_by_concept_that_are_not_the_records(out, problems, folder, name):
+    details: Any = manifest.read(str(out / folder)).details
+    rewrite_manifest(out / folder, details=replace(details, **{name: {**getattr(details, name), "dog": 999}}))
+    [(_, what)] = problems(out / folder)
+    assert what.startswith(f"{name} by concept: ")
+    assert what.endswith(" of 'dog' found, the manifest says 999")
+
+
+def test_concepts_that_the_manifest_does_not_name(out, problems):
+    details = manifest.read(str(out / "regions"), DETECT).details
+    rewrite_manifest(out / "regions", details=replace(details, regions={}))
+    regions = sum(details.regions.values())
+    what = f"regions by concept: {regions} of concepts that the manifest does not name"
+    assert [said for _, said in problems(out / "regions")] == [what]
+
+
+@pytest.mark.parametrize(
+    ("folder", "changes", "what"),
+    [
+        ("regions", {"images_by_part": (22, 64, 64, 5)}, "images_by_part is not for each part"),
+        ("tagged", {"sources": {"0" * 12: "/dev/zero"}}, "sources: a name that is not the one of its id"),
+    ],
+)
+def test_details_that_are_of_no_record(out, problems, folder, changes, what):
+    details: Any = manifest.read(str(out / folder)).details
+    rewrite_manifest(out / folder, details=replace(details, **changes))
+    assert problems(out / folder) == [("manifest.json", what)]
+
+
+def test_a_record_that_names_another_source(out, problems):
+    def change(rows: list[dict]) -> None:
+        rows[3]["source"] = "elsewhere.jpg"
+
+    rewrite_rows(out / "regions" / "record" / "images.parquet", change, out / "regions")
+    what = "1 images are not in the parts with the same id, size, source and key"
+    assert problems(out / "regions") == [("record/images.parquet", what)]
 
 
 def test_rejects_that_are_not_those_counted(out, problems):

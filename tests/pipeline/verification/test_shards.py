@@ -177,7 +177,25 @@ def test_sizes_that_are_not_the_shards(out, problems, write):
     path.write_text(json.dumps(write(info)))
     rewrite_manifest(out / "shards")
     name = str(path.relative_to(out / "shards"))
-    assert problems(out / "shards") == [(name, "its sizes of the shards are not the manifest's")]
+    assert problems(out / "shards") == [(name, "is not the index of these shards")]
+
+
+def test_what_energon_would_run(out, problems):
+    folder = out / "shards" / ".nv-meta"
+    path = folder / "dataset.yaml"
+    path.write_text(path.read_text().replace("TextSample", "Evil"))
+    (folder / "sample_loader.py").write_text("import evil")
+    outputs = manifest.read(str(out / "shards")).outputs
+    added = replace(outputs[0], name=".nv-meta/sample_loader.py")
+    present = [manifest.output_of(str(out / "shards"), each.name, each.rows) for each in (*outputs, added)]
+    rewrite_manifest(out / "shards", outputs=sorted(present, key=lambda each: each.name))
+    assert problems(out / "shards") == [
+        (".nv-meta/dataset.yaml", "is not the index of these shards"),
+        (
+            ".nv-meta/sample_loader.py",
+            "not one of the files that vlmixer writes for energon, which runs code of others",
+        ),
+    ]
 
 
 def test_an_index_that_does_not_fit_its_shard(out, problems):
