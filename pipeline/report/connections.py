@@ -11,10 +11,10 @@ import logging
 import os
 import resource
 import socket
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import h11
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vlmixer.artifacts.errors import CallError, UserError
+from vlmixer.pipeline.report.accepting import Door
 
 LOG = logging.getLogger(__name__)
 
@@ -45,36 +46,40 @@ SAME_SECONDS = 10.0
 MOST_LINES = 10
 """What else one logger may say in this time. Anyone can send bad requests without end."""
 ROUNDS = 4
-"""How often new connections are accepted before one that was ended for them is closed."""
+"""How often new connections are let in before one that was ended for them is closed."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """request_seconds: for a request to arrive. answer_seconds: for its answer to be made and taken. end_seconds: the
-    same when the server ends. connections: open at once, in all. per_address: of one address. accepted: new ones at a
-    time. threads answer; other requests that have arrived wait."""
+    same when the server ends. connections: open at once, in all. per_address: of one address. room: those that wait to
+    be let in. accepted: new ones let in at a time. THREADS answer; other requests that have arrived wait."""
 
     request_seconds: float = 10.0
     answer_seconds: float = 60.0
     end_seconds: float = 10.0
     connections: int = 512
     per_address: int = 256
-    accepted: int = 64
+    room: int = 256
+    accepted: int = 32
 
     def fitting(self, files: int) -> "Limits":
         """Those for a process that may open `files` more. Raises UserError if these are too few."""
-        room = files - FILES_OF_ITS_OWN
-        accepted = min(self.accepted, room // (4 * ROUNDS))
+        left = files - FILES_OF_ITS_OWN
+        accepted = min(self.accepted, left // (4 * ROUNDS))
         if accepted < 1:
             raise UserError(
                 f"this process may open {max(files, 0)} more files; `bank serve` needs {FILES_OF_ITS_OWN + 4 * ROUNDS}."
                 " Raise the limit, for example with `ulimit -n 1024`."
             )
-        connections = room - ROUNDS * accepted
-        connections = min(self.connections, connections - min(THREADS, -(-connections // 2)))
+        left -= ROUNDS * accepted
+        room = min(self.room, left // 3)
+        left -= room
+        connections = min(self.connections, left - min(THREADS, -(-left // 2)))
         return replace(
-            self, accepted=accepted, connections=connections, per_address=min(self.per_address, connections // 2)
-        )
+            self, accepted=accepted, room=room, connections=connections,
+            per_address=min(self.per_address, connections // 2),
+        )  # fmt: skip
 
 
 def files_left() -> int:
@@ -103,12 +108,28 @@ class _Chunks(h11.Connection):
 
 @dataclass
 class _Open:
-    """The open connections, in the order in which each began to wait for a request, or for its answer."""
+    """The open connections, in the order in which each began to wait for a request, or for its answer; also by
+    address."""
 
     connections: dict["_Limited", None] = field(default_factory=dict)
+    by_address: dict[str, dict["_Limited", None]] = field(default_factory=dict)
 
-    def of(self, address: str) -> list["_Limited"]:
-        return [each for each in self.connections if each.address == address]
+    def of(self, address: str) -> Collection["_Limited"]:
+        return self.by_address.get(address, {})
+
+    def add(self, one: "_Limited") -> None:
+        """Add it as the last one, or make it the last one."""
+        own = self.by_address.setdefault(one.address, {})
+        for listed in (self.connections, own):
+            listed.pop(one, None)
+            listed[one] = None
+
+    def remove(self, one: "_Limited") -> None:
+        self.connections.pop(one, None)
+        own = self.by_address.get(one.address, {})
+        own.pop(one, None)
+        if not own:
+            self.by_address.pop(one.address, None)
 
 
 class _Limited(H11Protocol):
@@ -135,13 +156,13 @@ class _Limited(H11Protocol):
         if len(own) >= self.limits.per_address:
             self._make_room(own)
         elif len(self.open.connections) >= self.limits.connections:
-            self._make_room(list(self.open.connections))
+            self._make_room(self.open.connections)
         if not transport.is_closing():
-            self.open.connections[self] = None
+            self.open.add(self)
             self._wait(self.limits.request_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.open.connections.pop(self, None)
+        self.open.remove(self)
         self._wait(None)
         super().connection_lost(exc)
 
@@ -190,17 +211,19 @@ class _Limited(H11Protocol):
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
         if self in self.open.connections:
-            self.open.connections[self] = self.open.connections.pop(self)
+            self.open.add(self)
 
-    def _make_room(self, others: Sequence["_Limited"]) -> None:
+    def _make_room(self, others: Collection["_Limited"]) -> None:
         waiting = (each for each in others if each.waiting)
         untaken = (each for each in others if each.transport.get_write_buffer_size())
-        of = Counter(each.address for each in others)
-        greedy = max(of, key=lambda address: of[address])
-        more = (each for each in others if each.address == greedy and of[greedy] > of[self.address] + 1)
-        oldest = next(waiting, None) or next(untaken, None) or next(more, self)
-        self.open.connections.pop(oldest, None)
+        oldest = next(waiting, None) or next(untaken, None) or self._of_greediest()
+        self.open.remove(oldest)
         oldest.transport.abort()
+
+    def _of_greediest(self) -> "_Limited":
+        """The oldest one of the address that has the most, if that has more than its own would then have."""
+        greediest = max(self.open.by_address.values(), key=len)
+        return next(iter(greediest)) if len(greediest) > len(self.open.of(self.address)) + 1 else self
 
 
 def limited(limits: Limits) -> type[H11Protocol]:
@@ -260,12 +283,28 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._said: dict[str, float] = {}
         asyncio.get_running_loop().set_exception_handler(self._say_fault)
-        for server in self.servers:
-            for listening in server.sockets:
-                with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
-                    same.listen(BACKLOG)  # asyncio takes one number for both
+        self._doors = [self._door(listening) for server in self.servers for listening in server.sockets]
         if self.address:
             LOG.info("%s", self.address)
+
+    def _door(self, listening: Any) -> Door:
+        """What accepts in place of asyncio, which has the listening socket."""
+        same = socket.fromfd(listening.fileno(), listening.family, listening.type)
+        same.setblocking(False)
+        same.listen(BACKLOG)
+        make: Any = self.config.http_protocol_class
+        settings = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        door = Door(same, partial(make, **settings), make.limits.accepted, make.limits.room)
+        door.open(listening.fileno())
+        return door
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and end."""
+        for server in self.servers:
+            server.close()
+        for door in self._doors:
+            door.close()
+        await super().shutdown(sockets)
 
     def _say_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log a lack of files or memory in one line."""

@@ -347,6 +347,7 @@ def make_server(
             app,
             host=host,
             port=port,
+            loop="asyncio",
             http=limited(limits),
             ws="none",
             proxy_headers=False,

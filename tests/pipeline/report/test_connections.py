@@ -221,7 +221,7 @@ def test_connections_fit_into_the_files_that_the_process_may_open() -> None:
     assert Limits().fitting(1 << 20) == Limits()
     for files in range(32, 2000):
         limits = Limits().fitting(files)
-        assert limits.connections + 4 * limits.accepted + min(limits.connections, 40) + 16 <= files
+        assert limits.connections + 4 * limits.accepted + limits.room + min(limits.connections, 40) + 16 <= files
         assert limits.per_address >= 1
     with pytest.raises(UserError, match="may open 31 more files; `bank serve` needs 32"):
         Limits().fitting(31)
