@@ -66,7 +66,7 @@ class SurveyWorker:
         pending: list[ImageRef] = []
         with schemas.writing_parquet(files.join(self.stage.work, part_name(unit.name)), SURVEY_SCHEMA) as writer:
             for ref in survey(unit.content, contents=self.contents, fetch=self.fetch):
-                if resource.has_image(ref.image_id):
+                if resource.images and resource.has_image(ref.image_id):
                     continue
                 pending.append(ref)
                 rows += 1

@@ -168,8 +168,12 @@ def unreadable_piece(format: str, file: InputFile, reason: str, detail: str = ""
 
 def with_name_digest(ref: ImageRef) -> ImageRef:
     """The reference with a digest of its name."""
-    name = f"{ref.source}\0{ref.key}".encode()
-    return replace(ref, digest=hashlib.blake2b(name, digest_size=16, person=b"name").digest())
+    return replace(ref, digest=name_digest(ref.source, ref.key))
+
+
+def name_digest(source: str, key: str) -> bytes:
+    """The digest of an image's name."""
+    return hashlib.blake2b(f"{source}\0{key}".encode(), digest_size=16, person=b"name").digest()
 
 
 def content_digest(blocks: Iterator[bytes]) -> tuple[bytes, int]:

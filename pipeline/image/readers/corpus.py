@@ -131,7 +131,8 @@ def survey(piece: InputPiece, *, contents: bool, fetch: FetchPolicy = PATIENT) -
         stamps = {file.name: file.stamp for file in piece.files}
         for ref in _reader(piece.format, fetch).survey(piece, contents=contents):
             planned = stamps.get(ref.source)
-            yield replace(ref, stamp=files.stamp(ref.source) if planned is None else planned)
+            stamp = files.stamp(ref.source) if planned is None else planned
+            yield ref if ref.stamp == stamp else replace(ref, stamp=stamp)
             empty = False
         for file in piece.files:
             check_unchanged(file.name, file.stamp)

@@ -18,6 +18,7 @@ from vlmixer.pipeline.image.readers.base import (
     InputFile,
     InputPiece,
     Unreadable,
+    name_digest,
     with_name_digest,
 )
 from vlmixer.pipeline.image.readers.tsv_lines import LinesById
@@ -53,7 +54,8 @@ class FeatureReader:
         with LinesById(file.name) as lines, predicted as predictions:
             for identity, (start, size), longest in lines:
                 ref = ImageRef(
-                    file.name, identity, self.format, start, size, (file.number, start), predictions=file.companion,
+                    file.name, identity, self.format, start, size, (file.number, start),
+                    name_digest(file.name, identity), stamp=file.stamp, predictions=file.companion,
                     prediction=NO_PREDICTION if predictions is None else predictions.longest(identity) or NO_PREDICTION,
                 )  # fmt: skip
                 if size < longest:  # what an interrupted writer left
@@ -61,7 +63,7 @@ class FeatureReader:
                     ref = replace(ref, key=f"{identity}@{start}", reason="bad_record", detail=detail)
                     yield with_name_digest(ref)
                 else:
-                    yield with_name_digest(_checked(ref, predictions is not None, photos))
+                    yield _checked(ref, predictions is not None, photos)
             if lines.ends >= 0:
                 detail = "many lines without a tab; what follows is not read"
                 rest = ImageRef(file.name, f"byte {lines.ends}", self.format, order=(file.number, lines.ends))
