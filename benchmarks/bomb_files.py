@@ -185,11 +185,11 @@ def saved(value: bytes, method: int = zipfile.ZIP_STORED, numbers: bytes = bytes
 
 
 def _laughs() -> bytes:
-    """Dictionaries that have the one before nine times, nineteen times over."""
-    value = b"}q\0" + text("b") + b"K\1s"
+    """Twenty dictionaries, each with the one before nine times."""
+    value = b"}(" + text("0") + b"}q\0"
     for n in range(1, 20):
-        value += b"}q%c(" % n + b"".join(text(str(k)) + b"h%c" % (n - 1) for k in range(9)) + b"u"
-    return saved(value)
+        value += text(str(n)) + b"}q%c(" % n + b"".join(text(str(k)) + b"h%c" % (n - 1) for k in range(9)) + b"u"
+    return saved(value + b"u")
 
 
 def _old() -> bytes:

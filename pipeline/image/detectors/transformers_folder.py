@@ -25,8 +25,12 @@ SETTINGS = (
 )  # fmt: skip
 """The files that change a model's results, besides its weights."""
 MAX_SETTINGS_BYTES = 64_000_000
+MAX_CONFIG_BYTES = 4_000_000
+"""Of a config.json, of which the library makes many copies. 20,000 classes take one million."""
 MAX_LAYERS = 1000
 """Of a network, so that a hostile config does not fill the memory before its weights are compared with it."""
+MAX_SIDE = 4096
+"""Pixels, to which a model's settings may have images resized."""
 MAX_RATIO = 4
 """Numbers of a network per byte of its weights. A model without its text part, in float16, has up to one."""
 ELSEWHERE = ("backbone", "attn_implementation", "_attn_implementation", "experts_implementation")
@@ -109,7 +113,7 @@ def read_config(folder: str, key: str) -> Any:
     import_library(key)
     from transformers import AutoConfig
 
-    found = read_json(os.path.join(folder, "config.json"), key)
+    found = read_json(os.path.join(folder, "config.json"), key, MAX_CONFIG_BYTES)
     _check_harmless(found, folder, key)
     with reading(folder, key), quiet():
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -167,7 +171,12 @@ def load_processor(auto: Any, folder: str, key: str, **changes: Any) -> Any:
     if not found:
         raise UserError(f"{key}: {folder} has no {names[0]}, which says how images are resized. Add the model's own.")
     with reading(folder, key), quiet():
-        return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **changes)
+        processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **changes)
+        sizes = dict(getattr(getattr(processor, "image_processor", processor), "size", None) or {})
+    for name, value in sizes.items():
+        if isinstance(value, int) and value > MAX_SIDE:
+            raise UserError(f"{key}: {folder}/{found[0]}: {name} is {value}, expected at most {MAX_SIDE} pixels.")
+    return processor
 
 
 def import_library(key: str) -> None:
@@ -213,11 +222,11 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def read_json(path: str, key: str) -> dict[str, Any]:
-    """The object in a JSON file of a model. Raises UserError."""
+def read_json(path: str, key: str, most: int = MAX_SETTINGS_BYTES) -> dict[str, Any]:
+    """The object in a JSON file of a model, of at most so many bytes. Raises UserError."""
     try:
-        if os.path.getsize(path) > MAX_SETTINGS_BYTES:
-            raise ValueError(f"larger than {MAX_SETTINGS_BYTES:,} bytes")
+        if os.path.getsize(path) > most:
+            raise ValueError(f"larger than {most:,} bytes")
         found = json.loads(Path(path).read_bytes())
         if not isinstance(found, dict):
             raise ValueError("expected an object")

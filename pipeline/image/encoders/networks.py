@@ -17,6 +17,7 @@ from vlmixer.artifacts import files
 from vlmixer.artifacts.errors import CallError, UserError
 from vlmixer.model.weights import read_weights
 from vlmixer.pipeline.image.detectors.transformers_folder import (
+    MAX_SIDE,
     find_folder,
     load_network,
     load_processor,
@@ -69,7 +70,8 @@ class TimmNetwork:
         with reading(name, KEY):
             self._network: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **options).eval()
         own_cfg: Any = self._network.pretrained_cfg
-        cfg: Identity = {**own_cfg, **settings.get("pretrained_cfg", {})}
+        changed = settings.get("pretrained_cfg")
+        cfg: Identity = {**own_cfg, **(changed if isinstance(changed, dict) else {})}
         if weights is None and folder is None:
             tag = f".{cfg['tag']}" if cfg.get("tag") and "." not in name else ""
             folder = find_folder(f"timm/{name}{tag}", KEY)
@@ -87,8 +89,13 @@ class TimmNetwork:
         self._network.load_state_dict({key: state[key] for key in own})
         self._device = torch.device(device)
         self._network.to(self._device)
-        self.size = size or int(cfg["input_size"][-1])
-        self._mean, self._std = (torch.tensor(cfg[key])[:, None, None] for key in ("mean", "std"))
+        try:
+            self.size = size or int(cfg["input_size"][-1])
+            self._mean, self._std = (torch.tensor(cfg[key])[:, None, None] for key in ("mean", "std"))
+            if not 0 < self.size <= MAX_SIDE:
+                raise ValueError(f"{self.size} pixels, expected at most {MAX_SIDE}")
+        except (TypeError, ValueError, LookupError, RuntimeError) as error:
+            raise UserError(f"{KEY}: {name}: its input_size, mean or std is none of timm's ({error}).") from None
         self.identity: Identity = {
             "name": TIMM + shown_name(name), "weights": f"sha256:{files.sha256(path)}", "size": self.size,
             "mean": list(cfg["mean"]), "std": list(cfg["std"]),

@@ -35,6 +35,12 @@ def change_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def change_size(folder: Path, **changes: object) -> None:
+    path = folder / "preprocessor_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "size": {**settings["size"], **changes}}))
+
+
 def test_the_identity_is_the_content_and_not_the_place(detr, model):
     first = describe_detector(spec(detr))
     assert first.name == "transformers:small-detr"
@@ -170,6 +176,8 @@ def with_adapter(folder: Path) -> None:
         (lambda folder: change_config(folder, attn_implementation="someone/kernel"), "something elsewhere"),
         (lambda folder: change_config(folder, backbone_config={"attn_implementation": "a/b"}), "something elsewhere"),
         (lambda folder: change_config(folder, decoder_layers=10**9), "decoder_layers is 1000000000, expected at most"),
+        (lambda folder: change_config(folder, more="x" * 4_000_000), "is not readable: larger than 4,000,000 bytes"),
+        (lambda folder: change_size(folder, shortest_edge=5_000), "preprocessor_config.json: shortest_edge is 5000"),
         (lambda folder: change_config(folder, d_model=1 << 16), "a network of .* numbers, its weights have .* bytes"),
         (lambda folder: change_config(folder, num_labels=9), "transformers cannot read|lack"),
         (lambda folder: change_config(folder, model_type="bert"), "'bert', which finds no boxes"),

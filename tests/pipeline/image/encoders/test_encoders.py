@@ -1,5 +1,6 @@
 """Encoders of regions give what timm and transformers give for the same pixels."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,16 @@ def test_a_folder_in_timms_format(weights, tmp_path):
     usual = load_encoder("timm:test_vit", {"weights": weights["test_vit"]}, "cpu")
     assert found.identity["weights"] == usual.identity["weights"]
     assert not np.allclose(found.encode(IMAGE, BOXES), usual.encode(IMAGE, BOXES), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"input_size": [3, 5000, 5000]}, {"input_size": "x"}, {"mean": "x"}, {"std": None}, {"input_size": []}]
+)
+def test_settings_of_timm_that_are_none(weights, tmp_path, settings):
+    save_file(load_file(weights["test_vit"]), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_vit", "pretrained_cfg": settings}))
+    with pytest.raises(UserError, match=r"its input_size, mean or std is none of timm's"):
+        load_encoder(f"timm:{tmp_path}", {}, "cpu")
 
 
 def test_mistakes_are_named(weights, folders, tmp_path):
