@@ -4,6 +4,7 @@ import tracemalloc
 
 import pytest
 
+from vlmixer.artifacts.errors import UserError
 from vlmixer.pipeline.image.readers import tsv_lines
 from vlmixer.pipeline.image.readers.base import InputFile
 from vlmixer.pipeline.image.readers.features import FeatureReader
@@ -33,6 +34,14 @@ def test_lines_are_not_held(tmp_path, lines):
         assert tracemalloc.get_traced_memory()[1] < 2 * tsv_lines.PART_BYTES
     finally:
         tracemalloc.stop()
+
+
+def test_no_space_for_the_table_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(tsv_lines, "SETUP", f"{tsv_lines.SETUP} pragma max_page_count = 3;")
+    path = tmp_path / "a.tsv"
+    path.write_text("".join(f"{number}\t[]\n" for number in range(1000)))
+    with pytest.raises(UserError, match=r"a.tsv: no place for a table of its lines \(.*\). Set TMPDIR to a folder"):
+        LinesById(str(path))
 
 
 def test_the_rest_of_a_file_that_is_no_table_is_one_unreadable_file(tmp_path, monkeypatch):
