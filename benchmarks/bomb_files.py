@@ -69,7 +69,9 @@ TARS: Mapping[str, Make] = {
 def parquet(column: str, value: str | bytes, rows: int) -> bytes:
     """Rows of one value, which is in the file once, and packed."""
     buffer = io.BytesIO()
-    pq.write_table(pa.table({column: [value] * rows}), buffer, compression="zstd", use_dictionary=True)
+    once = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([value]))
+    with pq.ParquetWriter(buffer, pa.schema([(column, once.type)]), compression="zstd", store_schema=False) as writer:
+        writer.write_table(pa.table({column: once}))
     return buffer.getvalue()
 
 
