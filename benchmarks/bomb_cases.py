@@ -57,7 +57,9 @@ def images(name: str, bomb: made.Make, place: Place) -> Command:
 
 def features(bomb: made.Make, place: Place) -> Command:
     """Region features."""
-    return place.stage("detect", f"images.detector=tsv:{place.file('features.tsv', bomb())}", "images.inputs=[]")
+    options = f"images.detector_options={{classes: {place.file('classes.txt', b'dog')}}}"
+    detector = f"images.detector=tsv:{place.file('features.tsv', bomb())}"
+    return place.stage("detect", detector, "images.inputs=[]", options)
 
 
 def boxes(bomb: made.Make, place: Place) -> Command:

@@ -106,16 +106,18 @@ def floats(count: int) -> str:
     return base64.b64encode(bytes(4 * count)).decode()
 
 
-def line(identity: str = "1", width: object = 60, height: object = 40, count: object = 1, numbers: int = 4) -> str:
-    """A line of bottom-up attention's: id, width, height, number of boxes, boxes, features."""
-    return f"{identity}\t{width}\t{height}\t{count}\t{floats(numbers)}\t{floats(10)}\n"
+def line(identity: str = "1", width: object = 60, height: object = 40, count: object = 1, boxes: int = 1) -> str:
+    """A line of LXMERT's: id, height, width, two kinds of labels with scores, number of boxes, boxes, features."""
+    labels, scores = floats(2 * boxes), floats(boxes)
+    packed_columns = f"{labels}\t{scores}\t{labels}\t{scores}"
+    return f"{identity}\t{height}\t{width}\t{packed_columns}\t{count}\t{floats(4 * boxes)}\t{floats(10 * boxes)}\n"
 
 
 FEATURES: Mapping[str, Make] = {
     "says a trillion boxes": lambda: line(count=HUGE).encode(),
     "says digits of boxes": lambda: line(count="9" * 1_000_000).encode(),
     "a photo of 10^300 pixels": lambda: line(width=10**150, height=10**150).encode(),
-    "no boxes and many": lambda: (line(count=0, numbers=0) + line("2", count=-1)).encode(),
+    "no boxes and many": lambda: (line(count=0, boxes=0) + line("2", count=-1)).encode(),
     "ids of a megabyte": lambda: b"".join(line(str(n) + "a" * 1_000_000).encode() for n in range(100)),
     "nested predictions": lambda: b'1\t{"objects":' + b"[" * NESTED + b"\n",
     "2 million empty columns": lambda: b"1" + b"\t" * 2_000_000 + b"\n",
