@@ -1,6 +1,5 @@
 """Checks shards/: every member of every tar, every sample, and the indexes that other loaders read."""
 
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -129,7 +128,7 @@ def _begins(file: IO[bytes]) -> Iterator[tuple[str, int]]:
 
 
 def _check_members(path: str, report: VerifyReport) -> None:
-    with files.open_read(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+    with files.open_read(path) as file, open_tar(file) as tar:
         for member in tar:
             if member.mtime or not member.isfile():
                 report.add(path, f"{member.name}: expected a plain file with mtime 0")
