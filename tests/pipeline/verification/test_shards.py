@@ -125,6 +125,15 @@ def test_a_member_with_a_time(out, problems):
     assert problems(out / "shards") == [(SHARD, f"{seen[4]}: expected a plain file with mtime 0")]
 
 
+def test_a_member_that_says_a_terabyte(out, problems):
+    """Nobody looks for its bytes."""
+    member = tarfile.TarInfo("k.json")
+    member.size = 1 << 40
+    (out / "shards" / SHARD).write_bytes(member.tobuf(tarfile.GNU_FORMAT) + b"{}")
+    rewrite_manifest(out / "shards")
+    assert SHARD in [name for name, _ in problems(out / "shards")]
+
+
 @pytest.mark.parametrize(
     ("extension", "content"),
     [
