@@ -2,7 +2,6 @@
 
 import logging
 import pickle
-import struct
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
+from benchmarks.bomb_files import number, tensor, text
 
 from vlmixer.artifacts.errors import UserError
 from vlmixer.model import weights
@@ -168,21 +168,14 @@ def test_a_packed_file_is_refused_before_it_is_unpacked(tmp_path):
         read_weights(str(tmp_path / "w.pth"), "images.weights", STATE)
 
 
-def _text(value: str) -> bytes:
-    """A text in a pickle."""
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
 MANY = 1 << 27
 """Bytes that the pickles below ask for: many, but no harm if they get them."""
 SWOLLEN = {
-    "builtins.bytearray": b"cbuiltins\nbytearray\nJ" + struct.pack("<i", MANY) + b"\x85R",
-    "_codecs.encode": b"c_codecs\nencode\nq\0" + 27 * b"h\0" + _text("a") + _text("ascii") + b"\x86R"
-    + 27 * (_text("hex") + b"\x86R"),
+    "builtins.bytearray": b"cbuiltins\nbytearray\n" + number(MANY) + b"\x85R",
+    "_codecs.encode": b"c_codecs\nencode\nq\0" + 27 * b"h\0" + text("a") + text("ascii") + b"\x86R"
+    + 27 * (text("hex") + b"\x86R"),
     "_rebuild_device_tensor_from_cpu_tensor": b"ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n("
-    b"ctorch._utils\n_rebuild_tensor_v2\n((" + _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") + _text("cpu")
-    + b"K\1tQK\0J" + struct.pack("<i", MANY) + b"\x85K\0\x85\x89ccollections\nOrderedDict\n)RtRctorch\nfloat64\n"
-    + _text("cpu") + b"\x89tR",
+    + tensor(1, MANY, 0) + b"ctorch\nfloat64\n" + text("cpu") + b"\x89tR",
 }  # fmt: skip
 
 
@@ -190,7 +183,7 @@ SWOLLEN = {
 @pytest.mark.parametrize("name", SWOLLEN)
 def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path, name, old_format, monkeypatch):
     monkeypatch.setattr(torch, "load", None)  # what would fill it
-    pickled = b"\x80\2}" + _text("a") + SWOLLEN[name] + b"s."
+    pickled = b"\x80\2}" + text("a") + SWOLLEN[name] + b"s."
     if old_format:
         torch.save(0, tmp_path / "whole.pth", _use_new_zipfile_serialization=False)
         whole = (tmp_path / "whole.pth").read_bytes()
